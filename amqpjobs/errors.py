@@ -1,0 +1,135 @@
+"""Every error that amqpjobs raises. One root, so that one `except` clause can catch them all."""
+
+
+class AmqpJobsError(Exception):
+    """The root: catch this to catch whatever amqpjobs raises by itself."""
+
+
+class ConfigurationError(AmqpJobsError):
+    """A declaration, a setting or a command line that cannot work. The message names the mend."""
+
+
+class BrokerUnavailable(AmqpJobsError):
+    """No connection to RabbitMQ: away, unreachable, or it refused the login or the virtual host.
+
+    Attributes:
+        temporary: whether trying again may help. A refused login, a missing virtual host or a
+            certificate that does not verify will not mend itself.
+    """
+
+    def __init__(self, message: str, *, temporary: bool = True) -> None:
+        super().__init__(message)
+        self.temporary = temporary
+
+
+class ProtocolError(AmqpJobsError):
+    """The peer sent bytes that are not AMQP 0-9-1. The connection is closed: nothing behind them
+    can be trusted."""
+
+
+class TopologyMismatch(AmqpJobsError):
+    """A queue or an exchange is missing, or is there with other arguments than the app declares.
+
+    Nothing is deleted or changed.
+
+    Attributes:
+        entity: what it is, such as ``queue 'thumbnails'``.
+        difference: the broker's own words on what differs.
+    """
+
+    def __init__(self, message: str, *, entity: str, difference: str) -> None:
+        super().__init__(message)
+        self.entity = entity
+        self.difference = difference
+
+
+class InvalidArguments(AmqpJobsError):
+    """Arguments that do not fit the job's parameters. Raised before anything is sent.
+
+    Attributes:
+        job: the job's name.
+    """
+
+    def __init__(self, message: str, *, job: str) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class DecodeError(AmqpJobsError):
+    """A received message that is not a call of a job: wrong content type, not JSON, wrong schema."""
+
+
+class UnknownJob(AmqpJobsError):
+    """No job of that name is registered here.
+
+    Attributes:
+        job: the name asked for.
+    """
+
+    def __init__(self, message: str, *, job: str) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class JobTimeout(AmqpJobsError):
+    """A job ran longer than its ``timeout`` (seconds) and was cancelled, or its process killed."""
+
+
+class JobProcessDied(AmqpJobsError):
+    """The process of a ``cpu=True`` job ended before the job did: a crash, or out of memory."""
+
+
+class PublishError(AmqpJobsError):
+    """A message was not handed over to RabbitMQ.
+
+    Attributes:
+        message_id: the job's id, so that a caller can tell which of many failed.
+    """
+
+    def __init__(self, message: str, *, message_id: str | None = None) -> None:
+        super().__init__(message)
+        self.message_id = message_id
+
+
+class Unroutable(PublishError):
+    """RabbitMQ took the message and returned it: there is no such queue. It is stored nowhere."""
+
+
+class PublishRejected(PublishError):
+    """RabbitMQ refused the message with `basic.nack`: the queue is full (`reject-publish`) or it
+    could not be written. It is stored nowhere."""
+
+
+class NotConfirmed(PublishError):
+    """RabbitMQ did not confirm the message in time.
+
+    Attributes:
+        sent: false when the message never left this process (no connection, or the broker had
+            blocked publishing): then it is not stored. True when it was sent and its fate is
+            unknown: sending it again with the same id is safe for a job that can run twice.
+    """
+
+    def __init__(self, message: str, *, message_id: str | None = None, sent: bool) -> None:
+        super().__init__(message, message_id=message_id)
+        self.sent = sent
+
+
+class MessageTooLarge(PublishError):
+    """The body is larger than ``AMQPJOBS_MAX_MESSAGE_SIZE`` (bytes). It was not sent."""
+
+
+class PublishManyFailed(PublishError):
+    """Some messages of a ``later_many`` were not handed over; all the others were.
+
+    Attributes:
+        results: one entry for each message, in order: its handle, or the error it met.
+    """
+
+    def __init__(self, message: str, *, results: "list[object]") -> None:
+        super().__init__(message)
+        self.results = results
+
+    @property
+    def errors(self) -> "dict[int, PublishError]":
+        """The errors by position in the list that was given."""
+        return {i: r for i, r in enumerate(self.results) if isinstance(r, PublishError)}
