@@ -184,7 +184,7 @@ class App:
         Raises:
             PublishError: one of its kinds; see there.
         """
-        publisher = await self._publisher()
+        publisher = await self.open_publisher()
         if not self._publishing:
             return await publisher.enqueue(message)
         return await onion(self._publishing, publisher.enqueue)(message)
@@ -201,7 +201,7 @@ class App:
         Raises:
             PublishManyFailed: some were not; it says which. All others are in their queues.
         """
-        publisher = await self._publisher()
+        publisher = await self.open_publisher()
         if self._publishing:
             send = onion(self._publishing, publisher.enqueue)
             results: Sequence[object] = await asyncio.gather(
@@ -230,7 +230,7 @@ class App:
         """
         loop = asyncio.get_running_loop()
         if loop in self._publishers:
-            await self._publisher()
+            await self.open_publisher()
             yield
             return
         opening = self._publishers[loop] = _Opening(self)
@@ -241,7 +241,8 @@ class App:
             del self._publishers[loop]
             await opening.close()
 
-    async def _publisher(self) -> "Publisher":
+    async def open_publisher(self) -> "Publisher":
+        """The publisher of the running event loop, opened if it is not."""
         loop = asyncio.get_running_loop()
         opening = self._publishers.get(loop)
         if opening is None:

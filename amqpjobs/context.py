@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.message import Properties
+from amqpjobs.message import Properties, trace_parent
 
 log = logging.getLogger("amqpjobs.job")
 
@@ -40,9 +40,7 @@ class Context:
             returns early; what does not return in time is cancelled and given back to the queue.
     """
 
-    __slots__ = (
-        "_properties", "attempt", "deadline", "job", "job_id", "queue", "stopping", "trace_parent",
-    )  # fmt: skip
+    __slots__ = ("_properties", "attempt", "deadline", "job", "job_id", "queue", "stopping")
 
     def __init__(
         self,
@@ -53,7 +51,6 @@ class Context:
         deadline: float | None,
         stopping: Stopping,
         properties: Callable[[], Properties],
-        trace_parent: str | None = None,
     ) -> None:
         self.job = job
         self.job_id = job_id
@@ -61,7 +58,6 @@ class Context:
         self.attempt = attempt
         self.deadline = deadline
         self.stopping = stopping
-        self.trace_parent = trace_parent
         self._properties = properties
 
     @property
@@ -70,9 +66,15 @@ class Context:
         return self._properties()
 
     @property
+    def trace_parent(self) -> str | None:
+        """The W3C ``traceparent`` that came with the message, or None."""
+        return trace_parent(self._properties().headers)
+
+    @property
     def trace_id(self) -> str | None:
         """The W3C trace id that came with the message, or None."""
-        return self.trace_parent.split("-")[1] if self.trace_parent else None
+        parent = self.trace_parent
+        return parent.split("-")[1] if parent else None
 
     @property
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":

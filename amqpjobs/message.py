@@ -4,6 +4,7 @@ Changes when the wire contract changes.
 """
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,18 @@ HEADER_DEADLINE = "amqpjobs-deadline"
 
 HEADER_ERROR = "amqpjobs-error"
 """Why a message is in ``<queue>.dead`` or ``<queue>.parked``: a table, see `Failure`."""
+
+
+TRACE_PARENT = "traceparent"
+"""The header of the W3C trace context (https://www.w3.org/TR/trace-context/)."""
+
+_TRACE = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_parent(headers: Headers) -> str | None:
+    """The ``traceparent`` of a message, if it is one: strangers write headers."""
+    value = headers.get(TRACE_PARENT)
+    return value if isinstance(value, str) and _TRACE.fullmatch(value) else None
 
 
 @dataclass(frozen=True, slots=True)

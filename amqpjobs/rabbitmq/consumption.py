@@ -11,6 +11,7 @@ from typing import Any
 from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError
+from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.frames import HeaderView, encode_ack, encode_nack, split_header
 
@@ -61,6 +62,14 @@ class Delivery:
         if view is None:
             view = self._view = split_header(self._header)
         return view
+
+    def properties(self) -> Properties:
+        """All properties as a value.
+
+        Raises:
+            DecodeError: they are not what AMQP allows.
+        """
+        return self.header.properties()
 
     @property
     def stale(self) -> bool:

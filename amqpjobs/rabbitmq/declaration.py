@@ -90,6 +90,16 @@ class Declarer:
             findings.append(await self._compare(declaration))
         return findings
 
+    async def count(self, queue: str) -> int:
+        """How many messages are ready in a queue.
+
+        Raises:
+            TopologyMismatch: there is no such queue.
+        """
+        declaration = QueueDeclaration(queue, {})
+        answer = await self._require(declaration)
+        return int(answer.message_count or 0)
+
     async def _compare(self, declaration: ExchangeDeclaration | QueueDeclaration) -> Finding:
         entity = _entity(declaration)
         try:
@@ -107,11 +117,11 @@ class Declarer:
             return Finding(entity, "present", "arguments not compared: no permission to declare")
         return Finding(entity, "present")
 
-    async def _require(self, declaration: Declaration) -> None:
+    async def _require(self, declaration: Declaration) -> Any:
         if isinstance(declaration, BindingDeclaration):
-            return
+            return None
         try:
-            await self._do(declaration, passive=True)
+            return await self._do(declaration, passive=True)
         except aiormq_errors.ChannelNotFoundEntity as error:
             raise TopologyMismatch(
                 f"{_entity(declaration)} does not exist, and this user may not declare it: run "
@@ -120,8 +130,8 @@ class Declarer:
                 difference="missing",
             ) from error
 
-    async def _do(self, declaration: Declaration, *, passive: bool = False) -> None:
-        await self.call(lambda channel: _declare(channel, declaration, passive))
+    async def _do(self, declaration: Declaration, *, passive: bool = False) -> Any:
+        return await self.call(lambda channel: _declare(channel, declaration, passive))
 
     async def call(self, action: Callable[[AbstractChannel], Awaitable[Any]]) -> Any:
         """Run one channel method, on a fresh channel if the last one was closed over an error.

@@ -218,7 +218,7 @@ class _ConfirmChannel:
         self._lowest = 1
         self._bytes = 0
         self._protocol.divert(self._number, self)
-        self._protocol.on_writable = on_room
+        self._protocol.on_writable.append(on_room)
         self._watch = asyncio.get_running_loop().create_task(self._until_closed())
 
     async def _until_closed(self) -> None:
