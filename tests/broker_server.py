@@ -125,10 +125,10 @@ class Server:
                 raise
 
     def clear(self) -> None:
-        """Delete all virtual hosts and users but the server's own."""
+        """Delete everything but the server's own user; the virtual host `/` is a new one."""
         for vhost in self.api("GET", "/vhosts?columns=name"):
-            if vhost["name"] != "/":
-                self.delete_vhost(vhost["name"])
+            self.delete_vhost(vhost["name"])
+        self.add_vhost("/")
         for user in self.api("GET", "/users?columns=name"):
             if user["name"] != "guest":
                 self.delete_user(user["name"])
