@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from amqpjobs.context import current_context
 
@@ -18,15 +18,19 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _COLOURS = {"ERROR": "31", "CRITICAL": "31;1", "WARNING": "33", "DEBUG": "2"}
 
 
-def configure_logs(level: str, form: Literal["auto", "json", "console"]) -> None:
-    """Send all logs to stdout: a worker's log is its output (https://12factor.net/logs).
+def configure_logs(
+    level: str, form: Literal["auto", "json", "console"], *, stream: TextIO | None = None
+) -> None:
+    """Write all logs to stdout: a worker's log is its output (https://12factor.net/logs).
 
     Args:
         level: the lowest level that is written.
         form: ``auto`` is ``console`` on a terminal, else ``json``.
+        stream: another place, for commands that print data to stdout.
     """
-    console = form == "console" or (form == "auto" and sys.stdout.isatty())
-    handler = logging.StreamHandler(sys.stdout)
+    stream = stream or sys.stdout
+    console = form == "console" or (form == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(ConsoleFormatter() if console else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # They log what we report in our own words, with the URL's password in some of it.
