@@ -154,7 +154,6 @@ class Payload:
         return self._adapter.json_schema()
 
 
-
 def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
     """The annotations of a handler, resolved.
 
@@ -222,7 +221,5 @@ def _is_required(attribute: Any) -> bool:
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, PydanticValidationError):
-        return "; ".join(
-            p["msg"] for p in error.errors(include_input=False, include_url=False)[:3]
-        )
+        return "; ".join(p["msg"] for p in error.errors(include_input=False, include_url=False)[:3])
     return str(error).splitlines()[0] if str(error) else type(error).__name__

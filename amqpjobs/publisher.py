@@ -166,5 +166,3 @@ class Publisher:
             type=message.job,
             app_id=self._app_id,
         )
-
-

@@ -191,7 +191,5 @@ def _transport(app: "App") -> list[Check]:
         ]  # fmt: skip
     local = any(f"@{host}" in url or f"//{host}" in url for host in ("localhost", "127.0.0.1"))
     if url.startswith("amqp:") and not local:
-        return [
-            Check("TLS", "warning", "passwords and jobs travel in the clear", "use amqps://")
-        ]
+        return [Check("TLS", "warning", "passwords and jobs travel in the clear", "use amqps://")]
     return [Check("TLS", "ok", "encrypted" if url.startswith("amqps") else "same machine")]

@@ -184,9 +184,7 @@ class Link:
                     extra={"purpose": self._purpose, "error": str(error), "attempt": attempt},
                 )
             else:
-                log.info(
-                    "connected", extra={"purpose": self._purpose, "broker": wire.profile.text}
-                )
+                log.info("connected", extra={"purpose": self._purpose, "broker": wire.profile.text})
                 return wire
 
     async def _open(self) -> Wire:
@@ -257,7 +255,9 @@ def _unavailable(
     """The one place where a failure to connect becomes a sentence that names the mend."""
     where = settings.safe_url
     cause = error.__cause__ or error
-    if isinstance(error, aiormq_errors.ProbableAuthenticationError | aiormq_errors.AuthenticationError):
+    if isinstance(
+        error, aiormq_errors.ProbableAuthenticationError | aiormq_errors.AuthenticationError
+    ):
         return BrokerUnavailable(
             f"RabbitMQ at {where} refused the login: check the user and the password in "
             "AMQPJOBS_URL (guest may only log in from the same machine)",

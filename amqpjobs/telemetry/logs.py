@@ -33,7 +33,11 @@ def configure_logs(
     handler = logging.StreamHandler(stream)
     handler.setFormatter(ConsoleFormatter() if console else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # They log what we report in our own words, with the URL's password in some of it.
+    quiet_libraries(level)
+
+
+def quiet_libraries(level: str) -> None:
+    """Keep aiormq and aio-pika from logging what we report in our own words."""
     for noisy in ("aiormq", "aio_pika"):
         logging.getLogger(noisy).setLevel(
             logging.DEBUG if level == "debug" else logging.CRITICAL + 1

@@ -10,6 +10,7 @@ import socket
 import time
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amqpjobs.codec import Arguments
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("amqpjobs.worker")
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
+
+OURS = str(Path(__file__).parents[1]) + os.sep
 
 FRAMES = 5
 """How many of the innermost stack frames a failure carries."""
@@ -246,14 +249,18 @@ def _deadline(headers: Headers) -> float | None:
 
 def qualified_name(kind: type[BaseException]) -> str:
     """``module.Class``, without the module for Python's own."""
-    return kind.__qualname__ if kind.__module__ == "builtins" else (
-        f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else (f"{kind.__module__}.{kind.__qualname__}")
     )
 
 
 def innermost_frames(error: BaseException | None) -> tuple[str, ...]:
-    """The innermost stack frames, innermost first. They hold code places, no values."""
+    """The innermost stack frames, innermost first: places in the code, no values; ours left out."""
     if error is None or error.__traceback__ is None:
         return ()
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(OURS)
+    ][-FRAMES:]
     return tuple(f"{f.filename}:{f.lineno} {f.name}" for f in reversed(frames))

@@ -24,6 +24,7 @@ CONFIRM_TIMEOUT = 10.0
 LONGEST_PAUSE = 5.0
 """Seconds. When copies cannot be published, giving back at once would spin."""
 
+
 class Settlement:
     """Acks, gives back, or puts aside.
 
