@@ -3,6 +3,9 @@
 Changes when the wire contract changes.
 """
 
+import os
+import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +39,18 @@ HEADER_ERROR = "amqpjobs-error"
 """Why a message is in ``<queue>.dead`` or ``<queue>.parked``: a table, see `Failure`."""
 
 
+TRACE_PARENT = "traceparent"
+"""The header of the W3C trace context (https://www.w3.org/TR/trace-context/)."""
+
+_TRACE = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_parent(headers: Headers) -> str | None:
+    """The ``traceparent`` of a message, if it is one: strangers write headers."""
+    value = headers.get(TRACE_PARENT)
+    return value if isinstance(value, str) and _TRACE.fullmatch(value) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Properties:
     """The AMQP 0-9-1 basic properties of one message; None where the message has none.
@@ -59,3 +74,95 @@ class Properties:
     type: str | None = None
     user_id: str | None = None
     app_id: str | None = None
+
+
+def new_job_id() -> str:
+    """A UUID of version 7 (RFC 9562): sorts by time, and is made without asking anybody."""
+    stamp = time.time_ns() // 1_000_000
+    noise = int.from_bytes(os.urandom(10), "big")
+    digits = (
+        f"{stamp & 0xFFFFFFFFFFFF:012x}7{noise >> 68:03x}"
+        f"{0x8000 | (noise >> 54) & 0x3FFF:04x}{noise & 0xFFFFFFFFFFFF:012x}"
+    )
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one call may say about itself, beyond its arguments.
+
+    Attributes:
+        priority: the name of one of the queue's ``priorities``, or a number on a classic queue with
+            ``max_priority``; None for the queue's middle one.
+        expires: seconds after which a job that was not started is not run any more.
+        timeout: seconds that this call itself may take: for ``later`` until the broker has
+            confirmed; None for the setting ``AMQPJOBS_PUBLISH_TIMEOUT``.
+    """
+
+    priority: str | int | None = None
+    expires: float | None = None
+    timeout: float | None = None
+
+
+NO_OPTIONS = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class Message(Generic[R_co]):
+    """A call of a job, validated and encoded, ready to be sent: ``job.message(x)``.
+
+    Its arguments are a snapshot: what happens to the objects afterwards changes nothing.
+
+    Attributes:
+        id: the job's id, a UUID of version 7. The same over all its runs.
+        job: the job's name.
+        queue: the queue it goes to (the one of its priority).
+        body: the arguments as JSON.
+    """
+
+    id: str
+    job: str
+    queue: str
+    body: bytes
+    options: Options = NO_OPTIONS
+    native_priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobHandle(Generic[R_co]):
+    """What ``later`` returns: RabbitMQ has the job and confirmed it.
+
+    Attributes:
+        id: the job's id, which is in every log line about it.
+        job: the job's name.
+        queue: the queue that it waits in.
+    """
+
+    id: str
+    job: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a message was put aside: the ``amqpjobs-error`` header of a dead or parked message.
+
+    Attributes:
+        reason: one word for the kind, such as ``failed``, ``invalid`` or ``unknown-job``.
+        message: what a person should read. It never holds the job's arguments.
+        exception: the exception's qualified name, if there was one.
+        frames: the innermost stack frames, innermost first: ``module:line function``.
+        job: the job's name, if known.
+        queue: the queue that the message was consumed from.
+        worker: host and process id of the worker.
+        time: seconds since the epoch.
+    """
+
+    reason: str
+    message: str
+    exception: str | None = None
+    frames: tuple[str, ...] = ()
+    job: str | None = None
+    queue: str | None = None
+    worker: str | None = None
+    time: float | None = None

@@ -1,0 +1,129 @@
+"""What a running job may know about itself, and whom it may tell. Changes when that does."""
+
+import asyncio
+import logging
+from collections.abc import Callable, MutableMapping
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from amqpjobs.errors import ConfigurationError
+from amqpjobs.message import Properties, trace_parent
+
+log = logging.getLogger("amqpjobs.job")
+
+
+class Stopping(Protocol):
+    """An event that is set when the worker is told to stop."""
+
+    def is_set(self) -> bool:
+        """Whether the worker was told to stop; safe from any thread."""
+        ...
+
+    async def wait(self) -> object:
+        """Return when the worker is told to stop. Only from the event loop."""
+        ...
+
+
+class Context:
+    """The running job: what it is, how long it has, and whether it should stop.
+
+    A handler gets it by taking it as its first parameter (after ``self``): in a worker, and in a
+    plain call too.
+
+    Attributes:
+        job: the job's name.
+        job_id: the same over all runs of the job.
+        queue: the queue it came from; empty in a plain call.
+        attempt: which run this is, from 1. A run that was interrupted does not count.
+        deadline: seconds since the epoch after which nobody wants the result, or None.
+        stopping: set when the worker is told to stop. A long job looks at it, or waits for it, and
+            returns early; what does not return in time is cancelled and given back to the queue.
+    """
+
+    __slots__ = ("_properties", "attempt", "deadline", "job", "job_id", "queue", "stopping")
+
+    def __init__(
+        self,
+        job: str,
+        job_id: str,
+        queue: str,
+        attempt: int,
+        deadline: float | None,
+        stopping: Stopping,
+        properties: Callable[[], Properties],
+    ) -> None:
+        self.job = job
+        self.job_id = job_id
+        self.queue = queue
+        self.attempt = attempt
+        self.deadline = deadline
+        self.stopping = stopping
+        self._properties = properties
+
+    @property
+    def message(self) -> Properties:
+        """The AMQP properties of the message. Anyone who may publish wrote them: trust nothing."""
+        return self._properties()
+
+    @property
+    def trace_parent(self) -> str | None:
+        """The W3C ``traceparent`` that came with the message, or None."""
+        return trace_parent(self._properties().headers)
+
+    @property
+    def trace_id(self) -> str | None:
+        """The W3C trace id that came with the message, or None."""
+        parent = self.trace_parent
+        return parent.split("-")[1] if parent else None
+
+    @property
+    def log(self) -> "logging.LoggerAdapter[logging.Logger]":
+        """A logger whose lines carry the job, its id, queue, attempt and trace id."""
+        return JobLogger(log, self.log_keys())
+
+    def log_keys(self) -> dict[str, object]:
+        """What every log line about this job carries."""
+        keys: dict[str, object] = {
+            "job": self.job, "job_id": self.job_id, "queue": self.queue, "attempt": self.attempt,
+        }  # fmt: skip
+        trace_id = self.trace_id
+        if trace_id:
+            keys["trace_id"] = trace_id
+        return keys
+
+    async def progress(self, fraction: float, message: str = "") -> None:
+        """Tell how far the job is.
+
+        Args:
+            fraction: from 0 to 1.
+            message: a few words for people.
+
+        Raises:
+            ConfigurationError: a fraction outside of 0 to 1.
+        """
+        if not 0 <= fraction <= 1:
+            raise ConfigurationError(f"progress is a fraction from 0 to 1, not {fraction!r}")
+        self.log.info("progress", extra={"progress": round(fraction, 4), "detail": message})
+
+    def __repr__(self) -> str:
+        return f"<Context {self.job} {self.job_id} attempt {self.attempt}>"
+
+
+class JobLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds the job's keys, and keeps those of the call."""
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        """See `logging.LoggerAdapter`."""
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+current_context: ContextVar[Context | None] = ContextVar("amqpjobs_context", default=None)
+"""The job that runs here, if one does; log lines and what the job publishes look at it."""
+
+
+def plain_context(job: str, job_id: str) -> Context:
+    """The context of a plain call, with no worker around it: nothing will ever stop it."""
+    return Context(job, job_id, "", 1, None, asyncio.Event(), Properties)

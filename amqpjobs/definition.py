@@ -1,0 +1,198 @@
+"""What is known of one job: what ``@app.job`` was told, and what the function says about itself.
+
+Changes when a handler may look differently, or be told something new.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import cached_property
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar, get_args, get_origin
+
+from amqpjobs.codec import Arguments, Payload, hints_of
+from amqpjobs.context import Context
+from amqpjobs.errors import ConfigurationError
+from amqpjobs.message import JobHandle, Message
+from amqpjobs.topology import Queue
+
+R = TypeVar("R")
+
+Kind: TypeAlias = Literal["async", "thread", "process"]
+
+
+class Enqueuer(Protocol):
+    """What a job needs of its app."""
+
+    async def enqueue(self, message: Message[R]) -> JobHandle[R]:
+        """Publish, and return when the broker has confirmed."""
+        ...
+
+
+class Definition:
+    """What ``@app.job`` was told, and what the function says about itself.
+
+    Args:
+        function: the handler as it was written.
+        queue: where its messages wait.
+        app: whom to ask to publish.
+        name: the AMQP ``type``; None for the function's own qualified name.
+        timeout: seconds one run may take; None for no limit.
+        cpu: run it in a worker process that is killed at its timeout.
+        memory_limit: bytes of address space of that process; None for no limit.
+
+    Raises:
+        ConfigurationError: a function that cannot be a job, by name.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        queue: Queue,
+        app: Enqueuer,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        cpu: bool = False,
+        memory_limit: int | None = None,
+    ) -> None:
+        # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
+        qualified = function.__qualname__.rpartition("<locals>.")[2]
+        self.name = name or qualified
+        self.function = function
+        self.queue = queue
+        self.app = app
+        self.timeout = timeout
+        self.memory_limit = memory_limit
+        self.is_method = "." in qualified
+        self.owner: type | None = None
+        self.kind: Kind = self._kind(cpu)
+        self._check_options()
+        self._signature = inspect.signature(function)
+        self._check_parameters()
+
+    def __repr__(self) -> str:
+        return f"<job {self.name} on {self.queue.name}>"
+
+    def fail(self, problem: str) -> ConfigurationError:
+        """An error that names the function and where it is."""
+        code = inspect.unwrap(self.function).__code__
+        return ConfigurationError(
+            f"job {self.name!r} ({code.co_filename}:{code.co_firstlineno}): {problem}"
+        )
+
+    def _kind(self, cpu: bool) -> Kind:
+        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
+            raise self.fail("a generator cannot be a job; return a value")
+        if inspect.iscoroutinefunction(self.function):
+            if cpu:
+                raise self.fail("cpu=True is for a plain `def`: it runs in a process of its own")
+            return "async"
+        return "process" if cpu else "thread"
+
+    def _check_options(self) -> None:
+        if self.timeout is not None and self.timeout <= 0:
+            raise self.fail(f"timeout is a number of seconds above 0, not {self.timeout!r}")
+        if self.memory_limit is not None and self.kind != "process":
+            raise self.fail("memory_limit needs cpu=True: only a process has a memory of its own")
+        if len(self.name.encode()) > 255:
+            raise self.fail("its name is over 255 bytes, the limit of the AMQP property `type`")
+
+    def _check_parameters(self) -> None:
+        for i, parameter in enumerate(self._signature.parameters.values()):
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise self.fail(f"*{parameter.name} has no schema; name the parameters")
+            if parameter.annotation is parameter.empty and not (self.is_method and i == 0):
+                if _is_dependency(parameter.default):
+                    continue
+                raise self.fail(
+                    f"parameter {parameter.name!r} has no annotation, so it cannot be validated"
+                )
+
+    @cached_property
+    def hints(self) -> dict[str, Any]:
+        """The annotations, resolved; the class for ``self``."""
+        hints = hints_of(self.function, self.name)
+        if self.is_method:
+            if self.owner is None:
+                raise self.fail("its class is not complete yet")
+            hints[next(iter(self._signature.parameters))] = self.owner
+        return hints
+
+    @cached_property
+    def takes_context(self) -> bool:
+        """Whether the handler wants the `Context`, as its first parameter after ``self``."""
+        names = [n for n in self._signature.parameters if self.hints.get(n) is Context]
+        if not names:
+            return False
+        place = list(self._signature.parameters).index(names[0])
+        if len(names) > 1 or place != int(self.is_method):
+            raise self.fail("the Context must be the first parameter, and there is one of it")
+        return True
+
+    @cached_property
+    def _injects(self) -> bool:
+        parameters = self._signature.parameters.values()
+        return any(_is_injected(p, self.hints.get(p.name)) for p in parameters)
+
+    @cached_property
+    def payload(self) -> Payload:
+        """The parameters that travel."""
+        parameters = []
+        for i, parameter in enumerate(self._signature.parameters.values()):
+            hint = self.hints.get(parameter.name)
+            if hint is Context or _is_injected(parameter, hint):
+                continue
+            name = "self" if self.is_method and i == 0 else parameter.name
+            if name != parameter.name:
+                self.hints[name] = hint
+            parameters.append(parameter.replace(name=name))
+        return Payload(self.name, parameters, self.hints)
+
+    @cached_property
+    def call(self) -> Callable[..., Any]:
+        """The handler, with its dependencies supplied if it asks for any."""
+        if not self._injects:
+            return self.function
+        from fast_depends import inject
+
+        try:
+            return inject(self.function, cast=False)
+        except AssertionError as error:
+            raise self.fail(str(error)) from error
+
+    @cached_property
+    def result(self) -> Any:
+        """A pydantic adapter for what the handler returns."""
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(self.hints.get("return", Any))
+
+    def check(self) -> None:
+        """Resolve everything that may be wrong.
+
+        Raises:
+            ConfigurationError: what is wrong, naming the function.
+        """
+        _ = self.takes_context, self.payload, self.call
+
+    def with_context(self, context: Context, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The positional arguments of the function, the context among them if it wants it."""
+        if not self.takes_context:
+            return args
+        place = int(self.is_method)
+        return (*args[:place], context, *args[place:])
+
+    def invoke(self, context: Context, arguments: Arguments) -> Any:
+        """Call the handler: a coroutine for ``async def``, else its result."""
+        args, kwargs = arguments
+        return self.call(*self.with_context(context, args), **kwargs)
+
+
+def _is_dependency(value: object) -> bool:
+    # By module, so that nobody who injects nothing pays for importing fast_depends.
+    return type(value).__module__.startswith("fast_depends")
+
+
+def _is_injected(parameter: inspect.Parameter, hint: Any) -> bool:
+    if _is_dependency(parameter.default):
+        return True
+    return get_origin(hint) is Annotated and any(_is_dependency(m) for m in get_args(hint)[1:])

@@ -1,0 +1,192 @@
+"""A job: a function bound to a queue, callable now, later, or as a value.
+
+Changes when what can be done with a job changes.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from amqpjobs.context import Context, current_context, plain_context
+from amqpjobs.definition import Definition
+from amqpjobs.errors import ConfigurationError, InvalidArguments
+from amqpjobs.message import NO_OPTIONS, JobHandle, Message, Options, new_job_id
+from amqpjobs.topology import Queue
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+C = TypeVar("C")
+
+LONGEST = 4_294_967
+"""Seconds (49 days): RabbitMQ refuses a longer `expiration`, which is 32 bits of milliseconds."""
+
+INJECTED: Any = inspect.Parameter.empty
+"""The default of a parameter that is injected, so that type checkers do not ask callers for it:
+``session: Annotated[Session, Depends(get_session)] = INJECTED``."""
+
+
+class Job(Generic[P, R, C]):
+    """A function that can be run now, later, or sent as a value. Made by ``@app.job``.
+
+    ``P`` are the parameters that a caller gives, ``R`` is what a worker's run returns, ``C`` what a
+    plain call returns: an awaitable of ``R`` for ``async def``, else ``R``.
+    """
+
+    def __init__(
+        self, definition: Definition, options: Options = NO_OPTIONS, instance: object | None = None
+    ) -> None:
+        self.definition = definition
+        self.options = options
+        self._instance = instance
+
+    @property
+    def name(self) -> str:
+        """The AMQP ``type`` of its messages."""
+        return self.definition.name
+
+    @property
+    def queue(self) -> Queue:
+        """The queue that its messages wait in."""
+        return self.definition.queue
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        """Run it now, here, without a broker: a plain call."""
+        definition = self.definition
+        positional = self._with_instance(args)
+        if definition.takes_context:
+            context = current_context.get() or plain_context(definition.name, new_job_id())
+            positional = definition.with_context(context, positional)
+        result: C = definition.call(*positional, **kwargs)
+        return result
+
+    async def later(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Run it later, in a worker. Returns once RabbitMQ has it on disk and has confirmed.
+
+        Raises:
+            InvalidArguments: before anything is sent.
+            MessageTooLarge, Unroutable, PublishRejected: it is stored nowhere.
+            NotConfirmed: not confirmed within the timeout; see its ``sent``.
+        """
+        return await self.definition.app.enqueue(self.message(*args, **kwargs))
+
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+        """This call as a value, validated and encoded, for ``app.later_many``.
+
+        Raises:
+            InvalidArguments: the arguments do not fit the parameters.
+        """
+        definition, options = self.definition, self.options
+        queue, native_priority = definition.queue.route(options.priority)
+        body = definition.payload.dump(self._with_instance(args), kwargs)
+        return Message(new_job_id(), definition.name, queue, body, options, native_priority)
+
+    def with_options(
+        self,
+        *,
+        priority: str | int | None = None,
+        expires: float | None = None,
+        timeout: float | None = None,
+    ) -> "Job[P, R, C]":
+        """The same job with options for the calls made through what this returns.
+
+        Args:
+            priority: one of the queue's priorities.
+            expires: seconds; a job that was not started by then is not run any more.
+            timeout: seconds that the call itself may take, such as waiting for the confirm.
+
+        Raises:
+            ConfigurationError: an option that cannot be used with this job's queue.
+        """
+        for name, seconds in (("expires", expires), ("timeout", timeout)):
+            if seconds is not None and not 0 < seconds <= LONGEST:
+                raise ConfigurationError(
+                    f"{name} is a number of seconds above 0 and up to {LONGEST}, not {seconds!r}"
+                )
+        given = {"priority": priority, "expires": expires, "timeout": timeout}
+        options = replace(self.options, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+        self.definition.queue.route(options.priority)
+        return Job(self.definition, options, self._instance)
+
+    def _with_instance(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        instance = self._instance
+        if instance is None:
+            return args
+        definition = self.definition
+        if type(instance) is not definition.owner:
+            raise InvalidArguments(
+                f"{definition.name} was declared on {definition.owner}, and would be rebuilt as "
+                f"that, not as {type(instance)}: declare the job on the subclass",
+                job=definition.name,
+            )
+        return (instance, *args)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> "Job[P, R, C]": ...
+    @overload
+    def __get__(
+        self: "Job[Concatenate[S, Q], R, C]", instance: S, owner: type[S]
+    ) -> "Job[Q, R, C]": ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        """As a method: bound to its object, which travels in the message."""
+        return self if instance is None else Job(self.definition, self.options, instance)
+
+    def __repr__(self) -> str:
+        return repr(self.definition)
+
+
+class JobMethod(property):
+    """A job among the attributes of a class.
+
+    A property, because pydantic and dataclasses leave those alone: any other object in a class
+    body is a field to them (https://docs.pydantic.dev/latest/errors/usage_errors/#model-field-missing-annotation).
+    """
+
+    def __init__(self, job: Job[Any, Any, Any]) -> None:
+        super().__init__(lambda instance: Job(job.definition, job.options, instance))
+        self.job = job
+        self.__doc__ = job.definition.function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        # Again with the final class where `slots=True` builds a second one: the last one counts.
+        self.job.definition.owner = owner
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """The bound job; the job itself on the class."""
+        return self.job if instance is None else super().__get__(instance, owner)
+
+
+class JobDecorator(Protocol):
+    """What ``@app.job(...)`` makes of a function; the Context is supplied, so callers do not give
+    it."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Awaitable[R]], /
+    ) -> Job[P, R, Awaitable[R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[S, Context, P], Awaitable[R]], /
+    ) -> Job[Concatenate[S, P], R, Awaitable[R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, Awaitable[R]], /
+    ) -> Job[P, R, Awaitable[R]]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Job[P, R, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[S, Context, P], R], /
+    ) -> Job[Concatenate[S, P], R, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Job[P, R, R]: ...
+
+
+def make_job(definition: Definition) -> Any:
+    """The object that takes the function's place: a `Job`, or a `JobMethod` inside of a class."""
+    job: Job[Any, Any, Any] = Job(definition)
+    update_wrapper(job, definition.function)
+    return JobMethod(job) if definition.is_method else job

@@ -1,0 +1,170 @@
+"""Sends messages of an app: from a `Message` to a confirmed AMQP message.
+
+Changes when the properties of our messages do, or when sending many does.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import asyncio
+
+from amqpjobs.background import BackgroundTask
+from amqpjobs.context import current_context
+from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError
+from amqpjobs.message import (
+    HEADER_DEADLINE,
+    JSON,
+    PERSISTENT,
+    FieldValue,
+    JobHandle,
+    Message,
+    Properties,
+)
+from amqpjobs.rabbitmq.connection import Link
+from amqpjobs.rabbitmq.declaration import Declarer
+from amqpjobs.rabbitmq.publication import MAX_UNCONFIRMED, Publication
+from amqpjobs.settings import Settings
+from amqpjobs.telemetry.propagation import outgoing_trace
+from amqpjobs.topology import Topology
+
+log = logging.getLogger("amqpjobs.publisher")
+
+R = TypeVar("R")
+
+
+class Publisher:
+    """One connection for publishing, and what is sent over it.
+
+    Args:
+        app_id: the name of the app, on every message.
+        settings: where RabbitMQ is.
+        topology: what to declare when the connection is first up, if the settings say so.
+    """
+
+    def __init__(self, app_id: str, settings: Settings, topology: Topology) -> None:
+        self._app_id = app_id
+        self._settings = settings
+        self._topology = topology
+        self.link = Link(settings, "publish")
+        self.publication = Publication(self.link)
+        self._tasks: list[BackgroundTask] = []
+
+    async def open(self) -> None:
+        """Connect. A broker that is away only delays: messages wait for it, up to their timeout.
+
+        Raises:
+            BrokerUnavailable: it refused us for good: login, virtual host, certificate.
+            TopologyMismatch: a queue is there with other arguments.
+        """
+        try:
+            wire = await self.link.connect()
+            if self._settings.declare_topology:
+                async with Declarer(wire) as declarer:
+                    await declarer.apply(self._topology)
+        except BrokerUnavailable as error:
+            if not error.temporary:
+                await self.link.close()
+                raise
+            log.warning("RabbitMQ is away; going on without it", extra={"error": str(error)})
+        except BaseException:
+            await self.link.close()
+            raise
+        self._tasks = [
+            BackgroundTask(self.link.run(), "amqpjobs publishing link"),
+            BackgroundTask(self.publication.run(), "amqpjobs publication"),
+        ]
+
+    async def close(self) -> None:
+        """Close the connection; calls that still wait get their errors."""
+        for task in reversed(self._tasks):
+            await task.stop()
+        await self.link.close()
+
+    async def enqueue(self, message: Message[R]) -> JobHandle[R]:
+        """Publish one message, and return when it is confirmed.
+
+        Raises:
+            PublishError: one of its kinds; see there.
+        """
+        properties = self._properties(message)
+        timeout = message.options.timeout or self._settings.publish_timeout
+        await self.publication.publish("", message.queue, properties, message.body, timeout)
+        return JobHandle(message.id, message.job, message.queue)
+
+    async def enqueue_many(
+        self, messages: Iterable[Message[Any]]
+    ) -> list[JobHandle[Any] | PublishError]:
+        """Publish many, keeping the way to the broker full; memory stays bounded by the window.
+
+        Returns:
+            For each, in order, its handle or its error.
+        """
+        results: list[JobHandle[Any] | PublishError] = []
+        window: deque[tuple[Message[Any], asyncio.Future[None], float]] = deque()
+        clock = asyncio.get_running_loop().time
+        try:
+            for message in messages:
+                if len(window) >= 2 * MAX_UNCONFIRMED:
+                    results.append(await self._fate(*window.popleft()))
+                try:
+                    properties = self._properties(message)
+                except MessageTooLarge as error:
+                    fate = asyncio.get_running_loop().create_future()
+                    fate.set_exception(error)
+                else:
+                    fate = self.publication.send("", message.queue, properties, message.body)
+                timeout = message.options.timeout or self._settings.publish_timeout
+                window.append((message, fate, clock() + timeout))
+            while window:
+                results.append(await self._fate(*window.popleft()))
+        finally:
+            for _, fate, _ in window:
+                fate.cancel()
+        return results
+
+    async def _fate(
+        self, message: Message[Any], fate: "asyncio.Future[None]", deadline: float
+    ) -> JobHandle[Any] | PublishError:
+        try:
+            if not fate.done():
+                async with asyncio.timeout_at(deadline):
+                    await fate
+            fate.result()
+        except TimeoutError:
+            timeout = message.options.timeout or self._settings.publish_timeout
+            return self.publication.not_confirmed(fate, message.id, timeout)
+        except PublishError as error:
+            return error
+        return JobHandle(message.id, message.job, message.queue)
+
+    def _properties(self, message: Message[Any]) -> Properties:
+        if len(message.body) > self._settings.max_message_size:
+            raise MessageTooLarge(
+                f"{message.job}: the message has {len(message.body)} bytes, the limit is "
+                f"{self._settings.max_message_size}: store large data elsewhere and send where it "
+                "is, or raise AMQPJOBS_MAX_MESSAGE_SIZE",
+                message_id=message.id,
+            )
+        now = time.time()
+        headers: dict[str, FieldValue] = outgoing_trace(current_context.get())
+        expires = message.options.expires
+        expiration = None
+        if expires is not None:
+            expiration = str(max(1, round(expires * 1000)))
+            headers[HEADER_DEADLINE] = round((now + expires) * 1000)
+        return Properties(
+            content_type=JSON,
+            headers=headers,
+            delivery_mode=PERSISTENT,
+            priority=message.native_priority,
+            expiration=expiration,
+            message_id=message.id,
+            timestamp=int(now),
+            type=message.job,
+            app_id=self._app_id,
+        )
+
+

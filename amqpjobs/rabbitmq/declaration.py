@@ -1,0 +1,198 @@
+"""Making a topology real, or checking that it is. Never deletes or changes anything.
+
+Each declaration has a channel of its own where it may fail: RabbitMQ answers a difference by
+closing the channel. Changes when declaring does.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiormq import exceptions as aiormq_errors
+from aiormq.abc import AbstractChannel
+
+from amqpjobs.errors import BrokerUnavailable, TopologyMismatch
+from amqpjobs.rabbitmq.connection import Wire
+from amqpjobs.topology import (
+    BindingDeclaration,
+    ExchangeDeclaration,
+    QueueDeclaration,
+    Topology,
+)
+
+TIMEOUT = 15.0
+"""Seconds for one declaration; a quorum queue in a cluster elects its leader first."""
+
+Declaration = ExchangeDeclaration | QueueDeclaration | BindingDeclaration
+
+State = Literal["present", "missing", "different", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found of one declaration.
+
+    Attributes:
+        entity: such as ``queue 'thumbnails'``.
+        state: ``unknown`` where AMQP cannot tell without permission to declare.
+        difference: the broker's words, where it is different.
+    """
+
+    entity: str
+    state: State
+    difference: str = ""
+
+
+class Declarer:
+    """Declares on one wire; keeps one channel and opens a new one after each refusal."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._channel: AbstractChannel | None = None
+
+    async def __aenter__(self) -> "Declarer":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._channel is not None and not self._channel.is_closed:
+            await self._channel.close()
+
+    async def apply(self, topology: Topology) -> None:
+        """Declare what is missing. Without permission to declare, check that it is there.
+
+        Raises:
+            TopologyMismatch: something is there with other arguments, or missing and not ours to
+                make.
+        """
+        for declaration in (*topology.exchanges, *topology.queues, *topology.bindings):
+            try:
+                await self._do(declaration)
+            except aiormq_errors.ChannelPreconditionFailed as error:
+                raise _mismatch(declaration, str(error)) from error
+            except aiormq_errors.ChannelAccessRefused:
+                await self._require(declaration)
+
+    async def require(self, topology: Topology) -> None:
+        """Check that all of it is there, declaring nothing.
+
+        Raises:
+            TopologyMismatch: something is missing.
+        """
+        for declaration in (*topology.exchanges, *topology.queues):
+            await self._require(declaration)
+
+    async def check(self, topology: Topology) -> list[Finding]:
+        """Compare, changing nothing. Arguments can only be compared by whoever may declare."""
+        findings = []
+        for declaration in (*topology.exchanges, *topology.queues):
+            findings.append(await self._compare(declaration))
+        return findings
+
+    async def count(self, queue: str) -> int:
+        """How many messages are ready in a queue.
+
+        Raises:
+            TopologyMismatch: there is no such queue.
+        """
+        declaration = QueueDeclaration(queue, {})
+        answer = await self._require(declaration)
+        return int(answer.message_count or 0)
+
+    async def _compare(self, declaration: ExchangeDeclaration | QueueDeclaration) -> Finding:
+        entity = _entity(declaration)
+        try:
+            await self._do(declaration, passive=True)
+        except aiormq_errors.ChannelNotFoundEntity:
+            return Finding(entity, "missing")
+        except aiormq_errors.ChannelAccessRefused as error:
+            return Finding(entity, "unknown", str(error))
+        try:
+            # It is there, so that declaring it makes nothing: it only compares the arguments.
+            await self._do(declaration)
+        except aiormq_errors.ChannelPreconditionFailed as error:
+            return Finding(entity, "different", _difference(str(error)))
+        except aiormq_errors.ChannelAccessRefused:
+            return Finding(entity, "present", "arguments not compared: no permission to declare")
+        return Finding(entity, "present")
+
+    async def _require(self, declaration: Declaration) -> Any:
+        if isinstance(declaration, BindingDeclaration):
+            return None
+        try:
+            return await self._do(declaration, passive=True)
+        except aiormq_errors.ChannelNotFoundEntity as error:
+            raise TopologyMismatch(
+                f"{_entity(declaration)} does not exist, and this user may not declare it: run "
+                "`amqpjobs topology apply` as a user with the configure permission",
+                entity=_entity(declaration),
+                difference="missing",
+            ) from error
+
+    async def _do(self, declaration: Declaration, *, passive: bool = False) -> Any:
+        return await self.call(lambda channel: _declare(channel, declaration, passive))
+
+    async def call(self, action: Callable[[AbstractChannel], Awaitable[Any]]) -> Any:
+        """Run one channel method, on a fresh channel if the last one was closed over an error.
+
+        Raises:
+            BrokerUnavailable: the connection went away, or the broker did not answer.
+        """
+        if self._channel is None or self._channel.is_closed:
+            self._channel = await self._wire.channel()
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await action(self._channel)
+        except (
+            aiormq_errors.ChannelPreconditionFailed,
+            aiormq_errors.ChannelAccessRefused,
+            aiormq_errors.ChannelNotFoundEntity,
+        ):
+            self._channel = None
+            raise
+        except (TimeoutError, aiormq_errors.AMQPError) as error:
+            self._channel = None
+            raise BrokerUnavailable(f"the broker did not answer: {error!r}") from error
+
+
+async def _declare(channel: AbstractChannel, declaration: Declaration, passive: bool) -> Any:
+    match declaration:
+        case ExchangeDeclaration(name, kind):
+            return await channel.exchange_declare(
+                name, exchange_type=kind, durable=True, passive=passive
+            )
+        case QueueDeclaration(name, arguments):
+            return await channel.queue_declare(
+                name, durable=True, passive=passive, arguments=dict(arguments)
+            )
+        case BindingDeclaration(exchange, queue, routing_key):
+            return await channel.queue_bind(queue, exchange, routing_key)
+
+
+def _entity(declaration: Declaration) -> str:
+    match declaration:
+        case ExchangeDeclaration(name):
+            return f"exchange {name!r}"
+        case QueueDeclaration(name):
+            return f"queue {name!r}"
+        case BindingDeclaration(exchange, queue):
+            return f"binding of {queue!r} to {exchange!r}"
+
+
+def _mismatch(declaration: Declaration, text: str) -> TopologyMismatch:
+    entity, difference = _entity(declaration), _difference(text)
+    return TopologyMismatch(
+        f"{entity} is there with other arguments: {difference}. Nothing was changed: make the "
+        "declaration agree with it, or move its messages away, delete it, and run "
+        "`amqpjobs topology apply`",
+        entity=entity,
+        difference=difference,
+    )
+
+
+def _difference(text: str) -> str:
+    """``inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received none but current is
+    ...`` without what the reader knows already."""
+    found = re.search(r"inequivalent arg '([^']+)'.*?: (received .*)", text)
+    return f"{found[1]}: {found[2]}" if found else text.removeprefix("PRECONDITION_FAILED - ")

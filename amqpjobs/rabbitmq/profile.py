@@ -1,0 +1,57 @@
+"""What the connected RabbitMQ does, by its version. Changes with RabbitMQ's release notes.
+
+Sources: https://www.rabbitmq.com/docs/quorum-queues, /docs/consumers, and the release notes of 4.0
+and 4.3; each line was checked on 3.10.8 and 4.3.6.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+OLDEST = (3, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One broker's version, and what follows from it.
+
+    Attributes:
+        version: as numbers, such as ``(4, 3, 6)``.
+        product: its name; clones of RabbitMQ say another one.
+    """
+
+    version: tuple[int, ...]
+    product: str
+
+    @property
+    def text(self) -> str:
+        """Product and version, for people."""
+        return f"{self.product} {'.'.join(map(str, self.version))}"
+
+    @property
+    def supported(self) -> bool:
+        """Whether this version is old enough to lack what amqpjobs needs."""
+        return self.product == "RabbitMQ" and self.version >= OLDEST
+
+    @property
+    def nack_counts(self) -> bool:
+        """Whether giving a job back counts towards its queue's delivery limit."""
+        return self.version < (4, 3)
+
+    @property
+    def late_ack_closes_channel(self) -> bool:
+        """Whether an ack later than the consumer timeout costs the whole channel, not one
+        consumer."""
+        return self.version < (4, 3)
+
+
+def profile_of(server_properties: Mapping[str, Any]) -> Profile:
+    """Read what the server said of itself when the connection was opened."""
+    product = server_properties.get("product")
+    version = server_properties.get("version")
+    numbers = re.findall(r"\d+", version) if isinstance(version, str) else []
+    return Profile(
+        tuple(int(n) for n in numbers[:3]) or (0,),
+        product if isinstance(product, str) else "unknown",
+    )

@@ -1,0 +1,110 @@
+"""Settings from the environment and from secret files. Changes when a setting is added."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from amqpjobs.errors import ConfigurationError
+
+DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/"
+
+
+class Settings(BaseSettings):
+    """Everything that differs between deployments; all but the URL from ``AMQPJOBS_*``.
+
+    Flag > environment > secret file (``AMQPJOBS_SECRETS_DIR``, one file a setting) > default.
+    Unknown variables are left alone. Durations are seconds, sizes bytes.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="AMQPJOBS_", env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
+
+    url: SecretStr = Field(
+        default=SecretStr(DEFAULT_URL),
+        validation_alias=AliasChoices("AMQPJOBS_URL", "AMQP_URL", "RABBITMQ_URL", "CLOUDAMQP_URL"),
+    )
+    """Where RabbitMQ is: ``amqp://user:password@host:5672/vhost``, or ``amqps://`` for TLS."""
+
+    heartbeat: Annotated[int, Field(ge=2, le=600)] = 15
+    """A peer that is silent for about three times this is taken for dead."""
+
+    connect_timeout: PositiveFloat = 10.0
+    """How long one attempt to connect may take."""
+
+    reconnect_limit: PositiveFloat = 30.0
+    """The longest pause between two attempts to reconnect; the pauses grow and are random."""
+
+    tls_ca_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_insecure: bool = False
+    """Do not verify the server's certificate. Never in production."""
+
+    publish_timeout: PositiveFloat = 30.0
+    """How long ``later`` waits for the broker's confirm, reconnecting if it must."""
+
+    max_message_size: PositiveInt = 1_048_576
+    """The largest body that is sent or accepted."""
+
+    declare_topology: bool = Field(default=True, validation_alias="AMQPJOBS_DECLARE")
+    """Declare queues at start. If not, or not permitted, they are only checked."""
+
+    concurrency: PositiveInt = 20
+    """How many jobs one worker process runs at once."""
+
+    prefetch: PositiveInt | None = None
+    """How many deliveries one worker process holds of each queue; None for twice the concurrency."""
+
+    shutdown_timeout: PositiveFloat = 8.0
+    """From SIGTERM to the end of the process."""
+
+    heartbeat_file: Path | None = None
+    """Touched by the event loop every few seconds, for ``amqpjobs health``."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """``auto``: readable lines on a terminal, else JSON."""
+
+    log_arguments: bool = False
+    """Write the arguments of each job into its log line. They may hold personal data."""
+
+    loop: Literal["auto", "asyncio", "uvloop"] = "auto"
+    """The event loop of the command line; ``auto`` takes uvloop where it is installed."""
+
+    @cached_property
+    def safe_url(self) -> str:
+        """The URL without its password, for messages and logs."""
+        parts = urlsplit(self.url.get_secret_value())
+        host = parts.netloc.rpartition("@")[2]
+        user = f"{parts.username}@" if parts.username else ""
+        return urlunsplit((parts.scheme, user + host, parts.path, "", ""))
+
+
+def load_settings(**flags: object) -> Settings:
+    """Read the settings; what is given here goes before the environment.
+
+    Raises:
+        ConfigurationError: a value that cannot be used, with the variable's name, never its value.
+    """
+    import os
+
+    secrets = os.environ.get("AMQPJOBS_SECRETS_DIR")
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(_secrets_dir=secrets, **given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{_variable(problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        raise ConfigurationError(f"settings that cannot be used: {problems}") from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else "?"
+    return name if name.isupper() else f"AMQPJOBS_{name.upper()}"

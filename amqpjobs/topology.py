@@ -1,0 +1,223 @@
+"""Which queues and exchanges an app needs, as values. Nothing here talks to a broker.
+
+Changes when the layout on the broker changes; `amqpjobs.rabbitmq.declaration` applies it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from amqpjobs.errors import ConfigurationError
+
+DEAD_EXCHANGE = "amqpjobs.dead"
+
+MAX_NAME = 199
+"""Bytes. AMQP's routing keys end at 255; delayed jobs will carry 56 bytes in front of the name."""
+
+KEPT_FOR_GOOD = 1_000_000
+"""Delivery limit of the queues that people look into: looking gives a message back, RabbitMQ up to
+4.2 counts that, and from 4.0 a quorum queue without a limit drops a message after 20 such looks
+(https://www.rabbitmq.com/docs/quorum-queues, "Poison Message Handling")."""
+
+NO_ARGUMENTS: Mapping[str, str | int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One AMQP queue of a `Queue`: the jobs of one priority wait in it.
+
+    Attributes:
+        priority: its name, or None for the only lane of a queue without priorities.
+        queue: the AMQP queue's name.
+        weight: how many starts it gets in each round when all lanes have jobs waiting.
+    """
+
+    priority: str | None
+    queue: str
+    weight: int
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue that jobs wait in.
+
+    Args:
+        name: its name on the broker.
+        priorities: names and weights, from the most to the least urgent. Each is an AMQP queue
+            ``<name>.<priority>``; the middle one is ``<name>`` itself, so that a stranger who knows
+            only the name gets the middle priority. With weights 6, 3 and 1, ten starts with all of
+            them waiting are six, three and one: the least urgent never starves.
+        type: ``quorum`` (replicated, the default) or ``classic``.
+        max_priority: for classic queues: native AMQP priorities from 0 to this number.
+        delivery_limit: for quorum queues: how often a delivery may come back after a sudden death
+            of its worker (up to RabbitMQ 4.2: or be given back) before the broker itself puts it
+            into ``<name>.dead``.
+
+    Raises:
+        ConfigurationError: a name, weight or combination that cannot work.
+    """
+
+    name: str
+    priorities: Mapping[str, int] = field(default_factory=dict)
+    type: Literal["quorum", "classic"] = "quorum"
+    max_priority: int | None = None
+    delivery_limit: int = 20
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "priorities", MappingProxyType(dict(self.priorities)))
+        problem = self._problem()
+        if problem:
+            raise ConfigurationError(f"Queue({self.name!r}): {problem}")
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def _problem(self) -> str | None:
+        if not self.name or self.name.startswith("amq."):
+            return "a queue needs a name, and names with 'amq.' in front are RabbitMQ's own"
+        if max(len(lane.queue.encode()) for lane in self.lanes) > MAX_NAME:
+            return f"the name, with its longest priority, is over {MAX_NAME} bytes"
+        if not all(isinstance(w, int) and w >= 1 for w in self.priorities.values()):
+            return f"weights are whole numbers from 1, not {dict(self.priorities)!r}"
+        if {"dead", "parked", ""} & set(self.priorities):
+            return "'dead' and 'parked' name the queues for failed jobs; call the priority otherwise"
+        if self.type not in ("quorum", "classic"):
+            return f"type is 'quorum' or 'classic', not {self.type!r}"
+        return self._number_problem()
+
+    def _number_problem(self) -> str | None:
+        if self.max_priority is not None:
+            if self.type != "classic" or self.priorities:
+                return "max_priority is for type='classic' without priorities; use priorities={...}"
+            if not 1 <= self.max_priority <= 255:
+                return f"max_priority is a number from 1 to 255, not {self.max_priority!r}"
+        if self.delivery_limit < 1:
+            return f"delivery_limit is a number from 1, not {self.delivery_limit!r}"
+        return None
+
+    @property
+    def dead(self) -> str:
+        """The name of the queue with its dead letters."""
+        return f"{self.name}.dead"
+
+    @property
+    def parked(self) -> str:
+        """The name of the queue with jobs that no worker knew."""
+        return f"{self.name}.parked"
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Its AMQP queues, the most urgent first; one without priorities."""
+        if not self.priorities:
+            return (Lane(None, self.name, 1),)
+        middle = len(self.priorities) // 2
+        return tuple(
+            Lane(name, self.name if i == middle else f"{self.name}.{name}", weight)
+            for i, (name, weight) in enumerate(self.priorities.items())
+        )
+
+    def route(self, priority: str | int | None) -> tuple[str, int | None]:
+        """Where a message of this priority goes.
+
+        Returns:
+            The AMQP queue's name, and the AMQP priority property or None.
+
+        Raises:
+            ConfigurationError: this queue has no such priority.
+        """
+        if priority is None:
+            return self.name, None
+        if isinstance(priority, str):
+            for lane in self.lanes:
+                if lane.priority == priority:
+                    return lane.queue, None
+        elif self.max_priority is not None and 0 <= priority <= self.max_priority:
+            return self.name, priority
+        raise ConfigurationError(
+            f"queue {self.name!r} has no priority {priority!r}; {self._known_priorities()}"
+        )
+
+    def _known_priorities(self) -> str:
+        if self.max_priority is not None:
+            return f"it takes numbers from 0 to {self.max_priority}"
+        if self.priorities:
+            return f"it has {', '.join(repr(p) for p in self.priorities)}"
+        return "give it some: Queue(..., priorities={'high': 6, 'normal': 3, 'low': 1})"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDeclaration:
+    """An AMQP queue with its arguments. All are durable."""
+
+    name: str
+    arguments: Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeDeclaration:
+    """An AMQP exchange. All are durable."""
+
+    name: str
+    type: Literal["direct", "fanout", "topic"]
+
+
+@dataclass(frozen=True, slots=True)
+class BindingDeclaration:
+    """A queue bound to an exchange."""
+
+    exchange: str
+    queue: str
+    routing_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All that has to be there on the broker, in the order in which it is declared."""
+
+    exchanges: tuple[ExchangeDeclaration, ...]
+    queues: tuple[QueueDeclaration, ...]
+    bindings: tuple[BindingDeclaration, ...]
+
+
+def topology_of(queues: Iterable[Queue]) -> Topology:
+    """The topology of these queues.
+
+    Raises:
+        ConfigurationError: two of them would share an AMQP queue.
+    """
+    declarations: dict[str, QueueDeclaration] = {}
+    bindings: list[BindingDeclaration] = []
+    for queue in queues:
+        for declaration in _declarations(queue):
+            if declaration.name in declarations:
+                raise ConfigurationError(
+                    f"two queues of the app would both be {declaration.name!r} on the broker; "
+                    "rename one, or a priority"
+                )
+            declarations[declaration.name] = declaration
+        bindings.append(BindingDeclaration(DEAD_EXCHANGE, queue.dead, queue.dead))
+    return Topology(
+        (ExchangeDeclaration(DEAD_EXCHANGE, "direct"),),
+        tuple(declarations.values()),
+        tuple(bindings),
+    )
+
+
+def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
+    keep: dict[str, str | int] = {"x-queue-type": "quorum", "x-delivery-limit": KEPT_FOR_GOOD}
+    yield QueueDeclaration(queue.dead, keep)
+    yield QueueDeclaration(queue.parked, keep)
+    arguments: dict[str, str | int] = {
+        "x-queue-type": queue.type,
+        "x-dead-letter-exchange": DEAD_EXCHANGE,
+        "x-dead-letter-routing-key": queue.dead,
+        "x-overflow": "reject-publish",
+    }
+    if queue.type == "quorum":
+        arguments["x-dead-letter-strategy"] = "at-least-once"
+        arguments["x-delivery-limit"] = queue.delivery_limit
+    if queue.max_priority is not None:
+        arguments["x-max-priority"] = queue.max_priority
+    for lane in queue.lanes:
+        yield QueueDeclaration(lane.queue, arguments)

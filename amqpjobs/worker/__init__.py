@@ -1,0 +1,1 @@
+"""The worker: takes deliveries, runs jobs, and settles each delivery exactly once."""

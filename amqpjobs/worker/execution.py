@@ -1,0 +1,78 @@
+"""How a handler is run: on the event loop, in a thread, or in a process.
+
+Changes when there is another place to run one.
+"""
+
+from typing import TYPE_CHECKING
+
+from anyio import CapacityLimiter, to_thread
+
+from amqpjobs.codec import Arguments
+from amqpjobs.context import Context
+from amqpjobs.definition import Definition
+
+if TYPE_CHECKING:
+    from amqpjobs.worker.processes import ProcessPool
+
+
+class Execution:
+    """Runs handlers.
+
+    Args:
+        concurrency: how many threads, and how many processes, there may be.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._threads: CapacityLimiter | None = None
+        self._processes: ProcessPool | None = None
+        self.abandoned = 0
+
+    async def run(
+        self, definition: Definition, context: Context, arguments: Arguments, body: bytes
+    ) -> object:
+        """Run a handler and return its result, or raise its error.
+
+        Cancelling ends an ``async def`` where it awaits, and kills a process. A thread cannot be
+        ended: it is abandoned, runs on, and its result is dropped.
+        """
+        if definition.kind == "async":
+            result: object = await definition.invoke(context, arguments)
+            return result
+        if definition.kind == "process":
+            return await self._pool().run(definition, context, body)
+        return await self._in_thread(definition, context, arguments)
+
+    async def _in_thread(
+        self, definition: Definition, context: Context, arguments: Arguments
+    ) -> object:
+        if self._threads is None:
+            self._threads = CapacityLimiter(self._concurrency)
+        finished = False
+
+        def call() -> object:
+            nonlocal finished
+            try:
+                return definition.invoke(context, arguments)
+            finally:
+                finished = True
+
+        try:
+            return await to_thread.run_sync(
+                call, abandon_on_cancel=True, limiter=self._threads
+            )
+        finally:
+            if not finished:
+                self.abandoned += 1
+
+    def _pool(self) -> "ProcessPool":
+        if self._processes is None:
+            from amqpjobs.worker.processes import ProcessPool
+
+            self._processes = ProcessPool(self._concurrency)
+        return self._processes
+
+    async def close(self) -> None:
+        """End the processes."""
+        if self._processes is not None:
+            await self._processes.close()

@@ -1,0 +1,300 @@
+"""A worker from start to stop: connects, consumes, and on a signal gives everything back in time.
+
+Changes when starting or stopping does.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from amqpjobs.definition import Definition
+from amqpjobs.errors import ConfigurationError
+from amqpjobs.outcome import Outcome, Released
+from amqpjobs.rabbitmq.connection import Link, Wire
+from amqpjobs.rabbitmq.consumption import Delivery, Subscription
+from amqpjobs.rabbitmq.declaration import Declarer
+from amqpjobs.topology import Queue, topology_of
+from amqpjobs.worker.execution import Execution
+from amqpjobs.worker.intake import Intake
+from amqpjobs.worker.liveness import Liveness, notify
+from amqpjobs.worker.parking import Parking
+from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.settlement import Settlement
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+
+log = logging.getLogger("amqpjobs.worker")
+
+WATCH_INTERVAL = 1.0
+"""Seconds between two looks of the watchdog; it acts on the second look that finds the same."""
+
+
+class Worker:
+    """Consumes queues and runs their jobs until told to stop.
+
+    Args:
+        app: whose jobs.
+        queues: names of the app's queues; empty for all.
+        concurrency: jobs at once; None for the setting.
+        prefetch: deliveries held of each queue; None for the setting, or twice the concurrency.
+
+    Raises:
+        ConfigurationError: a queue that the app does not have.
+    """
+
+    def __init__(
+        self,
+        app: "App",
+        queues: Iterable[str] = (),
+        *,
+        concurrency: int | None = None,
+        prefetch: int | None = None,
+    ) -> None:
+        app.check()
+        self._app = app
+        self._queues = _choose(app, tuple(queues))
+        settings = app.settings
+        self.concurrency = concurrency or settings.concurrency
+        self.prefetch = prefetch or settings.prefetch or 2 * self.concurrency
+        self._budget = settings.shutdown_timeout
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._stopped_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._link = Link(settings, "consume")
+        self._execution = Execution(self.concurrency)
+        self._intake = Intake(self._queues, self.concurrency, self._start)
+        self._reporting = Reporting(arguments=settings.log_arguments)
+        self._running: dict[asyncio.Task[None], Run] = {}
+        self._subscriptions: list[Subscription] = []
+        self._pipeline = Pipeline(
+            app, self._execution, self._stopping, _only_jobs(app), settings.max_message_size
+        )
+        self._settlement: Settlement | None = None
+
+    def __repr__(self) -> str:
+        return f"<Worker {self._intake!r}, {'ready' if self.ready else 'not ready'}>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether every queue is being consumed, and the worker was not told to stop."""
+        return (
+            bool(self._subscriptions)
+            and all(s.consuming for s in self._subscriptions)
+            and not self._stopping.is_set()
+        )
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a thread that could not be ended still runs: it would keep the process alive."""
+        return self._execution.abandoned > 0 or bool(self._running)
+
+    def stop(self) -> None:
+        """Stop within the budget; called again, cancel what runs now. Safe in a signal handler of
+        the event loop."""
+        if self._stopping.is_set():
+            self._hurry.set()
+            return
+        self._stopped_at = self._loop.time()
+        self._stopping.set()
+
+    async def started(self) -> None:
+        """Wait until every queue is consumed."""
+        while not self._subscriptions:
+            await asyncio.sleep(0.01)
+        for subscription in self._subscriptions:
+            await subscription.started()
+
+    async def run(self) -> None:
+        """Work until `stop` is called, then give back what is not done and return.
+
+        Raises:
+            BrokerUnavailable: no connection at start.
+            TopologyMismatch: a queue is missing or different.
+        """
+        wire = await self._link.connect()
+        try:
+            async with self._app.lifespan():
+                publisher = await self._app.open_publisher()
+                self._settlement = Settlement(
+                    publisher.publication,
+                    {lane.queue: q.dead for q in self._queues for lane in q.lanes},
+                    {lane.queue: q.parked for q in self._queues for lane in q.lanes},
+                )
+                await self._ensure(wire)
+                self._subscriptions = [
+                    Subscription(
+                        self._link, lane.queue, self.prefetch, self._intake.offer, self._ensure
+                    )
+                    for queue in self._queues
+                    for lane in queue.lanes
+                ]
+                parking = Parking(
+                    self._queues, self._pipeline.knows, self._link, publisher.publication
+                )
+                await self._work(parking)
+        finally:
+            await self._execution.close()
+            await self._link.close()
+
+    async def _work(self, parking: Parking) -> None:
+        liveness = Liveness(self._app.settings.heartbeat_file)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._link.run(), name="amqpjobs consuming link"),
+                group.create_task(self._watch(), name="amqpjobs watchdog"),
+                group.create_task(liveness.run(), name="amqpjobs liveness"),
+                group.create_task(parking.run(), name="amqpjobs parking"),
+            ]
+            consumers = [
+                group.create_task(s.run(), name=f"amqpjobs consumer {s.queue}")
+                for s in self._subscriptions
+            ]
+            tasks.append(group.create_task(self._announce(), name="amqpjobs announcement"))
+            await self._stopping.wait()
+            await self._drain()
+            for task in (*tasks, *consumers):
+                task.cancel()
+
+    async def _announce(self) -> None:
+        await self.started()
+        notify("READY=1")
+        log.info(
+            "worker is ready",
+            extra={
+                "queues": [q.name for q in self._queues],
+                "concurrency": self.concurrency,
+                "prefetch": self.prefetch,
+            },
+        )
+
+    async def _ensure(self, wire: Wire) -> None:
+        topology = topology_of(self._queues)
+        async with Declarer(wire) as declarer:
+            if self._app.settings.declare_topology:
+                await declarer.apply(topology)
+            else:
+                await declarer.require(topology)
+
+    async def _watch(self) -> None:
+        """Compare what should be consuming with what is: a consumer must never be lost silently."""
+        suspects: set[Subscription] = set()
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            if self._link.wire is None:
+                suspects.clear()
+                continue
+            lost = {s for s in self._subscriptions if s.starts and not s.consuming}
+            for subscription in lost & suspects:
+                log.warning("watchdog: not consuming", extra={"queue": subscription.queue})
+                subscription.restart()
+            suspects = lost - suspects
+
+    def _start(self, delivery: Delivery) -> None:
+        run = Run(delivery)
+        task = self._loop.create_task(self._run(run))
+        self._running[task] = run
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        run = self._running.pop(task, None)
+        self._intake.finished()
+        if task.cancelled():
+            error: BaseException | None = None
+        else:
+            error = task.exception()
+        if run is None or run.delivery.settled:
+            if error is None:
+                return
+        elif error is None:
+            error = asyncio.CancelledError("cancelled before it could be settled")
+        log.critical("a bug in amqpjobs: a delivery was not settled as it should", exc_info=error)
+        if run is not None and not run.delivery.settled:
+            run.delivery.release()
+
+    async def _run(self, run: Run) -> None:
+        outcome = await self._pipeline.outcome_of(run)
+        if run.delivery.settled:
+            return  # given back by force while the handler would not end
+        assert self._settlement is not None  # noqa: S101 - set before anything is consumed
+        waiting = self._settlement.settle(run.delivery, outcome)
+        if waiting is not None:
+            outcome = await waiting
+        self._reporting.report(run, outcome)
+
+    async def _drain(self) -> None:
+        """Stop as the README's contract says. One budget, counted from the signal."""
+        end = self._stopped_at + self._budget
+        margin = min(1.0, self._budget / 8)
+        notify("STOPPING=1")
+        log.info("stopping", extra={"running": self._intake.running, "budget_s": self._budget})
+        self._intake.close()
+        await asyncio.gather(*(s.cancel() for s in self._subscriptions))
+        waiting = [d for d in self._intake.take_waiting() if not d.stale]
+        for delivery in waiting:
+            delivery.release()
+        if waiting:
+            log.info("given back, not started", extra={"count": len(waiting)})
+        await self._wait_for_running(end - margin)
+        await self._interrupt(end - margin / 2)
+        for subscription in self._subscriptions:
+            subscription.flush()
+        log.info("stopped", extra={"took_s": round(self._loop.time() - self._stopped_at, 3)})
+
+    async def _wait_for_running(self, until: float) -> None:
+        """Let running jobs end, until then or until a second signal."""
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        try:
+            while self._running and not hurry.done():
+                left = until - self._loop.time()
+                if left <= 0:
+                    return
+                await asyncio.wait(
+                    (*self._running, hurry), timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
+        finally:
+            hurry.cancel()
+
+    async def _interrupt(self, until: float) -> None:
+        """Cancel what runs; give back by force what will not end."""
+        for task, run in list(self._running.items()):
+            run.interrupted = True
+            task.cancel("the worker was told to stop")
+        if self._running:
+            await asyncio.wait(tuple(self._running), timeout=max(0.05, until - self._loop.time()))
+        outcome: Outcome = Released("the job ignored its cancellation")
+        for run in self._running.values():
+            if not run.delivery.settled:
+                run.delivery.release()
+                self._reporting.report(run, outcome)
+
+
+def _choose(app: "App", names: tuple[str, ...]) -> list[Queue]:
+    unknown = [name for name in names if name not in app.queues]
+    if unknown:
+        known = ", ".join(sorted(app.queues)) or "none"
+        raise ConfigurationError(
+            f"the app {app.name!r} has no queue {unknown[0]!r}; it has: {known}"
+        )
+    queues = [app.queues[name] for name in dict.fromkeys(names)] or list(app.queues.values())
+    if not queues:
+        raise ConfigurationError(
+            f"the app {app.name!r} has no jobs: is the module that declares them imported?"
+        )
+    return queues
+
+
+def _only_jobs(app: "App") -> dict[str, Definition]:
+    """By AMQP queue: the job for messages that name none, where the queue has but one job."""
+    jobs: dict[str, list[Definition]] = {}
+    for definition in app.jobs.values():
+        jobs.setdefault(definition.queue.name, []).append(definition)
+    return {
+        lane.queue: jobs[queue.name][0]
+        for queue in app.queues.values()
+        if len(jobs.get(queue.name, ())) == 1
+        for lane in queue.lanes
+    }

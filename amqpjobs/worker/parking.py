@@ -1,0 +1,111 @@
+"""Brings parked jobs back: what no worker knew, once one starts that does.
+
+Changes when parking does.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from amqpjobs.copies import copied, failure_of
+from amqpjobs.errors import AmqpJobsError, DecodeError, PublishError
+from amqpjobs.message import Properties
+from amqpjobs.rabbitmq.connection import Link, Wire
+from amqpjobs.rabbitmq.consumption import Delivery, Subscription
+from amqpjobs.rabbitmq.declaration import Declarer
+from amqpjobs.rabbitmq.publication import Publication
+from amqpjobs.topology import Queue
+
+log = logging.getLogger("amqpjobs.worker")
+
+PREFETCH = 20
+CONFIRM_TIMEOUT = 10.0
+"""Seconds."""
+
+
+class Parking:
+    """Goes once through the parked jobs of each queue, as many as there were when it began.
+
+    A known one goes back to its queue, an unknown one to the end of the parked ones: published,
+    confirmed, then acked. Several workers may do so at once.
+
+    Args:
+        queues: whose parked jobs.
+        knows: whether a job of this name (None: no name) can run from this AMQP queue here.
+        link: to consume on.
+        publication: to publish on.
+    """
+
+    def __init__(
+        self,
+        queues: list[Queue],
+        knows: Callable[[str | None, str], bool],
+        link: Link,
+        publication: Publication,
+    ) -> None:
+        self._queues = queues
+        self._knows = knows
+        self._link = link
+        self._publication = publication
+
+    async def run(self) -> None:
+        """Bring back what is known here now, and return."""
+        for queue in self._queues:
+            try:
+                await self._visit(queue)
+            except (AmqpJobsError, TimeoutError) as error:
+                log.warning(
+                    "parked jobs stay parked until the next start",
+                    extra={"queue": queue.parked, "error": str(error)},
+                )
+
+    async def _visit(self, queue: Queue) -> None:
+        wire = await self._link.up()
+        async with Declarer(wire) as declarer:
+            count = await declarer.count(queue.parked)
+        if not count:
+            return
+        arrived: asyncio.Queue[Delivery] = asyncio.Queue()
+        subscription = Subscription(
+            self._link, queue.parked, PREFETCH, arrived.put_nowait, _nothing_to_ensure
+        )
+        consuming = asyncio.ensure_future(subscription.run())
+        brought = 0
+        try:
+            for _ in range(count):
+                # Another worker may have taken some meanwhile: an empty queue ends the visit.
+                async with asyncio.timeout(2):
+                    delivery = await arrived.get()
+                brought += await self._move(queue, delivery)
+        except TimeoutError:
+            log.debug("fewer parked jobs than counted")
+        finally:
+            await subscription.cancel()
+            consuming.cancel()
+            await asyncio.wait([consuming])
+        log.info("parked jobs", extra={"queue": queue.name, "back": brought, "seen": count})
+
+    async def _move(self, queue: Queue, delivery: Delivery) -> bool:
+        try:
+            properties: Properties = delivery.properties()
+        except DecodeError:
+            properties = Properties()
+        failure = failure_of(properties.headers)
+        origin = failure.queue if failure and failure.queue else queue.name
+        if origin not in {lane.queue for lane in queue.lanes}:
+            origin = queue.name
+        known = self._knows(properties.type, origin)
+        target, copy = (origin, copied(properties)) if known else (
+            queue.parked, copied(properties, failure)
+        )  # fmt: skip
+        try:
+            await self._publication.publish("", target, copy, delivery.body, CONFIRM_TIMEOUT)
+        except (PublishError, asyncio.CancelledError):
+            delivery.release()
+            raise
+        delivery.ack()
+        return known
+
+
+async def _nothing_to_ensure(wire: Wire) -> None:
+    """The worker has declared it."""

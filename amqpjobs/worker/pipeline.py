@@ -1,0 +1,268 @@
+"""The life of one delivery, as named steps: decode, resolve, validate, middleware, execution.
+
+Every path through here ends in one `Outcome`; none settles anything. Changes when a step is added.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from amqpjobs.codec import Arguments
+from amqpjobs.context import Context, Stopping, current_context
+from amqpjobs.definition import Definition
+from amqpjobs.errors import DecodeError, JobTimeout
+from amqpjobs.message import (
+    HEADER_ATTEMPT,
+    HEADER_DEADLINE,
+    JSON,
+    NO_HEADERS,
+    Failure,
+    Headers,
+    new_job_id,
+)
+from amqpjobs.middleware import onion
+from amqpjobs.outcome import (
+    DONE_NOTHING,
+    Done,
+    Expired,
+    Outcome,
+    Parked,
+    Reject,
+    Rejected,
+    Released,
+)
+from amqpjobs.rabbitmq.consumption import Delivery
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+    from amqpjobs.worker.execution import Execution
+
+log = logging.getLogger("amqpjobs.worker")
+
+WORKER = f"{socket.gethostname()}:{os.getpid()}"
+
+FRAMES = 5
+"""How many of the innermost stack frames a failure carries."""
+
+
+class Run:
+    """One delivery being worked on, and what is known of it so far."""
+
+    __slots__ = ("context", "definition", "delivery", "interrupted", "started")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        self.definition: Definition | None = None
+        self.context: Context | None = None
+        self.started = time.monotonic()
+        self.interrupted = False
+
+
+class Refused(Exception):  # noqa: N818 - carries an outcome out of a step
+    """A step ended the job before its handler was called."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+
+class Pipeline:
+    """Turns a delivery into an outcome.
+
+    Args:
+        app: whose jobs.
+        execution: how handlers are run.
+        stopping: set when the worker is told to stop.
+        only_jobs: by AMQP queue: the one job for messages that name none.
+        max_size: bodies over this many bytes are refused.
+    """
+
+    def __init__(
+        self,
+        app: "App",
+        execution: "Execution",
+        stopping: Stopping,
+        only_jobs: Mapping[str, Definition],
+        max_size: int,
+    ) -> None:
+        self._jobs = app.jobs
+        self._processing = app.processing
+        self._execution = execution
+        self._stopping = stopping
+        self._only_jobs = only_jobs
+        self._max_size = max_size
+
+    def knows(self, name: str | None, queue: str) -> bool:
+        """Whether a message of this ``type`` from this AMQP queue has a job here."""
+        return queue in self._only_jobs if name is None else name in self._jobs
+
+    async def outcome_of(self, run: Run) -> Outcome:
+        """Work on a delivery. Never raises, but for a cancellation that is not the worker's."""
+        try:
+            definition, context = self._open(run)
+            token = current_context.set(context)
+            try:
+                arguments = self._validate(run, definition)
+                result = await self._process(definition, context, arguments, run.delivery.body)
+            finally:
+                current_context.reset(token)
+        except Refused as refusal:
+            return refusal.outcome
+        except Reject as error:
+            return self._rejected(run, "rejected", error.reason)
+        except asyncio.CancelledError as error:
+            return self._interrupted(run, error)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+            return self._rejected(run, "failed", str(error), error)
+        if result is None:
+            return DONE_NOTHING
+        if isinstance(result, Reject):
+            return self._rejected(run, "rejected", result.reason)
+        return Done(result)
+
+    def _open(self, run: Run) -> tuple[Definition, Context]:
+        """Decode the properties, find the job, and see whether it should still run."""
+        delivery = run.delivery
+        try:
+            header = delivery.header
+            definition = self._resolve(run, header.type)
+            run.definition = definition
+            # Decoding a table costs more than all the rest here; most messages have none of ours.
+            headers: Headers = header.headers if header.has_amqpjobs_headers else NO_HEADERS
+            context = Context(
+                definition.name,
+                header.message_id or new_job_id(),
+                definition.queue.name,
+                _attempt(headers),
+                _deadline(headers),
+                self._stopping,
+                delivery.properties,
+            )
+        except DecodeError as error:
+            raise Refused(self._rejected(run, "undecodable", str(error), error)) from None
+        run.context = context
+        if context.deadline is not None and context.deadline < time.time():
+            raise Refused(Expired(context.deadline))
+        return definition, context
+
+    def _resolve(self, run: Run, name: str | None) -> Definition:
+        if name is None:
+            definition = self._only_jobs.get(run.delivery.queue)
+            problem = "the message names no job (AMQP property `type`), and the queue has several"
+        else:
+            definition = self._jobs.get(name)
+            problem = f"no job of this name here: {name[:200]!r}"
+        if definition is None:
+            raise Refused(Parked(self._failure(run, "unknown-job", problem)))
+        return definition
+
+    def _validate(self, run: Run, definition: Definition) -> Arguments:
+        header, body = run.delivery.header, run.delivery.body
+        try:
+            if header.content_type != JSON or header.content_encoding is not None:
+                _check_content(header.content_type, header.content_encoding)
+            if len(body) > self._max_size:
+                raise DecodeError(
+                    f"the body has {len(body)} bytes, AMQPJOBS_MAX_MESSAGE_SIZE is {self._max_size}"
+                )
+            return definition.payload.load(body)
+        except DecodeError as error:
+            raise Refused(self._rejected(run, "invalid", str(error), error)) from None
+
+    async def _process(
+        self, definition: Definition, context: Context, arguments: Arguments, body: bytes
+    ) -> object:
+        if not self._processing:
+            return await self._execute(definition, context, arguments, body)
+        execute = lambda inner: self._execute(definition, inner, arguments, body)  # noqa: E731
+        return await onion(self._processing, execute)(context)
+
+    async def _execute(
+        self, definition: Definition, context: Context, arguments: Arguments, body: bytes
+    ) -> object:
+        timeout = definition.timeout
+        if timeout is None:
+            if definition.kind == "async":
+                result: object = await definition.invoke(context, arguments)
+                return result
+            return await self._execution.run(definition, context, arguments, body)
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await self._execution.run(definition, context, arguments, body)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # the handler's own
+            raise JobTimeout(f"ran longer than its timeout of {timeout:g} s") from error
+
+    def _interrupted(self, run: Run, error: asyncio.CancelledError) -> Outcome:
+        if run.interrupted:
+            return Released("the worker was told to stop")
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise error
+        return self._rejected(run, "failed", "the job cancelled itself", error)
+
+    def _rejected(
+        self, run: Run, reason: str, message: str, error: BaseException | None = None
+    ) -> Rejected:
+        return Rejected(self._failure(run, reason, message, error), error)
+
+    def _failure(
+        self, run: Run, reason: str, message: str, error: BaseException | None = None
+    ) -> Failure:
+        return Failure(
+            reason=reason,
+            message=message[:1000],
+            exception=qualified_name(type(error)) if error is not None else None,
+            frames=innermost_frames(error),
+            job=run.definition.name if run.definition else None,
+            queue=run.delivery.queue,
+            worker=WORKER,
+            time=time.time(),
+        )
+
+
+def _check_content(content_type: str | None, encoding: str | None) -> None:
+    """A stranger may leave the type out, or say more than needed; JSON it must be."""
+    if content_type and content_type.partition(";")[0].strip().lower() != JSON:
+        raise DecodeError(f"content type {content_type[:100]!r}; it must be {JSON}")
+    if encoding and encoding.lower() not in ("utf-8", "identity"):
+        raise DecodeError(f"content encoding {encoding[:100]!r} is not accepted")
+
+
+def _attempt(headers: Headers) -> int:
+    attempt = headers.get(HEADER_ATTEMPT)
+    if attempt is None:
+        return 1
+    if isinstance(attempt, bool) or not isinstance(attempt, int) or not 1 <= attempt <= 1_000_000:
+        raise DecodeError(f"header {HEADER_ATTEMPT} is not a whole number from 1")
+    return attempt
+
+
+def _deadline(headers: Headers) -> float | None:
+    deadline = headers.get(HEADER_DEADLINE)
+    if deadline is None:
+        return None
+    if isinstance(deadline, bool) or not isinstance(deadline, int) or deadline < 0:
+        raise DecodeError(f"header {HEADER_DEADLINE} is not milliseconds since the epoch")
+    return deadline / 1000
+
+
+def qualified_name(kind: type[BaseException]) -> str:
+    """``module.Class``, without the module for Python's own."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else (
+        f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def innermost_frames(error: BaseException | None) -> tuple[str, ...]:
+    """The innermost stack frames, innermost first. They hold code places, no values."""
+    if error is None or error.__traceback__ is None:
+        return ()
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    return tuple(f"{f.filename}:{f.lineno} {f.name}" for f in reversed(frames))

@@ -1,0 +1,95 @@
+"""One log line for each job, when it is over. Changes when the line does."""
+
+import logging
+import time
+from typing import assert_never
+
+from amqpjobs.errors import DecodeError
+from amqpjobs.outcome import Done, Expired, Outcome, Parked, Rejected, Released
+from amqpjobs.worker.pipeline import Run
+
+log = logging.getLogger("amqpjobs.worker")
+
+
+class Reporting:
+    """Writes the line.
+
+    Args:
+        arguments: whether the job's arguments are part of it.
+    """
+
+    def __init__(self, *, arguments: bool) -> None:
+        self._arguments = arguments
+
+    def report(self, run: Run, outcome: Outcome) -> None:
+        """Log how a delivery ended. Never fails the job."""
+        level, name, detail = _describe(outcome)
+        if not log.isEnabledFor(level):
+            return
+        running = time.monotonic() - run.started
+        keys = dict(run.context.log_keys()) if run.context else _bare_keys(run)
+        keys["outcome"] = name
+        keys.update(detail)
+        waited = waiting_time(run, running)
+        if waited is not None:
+            keys["waited_ms"] = round(waited * 1000, 1)
+        keys["running_ms"] = round(running * 1000, 1)
+        if self._arguments:
+            keys["arguments"] = run.delivery.body[:2000].decode(errors="replace")
+        error = outcome.error if isinstance(outcome, Rejected) else None
+        # A message that did not fit has no place in our code worth showing.
+        shown = error if error is not None and name == "failed" else None
+        log.log(level, "job %s", name, extra=keys, exc_info=shown)
+
+
+def waiting_time(run: Run, running: float) -> float | None:
+    """Seconds between enqueueing and start: by the id, which is a UUID with its time in it, else
+    by the AMQP timestamp, which is whole seconds. Clocks of two machines differ; never negative."""
+    context = run.context
+    if context is None:
+        return None
+    made = _time_of(context.job_id)
+    if made is None:
+        timestamp = context.message.timestamp
+        if timestamp is None:
+            return None
+        made = float(timestamp)
+    return max(0.0, time.time() - running - made)
+
+
+def _time_of(job_id: str) -> float | None:
+    if len(job_id) == 36 and job_id[14] == "7":
+        try:
+            return int(job_id[:8] + job_id[9:13], 16) / 1000
+        except ValueError:
+            return None
+    return None
+
+
+def _bare_keys(run: Run) -> dict[str, object]:
+    keys: dict[str, object] = {"queue": run.delivery.queue}
+    try:
+        keys["job"] = (run.delivery.header.type or "")[:255]
+        keys["job_id"] = (run.delivery.header.message_id or "")[:255]
+    except DecodeError:
+        keys["job"] = ""
+    return keys
+
+
+def _describe(outcome: Outcome) -> tuple[int, str, dict[str, object]]:
+    match outcome:
+        case Done():
+            return logging.INFO, "done", {}
+        case Rejected(failure):
+            detail: dict[str, object] = {"reason": failure.message}
+            if failure.exception:
+                detail["exception"] = failure.exception
+            return logging.ERROR, failure.reason, detail
+        case Parked(failure):
+            return logging.WARNING, "parked", {"reason": failure.message}
+        case Expired(deadline):
+            return logging.WARNING, "expired", {"deadline": deadline}
+        case Released(reason):
+            return logging.WARNING, "released", {"reason": reason}
+        case _:
+            assert_never(outcome)
