@@ -63,9 +63,10 @@ class Payload:
                 else NotRequired[jsonable(hints[p.name])]
                 for p in parameters
             }
-            arguments = TypedDict("arguments", fields)  # type: ignore[operator]
+            # The functional form, since a parameter may have any name, such as `self`.
+            arguments: Any = TypedDict("arguments", fields)  # type: ignore[misc]
             # An argument that the handler does not know is a mistake of the caller, not a detail.
-            arguments.__pydantic_config__ = ConfigDict(extra="forbid")
+            arguments.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
             return TypeAdapter(arguments)
         except PydanticUserError as error:
             raise ConfigurationError(

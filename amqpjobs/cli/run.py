@@ -26,8 +26,8 @@ ArgsOption = Annotated[
     typer.Option(
         "--args",
         "-a",
-        help="Its arguments as JSON, as in a message: the value of its only parameter, or an object "
-        "of several. '-' reads standard input.",
+        help="Its arguments as JSON, as in a message: the value of its only parameter, or an "
+        "object of several. '-' reads standard input.",
     ),
 ]
 

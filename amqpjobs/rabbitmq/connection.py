@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import ssl
+from typing import Any
 
 import aio_pika
 from aiormq import exceptions as aiormq_errors
@@ -56,7 +57,7 @@ class Wire:
         protocol.frame_max = self.frame_max or protocol.frame_max
 
     @property
-    def _underlay(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _underlay(self) -> Any:
         transport = self.connection.transport
         if transport is None:
             raise BrokerUnavailable("the connection is closed")
@@ -205,6 +206,7 @@ class Link:
         except BaseException:
             await connection.close()
             raise
+        assert factory.protocol is not None  # noqa: S101 - it made the connection
         self._generation += 1
         return Wire(connection, factory.protocol, self._generation)
 
@@ -280,5 +282,6 @@ def _unavailable(
     else:
         reason = str(cause) or repr(cause)
     return BrokerUnavailable(
-        f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL right?"
+        f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL "
+        "right?"
     )

@@ -214,7 +214,7 @@ class Subscription:
         self._tag: str | None = None
         self._cancelled = asyncio.Event()
         self._started = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     def __repr__(self) -> str:
         state = "consuming" if self.consuming else "not consuming"
@@ -244,7 +244,7 @@ class Subscription:
     async def run(self) -> None:
         """Consume until cancelled or `cancel` is called."""
         failures = 0
-        while not self._stopping:
+        while not self._stopping.is_set():
             wire = await self._link.up()
             try:
                 await self._start(wire)
@@ -261,7 +261,7 @@ class Subscription:
                 continue
             failures = 0
             reason = await self._until_lost(wire)
-            if self._stopping:
+            if self._stopping.is_set():
                 # Running jobs are still to be settled on this channel.
                 return
             log.warning("consumer lost", extra={"queue": self.queue, "reason": reason})
@@ -323,7 +323,7 @@ class Subscription:
 
     async def cancel(self) -> None:
         """Ask for no more deliveries. What is unsettled can still be settled."""
-        self._stopping = True
+        self._stopping.set()
         self.flush()
         underlay, tag = self._underlay, self._tag
         if underlay is None or not self.consuming or tag is None:
@@ -343,7 +343,7 @@ class Subscription:
 
     async def close(self) -> None:
         """Leave the channel, when nothing is left to settle on it."""
-        self._stopping = True
+        self._stopping.set()
         await self._drop()
 
 

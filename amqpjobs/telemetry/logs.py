@@ -45,7 +45,7 @@ def quiet_libraries(level: str) -> None:
 
 
 def keys_of(record: logging.LogRecord) -> dict[str, Any]:
-    """What a line carries besides its message: the keys of the job it was logged in, and its own."""
+    """What a line carries besides its message: the keys of the job around it, and its own."""
     context = current_context.get()
     keys: dict[str, Any] = context.log_keys() if context is not None else {}
     keys.update((k, v) for k, v in vars(record).items() if k not in _STANDARD)

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from amqpjobs.codec import Arguments
 from amqpjobs.context import Context, Stopping, current_context
@@ -66,7 +66,7 @@ class Run:
         self.interrupted = False
 
 
-class Refused(Exception):  # noqa: N818 - carries an outcome out of a step
+class Refused(Exception):
     """A step ended the job before its handler was called."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -169,9 +169,7 @@ class Pipeline:
             if header.content_type != JSON or header.content_encoding is not None:
                 _check_content(header.content_type, header.content_encoding)
             if len(body) > self._max_size:
-                raise DecodeError(
-                    f"the body has {len(body)} bytes, AMQPJOBS_MAX_MESSAGE_SIZE is {self._max_size}"
-                )
+                _too_large(body, self._max_size)
             return definition.payload.load(body)
         except DecodeError as error:
             raise Refused(self._rejected(run, "invalid", str(error), error)) from None
@@ -227,6 +225,10 @@ def _check_content(content_type: str | None, encoding: str | None) -> None:
         raise DecodeError(f"content type {content_type[:100]!r}; it must be {JSON}")
     if encoding and encoding.lower() not in ("utf-8", "identity"):
         raise DecodeError(f"content encoding {encoding[:100]!r} is not accepted")
+
+
+def _too_large(body: bytes, limit: int) -> NoReturn:
+    raise DecodeError(f"the body has {len(body)} bytes, AMQPJOBS_MAX_MESSAGE_SIZE is {limit}")
 
 
 def _attempt(headers: Headers) -> int:
