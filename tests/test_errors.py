@@ -21,7 +21,11 @@ from amqpjobs.errors import (
     Unroutable,
 )
 
-KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+KINDS = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if kind.__module__ == errors.__name__
+]
 
 EXAMPLES = [
     BrokerUnavailable("away", temporary=False),

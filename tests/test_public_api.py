@@ -53,8 +53,13 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
         _ = amqpjobs.Quue
 
 
-@pytest.mark.parametrize("heavy", ["aio_pika", "aiormq", "pydantic_settings", "typer", "rich",
-                                   "opentelemetry", "fast_depends", "sqlalchemy", "anyio"])  # fmt: skip
+@pytest.mark.parametrize(
+    "heavy",
+    [
+        "aio_pika", "aiormq", "pydantic_settings", "typer", "rich", "opentelemetry",
+        "fast_depends", "sqlalchemy", "anyio",
+    ],
+)  # fmt: skip
 def test_importing_amqpjobs_imports_nothing_heavy(heavy):
     """A web tier pays for what it uses; the settings and the wire are loaded on first use."""
     program = f"import sys, amqpjobs; sys.exit({heavy!r} in sys.modules)"
