@@ -334,8 +334,9 @@ async def test_an_error_for_good_is_told_to_whoever_opens():
             await app.open_publisher()
 
 
-async def test_one_who_gives_up_waiting_takes_the_connection_from_nobody():
+async def test_one_who_gives_up_waiting_takes_the_connection_from_nobody(caplog):
     """Both wait for one opening; the connection that comes of it is the one that is closed."""
+    caplog.set_level(logging.INFO)
     heard = asyncio.Event()
     release = asyncio.Event()
 
@@ -360,6 +361,7 @@ async def test_one_who_gives_up_waiting_takes_the_connection_from_nobody():
     await asyncio.wait([impatient])
     release.set()
     assert (await outer).link.wire is None
+    assert "on first use" not in caplog.text
     server.close()
     await server.wait_closed()
 

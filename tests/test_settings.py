@@ -89,6 +89,13 @@ def test_a_secrets_folder_that_is_a_file_is_an_error_that_says_so(secrets, monke
         load_settings()
 
 
+def test_a_secrets_folder_that_is_not_there_is_an_error(secrets, monkeypatch):
+    """A typing mistake would otherwise mean the guest of this machine, without a word."""
+    monkeypatch.setenv("AMQPJOBS_SECRETS_DIR", str(secrets / "elsewhere"))
+    with pytest.raises(ConfigurationError, match="directory"):
+        load_settings()
+
+
 def test_variables_of_others_are_left_alone(monkeypatch):
     """A prefix is no namespace of ours alone."""
     monkeypatch.setenv("AMQPJOBS_FROM_THE_FUTURE", "1")
@@ -163,8 +170,9 @@ def test_the_url_for_messages_has_no_password(given, safe):
     [
         "amqp://user:12/hunter2@host/v", "amqp://user:12#hunter2@host/v",
         "amqp://user:12?hunter2@host/v", "amqp://user:a@hunter2@host/", "amqp://user:a:hunter2@host",
-        "user:hunter2@host", "amqp:/user:hunter2@host", "//user:hunter2@host", "amqp://[hunter2@host",
+        "user:hunter2@host", "amqp:/user:hunter2@host", "//user:hunter2@host", "amqp://[user:hunter2@host",
         "amqp://user:hunter2@", "user:hunter2",
+        "amqp://user:hunter2",
     ],
 )  # fmt: skip
 def test_a_url_that_is_none_shows_no_password_either(given):
