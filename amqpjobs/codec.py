@@ -96,15 +96,9 @@ class Payload:
         Raises:
             InvalidArguments: they do not fit; the message names the parameter, not the value.
         """
-        try:
-            given = self._signature.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise InvalidArguments(f"{self.job}: {error}", job=self.job) from None
+        value = self._value(args, kwargs)
         if self._adapter is None:
             return b"{}"
-        value: Any = given
-        if self._single is not None:
-            value = given.get(self._single.name, self._single.default)
         try:
             checked = self._adapter.validate_python(value)
             return self._adapter.dump_json(checked, by_alias=True, round_trip=True)
@@ -114,6 +108,17 @@ class Payload:
             raise InvalidArguments(
                 f"{self.job}: an argument cannot become JSON: {_first_line(error)}", job=self.job
             ) from error
+
+    def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the adapter takes: the only argument, or all by name."""
+        single = self._single
+        if single is not None and len(args) == 1 and not kwargs and single.kind is not KEYWORD_ONLY:
+            return args[0]  # binding a signature costs as much as validating
+        try:
+            given = self._signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise InvalidArguments(f"{self.job}: {error}", job=self.job) from None
+        return given if single is None else given.get(single.name, single.default)
 
     def load(self, body: bytes) -> Arguments:
         """Decode a body and validate it, in one pass over the bytes.
