@@ -5,7 +5,7 @@ A method's object is a parameter called ``self``. Changes when the body's format
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, get_type_hints
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, PydanticUserError, TypeAdapter
@@ -158,22 +158,6 @@ class Payload:
         if self._adapter is None:
             return {"type": "object", "additionalProperties": False}
         return self._adapter.json_schema()
-
-
-def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
-    """The annotations of a handler, resolved.
-
-    Raises:
-        ConfigurationError: a parameter without one, or a name that cannot be resolved.
-    """
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise ConfigurationError(
-            f"job {job!r}: the annotation {error.name!r} cannot be resolved at run time; import it "
-            "outside of `if TYPE_CHECKING:` and at the top of the module"
-        ) from error
-    return hints
 
 
 def jsonable(annotation: Any) -> Any:
