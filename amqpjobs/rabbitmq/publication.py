@@ -234,6 +234,7 @@ class _ConfirmChannel:
                 self.error = str(closing.exception() or "closed")
         finally:
             lost.cancel()
+            closing.cancel()
             self.closed.set()
 
     def has_room(self, blocked: str | None) -> bool:
