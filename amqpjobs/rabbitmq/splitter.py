@@ -78,14 +78,16 @@ class SplitterProtocol(FrameWriter):
         max_body_size: the largest body that is taken on a diverted channel, in bytes.
         on_blocked: called with the reason when the broker stops reading from publishers.
         on_unblocked: called when it reads again.
+
+    These callbacks are lists, as those of `FrameWriter`: append to them.
     """
 
     def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(reader, loop)
         self.frame_max = DEFAULT_FRAME_MAX
         self.max_body_size = DEFAULT_MAX_BODY_SIZE
-        self.on_blocked: Callable[[str], None] | None = None
-        self.on_unblocked: Callable[[], None] | None = None
+        self.on_blocked: list[Callable[[str], None]] = []
+        self.on_unblocked: list[Callable[[], None]] = []
         self._channels: dict[int, ChannelContents | _ConnectionFrames] = {
             0: _ConnectionFrames(self)
         }
@@ -118,13 +120,11 @@ class SplitterProtocol(FrameWriter):
 
     def blocked(self, reason: str) -> None:
         """The broker raised an alarm and stops reading from connections that publish."""
-        if self.on_blocked is not None:
-            self._call(self.on_blocked, reason)
+        self._call_all(self.on_blocked, reason)
 
     def unblocked(self) -> None:
         """The alarm is over."""
-        if self.on_unblocked is not None:
-            self._call(self.on_unblocked)
+        self._call_all(self.on_unblocked)
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with whatever has arrived."""
@@ -170,7 +170,7 @@ class SplitterProtocol(FrameWriter):
     def _split(self, data: bytes) -> int:
         """Hand every whole frame to whom it belongs; return where the first broken off begins."""
         channels, unpack = self._channels, _FRAME.unpack_from
-        largest = (self.frame_max or self.max_body_size) - OVERHEAD
+        largest = self.frame_max - OVERHEAD if self.frame_max else self.max_body_size
         passed: list[bytes] = []
         at, end = 0, len(data)
         self._needed = OVERHEAD
