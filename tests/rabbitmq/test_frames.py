@@ -311,6 +311,23 @@ def test_nesting_has_a_limit_both_ways(make):
         decode_table(content if make is tables else b"\1a" + content)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\1aA\0\0\0\3I\0\0" + b"\0\0\1bV",  # a number
+        b"\1aA\0\0\0\6S\0\0\0\2x" + b"x\1bV",  # a string
+        b"\1aA\0\0\0\3D\0\0" + b"\0\0\0\1bV",  # a decimal
+        b"\1aF\0\0\0\3\1aI" + b"\0\0\0\0\1bV",  # a number in a table
+        b"\1aF\0\0\0\3\2xx" + b"V\1bV",  # a name in a table
+        b"\1aF\0\0\0\2\5x" + b"xxxxV\1bV",
+    ],
+)
+def test_a_value_does_not_go_past_the_end_of_what_holds_it(content):
+    """Or the bytes of one header would be read as part of another."""
+    with pytest.raises(DecodeError, match="longer"):
+        decode_table(content)
+
+
 def test_a_table_that_holds_itself_is_refused():
     value = {}
     value["a"] = value

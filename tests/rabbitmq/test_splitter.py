@@ -607,6 +607,9 @@ def test_a_large_burst_does_not_wait_for_the_turns_end(rig):
     rig.splitter.write(bytes(70_000))
     assert [len(data) for data in rig.wire.written] == [70_001]
 
+    rig.splitter.write(b"b")
+    assert len(rig.wire.written) == 1
+
 
 def test_writes_after_the_end_are_dropped(rig):
     """The owner learns of the end by on_lost; its acks and publishes have nowhere to go."""
