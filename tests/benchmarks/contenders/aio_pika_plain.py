@@ -10,7 +10,17 @@ import time
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from protocol import Arguments, Order, Stopwatch, Tally, order, publish_as_asked, report, run
+from protocol import (
+    LINGER,
+    Arguments,
+    Order,
+    Stopwatch,
+    Tally,
+    order,
+    publish_as_asked,
+    report,
+    run,
+)
 
 PAUSE = 0.005  # seconds between two publishes of the latency work: the worker is idle again
 
@@ -26,8 +36,10 @@ async def consume(args: Arguments, channel: AbstractChannel) -> None:
             tally.handle(Order.model_validate_json(message.body))
         tally.settle()
 
-    await queue.consume(on_message)
+    tag = await queue.consume(on_message)
     await tally.done.wait()
+    await queue.cancel(tag)
+    await asyncio.sleep(LINGER)
     tally.report()
 
 
@@ -68,8 +80,10 @@ async def latency_consume(args: Arguments, channel: AbstractChannel) -> None:
             tally.handle(one)
         tally.settle()
 
-    await queue.consume(on_message)
+    tag = await queue.consume(on_message)
     await tally.done.wait()
+    await queue.cancel(tag)
+    await asyncio.sleep(LINGER)
     report(tally.watch, tally.handled, checksum=tally.checksum, latencies=latencies)
 
 

@@ -2,6 +2,8 @@
 
 Nothing is levelled: quorum queues, persistence, confirms and ack after the handler are defaults.
 `consume` ends when the worker has stopped, which flushes its acks: stopping is inside the time.
+It does not linger before closing as the others do (see LINGER in protocol.py): giving nothing back
+after a clean stop is the worker's own promise, and peers.py checks it.
 Everything that depends on how a worker is run from Python is in `worker`.
 """
 

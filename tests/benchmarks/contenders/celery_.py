@@ -19,7 +19,7 @@ from typing import Any
 import kombu
 from celery import Celery, signals
 from kombu.message import Message
-from protocol import Arguments, Order, Tally, arguments, report, threaded
+from protocol import LINGER, Arguments, Order, Tally, arguments, report, threaded
 
 PUBLISHING_THREADS = 16
 
@@ -62,7 +62,7 @@ def count_acks(tally: Tally) -> None:
         ack(self, multiple)
         tally.settle()
         if tally.settled == tally.total:
-            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Timer(LINGER, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
     Message.ack = counted
 

@@ -9,8 +9,9 @@ A publish blocks until its confirm, so `publish` runs in 16 threads, each with i
 
 import os
 import threading
+import time
 
-from protocol import Arguments, Order, Tally, arguments, report, threaded
+from protocol import LINGER, Arguments, Order, Tally, arguments, report, threaded
 
 PUBLISHING_THREADS = 16
 
@@ -49,6 +50,7 @@ def main(args: Arguments) -> None:
         worker = dramatiq.Worker(broker, queues={args.queue})
         worker.start()
         tally.done.wait()
+        time.sleep(LINGER)
         tally.report()
         worker.stop()
     else:

@@ -5,9 +5,11 @@ default rejects, which drops), persistent messages (its default is transient), a
 no log line per message.
 """
 
+import asyncio
+
 from faststream import AckPolicy
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
-from protocol import Arguments, Order, Tally, count_aio_pika_acks, publish_as_asked, run
+from protocol import LINGER, Arguments, Order, Tally, count_aio_pika_acks, publish_as_asked, run
 
 
 async def main(args: Arguments) -> None:
@@ -30,6 +32,7 @@ async def main(args: Arguments) -> None:
     async with broker:
         await broker.start()
         await tally.done.wait()
+        await asyncio.sleep(LINGER)
         tally.report()
 
 

@@ -8,6 +8,7 @@ const amqp = require('amqplib');
 
 const IN_FLIGHT = 500;
 const PAYLOAD_BYTES = 90;
+const LINGER_MS = 500; // see LINGER in protocol.py
 const [url, queue, work, countText, prefetchText] = process.argv.slice(2);
 const count = Number(countText);
 const prefetch = Number(prefetchText);
@@ -71,7 +72,9 @@ async function consume(connection) {
   });
   // amqplib writes at the end of the loop's turn: this answer comes after the last ack has arrived.
   await channel.checkQueue(queue);
-  report(stop(), handled, checksum);
+  const measured = stop();
+  await new Promise((resolve) => setTimeout(resolve, LINGER_MS));
+  report(measured, handled, checksum);
   await channel.close();
 }
 

@@ -7,10 +7,13 @@ pool below it takes `settled=False`, and then waits for the broker's disposition
 It cannot choose a virtual host: the URL must name the default one.
 """
 
+import asyncio
+import os
+import signal
 from functools import partial
 from typing import Annotated, Any
 
-from protocol import Arguments, Order, Tally, publish_as_asked, run
+from protocol import LINGER, Arguments, Order, Tally, publish_as_asked, run
 from repid import AmqpServer, FullPayload, Repid, Router
 from repid.connections.amqp._uamqp.message import Header
 
@@ -40,6 +43,8 @@ async def main(args: Arguments) -> None:
     async def count_acks(call_next: Any, message: Any, actor: Any) -> Any:
         result = await call_next(message, actor)
         tally.settle()
+        if tally.settled == tally.total:
+            asyncio.get_running_loop().call_later(LINGER, os.kill, os.getpid(), signal.SIGTERM)
         return result
 
     router = Router(middlewares=[count_acks])
@@ -50,7 +55,7 @@ async def main(args: Arguments) -> None:
 
     app.include_router(router)
     async with app.servers.default.connection():
-        await app.run_worker(messages_limit=args.count, tasks_limit=args.prefetch)
+        await app.run_worker(tasks_limit=args.prefetch)
     tally.report()
 
 

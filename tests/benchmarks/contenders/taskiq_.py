@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 
-from protocol import Arguments, Order, Tally, count_aio_pika_acks, publish_as_asked, run
+from protocol import LINGER, Arguments, Order, Tally, count_aio_pika_acks, publish_as_asked, run
 from taskiq.acks import AcknowledgeType
 from taskiq.api import run_receiver_task
 from taskiq_aio_pika import AioPikaBroker, Exchange, Queue
@@ -47,6 +47,7 @@ async def main(args: Arguments) -> None:
     )
     done = asyncio.create_task(tally.done.wait())
     await asyncio.wait({receiver, done}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.sleep(LINGER)
     tally.report()
     receiver.cancel()
     logging.disable(logging.CRITICAL)  # it warns of the cancellation that was asked for
