@@ -1,7 +1,7 @@
 """amqpjobs, through its public API.
 
 Nothing is levelled: quorum queues, persistence, confirms and ack after the handler are defaults.
-`consume` ends when the worker has stopped, which flushes its acks: stopping is inside the time.
+`consume` ends when the last acks are written; stopping comes after.
 It does not linger before closing as the others do (see LINGER in protocol.py): giving nothing back
 after a clean stop is the worker's own promise, and peers.py checks it.
 Everything that depends on how a worker is run from Python is in `worker`.
@@ -27,17 +27,22 @@ from protocol import (
 
 from amqpjobs import App, Queue
 
+ACKS_WRITTEN = 3  # turns of the event loop after which the acks of a handler's turn are written
 PAUSE = 0.005  # seconds between two publishes of the latency work: the worker is idle again
 
 
 @contextlib.asynccontextmanager
 async def worker(app: App, args: Arguments) -> AsyncIterator[None]:
     """A worker that consumes the queue until the block ends, then stops in good order."""
-    from amqpjobs.worker import Worker
+    from amqpjobs.worker.lifecycle import Worker
 
     consuming = Worker(app, [args.queue], concurrency=args.prefetch, prefetch=args.prefetch)
-    async with consuming:
+    working = asyncio.ensure_future(consuming.run())
+    try:
         yield
+    finally:
+        consuming.stop()
+        await working
 
 
 async def publish_all(app: App, job: object, args: Arguments) -> None:
@@ -79,7 +84,9 @@ async def main(args: Arguments) -> None:
     if args.work in {"consume", "latency_consume"}:
         async with worker(app, args):
             await tally.done.wait()
-        tally.watch.stop()
+            for _ in range(ACKS_WRITTEN):
+                await asyncio.sleep(0)
+            tally.watch.stop()
         more = {"latencies": latencies} if latencies else {}
         report(tally.watch, tally.handled, checksum=tally.checksum, **more)
         return
