@@ -15,7 +15,6 @@ from amqpjobs.app import App
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.loading import JsonOption, UrlOption
 from amqpjobs.cli.output import print_json, print_rows, say
-from amqpjobs.settings import load_settings
 
 ONE_AT_A_TIME = 1_000
 """Messages of the measurements that wait for each."""
@@ -35,6 +34,8 @@ def bench(
     Every message is persistent and confirmed, on a quorum queue; every job is validated, and acked
     after its handler returned.
     """
+    from amqpjobs.settings import load_settings
+
     settings = load_settings(url=url, concurrency=prefetch, prefetch=prefetch)
     measure = _Measurement(App("amqpjobs-bench", settings=settings), count, size)
     with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
