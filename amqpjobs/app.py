@@ -78,6 +78,20 @@ class App:
 
         return load_settings()
 
+    def configure(self, **flags: object) -> None:
+        """Let values given on a command line go before the environment; None leaves a setting.
+
+        Raises:
+            ConfigurationError: a value that cannot be used.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        if given:
+            from amqpjobs.settings import load_settings
+
+            base = self._given_settings.model_dump() if self._given_settings else {}
+            self._given_settings = load_settings(**{**base, **given})
+            self.__dict__.pop("settings", None)
+
     @property
     def jobs(self) -> Mapping[str, Definition]:
         """All jobs by name."""

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     tls_insecure: bool = False
     """Do not verify the server's certificate. Never in production."""
 
+    management_url: str | None = None
+    """RabbitMQ's management API, for what AMQP cannot tell; None for port 15672 of the same host."""
+
     publish_timeout: PositiveFloat = 30.0
     """How long ``later`` waits for the broker's confirm, reconnecting if it must."""
 

@@ -11,7 +11,6 @@ import os
 import random
 import socket
 import ssl
-from typing import TYPE_CHECKING
 
 import aio_pika
 from aiormq import exceptions as aiormq_errors
@@ -20,11 +19,8 @@ from yarl import URL
 
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError
 from amqpjobs.rabbitmq.profile import Profile, profile_of
-from amqpjobs.rabbitmq.transport import SplitterTransportFactory
+from amqpjobs.rabbitmq.splitter import SplitterProtocol, SplitterTransportFactory
 from amqpjobs.settings import Settings
-
-if TYPE_CHECKING:
-    from amqpjobs.rabbitmq.splitter import SplitterProtocol
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
@@ -45,7 +41,7 @@ class Wire:
     """
 
     def __init__(
-        self, connection: aio_pika.Connection, protocol: "SplitterProtocol", generation: int
+        self, connection: aio_pika.Connection, protocol: SplitterProtocol, generation: int
     ) -> None:
         self.connection = connection
         self.protocol = protocol

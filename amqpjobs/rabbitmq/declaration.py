@@ -90,15 +90,13 @@ class Declarer:
             findings.append(await self._compare(declaration))
         return findings
 
-    async def count(self, queue: str) -> int:
-        """How many messages are ready in a queue.
+    async def look(self, queue: str) -> Any:
+        """The broker's `queue.declare-ok`: how many messages are ready, how many consume.
 
         Raises:
             TopologyMismatch: there is no such queue.
         """
-        declaration = QueueDeclaration(queue, {})
-        answer = await self._require(declaration)
-        return int(answer.message_count or 0)
+        return await self._require(QueueDeclaration(queue, {}))
 
     async def _compare(self, declaration: ExchangeDeclaration | QueueDeclaration) -> Finding:
         entity = _entity(declaration)
