@@ -34,12 +34,12 @@ class Photograph(BaseModel):
     @property
     def thumbnail(self) -> Path:
         """Where its thumbnail is written."""
-        return self.album / "thumbnails" / f"{self.path.stem}.jpg"
+        return self.album / "thumbnails" / self.path.name
 
     @property
     def web(self) -> Path:
         """Where its web size is written."""
-        return self.album / "web" / f"{self.path.stem}.jpg"
+        return self.album / "web" / self.path.name
 
 
 class Size(BaseModel):
