@@ -102,10 +102,12 @@ async def publish(photographs: Sequence[Photograph]) -> list[JobHandle[Sizes]]:
     """One job for each photograph. The first is the album's cover, and is wanted soonest."""
     cover, *others = photographs
     async with app.lifespan():
-        return await app.later_many([
-            add_to_album.with_options(priority="high").message(cover),
-            *(add_to_album.message(photograph) for photograph in others),
-        ])
+        return await app.later_many(
+            [
+                add_to_album.with_options(priority="high").message(cover),
+                *(add_to_album.message(photograph) for photograph in others),
+            ]
+        )
 
 
 def show(photographs: Sequence[Photograph], album: Path, timeout: float) -> Shown:
@@ -188,7 +190,7 @@ def print_shown(shown: Shown, album: Path) -> None:
     console.print()
     for picture in shown.pictures:
         if picture.failure:
-            console.print(f"{thumbnails.dead}: {picture.failure}", markup=False)
+            console.print(f"{thumbnails.dead}: {picture.failure}", markup=False, soft_wrap=True)
     console.print()
     for promise, kept in shown.promises.items():
         console.print("[green]ok[/]    " if kept else "[red]FAILED[/]", promise)
@@ -201,8 +203,8 @@ def _size(size: tuple[int, int] | None) -> str:
 
 def print_json(shown: Shown, album: Path) -> None:
     """The same for programs."""
-    data = {**asdict(shown), "promises": shown.promises, "album": str(album)}
-    print(json.dumps(data, indent=2))
+    promises = [{"promise": text, "kept": kept} for text, kept in shown.promises.items()]
+    print(json.dumps({**asdict(shown), "promises": promises, "album": str(album)}, indent=2))
 
 
 def main() -> int:
