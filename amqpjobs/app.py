@@ -141,7 +141,7 @@ class App:
             self._register(definition)
             return make_job(definition)
 
-        return decorate  # type: ignore[return-value]
+        return decorate
 
     def _register_queue(self, queue: Queue) -> Queue:
         known = self._queues.setdefault(queue.name, queue)

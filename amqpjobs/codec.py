@@ -63,9 +63,10 @@ class Payload:
                 else NotRequired[jsonable(hints[p.name])]
                 for p in parameters
             }
-            arguments = TypedDict("arguments", fields)  # type: ignore[operator]
+            # The functional form, since a parameter may have any name, such as `self`.
+            arguments: Any = TypedDict("arguments", fields)  # type: ignore[misc]
             # An argument that the handler does not know is a mistake of the caller, not a detail.
-            arguments.__pydantic_config__ = ConfigDict(extra="forbid")
+            arguments.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
             return TypeAdapter(arguments)
         except PydanticUserError as error:
             raise ConfigurationError(
@@ -154,7 +155,6 @@ class Payload:
         return self._adapter.json_schema()
 
 
-
 def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
     """The annotations of a handler, resolved.
 
@@ -222,7 +222,5 @@ def _is_required(attribute: Any) -> bool:
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, PydanticValidationError):
-        return "; ".join(
-            p["msg"] for p in error.errors(include_input=False, include_url=False)[:3]
-        )
+        return "; ".join(p["msg"] for p in error.errors(include_input=False, include_url=False)[:3])
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -56,7 +56,7 @@ class InvalidArguments(AmqpJobsError):
 
 
 class DecodeError(AmqpJobsError):
-    """A received message that is not a call of a job: wrong content type, not JSON, wrong schema."""
+    """A received message that is no call of a job: wrong content type, not JSON, wrong schema."""
 
 
 class UnknownJob(AmqpJobsError):

@@ -79,9 +79,7 @@ class Job(Generic[P, R, C]):
         Raises:
             InvalidArguments: the arguments do not fit the parameters.
         """
-        return self._message(
-            self.definition.payload.dump(self._with_instance(args), kwargs)
-        )
+        return self._message(self.definition.payload.dump(self._with_instance(args), kwargs))
 
     def message_of(self, body: bytes) -> Message[R]:
         """A call whose arguments are JSON already, as in a message.
@@ -185,9 +183,7 @@ class JobDecorator(Protocol):
         self, function: Callable[Concatenate[S, Context, P], Awaitable[R]], /
     ) -> Job[Concatenate[S, P], R, Awaitable[R]]: ...
     @overload
-    def __call__(
-        self, function: Callable[P, Awaitable[R]], /
-    ) -> Job[P, R, Awaitable[R]]: ...
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Job[P, R, Awaitable[R]]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Job[P, R, R]: ...
     @overload

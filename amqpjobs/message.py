@@ -15,8 +15,8 @@ from typing import Generic, TypeAlias, TypeVar
 R_co = TypeVar("R_co", covariant=True)
 
 FieldValue: TypeAlias = (
-    "bool | int | float | str | bytes | Decimal | datetime | None"
-    " | Sequence[FieldValue] | Mapping[str, FieldValue]"
+    "bool | int | float | str | bytes | Decimal | datetime"
+    " | Sequence[FieldValue] | Mapping[str, FieldValue] | None"
 )
 """What an AMQP field table can hold."""
 

@@ -3,13 +3,12 @@
 Changes when the properties of our messages do, or when sending many does.
 """
 
+import asyncio
 import logging
 import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, TypeVar
-
-import asyncio
 
 from amqpjobs.background import BackgroundTask
 from amqpjobs.context import current_context
@@ -166,5 +165,3 @@ class Publisher:
             type=message.job,
             app_id=self._app_id,
         )
-
-

@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     """Do not verify the server's certificate. Never in production."""
 
     management_url: str | None = None
-    """RabbitMQ's management API, for what AMQP cannot tell; None for port 15672 of the same host."""
+    """RabbitMQ's management API, for what AMQP cannot tell; None: port 15672 of the same host."""
 
     publish_timeout: PositiveFloat = 30.0
     """How long ``later`` waits for the broker's confirm, reconnecting if it must."""
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     """How many jobs one worker process runs at once."""
 
     prefetch: PositiveInt | None = None
-    """How many deliveries one worker process holds of each queue; None for twice the concurrency."""
+    """Deliveries that one worker process holds of each queue; None for twice the concurrency."""
 
     shutdown_timeout: PositiveFloat = 8.0
     """From SIGTERM to the end of the process."""
@@ -99,7 +99,7 @@ def load_settings(**flags: object) -> Settings:
     secrets = os.environ.get("AMQPJOBS_SECRETS_DIR")
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(_secrets_dir=secrets, **given)  # type: ignore[arg-type]
+        return Settings(_secrets_dir=secrets, **given)  # type: ignore[call-arg,arg-type]
     except ValidationError as error:
         problems = "; ".join(
             f"{_variable(problem['loc'])}: {problem['msg']}"

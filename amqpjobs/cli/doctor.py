@@ -1,4 +1,7 @@
-"""``amqpjobs doctor``: what would go wrong, each with its mend. Changes when there is more to check."""
+"""``amqpjobs doctor``: what would go wrong, each with its mend.
+
+Changes when there is more to check.
+"""
 
 import asyncio
 import os
@@ -144,25 +147,24 @@ def _clock(wire: "Wire") -> Check:
 
 
 def _timeouts(app: "App") -> list[Check]:
-    checks = []
-    for definition in app.jobs.values():
-        if definition.timeout is not None and definition.timeout >= CONSUMER_TIMEOUT:
-            checks.append(
-                Check(
-                    f"job {definition.name!r}",
-                    "warning",
-                    f"may run {definition.timeout:g} s; RabbitMQ takes a delivery back after "
-                    f"{CONSUMER_TIMEOUT} s by default",
-                    "split the job, or raise consumer_timeout on the broker",
-                )
-            )
+    checks = [
+        Check(
+            f"job {definition.name!r}",
+            "warning",
+            f"may run {definition.timeout:g} s; RabbitMQ takes a delivery back after "
+            f"{CONSUMER_TIMEOUT} s by default",
+            "split the job, or raise consumer_timeout on the broker",
+        )
+        for definition in app.jobs.values()
+        if definition.timeout is not None and definition.timeout >= CONSUMER_TIMEOUT
+    ]
     without = [d.name for d in app.jobs.values() if d.timeout is None]
     if without:
         checks.append(
             Check(
                 "timeouts",
                 "warning",
-                f"{len(without)} jobs have none: {', '.join(without[:5])}",
+                f"jobs without one: {', '.join(without[:5])}",
                 f"give @app.job(timeout=seconds), below {CONSUMER_TIMEOUT}",
             )
         )
@@ -191,7 +193,5 @@ def _transport(app: "App") -> list[Check]:
         ]  # fmt: skip
     local = any(f"@{host}" in url or f"//{host}" in url for host in ("localhost", "127.0.0.1"))
     if url.startswith("amqp:") and not local:
-        return [
-            Check("TLS", "warning", "passwords and jobs travel in the clear", "use amqps://")
-        ]
+        return [Check("TLS", "warning", "passwords and jobs travel in the clear", "use amqps://")]
     return [Check("TLS", "ok", "encrypted" if url.startswith("amqps") else "same machine")]

@@ -46,9 +46,7 @@ def load_app(place: str | None, *, url: str | None = None, **flags: object) -> A
         ConfigurationError: there is none there; says what to write.
     """
     if not place:
-        raise ConfigurationError(
-            "which app? give --app package.module:app, or set AMQPJOBS_APP"
-        )
+        raise ConfigurationError("which app? give --app package.module:app, or set AMQPJOBS_APP")
     module_name, colon, path = place.partition(":")
     if not module_name or (colon and not path):
         raise ConfigurationError(f"--app {place!r}: write package.module:app")

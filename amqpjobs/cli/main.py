@@ -49,8 +49,11 @@ def _options(
         bool, typer.Option("--debug", envvar="AMQPJOBS_DEBUG", help="Show tracebacks.")
     ] = False,
 ) -> None:
+    from amqpjobs.telemetry.logs import quiet_libraries
+
     if debug:
         os.environ["AMQPJOBS_DEBUG"] = "1"
+    quiet_libraries("debug" if debug else "info")
 
 
 program.command()(consume.consume)

@@ -56,7 +56,8 @@ def console() -> Any:
     """Rich's console on stdout; honours NO_COLOR and TERM."""
     from rich.console import Console
 
-    return Console(soft_wrap=False)
+    # Without a terminal nobody's window is narrow: rows stay on one line, for grep.
+    return Console(width=None if sys.stdout.isatty() else 240)
 
 
 def say(text: str) -> None:

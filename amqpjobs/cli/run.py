@@ -26,8 +26,8 @@ ArgsOption = Annotated[
     typer.Option(
         "--args",
         "-a",
-        help="Its arguments as JSON, as in a message: the value of its only parameter, or an object "
-        "of several. '-' reads standard input.",
+        help="Its arguments as JSON, as in a message: the value of its only parameter, or an "
+        "object of several. '-' reads standard input.",
     ),
 ]
 
@@ -93,9 +93,7 @@ def enqueue(
     loaded = load_app(app, url=url)
     definition = loaded.find(job)
     level: str | int | None = int(priority) if priority and priority.isdigit() else priority
-    configured = Job[..., object, object](definition).with_options(
-        priority=level, expires=expires
-    )
+    configured = Job[..., object, object](definition).with_options(priority=level, expires=expires)
     try:
         message = configured.message_of(_body(args))
     except DecodeError as error:

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def shell(app: AppOption = None, url: UrlOption = None) -> None:
-    """Open a REPL: `app`, each job and each class with jobs by name; `await` works at the prompt."""
+    """Open a REPL with `app`, its jobs and their classes by name; `await` works at the prompt."""
     loaded = load_app(app, url=url)
     names = names_of(loaded)
     say(f"amqpjobs: {loaded!r}; here: {', '.join(sorted(names))}")
     try:
-        import IPython
+        import IPython  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         _plain(names)
     else:
@@ -47,7 +47,7 @@ def _plain(names: dict[str, Any]) -> None:
     class Prompt(code.InteractiveConsole):
         def runcode(self, compiled: CodeType) -> None:
             try:
-                result = FunctionType(compiled, self.locals)()  # type: ignore[arg-type]
+                result = FunctionType(compiled, self.locals)()
                 if inspect.iscoroutine(result):
                     runner.run(result)
             except SystemExit:

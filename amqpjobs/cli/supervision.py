@@ -184,7 +184,7 @@ class _Child:
 def child_command(
     queues: list[str], app: str | None, concurrency: int | None, prefetch: int | None
 ) -> list[str]:
-    """The command line of one worker process. The URL goes by the environment: it has a password."""
+    """The command line of one worker. The URL goes by the environment: it has a password."""
     command = [sys.executable, "-m", "amqpjobs", "consume", *queues]
     for name, value in (("--app", app), ("--concurrency", concurrency), ("--prefetch", prefetch)):
         if value is not None:

@@ -39,8 +39,7 @@ def check(app: AppOption = None, as_json: JsonOption = False, url: UrlOption = N
     loaded = load_app(app, url=url)
     findings = asyncio.run(_check(loaded))
     rows = [
-        {"entity": f.entity, "state": f.state, "difference": f.difference or None}
-        for f in findings
+        {"entity": f.entity, "state": f.state, "difference": f.difference or None} for f in findings
     ]
     print_rows(rows, ("entity", "state", "difference"), as_json=as_json, empty="nothing declared")
     if any(f.state in ("missing", "different") for f in findings):

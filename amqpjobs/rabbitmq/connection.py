@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import ssl
+from typing import Any
 
 import aio_pika
 from aiormq import exceptions as aiormq_errors
@@ -56,7 +57,7 @@ class Wire:
         protocol.frame_max = self.frame_max or protocol.frame_max
 
     @property
-    def _underlay(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _underlay(self) -> Any:
         transport = self.connection.transport
         if transport is None:
             raise BrokerUnavailable("the connection is closed")
@@ -184,9 +185,7 @@ class Link:
                     extra={"purpose": self._purpose, "error": str(error), "attempt": attempt},
                 )
             else:
-                log.info(
-                    "connected", extra={"purpose": self._purpose, "broker": wire.profile.text}
-                )
+                log.info("connected", extra={"purpose": self._purpose, "broker": wire.profile.text})
                 return wire
 
     async def _open(self) -> Wire:
@@ -207,6 +206,7 @@ class Link:
         except BaseException:
             await connection.close()
             raise
+        assert factory.protocol is not None  # noqa: S101 - it made the connection
         self._generation += 1
         return Wire(connection, factory.protocol, self._generation)
 
@@ -257,7 +257,9 @@ def _unavailable(
     """The one place where a failure to connect becomes a sentence that names the mend."""
     where = settings.safe_url
     cause = error.__cause__ or error
-    if isinstance(error, aiormq_errors.ProbableAuthenticationError | aiormq_errors.AuthenticationError):
+    if isinstance(
+        error, aiormq_errors.ProbableAuthenticationError | aiormq_errors.AuthenticationError
+    ):
         return BrokerUnavailable(
             f"RabbitMQ at {where} refused the login: check the user and the password in "
             "AMQPJOBS_URL (guest may only log in from the same machine)",
@@ -280,5 +282,6 @@ def _unavailable(
     else:
         reason = str(cause) or repr(cause)
     return BrokerUnavailable(
-        f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL right?"
+        f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL "
+        "right?"
     )

@@ -212,9 +212,9 @@ class Subscription:
         self._channel: _ConsumerChannel | None = None
         self._underlay: Any = None
         self._tag: str | None = None
-        self._restart = asyncio.Event()
+        self._cancelled = asyncio.Event()
         self._started = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     def __repr__(self) -> str:
         state = "consuming" if self.consuming else "not consuming"
@@ -229,7 +229,7 @@ class Subscription:
             and not channel.closed
             and not underlay.is_closed
             and self._tag in underlay.consumers
-            and not self._restart.is_set()
+            and not self._cancelled.is_set()
             and self._link.wire is not None
         )
 
@@ -238,13 +238,13 @@ class Subscription:
         await self._started.wait()
 
     def restart(self) -> None:
-        """Drop the channel and consume on a new one; what was not settled is delivered again."""
-        self._restart.set()
+        """Consume again: for the watchdog, when this side missed that the consumer is gone."""
+        self._cancelled.set()
 
     async def run(self) -> None:
         """Consume until cancelled or `cancel` is called."""
         failures = 0
-        while not self._stopping:
+        while not self._stopping.is_set():
             wire = await self._link.up()
             try:
                 await self._start(wire)
@@ -261,19 +261,24 @@ class Subscription:
                 continue
             failures = 0
             reason = await self._until_lost(wire)
-            await self._drop()
-            if not self._stopping:
-                log.warning("consumer lost", extra={"queue": self.queue, "reason": reason})
-                await _pause(wire, 0 if wire.lost.is_set() else RESTART_PAUSE)
+            if self._stopping.is_set():
+                # Running jobs are still to be settled on this channel.
+                return
+            log.warning("consumer lost", extra={"queue": self.queue, "reason": reason})
+            if self._channel_lost(wire):
+                await self._drop()
 
     async def _start(self, wire: Wire) -> None:
+        """Consume: on the channel that is there, so that what runs can still be settled on it, or
+        on a new one."""
         await self._ensure(wire)
-        self._underlay = underlay = await wire.channel()
-        await underlay.basic_qos(prefetch_count=self.prefetch)
-        self._restart.clear()
-        underlay.on_consumer_cancel_callbacks.add(lambda _: self._restart.set())
-        self._channel = _ConsumerChannel(wire, underlay, self.queue, self._on_delivery)
-        answer = await underlay.basic_consume(
+        if self._underlay is None:
+            self._underlay = await wire.channel()
+            await self._underlay.basic_qos(prefetch_count=self.prefetch)
+            self._underlay.on_consumer_cancel_callbacks.add(lambda _: self._cancelled.set())
+            self._channel = _ConsumerChannel(wire, self._underlay, self.queue, self._on_delivery)
+        self._cancelled.clear()
+        answer = await self._underlay.basic_consume(
             self.queue, _unused, arguments=self._arguments or None
         )
         self._tag = answer.consumer_tag
@@ -281,11 +286,14 @@ class Subscription:
         self._started.set()
         log.info("consuming", extra={"queue": self.queue, "prefetch": self.prefetch})
 
+    def _channel_lost(self, wire: Wire) -> bool:
+        return wire.lost.is_set() or self._underlay is None or self._underlay.is_closed
+
     async def _until_lost(self, wire: Wire) -> str:
         closing = self._underlay.closing
         waits = [
             asyncio.ensure_future(wire.lost.wait()),
-            asyncio.ensure_future(self._restart.wait()),
+            asyncio.ensure_future(self._cancelled.wait()),
         ]
         try:
             await asyncio.wait((closing, *waits), return_when=asyncio.FIRST_COMPLETED)
@@ -304,6 +312,7 @@ class Subscription:
         channel, self._channel = self._channel, None
         underlay, self._underlay = self._underlay, None
         if channel is not None:
+            channel.flush()
             channel.close()
         if underlay is not None and not underlay.is_closed:
             try:
@@ -314,7 +323,7 @@ class Subscription:
 
     async def cancel(self) -> None:
         """Ask for no more deliveries. What is unsettled can still be settled."""
-        self._stopping = True
+        self._stopping.set()
         self.flush()
         underlay, tag = self._underlay, self._tag
         if underlay is None or not self.consuming or tag is None:
@@ -331,6 +340,11 @@ class Subscription:
         """Write the acks that wait for the end of this turn."""
         if self._channel is not None:
             self._channel.flush()
+
+    async def close(self) -> None:
+        """Leave the channel, when nothing is left to settle on it."""
+        self._stopping.set()
+        await self._drop()
 
 
 async def _unused(message: object) -> None:

@@ -130,7 +130,7 @@ async def may_declare(wire: Wire, name: str) -> bool:
 
 
 def _properties(found: Any) -> Properties:
-    values = {f.name: getattr(found, f.name, None) for f in fields(Properties)}
+    values: dict[str, Any] = {f.name: getattr(found, f.name, None) for f in fields(Properties)}
     values["type"] = found.message_type
     values["headers"] = found.headers or {}
     if found.timestamp is not None:

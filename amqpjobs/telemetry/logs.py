@@ -33,7 +33,11 @@ def configure_logs(
     handler = logging.StreamHandler(stream)
     handler.setFormatter(ConsoleFormatter() if console else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # They log what we report in our own words, with the URL's password in some of it.
+    quiet_libraries(level)
+
+
+def quiet_libraries(level: str) -> None:
+    """Keep aiormq and aio-pika from logging what we report in our own words."""
     for noisy in ("aiormq", "aio_pika"):
         logging.getLogger(noisy).setLevel(
             logging.DEBUG if level == "debug" else logging.CRITICAL + 1
@@ -41,7 +45,7 @@ def configure_logs(
 
 
 def keys_of(record: logging.LogRecord) -> dict[str, Any]:
-    """What a line carries besides its message: the keys of the job it was logged in, and its own."""
+    """What a line carries besides its message: the keys of the job around it, and its own."""
     context = current_context.get()
     keys: dict[str, Any] = context.log_keys() if context is not None else {}
     keys.update((k, v) for k, v in vars(record).items() if k not in _STANDARD)

@@ -50,9 +50,7 @@ class Execution:
         except TimeoutError as error:
             if not limit.expired():
                 raise  # the handler's own
-            raise JobTimeout(
-                f"ran longer than its timeout of {definition.timeout:g} s"
-            ) from error
+            raise JobTimeout(f"ran longer than its timeout of {definition.timeout:g} s") from error
 
     async def _run(
         self, definition: Definition, context: Context, arguments: Arguments, body: bytes
@@ -79,9 +77,7 @@ class Execution:
                 finished = True
 
         try:
-            return await to_thread.run_sync(
-                call, abandon_on_cancel=True, limiter=self._threads
-            )
+            return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
         finally:
             if not finished:
                 self.abandoned += 1

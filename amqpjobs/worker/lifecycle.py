@@ -69,7 +69,11 @@ class Worker:
         self._intake = Intake(self._queues, self.concurrency, self._start)
         self._reporting = Reporting(arguments=settings.log_arguments)
         self._running: dict[asyncio.Task[None], Run] = {}
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions = [
+            Subscription(self._link, lane.queue, self.prefetch, self._intake.offer, self._ensure)
+            for queue in self._queues
+            for lane in queue.lanes
+        ]
         self._pipeline = Pipeline(
             app, self._execution, self._stopping, _only_jobs(app), settings.max_message_size
         )
@@ -81,11 +85,7 @@ class Worker:
     @property
     def ready(self) -> bool:
         """Whether every queue is being consumed, and the worker was not told to stop."""
-        return (
-            bool(self._subscriptions)
-            and all(s.consuming for s in self._subscriptions)
-            and not self._stopping.is_set()
-        )
+        return not self._stopping.is_set() and all(s.consuming for s in self._subscriptions)
 
     @property
     def stuck(self) -> bool:
@@ -103,8 +103,6 @@ class Worker:
 
     async def started(self) -> None:
         """Wait until every queue is consumed."""
-        while not self._subscriptions:
-            await asyncio.sleep(0.01)
         for subscription in self._subscriptions:
             await subscription.started()
 
@@ -125,13 +123,6 @@ class Worker:
                     {lane.queue: q.parked for q in self._queues for lane in q.lanes},
                 )
                 await self._ensure(wire)
-                self._subscriptions = [
-                    Subscription(
-                        self._link, lane.queue, self.prefetch, self._intake.offer, self._ensure
-                    )
-                    for queue in self._queues
-                    for lane in queue.lanes
-                ]
                 parking = Parking(
                     self._queues, self._pipeline.knows, self._link, publisher.publication
                 )
@@ -182,7 +173,7 @@ class Worker:
     async def _watch(self) -> None:
         """Compare what should be consuming with what is: a consumer must never be lost silently."""
         suspects: set[Subscription] = set()
-        while True:
+        while not self._stopping.is_set():
             await asyncio.sleep(WATCH_INTERVAL)
             if self._link.wire is None:
                 suspects.clear()
@@ -240,8 +231,7 @@ class Worker:
             log.info("given back, not started", extra={"count": len(waiting)})
         await self._wait_for_running(end - margin)
         await self._interrupt(end - margin / 2)
-        for subscription in self._subscriptions:
-            subscription.flush()
+        await asyncio.gather(*(s.close() for s in self._subscriptions))
         log.info("stopped", extra={"took_s": round(self._loop.time() - self._stopped_at, 3)})
 
     async def _wait_for_running(self, until: float) -> None:

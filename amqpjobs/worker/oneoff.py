@@ -14,7 +14,9 @@ from amqpjobs.outcome import Reject
 from amqpjobs.worker.execution import Execution
 
 
-async def run_once(app: App, definition: Definition, body: bytes, stopping: asyncio.Event) -> object:
+async def run_once(
+    app: App, definition: Definition, body: bytes, stopping: asyncio.Event
+) -> object:
     """Run a job once, without a queue.
 
     Args:

@@ -10,7 +10,8 @@ import socket
 import time
 import traceback
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from amqpjobs.codec import Arguments
 from amqpjobs.context import Context, Stopping, current_context
@@ -46,6 +47,8 @@ log = logging.getLogger("amqpjobs.worker")
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
+OURS = str(Path(__file__).parents[1]) + os.sep
+
 FRAMES = 5
 """How many of the innermost stack frames a failure carries."""
 
@@ -63,7 +66,7 @@ class Run:
         self.interrupted = False
 
 
-class Refused(Exception):  # noqa: N818 - carries an outcome out of a step
+class Refused(Exception):
     """A step ended the job before its handler was called."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -166,9 +169,7 @@ class Pipeline:
             if header.content_type != JSON or header.content_encoding is not None:
                 _check_content(header.content_type, header.content_encoding)
             if len(body) > self._max_size:
-                raise DecodeError(
-                    f"the body has {len(body)} bytes, AMQPJOBS_MAX_MESSAGE_SIZE is {self._max_size}"
-                )
+                _too_large(body, self._max_size)
             return definition.payload.load(body)
         except DecodeError as error:
             raise Refused(self._rejected(run, "invalid", str(error), error)) from None
@@ -226,6 +227,10 @@ def _check_content(content_type: str | None, encoding: str | None) -> None:
         raise DecodeError(f"content encoding {encoding[:100]!r} is not accepted")
 
 
+def _too_large(body: bytes, limit: int) -> NoReturn:
+    raise DecodeError(f"the body has {len(body)} bytes, AMQPJOBS_MAX_MESSAGE_SIZE is {limit}")
+
+
 def _attempt(headers: Headers) -> int:
     attempt = headers.get(HEADER_ATTEMPT)
     if attempt is None:
@@ -246,14 +251,18 @@ def _deadline(headers: Headers) -> float | None:
 
 def qualified_name(kind: type[BaseException]) -> str:
     """``module.Class``, without the module for Python's own."""
-    return kind.__qualname__ if kind.__module__ == "builtins" else (
-        f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else (f"{kind.__module__}.{kind.__qualname__}")
     )
 
 
 def innermost_frames(error: BaseException | None) -> tuple[str, ...]:
-    """The innermost stack frames, innermost first. They hold code places, no values."""
+    """The innermost stack frames, innermost first: places in the code, no values; ours left out."""
     if error is None or error.__traceback__ is None:
         return ()
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(OURS)
+    ][-FRAMES:]
     return tuple(f"{f.filename}:{f.lineno} {f.name}" for f in reversed(frames))
