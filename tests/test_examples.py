@@ -83,7 +83,7 @@ def test_two_workers_make_the_album_and_the_large_photograph_fails_alone(
     _, out, _ = run(broker.url, "amqpjobs", "dead", "list", *app, "--json")
     assert [letter["id"] for letter in json.loads(out)] == [failed["job_id"]]
     _, out, _ = run(broker.url, "amqpjobs", "queues", *app, "--json")
-    assert sum(queue["ready"] + queue["unacked"] for queue in json.loads(out)) == 0
+    assert [queue["ready"] for queue in json.loads(out)] == [0, 0, 0]
 
     assert_made(set(pictures), tmp_path)
     assert {name for name in pictures if exif_of(photographs[name])} == WITH_EXIF
@@ -164,7 +164,7 @@ def test_a_photograph_is_turned_upright_and_keeps_no_secrets(
         exif[ORIENTATION] = 6
         exif.get_ifd(GPS)[1] = "N"
         image.save(turned, exif=exif, comment=b"at home")
-    assert dict(Image.open(turned).getexif().get_ifd(GPS)) == {1: "N"}
+    assert {ORIENTATION, GPS} <= set(exif_of(turned))
     photograph = Photograph(path=turned, album=tmp_path / "album")
 
     sizes = add_to_album(photograph)

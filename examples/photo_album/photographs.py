@@ -43,7 +43,7 @@ PACKAGES = {
 """Photographs by Debian package. Its drawings and renderings are left out."""
 
 
-class PhotographsMissing(Exception):  # noqa: N818 - what it says to people
+class PhotographsMissing(Exception):
     """The packages could not be fetched; the message says what to do instead."""
 
 

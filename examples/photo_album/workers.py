@@ -20,7 +20,7 @@ STOP_TIMEOUT = 15.0
 """Seconds from SIGTERM to a worker's end; it promises 8."""
 
 
-class ShowFailed(Exception):  # noqa: N818 - what it says to people
+class ShowFailed(Exception):
     """The show could not go on.
 
     Attributes:
