@@ -297,14 +297,14 @@ class Subscription:
         ]
         try:
             await asyncio.wait((closing, *waits), return_when=asyncio.FIRST_COMPLETED)
+            if wire.lost.is_set():
+                return wire.reason or "the connection was lost"
+            if closing.done() and not closing.cancelled():
+                return str(closing.exception() or "the channel was closed")
+            return "cancelled by the broker, or by the watchdog"
         finally:
-            for wait in waits:
+            for wait in (closing, *waits):
                 wait.cancel()
-        if wire.lost.is_set():
-            return wire.reason or "the connection was lost"
-        if closing.done() and not closing.cancelled():
-            return str(closing.exception() or "the channel was closed")
-        return "cancelled by the broker, or by the watchdog"
 
     async def _drop(self) -> None:
         """Leave the channel: whatever is unsettled on it, RabbitMQ delivers again."""
