@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -231,6 +232,8 @@ def main() -> int:
     except (PhotographsMissing, ShowFailed, AmqpJobsError) as error:
         print(f"photo album: {error}", file=sys.stderr)
         return _status(error)
+    except KeyboardInterrupt:
+        return 130
     (print_json if options.json else print_shown)(shown, album)
     return 0 if all(shown.promises.values()) else 1
 
@@ -242,4 +245,6 @@ def _status(error: Exception) -> int:
 
 
 if __name__ == "__main__":
+    # Ended by SIGTERM, too, it stops its workers first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
