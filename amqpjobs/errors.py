@@ -27,6 +27,13 @@ class ProtocolError(AmqpJobsError):
     can be trusted."""
 
 
+class CallbackError(AmqpJobsError):
+    """A callback of ours raised while the connection called it: a bug, so the connection is closed.
+
+    Going on would leave a message or a confirmation that nobody accounts for.
+    """
+
+
 class TopologyMismatch(AmqpJobsError):
     """A queue or an exchange is missing, or is there with other arguments than the app declares.
 

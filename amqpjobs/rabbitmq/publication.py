@@ -160,8 +160,8 @@ class Publication:
         await self._prepare(wire)
         underlay = await wire.channel(confirms=True)
         channel = _ConfirmChannel(wire, underlay, self._drain)
-        wire.protocol.on_blocked = self._on_blocked
-        wire.protocol.on_unblocked = self._on_unblocked
+        wire.protocol.on_blocked.append(self._on_blocked)
+        wire.protocol.on_unblocked.append(self._on_unblocked)
         self.blocked = None
         self._channel = channel
         self._drain()
