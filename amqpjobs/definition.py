@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar, get_args, get_origin
 
-from amqpjobs.codec import Arguments, Payload, hints_of
+from amqpjobs.codec import Arguments, Payload, hints_of, jsonable
 from amqpjobs.context import Context
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.message import JobHandle, Message
@@ -161,10 +161,19 @@ class Definition:
 
     @cached_property
     def result(self) -> Any:
-        """A pydantic adapter for what the handler returns."""
-        from pydantic import TypeAdapter
+        """A pydantic adapter for what the handler returns.
 
-        return TypeAdapter(self.hints.get("return", Any))
+        Raises:
+            ConfigurationError: its return annotation cannot become JSON.
+        """
+        from pydantic import PydanticUserError, TypeAdapter
+
+        try:
+            return TypeAdapter(jsonable(self.hints.get("return", Any)))
+        except PydanticUserError as error:
+            raise self.fail(
+                f"what it returns cannot travel as JSON: {str(error).splitlines()[0]}"
+            ) from error
 
     def check(self) -> None:
         """Resolve everything that may be wrong.
