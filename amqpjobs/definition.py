@@ -177,10 +177,21 @@ class Definition:
 
     @cached_property
     def result(self) -> Any:
-        """A pydantic adapter for what the handler returns."""
-        from pydantic import TypeAdapter
+        """A pydantic adapter for what the handler returns.
 
-        return TypeAdapter(self.hints.get("return", Any))
+        Raises:
+            ConfigurationError: its return annotation cannot become JSON.
+        """
+        from pydantic import PydanticUserError, TypeAdapter
+
+        from amqpjobs.codec import jsonable
+
+        try:
+            return TypeAdapter(jsonable(self.hints.get("return", Any)))
+        except PydanticUserError as error:
+            raise self.fail(
+                f"what it returns cannot travel as JSON: {str(error).splitlines()[0]}"
+            ) from error
 
     def check(self) -> None:
         """Resolve everything that may be wrong.
