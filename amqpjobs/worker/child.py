@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 
 from amqpjobs.settings import load_settings
-from amqpjobs.telemetry.logs import configure_logs
+from amqpjobs.telemetry.logs import LOG_STREAM, configure_logs
 from amqpjobs.worker.runner import Runner
 
 PR_SET_PDEATHSIG = 1
@@ -75,4 +75,7 @@ def set_up_output() -> None:
         if stream is not None:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     settings = load_settings()
-    configure_logs(settings.log_level, settings.log_format)
+    to_stderr = os.environ.get(LOG_STREAM) == "stderr"
+    configure_logs(
+        settings.log_level, settings.log_format, stream=sys.stderr if to_stderr else sys.stdout
+    )
