@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from amqpjobs.settings import Settings
 
 
+SUPERVISOR = "AMQPJOBS_SUPERVISOR"
+"""The process id of the parent of `--processes`, for its children."""
+
+
 def consume(
     queues: Annotated[
         list[str] | None, typer.Argument(help="Names of queues; all of the app's if none.")
@@ -46,7 +50,10 @@ def consume(
         from amqpjobs.cli.supervision import Supervisor, child_command
 
         command = child_command(queues or [], app, concurrency, prefetch)
-        environment = {"AMQPJOBS_URL": settings.url.get_secret_value()}
+        environment = {
+            "AMQPJOBS_URL": settings.url.get_secret_value(),
+            SUPERVISOR: str(os.getpid()),
+        }
         supervisor = Supervisor(command, processes, environment, settings, reload=reload)
         raise typer.Exit(supervisor.run())
     raise typer.Exit(_work(loaded, queues or []))
@@ -54,7 +61,12 @@ def consume(
 
 def _work(app: "App", queues: list[str]) -> int:
     from amqpjobs.worker.lifecycle import Worker
+    from amqpjobs.worker.parentage import die_with
 
+    supervisor = os.environ.get(SUPERVISOR, "")
+    if supervisor.isdigit():
+        # A supervisor that was killed must not leave workers behind that nobody stops.
+        die_with(int(supervisor), signal.SIGTERM)
     stuck = False
 
     async def main() -> None:

@@ -3,7 +3,6 @@
 What it does with a call is `amqpjobs.worker.runner`. Changes when its set-up does.
 """
 
-import ctypes
 import faulthandler
 import os
 import signal
@@ -13,17 +12,15 @@ from contextlib import suppress
 
 from amqpjobs.settings import load_settings
 from amqpjobs.telemetry.logs import LOG_STREAM, configure_logs
+from amqpjobs.worker.parentage import die_with
 from amqpjobs.worker.runner import Runner
-
-PR_SET_PDEATHSIG = 1
-"""<linux/prctl.h>: the signal that a process gets when its parent dies."""
 
 
 def main() -> None:
     """Serve until the worker hangs up. ``sys.argv``: the socket, and the worker's process id."""
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     del sys.argv[1:]
-    die_with(parent)
+    die_with(parent, signal.SIGKILL)
     leave_signals_to_the_worker()
     set_up_output()
     with socket.socket(fileno=descriptor) as connection:
@@ -32,15 +29,6 @@ def main() -> None:
         close_inherited()
         connection.setblocking(True)
         Runner(connection).serve()
-
-
-def die_with(parent: int) -> None:
-    """Be killed when the worker dies, however it dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # It may have died before it could be arranged.
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def close_inherited() -> None:
