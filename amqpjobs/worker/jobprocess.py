@@ -40,6 +40,7 @@ class JobProcess:
     def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
         self._process = process
         self._connection = connection
+        self._killed = False
         self._loop = asyncio.get_running_loop()
         self.ended = self._loop.create_task(
             self._wait(), name=f"amqpjobs job process {process.pid}"
@@ -127,6 +128,8 @@ class JobProcess:
     async def _cause_of_death(self) -> str:
         await asyncio.wait([self.ended], timeout=KILL_TIME)
         code = self._process.returncode
+        if self._killed:
+            return "the worker killed it, since it is ending itself"
         if code is None:
             return "the process closed its connection to the worker before the job ended"
         if code >= 0:
@@ -142,6 +145,7 @@ class JobProcess:
 
     def kill_now(self) -> None:
         """Kill it, and all that it has started in its process group; `ask` will raise."""
+        self._killed = True
         if self._process.returncode is None:
             with suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)

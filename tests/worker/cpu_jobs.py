@@ -1,5 +1,6 @@
 """Jobs for `test_processes`: what a process does with them is what the tests look at."""
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -98,6 +99,18 @@ def fail(message: str) -> None:
     raise UnusualError(message)
 
 
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@app.job(queue="cpu", cpu=True)
+def fail_oddly(how: str) -> None:
+    if how == "broken":
+        raise MuteError
+    raise UnusualError("\ud83d" if how == "surrogate" else "x" * 10**7)
+
+
 @app.job(queue="cpu", cpu=True)
 def leave() -> None:
     sys.exit(3)
@@ -159,6 +172,12 @@ def until_stopped(ctx: Context, directory: Path) -> str:
 
 
 @app.job(queue="cpu", cpu=True)
+def wait_until_stopped(ctx: Context) -> str:
+    asyncio.run(asyncio.wait_for(ctx.stopping.wait(), 30))
+    return "waited"
+
+
+@app.job(queue="cpu", cpu=True)
 def crash(how: str) -> None:
     if how == "segfault":
         ctypes.string_at(0)
@@ -204,7 +223,7 @@ def hoard(megabytes: int) -> int:
 
 
 @app.job(queue="cpu", cpu=True)
-def ignore_terminations() -> bool:
+def terminate_a_program() -> bool:
     """Whether a program that a job starts can be terminated."""
     child = subprocess.Popen(["sleep", "1000"])
     child.terminate()

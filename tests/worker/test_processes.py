@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -120,13 +119,24 @@ async def test_a_process_has_the_surroundings_of_the_worker(pool: ProcessPool) -
 async def test_an_error_keeps_its_name_frames_and_traceback(pool: ProcessPool) -> None:
     """Whoever reads the dead letters sees the handler's error, not ours."""
     with pytest.raises(RemoteError) as caught:
-        await run(pool, cpu_jobs.fail, "no \ud83d luck".replace("\ud83d", "such"))
+        await run(pool, cpu_jobs.fail, "no luck")
     error = caught.value
-    assert str(error) == "no such luck"
+    assert str(error) == "no luck"
     assert exception_name(error) == "tests.worker.cpu_jobs.UnusualError"
     assert innermost_frames(error)[0].endswith(" fail")
     assert "cpu_jobs.py" in innermost_frames(error)[0]
     assert "raise UnusualError(message)" in error.__notes__[0]
+
+
+async def test_an_error_with_an_odd_message_is_told_all_the_same(pool: ProcessPool) -> None:
+    """Text that UTF-8 cannot hold, a ``__str__`` that fails, or far too much of it."""
+    for how, message in (("surrogate", "?"), ("broken", "(its message cannot be shown)")):
+        with pytest.raises(RemoteError) as caught:
+            await run(pool, cpu_jobs.fail_oddly, how)
+        assert str(caught.value) == message
+    with pytest.raises(RemoteError) as caught:
+        await run(pool, cpu_jobs.fail_oddly, "long")
+    assert len(str(caught.value)) == 10_000
 
 
 async def test_sys_exit_in_a_handler_is_an_error_of_the_job(pool: ProcessPool) -> None:
@@ -185,11 +195,18 @@ async def test_a_timeout_kills_the_process_and_what_it_has_started(
 ) -> None:
     """For real: they are gone when the timeout is raised, and the next job has a new process."""
     before = await run(pool, cpu_jobs.pid)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5):
+    limit = asyncio.timeout(None)
+
+    async def work() -> None:
+        async with limit:
             await run(pool, cpu_jobs.hang, tmp_path)
+
+    running = asyncio.create_task(work())
+    assert await pid_in(tmp_path) == before
+    limit.reschedule(asyncio.get_running_loop().time())
+    with pytest.raises(TimeoutError):
+        await running
     assert not is_running(before)
-    assert int((tmp_path / "pid").read_text()) == before
     child = int((tmp_path / "child").read_text())
     await eventually(lambda: not is_running(child))
     assert await run(pool, cpu_jobs.pid) != before
@@ -301,6 +318,15 @@ async def test_a_job_sees_that_the_worker_stops(pool: ProcessPool, tmp_path: Pat
     assert not (await run(pool, told, word="x"))["stopping"]
 
 
+async def test_a_job_can_wait_for_the_worker_to_stop(pool: ProcessPool) -> None:
+    """On an event loop of its own."""
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, stopping.set)
+    job = cpu_jobs.wait_until_stopped
+    result = await pool.run(job.definition, context(stopping), job.message().body)
+    assert result == "waited"
+
+
 async def test_a_job_started_while_the_worker_stops_sees_it(
     pool: ProcessPool, tmp_path: Path
 ) -> None:
@@ -314,7 +340,7 @@ async def test_a_job_started_while_the_worker_stops_sees_it(
 
 async def test_programs_that_a_job_starts_can_be_terminated(pool: ProcessPool) -> None:
     """Though the process itself leaves SIGTERM to the worker."""
-    assert await run(pool, cpu_jobs.ignore_terminations)
+    assert await run(pool, cpu_jobs.terminate_a_program)
 
 
 async def test_closing_ends_idle_and_busy_processes(pool: ProcessPool, tmp_path: Path) -> None:
@@ -327,8 +353,10 @@ async def test_closing_ends_idle_and_busy_processes(pool: ProcessPool, tmp_path:
     assert time.monotonic() - started < 1
     assert not is_running(idle)
     for task in running:
-        with pytest.raises(JobProcessDied):
+        with pytest.raises(JobProcessDied, match="the worker killed it"):
             await task
+    with pytest.raises(JobProcessDied, match="closed"):
+        await run(pool, cpu_jobs.pid)
     assert children() == []
 
 
@@ -360,14 +388,14 @@ async def test_a_process_dies_with_a_worker_that_is_killed(tmp_path: Path) -> No
 
         asyncio.run(main())
     """)
-    worker = subprocess.Popen(  # noqa: ASYNC220 - it must outlive nothing but this test
-        [sys.executable, "-c", program, str(tmp_path), *sys.path]
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(tmp_path), *sys.path
     )
     try:
         pid = await pid_in(tmp_path)
     finally:
         worker.kill()
-        worker.wait()
+        await worker.wait()
     await eventually(lambda: not is_running(pid))
 
 
@@ -393,9 +421,7 @@ async def test_a_job_that_is_not_found_says_where_it_should_be(
 ) -> None:
     """A missing module, or a name that is no job."""
     monkeypatch.setattr(cpu_jobs.pid.definition.function, "__qualname__", "announce")
-    with pytest.raises(
-        ConfigurationError, match=r"finds no job at tests\.worker\.cpu_jobs:announce"
-    ):
+    with pytest.raises(ConfigurationError, match=r"finds no job at tests.worker.cpu_jobs:announce"):
         await run(pool, cpu_jobs.pid)
     monkeypatch.setattr(cpu_jobs.pid.definition.function, "__module__", "no_such_module")
     with pytest.raises(ConfigurationError, match="cannot import no_such_module"):
