@@ -18,6 +18,9 @@ from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments, ready to be spread into a call."""
 
+MASK = b'"**********"'
+"""What pydantic makes of the value of a SecretStr, a SecretBytes or a Secret."""
+
 EMPTY = inspect.Parameter.empty
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
@@ -40,9 +43,11 @@ class Payload:
         self.job = job
         self._signature = inspect.Signature(parameters)
         self._single = parameters[0] if len(parameters) == 1 else None
-        self._leading = tuple(
-            p.name for p in parameters if p.name == "self" or p.kind is p.POSITIONAL_ONLY
-        )
+        self._leading = {
+            p.name: p.default
+            for p in parameters
+            if p.name == "self" or p.kind is p.POSITIONAL_ONLY
+        }
         self._adapter: TypeAdapter[Any] | None = self._build(parameters, hints)
         if self._adapter is not None:
             # Bound once: one attribute look-up less for every message.
@@ -101,7 +106,17 @@ class Payload:
             return b"{}"
         try:
             checked = self._adapter.validate_python(value)
-            return self._adapter.dump_json(checked, by_alias=True, round_trip=True)
+            body = self._adapter.dump_json(checked, by_alias=True, round_trip=True, warnings=False)
+            # As the worker will: objects may have changed since pydantic looked at them, NaN has
+            # become null, and what a worker refuses must not be sent.
+            received = self._validate_json(body)
+            if MASK in body and received != checked:
+                raise InvalidArguments(
+                    f"{self.job}: pydantic writes secrets as asterisks; send a str, or better "
+                    "where the secret is kept",
+                    job=self.job,
+                )
+            return body
         except PydanticValidationError as error:
             raise InvalidArguments(f"{self.job}: {self._describe(error)}", job=self.job) from error
         except (PydanticSerializationError, RecursionError) as error:
@@ -138,7 +153,8 @@ class Payload:
             if self._single.kind is KEYWORD_ONLY:
                 return (), {self._single.name: value}
             return (value,), {}
-        return tuple(value.pop(n) for n in self._leading if n in value), value
+        # With its default, one that was left out does not let the next one move up.
+        return tuple(value.pop(n, default) for n, default in self._leading.items()), value
 
     def _describe(self, error: PydanticValidationError) -> str:
         """Pydantic's findings without the input, which may hold secrets."""
@@ -160,6 +176,29 @@ class Payload:
         return self._adapter.json_schema()
 
 
+<<<<<<< HEAD
+=======
+def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
+    """The annotations of a handler, resolved.
+
+    Raises:
+        ConfigurationError: a parameter without one, or a name that cannot be resolved.
+    """
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise ConfigurationError(
+            f"job {job!r}: the annotation {error.name!r} cannot be resolved at run time; import it "
+            "outside of `if TYPE_CHECKING:` and at the top of the module"
+        ) from error
+    except (AttributeError, SyntaxError, TypeError) as error:
+        raise ConfigurationError(
+            f"job {job!r}: an annotation cannot be evaluated at run time: {error}"
+        ) from error
+    return hints
+
+
+>>>>>>> unit
 def jsonable(annotation: Any) -> Any:
     """The annotation, with what pydantic lacks for classes made by attrs."""
     if isinstance(annotation, type) and hasattr(annotation, "__attrs_attrs__"):

@@ -110,6 +110,8 @@ class Definition:
             raise self.fail("its name is over 255 bytes, the limit of the AMQP property `type`")
 
     def _check_parameters(self) -> None:
+        if self.is_method and not self._signature.parameters:
+            raise self.fail("a method takes its object, `self`, as its first parameter")
         for i, parameter in enumerate(self._signature.parameters.values()):
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise self.fail(f"*{parameter.name} has no schema; name the parameters")
@@ -137,7 +139,8 @@ class Definition:
         if not names:
             return False
         place = list(self._signature.parameters).index(names[0])
-        if len(names) > 1 or place != int(self.is_method):
+        by_name = self._signature.parameters[names[0]].kind is inspect.Parameter.KEYWORD_ONLY
+        if len(names) > 1 or place != int(self.is_method) or by_name:
             raise self.fail("the Context must be the first parameter, and there is one of it")
         return True
 

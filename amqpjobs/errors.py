@@ -1,8 +1,23 @@
 """Every error that amqpjobs raises. One root, so that one `except` clause can catch them all."""
 
+from typing import Any
+
 
 class AmqpJobsError(Exception):
     """The root: catch this to catch whatever amqpjobs raises by itself."""
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        # Python's own way calls the class with `args` alone, which keyword arguments do not
+        # survive: an error out of the process of a job could not be read back.
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(
+    kind: type[AmqpJobsError], args: tuple[object, ...], attributes: dict[str, object]
+) -> AmqpJobsError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(AmqpJobsError):
