@@ -44,9 +44,7 @@ class Payload:
         self._signature = inspect.Signature(parameters)
         self._single = parameters[0] if len(parameters) == 1 else None
         self._leading = {
-            p.name: p.default
-            for p in parameters
-            if p.name == "self" or p.kind is p.POSITIONAL_ONLY
+            p.name: p.default for p in parameters if p.name == "self" or p.kind is p.POSITIONAL_ONLY
         }
         self._adapter: TypeAdapter[Any] | None = self._build(parameters, hints)
         if self._adapter is not None:
@@ -176,29 +174,6 @@ class Payload:
         return self._adapter.json_schema()
 
 
-<<<<<<< HEAD
-=======
-def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
-    """The annotations of a handler, resolved.
-
-    Raises:
-        ConfigurationError: a parameter without one, or a name that cannot be resolved.
-    """
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise ConfigurationError(
-            f"job {job!r}: the annotation {error.name!r} cannot be resolved at run time; import it "
-            "outside of `if TYPE_CHECKING:` and at the top of the module"
-        ) from error
-    except (AttributeError, SyntaxError, TypeError) as error:
-        raise ConfigurationError(
-            f"job {job!r}: an annotation cannot be evaluated at run time: {error}"
-        ) from error
-    return hints
-
-
->>>>>>> unit
 def jsonable(annotation: Any) -> Any:
     """The annotation, with what pydantic lacks for classes made by attrs."""
     if isinstance(annotation, type) and hasattr(annotation, "__attrs_attrs__"):

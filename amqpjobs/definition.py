@@ -230,6 +230,10 @@ def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
             f"job {job!r}: the annotation {error.name!r} cannot be resolved at run time; import it "
             "outside of `if TYPE_CHECKING:` and at the top of the module"
         ) from error
+    except (AttributeError, SyntaxError, TypeError) as error:
+        raise ConfigurationError(
+            f"job {job!r}: an annotation cannot be evaluated at run time: {error}"
+        ) from error
     return hints
 
 
