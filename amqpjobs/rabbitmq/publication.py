@@ -128,6 +128,9 @@ class Publication:
         """The error for a message whose confirm did not come, with what stood in the way."""
         waiting = next((o for o in self._backlog if o.fate is fate), None)
         sent = waiting is None or waiting.sent
+        if self._channel is not None:
+            self._channel.forget_given_up()
+            self._drain()
         if self.blocked is not None:
             obstacle = f"RabbitMQ blocks publishers ({self.blocked})"
         elif self._channel is None:
@@ -305,6 +308,16 @@ class _ConfirmChannel:
                 self._bytes -= len(outgoing.body)
                 _conclude(outgoing, acked)
         self._on_room()
+
+    def forget_given_up(self) -> None:
+        """Free the room of messages that nobody waits for any more.
+
+        A confirm that never comes would take its room for as long as the channel lives, and enough
+        of them all of it. None of these would be sent again anyway.
+        """
+        given_up = [tag for tag, outgoing in self.pending.items() if outgoing.fate.done()]
+        for tag in given_up:
+            self._bytes -= len(self.pending.pop(tag).body)
 
     def give_up(self) -> list[Outgoing]:
         """Stop using the channel; what is unconfirmed, in order."""
