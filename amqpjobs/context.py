@@ -6,7 +6,7 @@ from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from amqpjobs.errors import ConfigurationError
+from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.message import Properties, trace_parent
 
 log = logging.getLogger("amqpjobs.job")
@@ -68,7 +68,10 @@ class Context:
     @property
     def trace_parent(self) -> str | None:
         """The W3C ``traceparent`` that came with the message, or None."""
-        return trace_parent(self._properties().headers)
+        try:
+            return trace_parent(self._properties().headers)
+        except DecodeError:
+            return None  # headers that cannot be read carry no trace, and are no reason to fail
 
     @property
     def trace_id(self) -> str | None:
