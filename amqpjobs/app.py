@@ -78,6 +78,20 @@ class App:
 
         return load_settings()
 
+    def configure(self, **flags: object) -> None:
+        """Let values given on a command line go before the environment; None leaves a setting.
+
+        Raises:
+            ConfigurationError: a value that cannot be used.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        if given:
+            from amqpjobs.settings import load_settings
+
+            base = self._given_settings.model_dump() if self._given_settings else {}
+            self._given_settings = load_settings(**{**base, **given})
+            self.__dict__.pop("settings", None)
+
     @property
     def jobs(self) -> Mapping[str, Definition]:
         """All jobs by name."""
@@ -108,7 +122,8 @@ class App:
             queue: where its messages wait; ``"name"`` is short for ``Queue("name")``.
             name: the AMQP ``type`` of its messages; by default the function's own name, with its
                 class. Messages that are waiting know the job by it: think before renaming.
-            timeout: seconds one run may take; then it is cancelled and has failed.
+            timeout: seconds one run may take; then it has failed. ``async def`` is cancelled, a
+                process killed; a thread cannot be ended, and runs on with nobody listening.
             cpu: for a plain ``def``: run it in a process of its own, killed at the timeout.
             memory_limit: with ``cpu``: bytes of address space; more raises ``MemoryError`` in it.
 
@@ -127,7 +142,7 @@ class App:
             self._register(definition)
             return make_job(definition)
 
-        return decorate  # type: ignore[return-value]
+        return decorate
 
     def _register_queue(self, queue: Queue) -> Queue:
         known = self._queues.setdefault(queue.name, queue)
@@ -189,7 +204,7 @@ class App:
             return await publisher.enqueue(message)
         return await onion(self._publishing, publisher.enqueue)(message)
 
-    async def later_many(self, messages: Iterable[Message[Any]]) -> list[JobHandle[Any]]:
+    async def later_many(self, messages: Iterable[Message[R]]) -> list[JobHandle[R]]:
         """Publish many messages without waiting for each confirm in turn; order is kept.
 
         Args:

@@ -50,9 +50,7 @@ def failure_of(headers: Headers) -> Failure | None:
     deaths = headers.get("x-death")
     if isinstance(deaths, list | tuple) and deaths and isinstance(deaths[0], Mapping):
         reason, queue = _text(deaths[0].get("reason")), _text(deaths[0].get("queue"))
-        return Failure(
-            f"broker-{reason or 'unknown'}", "put here by RabbitMQ itself", queue=queue
-        )
+        return Failure(f"broker-{reason or 'unknown'}", "put here by RabbitMQ itself", queue=queue)
     return None
 
 

@@ -27,6 +27,13 @@ class ProtocolError(AmqpJobsError):
     can be trusted."""
 
 
+class CallbackError(AmqpJobsError):
+    """A callback of ours raised while the connection called it: a bug, so the connection is closed.
+
+    Going on would leave a message or a confirmation that nobody accounts for.
+    """
+
+
 class TopologyMismatch(AmqpJobsError):
     """A queue or an exchange is missing, or is there with other arguments than the app declares.
 
@@ -56,7 +63,7 @@ class InvalidArguments(AmqpJobsError):
 
 
 class DecodeError(AmqpJobsError):
-    """A received message that is not a call of a job: wrong content type, not JSON, wrong schema."""
+    """A received message that is no call of a job: wrong content type, not JSON, wrong schema."""
 
 
 class UnknownJob(AmqpJobsError):

@@ -79,9 +79,20 @@ class Job(Generic[P, R, C]):
         Raises:
             InvalidArguments: the arguments do not fit the parameters.
         """
+        return self._message(self.definition.payload.dump(self._with_instance(args), kwargs))
+
+    def message_of(self, body: bytes) -> Message[R]:
+        """A call whose arguments are JSON already, as in a message.
+
+        Raises:
+            DecodeError: they do not fit the parameters.
+        """
+        self.definition.payload.load(body)
+        return self._message(body)
+
+    def _message(self, body: bytes) -> Message[R]:
         definition, options = self.definition, self.options
         queue, native_priority = definition.queue.route(options.priority)
-        body = definition.payload.dump(self._with_instance(args), kwargs)
         return Message(new_job_id(), definition.name, queue, body, options, native_priority)
 
     def with_options(
@@ -172,9 +183,7 @@ class JobDecorator(Protocol):
         self, function: Callable[Concatenate[S, Context, P], Awaitable[R]], /
     ) -> Job[Concatenate[S, P], R, Awaitable[R]]: ...
     @overload
-    def __call__(
-        self, function: Callable[P, Awaitable[R]], /
-    ) -> Job[P, R, Awaitable[R]]: ...
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Job[P, R, Awaitable[R]]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Job[P, R, R]: ...
     @overload

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from amqpjobs.message import Failure
 
 
-class Reject(Exception):  # noqa: N818 - an instruction of a handler, not an error of amqpjobs
+class Reject(Exception):
     """Raised or returned by a handler: put this job into the dead letters now.
 
     Args:
@@ -30,7 +30,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """It will never succeed as it is. A copy goes to ``<queue>.dead``, then the delivery is acked."""
+    """It will never succeed as it is. A copy goes to ``<queue>.dead``, then it is acked."""
 
     failure: Failure
     error: BaseException | None = None

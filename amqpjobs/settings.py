@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     connect_timeout: PositiveFloat = 10.0
     """How long one attempt to connect may take."""
 
-    reconnect_limit: PositiveFloat = 30.0
+    reconnect_limit: PositiveFloat = 20.0
     """The longest pause between two attempts to reconnect; the pauses grow and are random."""
 
     tls_ca_file: Path | None = None
@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     tls_key_file: Path | None = None
     tls_insecure: bool = False
     """Do not verify the server's certificate. Never in production."""
+
+    management_url: str | None = None
+    """RabbitMQ's management API, for what AMQP cannot tell; None: port 15672 of the same host."""
 
     publish_timeout: PositiveFloat = 30.0
     """How long ``later`` waits for the broker's confirm, reconnecting if it must."""
@@ -58,7 +61,7 @@ class Settings(BaseSettings):
     """How many jobs one worker process runs at once."""
 
     prefetch: PositiveInt | None = None
-    """How many deliveries one worker process holds of each queue; None for twice the concurrency."""
+    """Deliveries that one worker process holds of each queue; None for twice the concurrency."""
 
     shutdown_timeout: PositiveFloat = 8.0
     """From SIGTERM to the end of the process."""
@@ -96,7 +99,7 @@ def load_settings(**flags: object) -> Settings:
     secrets = os.environ.get("AMQPJOBS_SECRETS_DIR")
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(_secrets_dir=secrets, **given)  # type: ignore[arg-type]
+        return Settings(_secrets_dir=secrets, **given)  # type: ignore[call-arg,arg-type]
     except ValidationError as error:
         problems = "; ".join(
             f"{_variable(problem['loc'])}: {problem['msg']}"

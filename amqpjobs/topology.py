@@ -81,7 +81,9 @@ class Queue:
         if not all(isinstance(w, int) and w >= 1 for w in self.priorities.values()):
             return f"weights are whole numbers from 1, not {dict(self.priorities)!r}"
         if {"dead", "parked", ""} & set(self.priorities):
-            return "'dead' and 'parked' name the queues for failed jobs; call the priority otherwise"
+            return (
+                "'dead' and 'parked' name the queues for failed jobs; call the priority otherwise"
+            )
         if self.type not in ("quorum", "classic"):
             return f"type is 'quorum' or 'classic', not {self.type!r}"
         return self._number_problem()

@@ -11,7 +11,7 @@ import os
 import random
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import Any
 
 import aio_pika
 from aiormq import exceptions as aiormq_errors
@@ -20,11 +20,8 @@ from yarl import URL
 
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError
 from amqpjobs.rabbitmq.profile import Profile, profile_of
-from amqpjobs.rabbitmq.transport import SplitterTransportFactory
+from amqpjobs.rabbitmq.splitter import SplitterProtocol, SplitterTransportFactory
 from amqpjobs.settings import Settings
-
-if TYPE_CHECKING:
-    from amqpjobs.rabbitmq.splitter import SplitterProtocol
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
@@ -45,7 +42,7 @@ class Wire:
     """
 
     def __init__(
-        self, connection: aio_pika.Connection, protocol: "SplitterProtocol", generation: int
+        self, connection: aio_pika.Connection, protocol: SplitterProtocol, generation: int
     ) -> None:
         self.connection = connection
         self.protocol = protocol
@@ -60,7 +57,7 @@ class Wire:
         protocol.frame_max = self.frame_max or protocol.frame_max
 
     @property
-    def _underlay(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _underlay(self) -> Any:
         transport = self.connection.transport
         if transport is None:
             raise BrokerUnavailable("the connection is closed")
@@ -188,9 +185,7 @@ class Link:
                     extra={"purpose": self._purpose, "error": str(error), "attempt": attempt},
                 )
             else:
-                log.info(
-                    "connected", extra={"purpose": self._purpose, "broker": wire.profile.text}
-                )
+                log.info("connected", extra={"purpose": self._purpose, "broker": wire.profile.text})
                 return wire
 
     async def _open(self) -> Wire:
@@ -211,6 +206,7 @@ class Link:
         except BaseException:
             await connection.close()
             raise
+        assert factory.protocol is not None  # noqa: S101 - it made the connection
         self._generation += 1
         return Wire(connection, factory.protocol, self._generation)
 
@@ -261,7 +257,9 @@ def _unavailable(
     """The one place where a failure to connect becomes a sentence that names the mend."""
     where = settings.safe_url
     cause = error.__cause__ or error
-    if isinstance(error, aiormq_errors.ProbableAuthenticationError | aiormq_errors.AuthenticationError):
+    if isinstance(
+        error, aiormq_errors.ProbableAuthenticationError | aiormq_errors.AuthenticationError
+    ):
         return BrokerUnavailable(
             f"RabbitMQ at {where} refused the login: check the user and the password in "
             "AMQPJOBS_URL (guest may only log in from the same machine)",
@@ -284,5 +282,6 @@ def _unavailable(
     else:
         reason = str(cause) or repr(cause)
     return BrokerUnavailable(
-        f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL right?"
+        f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL "
+        "right?"
     )

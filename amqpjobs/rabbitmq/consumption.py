@@ -20,6 +20,11 @@ log = logging.getLogger("amqpjobs.rabbitmq")
 RESTART_PAUSE = 0.5
 """Seconds before a consumer that was lost is started again; five times that at most."""
 
+ACKS_ARRIVE = 0.1
+"""Seconds between the last ack and closing its channel. RabbitMQ 4.3.6 can give acked messages of a
+quorum queue back when the channel closes right behind their acks, even when a later request on the
+channel was answered: seen in 10 of 40 runs without a pause, in none of 60 with 20 ms or more."""
+
 CANCEL_TIMEOUT = 2.0
 """Seconds for the broker to answer `basic.cancel` when stopping."""
 
@@ -105,6 +110,7 @@ class _ConsumerChannel:
         self.queue = queue
         self.closed = False
         self.stale_acks = 0
+        self.acked_at = 0.0
         self._protocol = wire.protocol
         self._number: int = underlay.number
         self._on_delivery = on_delivery
@@ -173,6 +179,7 @@ class _ConsumerChannel:
         frames += [encode_ack(self._number, tag, False) for tag in acked]
         settled |= acked
         acked.clear()
+        self.acked_at = self._loop.time()
         self._protocol.write(b"".join(frames))
 
     def close(self) -> None:
@@ -212,9 +219,9 @@ class Subscription:
         self._channel: _ConsumerChannel | None = None
         self._underlay: Any = None
         self._tag: str | None = None
-        self._restart = asyncio.Event()
+        self._cancelled = asyncio.Event()
         self._started = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     def __repr__(self) -> str:
         state = "consuming" if self.consuming else "not consuming"
@@ -229,7 +236,7 @@ class Subscription:
             and not channel.closed
             and not underlay.is_closed
             and self._tag in underlay.consumers
-            and not self._restart.is_set()
+            and not self._cancelled.is_set()
             and self._link.wire is not None
         )
 
@@ -238,13 +245,13 @@ class Subscription:
         await self._started.wait()
 
     def restart(self) -> None:
-        """Drop the channel and consume on a new one; what was not settled is delivered again."""
-        self._restart.set()
+        """Consume again: for the watchdog, when this side missed that the consumer is gone."""
+        self._cancelled.set()
 
     async def run(self) -> None:
         """Consume until cancelled or `cancel` is called."""
         failures = 0
-        while not self._stopping:
+        while not self._stopping.is_set():
             wire = await self._link.up()
             try:
                 await self._start(wire)
@@ -261,19 +268,24 @@ class Subscription:
                 continue
             failures = 0
             reason = await self._until_lost(wire)
-            await self._drop()
-            if not self._stopping:
-                log.warning("consumer lost", extra={"queue": self.queue, "reason": reason})
-                await _pause(wire, 0 if wire.lost.is_set() else RESTART_PAUSE)
+            if self._stopping.is_set():
+                # Running jobs are still to be settled on this channel.
+                return
+            log.warning("consumer lost", extra={"queue": self.queue, "reason": reason})
+            if self._channel_lost(wire):
+                await self._drop()
 
     async def _start(self, wire: Wire) -> None:
+        """Consume: on the channel that is there, so that what runs can still be settled on it, or
+        on a new one."""
         await self._ensure(wire)
-        self._underlay = underlay = await wire.channel()
-        await underlay.basic_qos(prefetch_count=self.prefetch)
-        self._restart.clear()
-        underlay.on_consumer_cancel_callbacks.add(lambda _: self._restart.set())
-        self._channel = _ConsumerChannel(wire, underlay, self.queue, self._on_delivery)
-        answer = await underlay.basic_consume(
+        if self._underlay is None:
+            self._underlay = await wire.channel()
+            await self._underlay.basic_qos(prefetch_count=self.prefetch)
+            self._underlay.on_consumer_cancel_callbacks.add(lambda _: self._cancelled.set())
+            self._channel = _ConsumerChannel(wire, self._underlay, self.queue, self._on_delivery)
+        self._cancelled.clear()
+        answer = await self._underlay.basic_consume(
             self.queue, _unused, arguments=self._arguments or None
         )
         self._tag = answer.consumer_tag
@@ -281,22 +293,25 @@ class Subscription:
         self._started.set()
         log.info("consuming", extra={"queue": self.queue, "prefetch": self.prefetch})
 
+    def _channel_lost(self, wire: Wire) -> bool:
+        return wire.lost.is_set() or self._underlay is None or self._underlay.is_closed
+
     async def _until_lost(self, wire: Wire) -> str:
         closing = self._underlay.closing
         waits = [
             asyncio.ensure_future(wire.lost.wait()),
-            asyncio.ensure_future(self._restart.wait()),
+            asyncio.ensure_future(self._cancelled.wait()),
         ]
         try:
             await asyncio.wait((closing, *waits), return_when=asyncio.FIRST_COMPLETED)
+            if wire.lost.is_set():
+                return wire.reason or "the connection was lost"
+            if closing.done() and not closing.cancelled():
+                return str(closing.exception() or "the channel was closed")
+            return "cancelled by the broker, or by the watchdog"
         finally:
-            for wait in waits:
+            for wait in (closing, *waits):
                 wait.cancel()
-        if wire.lost.is_set():
-            return wire.reason or "the connection was lost"
-        if closing.done() and not closing.cancelled():
-            return str(closing.exception() or "the channel was closed")
-        return "cancelled by the broker, or by the watchdog"
 
     async def _drop(self) -> None:
         """Leave the channel: whatever is unsettled on it, RabbitMQ delivers again."""
@@ -304,6 +319,7 @@ class Subscription:
         channel, self._channel = self._channel, None
         underlay, self._underlay = self._underlay, None
         if channel is not None:
+            channel.flush()
             channel.close()
         if underlay is not None and not underlay.is_closed:
             try:
@@ -314,7 +330,7 @@ class Subscription:
 
     async def cancel(self) -> None:
         """Ask for no more deliveries. What is unsettled can still be settled."""
-        self._stopping = True
+        self._stopping.set()
         self.flush()
         underlay, tag = self._underlay, self._tag
         if underlay is None or not self.consuming or tag is None:
@@ -331,6 +347,15 @@ class Subscription:
         """Write the acks that wait for the end of this turn."""
         if self._channel is not None:
             self._channel.flush()
+
+    async def close(self) -> None:
+        """Leave the channel, when nothing is left to settle on it."""
+        self._stopping.set()
+        if self._channel is not None and not self._channel.closed:
+            self._channel.flush()
+            age = asyncio.get_running_loop().time() - self._channel.acked_at
+            await asyncio.sleep(max(0.0, ACKS_ARRIVE - age))
+        await self._drop()
 
 
 async def _unused(message: object) -> None:

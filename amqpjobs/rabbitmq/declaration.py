@@ -66,7 +66,8 @@ class Declarer:
             TopologyMismatch: something is there with other arguments, or missing and not ours to
                 make.
         """
-        for declaration in (*topology.exchanges, *topology.queues, *topology.bindings):
+        declarations: list[Declaration] = [*_entities(topology), *topology.bindings]
+        for declaration in declarations:
             try:
                 await self._do(declaration)
             except aiormq_errors.ChannelPreconditionFailed as error:
@@ -80,25 +81,20 @@ class Declarer:
         Raises:
             TopologyMismatch: something is missing.
         """
-        for declaration in (*topology.exchanges, *topology.queues):
+        for declaration in _entities(topology):
             await self._require(declaration)
 
     async def check(self, topology: Topology) -> list[Finding]:
         """Compare, changing nothing. Arguments can only be compared by whoever may declare."""
-        findings = []
-        for declaration in (*topology.exchanges, *topology.queues):
-            findings.append(await self._compare(declaration))
-        return findings
+        return [await self._compare(declaration) for declaration in _entities(topology)]
 
-    async def count(self, queue: str) -> int:
-        """How many messages are ready in a queue.
+    async def look(self, queue: str) -> Any:
+        """The broker's `queue.declare-ok`: how many messages are ready, how many consume.
 
         Raises:
             TopologyMismatch: there is no such queue.
         """
-        declaration = QueueDeclaration(queue, {})
-        answer = await self._require(declaration)
-        return int(answer.message_count or 0)
+        return await self._require(QueueDeclaration(queue, {}))
 
     async def _compare(self, declaration: ExchangeDeclaration | QueueDeclaration) -> Finding:
         entity = _entity(declaration)
@@ -168,6 +164,10 @@ async def _declare(channel: AbstractChannel, declaration: Declaration, passive: 
             )
         case BindingDeclaration(exchange, queue, routing_key):
             return await channel.queue_bind(queue, exchange, routing_key)
+
+
+def _entities(topology: Topology) -> list[ExchangeDeclaration | QueueDeclaration]:
+    return [*topology.exchanges, *topology.queues]
 
 
 def _entity(declaration: Declaration) -> str:

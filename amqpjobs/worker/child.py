@@ -3,26 +3,24 @@
 What it does with a call is `amqpjobs.worker.runner`. Changes when its set-up does.
 """
 
-import ctypes
 import faulthandler
-import logging
 import os
 import signal
 import socket
 import sys
 from contextlib import suppress
 
+from amqpjobs.settings import load_settings
+from amqpjobs.telemetry.logs import LOG_STREAM, configure_logs
+from amqpjobs.worker.parentage import die_with
 from amqpjobs.worker.runner import Runner
-
-PR_SET_PDEATHSIG = 1
-"""<linux/prctl.h>: the signal that a process gets when its parent dies."""
 
 
 def main() -> None:
     """Serve until the worker hangs up. ``sys.argv``: the socket, and the worker's process id."""
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     del sys.argv[1:]
-    die_with(parent)
+    die_with(parent, signal.SIGKILL)
     leave_signals_to_the_worker()
     set_up_output()
     with socket.socket(fileno=descriptor) as connection:
@@ -31,15 +29,6 @@ def main() -> None:
         close_inherited()
         connection.setblocking(True)
         Runner(connection).serve()
-
-
-def die_with(parent: int) -> None:
-    """Be killed when the worker dies, however it dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # It may have died before it could be arranged.
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def close_inherited() -> None:
@@ -73,12 +62,8 @@ def set_up_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    set_up_logging()
-
-
-def set_up_logging() -> None:
-    """The log lines of this process. The one place to change when the worker's have a format."""
-    handler = logging.StreamHandler()
-    line = "%(asctime)s %(levelname)s %(name)s %(message)s %(job)s %(job_id)s"
-    handler.setFormatter(logging.Formatter(line, defaults={"job": "", "job_id": ""}))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    settings = load_settings()
+    to_stderr = os.environ.get(LOG_STREAM) == "stderr"
+    configure_logs(
+        settings.log_level, settings.log_format, stream=sys.stderr if to_stderr else sys.stdout
+    )

@@ -3,6 +3,7 @@
 Changes when there is another place to run one.
 """
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from anyio import CapacityLimiter, to_thread
@@ -10,6 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from amqpjobs.codec import Arguments
 from amqpjobs.context import Context
 from amqpjobs.definition import Definition
+from amqpjobs.errors import JobTimeout
 
 if TYPE_CHECKING:
     from amqpjobs.worker.processes import ProcessPool
@@ -33,9 +35,26 @@ class Execution:
     ) -> object:
         """Run a handler and return its result, or raise its error.
 
+        Raises:
+            JobTimeout: it ran longer than its timeout, and was cancelled.
+
         Cancelling ends an ``async def`` where it awaits, and kills a process. A thread cannot be
         ended: it is abandoned, runs on, and its result is dropped.
         """
+        if definition.timeout is None:
+            return await self._run(definition, context, arguments, body)
+        limit = asyncio.timeout(definition.timeout)
+        try:
+            async with limit:
+                return await self._run(definition, context, arguments, body)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # the handler's own
+            raise JobTimeout(f"ran longer than its timeout of {definition.timeout:g} s") from error
+
+    async def _run(
+        self, definition: Definition, context: Context, arguments: Arguments, body: bytes
+    ) -> object:
         if definition.kind == "async":
             result: object = await definition.invoke(context, arguments)
             return result
@@ -58,9 +77,7 @@ class Execution:
                 finished = True
 
         try:
-            return await to_thread.run_sync(
-                call, abandon_on_cancel=True, limiter=self._threads
-            )
+            return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
         finally:
             if not finished:
                 self.abandoned += 1

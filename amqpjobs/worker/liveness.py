@@ -46,7 +46,7 @@ class Liveness:
         try:
             self._file.write_text(f"{os.getpid()}\n")
         except OSError as error:
-            log.error("heartbeat file: %s", error)
+            log.warning("heartbeat file: %s", error)
 
 
 def age_of(file: Path) -> float | None:

@@ -62,7 +62,7 @@ class Parking:
     async def _visit(self, queue: Queue) -> None:
         wire = await self._link.up()
         async with Declarer(wire) as declarer:
-            count = await declarer.count(queue.parked)
+            count = (await declarer.look(queue.parked)).message_count or 0
         if not count:
             return
         arrived: asyncio.Queue[Delivery] = asyncio.Queue()

@@ -24,6 +24,7 @@ CONFIRM_TIMEOUT = 10.0
 LONGEST_PAUSE = 5.0
 """Seconds. When copies cannot be published, giving back at once would spin."""
 
+
 class Settlement:
     """Acks, gives back, or puts aside.
 
@@ -73,7 +74,7 @@ class Settlement:
             await self._publish(delivery, target, failure)
         except PublishError as error:
             self._failures += 1
-            log.error(
+            log.warning(
                 "a job could not be put aside, and is given back to its queue",
                 extra={"queue": delivery.queue, "target": target, "error": str(error)},
             )

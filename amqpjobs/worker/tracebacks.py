@@ -1,8 +1,12 @@
 """What is told of an exception: its name, and where it was raised. Changes when that does."""
 
+import os
 import traceback
+from pathlib import Path
 
 from amqpjobs.errors import RemoteError
+
+OURS = str(Path(__file__).parents[1]) + os.sep
 
 FRAMES = 5
 """How many of the innermost stack frames a failure carries."""
@@ -22,8 +26,9 @@ def exception_name(error: BaseException) -> str:
 
 
 def innermost_frames(error: BaseException) -> tuple[str, ...]:
-    """The innermost stack frames, innermost first. They hold code places, no values."""
+    """The innermost stack frames, innermost first: places in the code, no values; ours left out."""
     if isinstance(error, RemoteError):
         return error.frames
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in stack if not f.filename.startswith(OURS)][-FRAMES:]
     return tuple(f"{f.filename}:{f.lineno} {f.name}" for f in reversed(frames))

@@ -101,10 +101,10 @@ async def test_a_handler_has_its_context(
         "job": "a-job", "job_id": "an-id", "queue": "cpu", "attempt": 2, "deadline": 4e9,
         "trace_id": "a" * 32, "tenant": 7, "stopping": False,
     }  # fmt: skip
-    out, err = capfd.readouterr()
+    out, _ = capfd.readouterr()
     assert "the job prints hi\n" in out
-    assert "the job says hi" in err
-    assert "an-id" in err
+    assert "the job says hi" in out
+    assert "an-id" in out
 
 
 async def test_a_process_has_the_surroundings_of_the_worker(pool: ProcessPool) -> None:
@@ -421,7 +421,9 @@ async def test_a_job_that_is_not_found_says_where_it_should_be(
 ) -> None:
     """A missing module, or a name that is no job."""
     monkeypatch.setattr(cpu_jobs.pid.definition.function, "__qualname__", "announce")
-    with pytest.raises(ConfigurationError, match=r"finds no job at tests.worker.cpu_jobs:announce"):
+    with pytest.raises(
+        ConfigurationError, match=r"finds no job at tests\.worker\.cpu_jobs:announce"
+    ):
         await run(pool, cpu_jobs.pid)
     monkeypatch.setattr(cpu_jobs.pid.definition.function, "__module__", "no_such_module")
     with pytest.raises(ConfigurationError, match="cannot import no_such_module"):

@@ -1,0 +1,109 @@
+"""``amqpjobs consume``: a worker. Changes when the way of starting one does."""
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from amqpjobs.cli.loading import AppOption, UrlOption, load_app
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+    from amqpjobs.settings import Settings
+
+
+SUPERVISOR = "AMQPJOBS_SUPERVISOR"
+"""The process id of the parent of `--processes`, for its children."""
+
+
+def consume(
+    queues: Annotated[
+        list[str] | None, typer.Argument(help="Names of queues; all of the app's if none.")
+    ] = None,
+    app: AppOption = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", "-c", min=1, help="Jobs at once in each process."),
+    ] = None,
+    prefetch: Annotated[
+        int | None,
+        typer.Option("--prefetch", min=1, help="Deliveries held of each queue in each process."),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option("--processes", "-p", min=1, help="Worker processes.")
+    ] = 1,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start again when a Python file changes here.")
+    ] = False,
+    url: UrlOption = None,
+) -> None:
+    """Consume queues and run their jobs until SIGTERM; then give back what is not done, and end."""
+    loaded = load_app(app, url=url, concurrency=concurrency, prefetch=prefetch)
+    settings = loaded.settings
+    from amqpjobs.telemetry.logs import configure_logs
+
+    configure_logs(settings.log_level, settings.log_format)
+    if reload or processes > 1:
+        from amqpjobs.cli.supervision import Supervisor, child_command
+
+        command = child_command(queues or [], app, concurrency, prefetch)
+        environment = {
+            "AMQPJOBS_URL": settings.url.get_secret_value(),
+            SUPERVISOR: str(os.getpid()),
+        }
+        supervisor = Supervisor(command, processes, environment, settings, reload=reload)
+        raise typer.Exit(supervisor.run())
+    raise typer.Exit(_work(loaded, queues or []))
+
+
+def _work(app: "App", queues: list[str]) -> int:
+    from amqpjobs.worker.lifecycle import Worker
+    from amqpjobs.worker.parentage import die_with
+
+    supervisor = os.environ.get(SUPERVISOR, "")
+    if supervisor.isdigit():
+        # A supervisor that was killed must not leave workers behind that nobody stops.
+        die_with(int(supervisor), signal.SIGTERM)
+    stuck = False
+
+    async def main() -> None:
+        nonlocal stuck
+        worker = Worker(app, queues)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        await worker.run()
+        stuck = worker.stuck
+
+    try:
+        with asyncio.Runner(loop_factory=loop_factory(app.settings)) as runner:
+            runner.run(main())
+            if stuck:
+                # A thread that does not end, or a job that ignores its cancellation, would hold
+                # the interpreter's exit for as long as it likes. Everything of ours is closed.
+                sys.stdout.flush()
+                os._exit(0)
+    except BaseExceptionGroup as group:
+        error = group.exceptions[0]
+        raise error from group
+    return 0
+
+
+def loop_factory(settings: "Settings") -> "type[asyncio.AbstractEventLoop] | None":
+    """The event loop that the settings ask for."""
+    if settings.loop == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if settings.loop == "uvloop":
+            from amqpjobs.errors import ConfigurationError
+
+            raise ConfigurationError(
+                "AMQPJOBS_LOOP=uvloop, but it is not installed: pip install 'amqpjobs[uvloop]'"
+            ) from None
+        return None
+    return uvloop.Loop

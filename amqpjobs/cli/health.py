@@ -1,0 +1,35 @@
+"""``amqpjobs health``: whether a worker's event loop is alive, by its heartbeat file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from amqpjobs.cli.output import say
+from amqpjobs.errors import ConfigurationError
+
+
+def health(
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", envvar="AMQPJOBS_HEARTBEAT_FILE", help="The heartbeat file."),
+    ] = None,
+    max_age: Annotated[
+        float | None, typer.Option("--max-age", min=1, help="Seconds; older is not healthy.")
+    ] = None,
+) -> None:
+    """Exit with 0 if the worker touched its heartbeat file lately, else with 1. For probes."""
+    from amqpjobs.worker.liveness import STALE, age_of
+
+    if file is None:
+        raise ConfigurationError(
+            "which file? set AMQPJOBS_HEARTBEAT_FILE for the worker and for this, or give --file"
+        )
+    age = age_of(file)
+    if age is None:
+        say(f"not healthy: there is no {file}; no worker writes it")
+        raise typer.Exit(1)
+    if age > (max_age or STALE):
+        say(f"not healthy: {file} was touched {age:.0f} s ago")
+        raise typer.Exit(1)
+    typer.echo(f"healthy: {age:.0f} s ago")

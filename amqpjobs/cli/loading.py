@@ -1,0 +1,90 @@
+"""Finding the app that a command is about, and its settings. Changes when naming one does."""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from amqpjobs.app import App
+from amqpjobs.errors import ConfigurationError
+
+AppOption = Annotated[
+    str | None,
+    typer.Option(
+        "--app",
+        "-A",
+        envvar="AMQPJOBS_APP",
+        help="Where the app is: package.module:app",
+        show_default=False,
+    ),
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="RabbitMQ's URL, before AMQPJOBS_URL. A password on the command line is seen by "
+        "everybody on the machine: prefer the variable.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def load_app(place: str | None, *, url: str | None = None, **flags: object) -> App:
+    """Import the app.
+
+    Args:
+        place: ``package.module:app``.
+        url: before the environment's.
+        flags: settings given on the command line.
+
+    Raises:
+        ConfigurationError: there is none there; says what to write.
+    """
+    if not place:
+        raise ConfigurationError("which app? give --app package.module:app, or set AMQPJOBS_APP")
+    module_name, colon, path = place.partition(":")
+    if not module_name or (colon and not path):
+        raise ConfigurationError(f"--app {place!r}: write package.module:app")
+    # As `python -m` does: the folder that the command is given in is importable.
+    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    with _import_errors(place, module_name):
+        found: object = importlib.import_module(module_name)
+    for name in (path or "app").split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise ConfigurationError(
+                f"--app {place!r}: module {module_name!r} has no {path or 'app'!r}"
+            ) from None
+    if not isinstance(found, App):
+        raise ConfigurationError(f"--app {place!r} is {type(found).__name__}, not an amqpjobs.App")
+    found.check()
+    found.configure(url=url, **flags)
+    return found
+
+
+@contextmanager
+def _import_errors(place: str, module_name: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise ConfigurationError(
+                f"--app {place!r}: there is no module {error.name!r}; is this the right folder?"
+            ) from error
+        raise ConfigurationError(
+            f"--app {place!r}: its import failed, since {error.name!r} is not installed"
+        ) from error
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"--app {place!r}: its import failed: {type(error).__name__}: {error} "
+            "(--debug shows where)"
+        ) from error

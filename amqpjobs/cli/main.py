@@ -1,0 +1,89 @@
+"""The program ``amqpjobs``: its commands, and what becomes of errors.
+
+Exit status: 0 done or drained, 1 failed, 2 usage, 3 broker unreachable, 130 interrupted. Changes
+when a command is added.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from amqpjobs.cli import (
+    bench,
+    consume,
+    dead,
+    doctor,
+    health,
+    queues,
+    run,
+    shell,
+    topology,
+)
+from amqpjobs.cli.output import say
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError, UnknownJob
+
+program = typer.Typer(
+    name="amqpjobs",
+    help="Jobs on RabbitMQ: consume queues, enqueue and run jobs, look at queues and dead letters.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"amqpjobs {version('amqpjobs')}")
+        raise typer.Exit
+
+
+@program.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="AMQPJOBS_DEBUG", help="Show tracebacks.")
+    ] = False,
+) -> None:
+    from amqpjobs.telemetry.logs import quiet_libraries
+
+    if debug:
+        os.environ["AMQPJOBS_DEBUG"] = "1"
+    quiet_libraries("debug" if debug else "info")
+
+
+program.command()(consume.consume)
+program.command()(run.run)
+program.command()(run.enqueue)
+program.command()(shell.shell)
+program.command()(queues.queues)
+program.command()(doctor.doctor)
+program.command()(health.health)
+program.command()(bench.bench)
+program.add_typer(dead.group, name="dead")
+program.add_typer(topology.group, name="topology")
+
+
+def main() -> None:
+    """Run the program; every error of ours becomes one line and an exit status."""
+    try:
+        program()
+    except AmqpJobsError as error:
+        if os.environ.get("AMQPJOBS_DEBUG", "") not in ("", "0"):
+            raise
+        say(f"amqpjobs: {error}")
+        sys.exit(exit_status(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def exit_status(error: AmqpJobsError) -> int:
+    """The exit status for an error."""
+    if isinstance(error, BrokerUnavailable):
+        return 3
+    return 2 if isinstance(error, ConfigurationError | UnknownJob) else 1

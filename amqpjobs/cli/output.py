@@ -1,0 +1,65 @@
+"""What commands print: data on stdout, tables for people, JSON for programs; messages on stderr.
+
+Changes when the form of the output does.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def print_json(data: object) -> None:
+    """One JSON document."""
+    sys.stdout.write(json.dumps(data, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str
+) -> None:
+    """A table, or the rows as a JSON list.
+
+    Args:
+        rows: the data; missing values are shown as ``-``.
+        columns: which keys, in order.
+        as_json: JSON in place of a table; then all keys of the rows.
+        empty: what to tell a person when there are none.
+    """
+    if as_json:
+        print_json(list(rows))
+    elif rows:
+        console().print(table_of(rows, columns))
+    else:
+        say(empty)
+
+
+def table_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> "Table":
+    """A rich table; numbers to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    rows = list(rows)
+    for column in columns:
+        numbers = all(isinstance(row.get(column), int | float | None) for row in rows)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        cells = (row.get(column) for column in columns)
+        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in cells))
+    return table
+
+
+def console() -> Any:
+    """Rich's console on stdout; honours NO_COLOR and TERM."""
+    from rich.console import Console
+
+    # Without a terminal nobody's window is narrow: rows stay on one line, for grep.
+    return Console(width=None if sys.stdout.isatty() else 240)
+
+
+def say(text: str) -> None:
+    """A message to the person, on stderr."""
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,74 @@
+"""``amqpjobs queues``: what waits, what runs, what failed. Changes when a column does."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.cli.output import console, print_rows, table_of
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+    from amqpjobs.rabbitmq.connection import Wire
+
+COLUMNS = ("queue", "priority", "ready", "unacked", "consumers", "dead", "parked")
+
+
+def queues(
+    app: AppOption = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every two seconds.")] = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Show the app's queues: ready, unacked, consumers, dead letters, parked jobs.
+
+    Unacked comes from the management API (AMQPJOBS_MANAGEMENT_URL); '-' where it does not answer.
+    """
+    loaded = load_app(app, url=url)
+    asyncio.run(_show(loaded, watch=watch, as_json=as_json))
+
+
+async def _show(app: "App", *, watch: bool, as_json: bool) -> None:
+    from amqpjobs.rabbitmq.inspection import connected
+
+    async with connected(app.settings, "inspect") as wire:
+        if not watch:
+            rows = await rows_of(app, wire)
+            print_rows(rows, COLUMNS, as_json=as_json, empty="the app has no queues")
+            return
+        from rich.live import Live
+
+        with Live(console=console(), auto_refresh=False) as live:
+            while True:
+                live.update(table_of(await rows_of(app, wire), COLUMNS), refresh=True)
+                # The next look is due two seconds after this one began, not after it ended.
+                await asyncio.sleep(2 - time.time() % 2)
+
+
+async def rows_of(app: "App", wire: "Wire") -> list[dict[str, Any]]:
+    """One row for each AMQP queue that jobs wait in."""
+    from amqpjobs.rabbitmq.inspection import depths
+
+    names = [
+        name
+        for queue in app.queues.values()
+        for name in (*(lane.queue for lane in queue.lanes), queue.dead, queue.parked)
+    ]
+    found = await depths(wire, names, app.settings)
+    rows = []
+    for queue in app.queues.values():
+        for lane in queue.lanes:
+            depth, dead, parked = found[lane.queue], found[queue.dead], found[queue.parked]
+            row: dict[str, Any] = {"queue": lane.queue, "priority": lane.priority}
+            row["ready"] = depth.ready if depth else None
+            row["unacked"] = depth.unacked if depth else None
+            row["consumers"] = depth.consumers if depth else None
+            # Of the whole queue, so shown once, at the lane with its name.
+            whole = lane.queue == queue.name
+            row["dead"] = dead.ready if dead and whole else None
+            row["parked"] = parked.ready if parked and whole else None
+            row["exists"] = depth is not None
+            rows.append(row)
+    return rows

@@ -1,0 +1,112 @@
+"""``amqpjobs run`` and ``amqpjobs enqueue``: one job, here or by a worker.
+
+Changes when a person can say something new about one job.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from amqpjobs.cli.consume import loop_factory
+from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.cli.output import print_json, say
+from amqpjobs.errors import DecodeError, InvalidArguments
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+    from amqpjobs.definition import Definition
+
+JobArgument = Annotated[str, typer.Argument(help="The job's name.", show_default=False)]
+ArgsOption = Annotated[
+    str,
+    typer.Option(
+        "--args",
+        "-a",
+        help="Its arguments as JSON, as in a message: the value of its only parameter, or an "
+        "object of several. '-' reads standard input.",
+    ),
+]
+
+
+def run(
+    job: JobArgument, args: ArgsOption = "{}", app: AppOption = None, url: UrlOption = None
+) -> None:
+    """Run one job here, now, and end with its status: 0 done, 1 failed. Prints its result."""
+    loaded = load_app(app, url=url)
+    definition = loaded.find(job)
+    body = _body(args)
+    from amqpjobs.telemetry.logs import LOG_STREAM, configure_logs
+
+    os.environ[LOG_STREAM] = "stderr"
+    configure_logs(loaded.settings.log_level, loaded.settings.log_format, stream=sys.stderr)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory(loaded.settings)) as runner:
+            result = runner.run(_run(loaded, definition, body))
+    except DecodeError as error:
+        raise InvalidArguments(f"--args: {error}", job=job) from error
+    except asyncio.CancelledError:
+        raise typer.Exit(130) from None
+    except Exception as error:
+        say("".join(traceback.format_exception(error)).rstrip())
+        raise typer.Exit(1) from error
+    if result is not None:
+        sys.stdout.write(definition.result.dump_json(result, indent=2).decode() + "\n")
+
+
+async def _run(app: "App", definition: "Definition", body: bytes) -> object:
+    from amqpjobs.worker.oneoff import run_once
+
+    stopping = asyncio.Event()
+    task = asyncio.ensure_future(run_once(app, definition, body, stopping))
+
+    def stop() -> None:
+        if stopping.is_set():
+            task.cancel()
+            return
+        stopping.set()
+        asyncio.get_running_loop().call_later(app.settings.shutdown_timeout, task.cancel)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    return await task
+
+
+def enqueue(
+    job: JobArgument,
+    args: ArgsOption = "{}",
+    app: AppOption = None,
+    priority: Annotated[
+        str | None, typer.Option("--priority", help="One of the queue's priorities.")
+    ] = None,
+    expires: Annotated[
+        float | None, typer.Option("--expires", help="Seconds after which it is not run any more.")
+    ] = None,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Enqueue one job for a worker, and print its id once RabbitMQ has confirmed it."""
+    from amqpjobs.job import Job
+
+    loaded = load_app(app, url=url)
+    definition = loaded.find(job)
+    level: str | int | None = int(priority) if priority and priority.isdigit() else priority
+    configured = Job[..., object, object](definition).with_options(priority=level, expires=expires)
+    try:
+        message = configured.message_of(_body(args))
+    except DecodeError as error:
+        raise InvalidArguments(f"--args: {error}", job=job) from error
+    with loaded.blocking() as client:
+        handle = client.later(message)
+    if as_json:
+        print_json({"id": handle.id, "job": handle.job, "queue": handle.queue})
+    else:
+        sys.stdout.write(handle.id + "\n")
+
+
+def _body(args: str) -> bytes:
+    return sys.stdin.buffer.read() if args == "-" else args.encode()

@@ -1,0 +1,164 @@
+"""Looking into queues without taking anything out. Changes when there is more to look at."""
+
+import asyncio
+import base64
+import json
+import urllib.request
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import quote, unquote, urlsplit
+
+from aiormq import exceptions as aiormq_errors
+from pamqp.commands import Basic
+
+from amqpjobs.errors import TopologyMismatch
+from amqpjobs.message import Properties
+from amqpjobs.rabbitmq.connection import Link, Wire
+from amqpjobs.rabbitmq.declaration import Declarer
+from amqpjobs.settings import Settings
+
+PEEK_BYTES = 32 * 2**20
+"""Bodies of at most this many bytes together are held while looking."""
+
+MANAGEMENT_TIMEOUT = 2.0
+"""Seconds. The management API is a convenience; AMQP cannot tell how much is unacked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much is in an AMQP queue.
+
+    Attributes:
+        ready: messages that wait.
+        consumers: how many consume it.
+        unacked: messages that a consumer has; None if the management API did not answer.
+    """
+
+    ready: int
+    consumers: int
+    unacked: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A message as it was found in a queue, where it still is."""
+
+    properties: Properties
+    body: bytes
+    redelivered: bool
+
+
+@asynccontextmanager
+async def connected(settings: Settings, purpose: str) -> AsyncIterator[Wire]:
+    """A connection for a command that looks at something and ends.
+
+    Raises:
+        BrokerUnavailable: with what to do about it.
+    """
+    link = Link(settings, purpose)
+    try:
+        yield await link.connect()
+    finally:
+        await link.close()
+
+
+async def depths(wire: Wire, names: Iterable[str], settings: Settings) -> dict[str, Depth | None]:
+    """The depth of each queue; None for one that does not exist."""
+    unacked = await asyncio.to_thread(_unacked, settings)
+    found: dict[str, Depth | None] = {}
+    async with Declarer(wire) as declarer:
+        for name in names:
+            try:
+                answer = await declarer.look(name)
+            except TopologyMismatch:
+                found[name] = None
+            else:
+                found[name] = Depth(
+                    answer.message_count or 0, answer.consumer_count or 0, unacked.get(name)
+                )
+    return found
+
+
+async def peek(wire: Wire, queue: str, limit: int) -> list[Found]:
+    """The first messages of a queue. They are given back to their places.
+
+    Raises:
+        TopologyMismatch: there is no such queue.
+    """
+    async with Declarer(wire) as declarer:
+        await declarer.look(queue)
+    channel = await wire.channel()
+    found: list[Found] = []
+    size = tag = 0
+    try:
+        while len(found) < limit and size < PEEK_BYTES:
+            message = await channel.basic_get(queue, timeout=10)
+            if not isinstance(message.delivery, Basic.GetOk):
+                break
+            tag = message.delivery.delivery_tag or 0
+            size += len(message.body)
+            found.append(
+                Found(
+                    _properties(message.header.properties),
+                    message.body,
+                    bool(message.delivery.redelivered),
+                )
+            )
+        if tag:
+            await channel.basic_nack(tag, multiple=True, requeue=True, wait=True)
+    finally:
+        if not channel.is_closed:
+            await channel.close()
+    return found
+
+
+async def may_declare(wire: Wire, name: str) -> bool:
+    """Whether this user may declare a queue of this name; leaves nothing behind."""
+    channel = await wire.channel()
+    try:
+        await channel.queue_declare(name, exclusive=True, auto_delete=True, timeout=10)
+        await channel.queue_delete(name, timeout=10)
+    except aiormq_errors.ChannelAccessRefused:
+        return False
+    finally:
+        if not channel.is_closed:
+            await channel.close()
+    return True
+
+
+async def delete_queues(wire: Wire, names: Iterable[str]) -> None:
+    """Delete queues with what is in them: for those that a command made for itself."""
+    channel = await wire.channel()
+    for name in names:
+        await channel.queue_delete(name, timeout=10)
+    await channel.close()
+
+
+def _properties(found: Any) -> Properties:
+    values: dict[str, Any] = {f.name: getattr(found, f.name, None) for f in fields(Properties)}
+    values["type"] = found.message_type
+    values["headers"] = found.headers or {}
+    if found.timestamp is not None:
+        values["timestamp"] = int(found.timestamp.timestamp())
+    return Properties(**values)
+
+
+def _unacked(settings: Settings) -> dict[str, int]:
+    """By queue, from the management API, if there is one where it usually is."""
+    parts = urlsplit(settings.url.get_secret_value())
+    base = settings.management_url or f"http://{parts.hostname}:15672"
+    vhost = quote(unquote(parts.path[1:]) or "/", safe="")
+    request = urllib.request.Request(f"{base.rstrip('/')}/api/queues/{vhost}")  # noqa: S310
+    login = f"{unquote(parts.username or 'guest')}:{unquote(parts.password or 'guest')}"
+    request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
+    try:
+        with urllib.request.urlopen(request, timeout=MANAGEMENT_TIMEOUT) as answer:  # noqa: S310
+            rows = json.load(answer)
+    except (URLError, OSError, ValueError):
+        return {}
+    return {
+        row["name"]: row.get("messages_unacknowledged", 0) for row in rows if isinstance(row, dict)
+    }

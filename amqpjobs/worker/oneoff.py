@@ -1,0 +1,54 @@
+"""One job, here and now, as a worker would run it: the same handler, middleware, timeout, place.
+
+Changes when running a job by itself does.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from amqpjobs.context import Context, current_context
+from amqpjobs.definition import Definition
+from amqpjobs.message import Properties, new_job_id
+from amqpjobs.middleware import onion
+from amqpjobs.outcome import Reject
+from amqpjobs.worker.execution import Execution
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+
+
+async def run_once(
+    app: "App", definition: Definition, body: bytes, stopping: asyncio.Event
+) -> object:
+    """Run a job once, without a queue.
+
+    Args:
+        body: the arguments as in a message.
+        stopping: what the handler sees as ``ctx.stopping``.
+
+    Returns:
+        What the handler returned.
+
+    Raises:
+        DecodeError: the arguments do not fit.
+        JobTimeout: it ran longer than its timeout.
+        Reject: the handler rejected the job.
+        Exception: whatever the handler raised.
+    """
+    arguments = definition.payload.load(body)
+    context = Context(
+        definition.name, new_job_id(), definition.queue.name, 1, None, stopping, Properties
+    )
+    execution = Execution(1)
+
+    async def execute(inner: Context) -> object:
+        return await execution.run(definition, inner, arguments, body)
+
+    current_context.set(context)
+    try:
+        result = await onion(app.processing, execute)(context)
+    finally:
+        await execution.close()
+    if isinstance(result, Reject):
+        raise result
+    return result

@@ -1,0 +1,113 @@
+"""The public API as type checkers see it. Checked by mypy and pyright, never run.
+
+Each wrong call carries an ignore for both checkers; an ignore that is not needed is an error too,
+so a wrong call that passed would be found.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, assert_type
+
+from pydantic import BaseModel
+
+from amqpjobs import INJECTED, App, Context, Depends, JobHandle, Message, Queue
+
+app = App("typing")
+queue = Queue("typing", priorities={"high": 3, "low": 1})
+
+
+class Size(BaseModel):
+    width: int
+
+
+@app.job(queue=queue, timeout=30)
+async def thumbnail(ctx: Context, path: str, factor: float = 0.5) -> Size:
+    return Size(width=len(path))
+
+
+@app.job(queue="plain")
+async def plain(count: int) -> str:
+    return str(count)
+
+
+@app.job(queue="plain")
+def threaded(count: int) -> str:
+    return str(count)
+
+
+@app.job(queue="plain", cpu=True, timeout=5, memory_limit=2**30)
+def hard(ctx: Context, count: int) -> int:
+    return count
+
+
+def get_session() -> int:
+    return 1
+
+
+@app.job(queue="plain")
+async def injected(count: int, session: Annotated[int, Depends(get_session)] = INJECTED) -> int:
+    return count + session
+
+
+class Album(BaseModel):
+    album_id: int
+
+    @app.job(queue="albums")
+    async def publish(self, loudly: bool = False) -> int:
+        return self.album_id
+
+    @app.job(queue="albums")
+    async def remember(self, ctx: Context, what: str) -> str:
+        return what
+
+
+@dataclass
+class Mail:
+    to: str
+
+    @app.job(queue="mails")
+    def send(self, subject: str) -> bool:
+        return bool(subject)
+
+
+async def right() -> None:
+    assert_type(await thumbnail("a"), Size)
+    assert_type(await thumbnail("a", factor=2.0), Size)
+    assert_type(await thumbnail.later("a"), JobHandle[Size])
+    assert_type(thumbnail.message("a"), Message[Size])
+    assert_type(
+        await thumbnail.with_options(priority="high", expires=5).later("a"), JobHandle[Size]
+    )
+    assert_type(await plain(3), str)
+    assert_type(threaded(3), str)
+    assert_type(await threaded.later(3), JobHandle[str])
+    assert_type(hard(3), int)
+    assert_type(await injected(3), int)
+    assert_type(await injected.later(3), JobHandle[int])
+    assert_type(await Album(album_id=1).publish(), int)
+    assert_type(await Album(album_id=1).publish.later(loudly=True), JobHandle[int])
+    assert_type(await Album(album_id=1).remember("x"), str)
+    assert_type(await Album(album_id=1).remember.later("x"), JobHandle[str])
+    assert_type(Mail("x").send("hello"), bool)
+    assert_type(await Mail("x").send.later("hello"), JobHandle[bool])
+    await app.later_many([thumbnail.message("a"), plain.message(1)])
+    with app.blocking() as client:
+        assert_type(client.later(plain.message(1)), JobHandle[str])
+
+
+async def wrong() -> None:
+    await thumbnail(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await thumbnail()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await thumbnail.later(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await thumbnail.later("a", "b")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await thumbnail.later("a", size=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    thumbnail.message(b"")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    thumbnail.with_options(prio="high")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await plain.later("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await threaded.later()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    hard("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await injected.later("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await Album(album_id=1).publish.later(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await Album(album_id=1).remember.later()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Mail("x").send(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with app.blocking() as client:
+        client.later("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
