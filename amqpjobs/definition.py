@@ -14,6 +14,7 @@ from typing import (
     Protocol,
     TypeAlias,
     TypeVar,
+    Union,
     get_args,
     get_origin,
     get_type_hints,
@@ -22,6 +23,7 @@ from typing import (
 from amqpjobs.context import Context
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.message import JobHandle, Message
+from amqpjobs.outcome import Reject
 from amqpjobs.topology import Queue
 
 if TYPE_CHECKING:
@@ -190,7 +192,7 @@ class Definition:
         from amqpjobs.codec import jsonable
 
         try:
-            return TypeAdapter(jsonable(self.hints.get("return", Any)))
+            return TypeAdapter(jsonable(_without_reject(self.hints.get("return", Any))))
         except PydanticUserError as error:
             raise self.fail(
                 f"what it returns cannot travel as JSON: {str(error).splitlines()[0]}"
@@ -235,6 +237,12 @@ def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
             f"job {job!r}: an annotation cannot be evaluated at run time: {error}"
         ) from error
     return hints
+
+
+def _without_reject(hint: Any) -> Any:
+    """The annotation of a result: a `Reject` that may be returned is no result."""
+    kinds = [kind for kind in get_args(hint) if kind is not Reject]
+    return Union[tuple(kinds)] if Reject in get_args(hint) and kinds else hint  # noqa: UP007
 
 
 def _is_dependency(value: object) -> bool:
