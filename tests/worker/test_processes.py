@@ -421,13 +421,9 @@ async def test_a_job_that_is_not_found_says_where_it_should_be(
 ) -> None:
     """A missing module, or a name that is no job."""
     monkeypatch.setattr(cpu_jobs.pid.definition.function, "__qualname__", "announce")
-<<<<<<< HEAD
-    with pytest.raises(ConfigurationError, match=r"finds no job at tests.worker.cpu_jobs:announce"):
-=======
     with pytest.raises(
         ConfigurationError, match=r"finds no job at tests\.worker\.cpu_jobs:announce"
     ):
->>>>>>> processes
         await run(pool, cpu_jobs.pid)
     monkeypatch.setattr(cpu_jobs.pid.definition.function, "__module__", "no_such_module")
     with pytest.raises(ConfigurationError, match="cannot import no_such_module"):
