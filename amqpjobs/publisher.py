@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from amqpjobs.background import BackgroundTask
 from amqpjobs.context import current_context
-from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError
+from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError, TopologyMismatch
 from amqpjobs.message import (
     HEADER_DEADLINE,
     JSON,
@@ -22,7 +22,7 @@ from amqpjobs.message import (
     Message,
     Properties,
 )
-from amqpjobs.rabbitmq.connection import Link
+from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.publication import MAX_UNCONFIRMED, Publication
 from amqpjobs.settings import Settings
@@ -40,7 +40,7 @@ class Publisher:
     Args:
         app_id: the name of the app, on every message.
         settings: where RabbitMQ is.
-        topology: what to declare when the connection is first up, if the settings say so.
+        topology: what to declare whenever the connection is up, if the settings say so.
     """
 
     def __init__(self, app_id: str, settings: Settings, topology: Topology) -> None:
@@ -48,7 +48,8 @@ class Publisher:
         self._settings = settings
         self._topology = topology
         self.link = Link(settings, "publish")
-        self.publication = Publication(self.link)
+        self.publication = Publication(self.link, self._prepare)
+        self._declared: Wire | None = None
         self._tasks: list[BackgroundTask] = []
 
     async def open(self) -> None:
@@ -59,10 +60,7 @@ class Publisher:
             TopologyMismatch: a queue is there with other arguments.
         """
         try:
-            wire = await self.link.connect()
-            if self._settings.declare_topology:
-                async with Declarer(wire) as declarer:
-                    await declarer.apply(self._topology)
+            await self._declare(await self.link.connect())
         except BrokerUnavailable as error:
             if not error.temporary:
                 await self.link.close()
@@ -81,6 +79,20 @@ class Publisher:
         for task in reversed(self._tasks):
             await task.stop()
         await self.link.close()
+
+    async def _declare(self, wire: Wire) -> None:
+        if self._settings.declare_topology and wire is not self._declared:
+            async with Declarer(wire) as declarer:
+                await declarer.apply(self._topology)
+            self._declared = wire
+
+    async def _prepare(self, wire: Wire) -> None:
+        """Before anything is sent over a new connection: the broker may have been away at start,
+        or come back without its data. A mismatch does not stop what can be sent."""
+        try:
+            await self._declare(wire)
+        except TopologyMismatch as error:
+            log.error("the topology does not match", extra={"error": str(error)})  # noqa: TRY400
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message, and return when it is confirmed.

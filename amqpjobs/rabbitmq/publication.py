@@ -9,7 +9,7 @@ the guarantees of publishing do.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiormq import exceptions as aiormq_errors
@@ -60,10 +60,14 @@ class Publication:
 
     Args:
         link: the connection; alarms stop its socket, so nothing else should share it.
+        prepare: called with each new connection before anything is sent over it.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(
+        self, link: Link, prepare: Callable[[Wire], Awaitable[None]] | None = None
+    ) -> None:
         self._link = link
+        self._prepare = prepare
         self._backlog: deque[Outgoing] = deque()
         self._channel: _ConfirmChannel | None = None
         self._loop = asyncio.get_running_loop()
@@ -155,6 +159,8 @@ class Publication:
                 self._detach(channel)
 
     async def _attach(self, wire: Wire) -> "_ConfirmChannel":
+        if self._prepare is not None:
+            await self._prepare(wire)
         underlay = await wire.channel(confirms=True)
         channel = _ConfirmChannel(wire, underlay, self._drain)
         wire.protocol.on_blocked = self._on_blocked
