@@ -1,5 +1,6 @@
 """RabbitMQ seen by a stranger: plain aio-pika, and the management API. Nothing of amqpjobs."""
 
+import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -34,6 +35,20 @@ async def publish(channel: AbstractChannel, queue: str, body: bytes, **propertie
     properties.setdefault("content_type", "application/json")
     await channel.default_exchange.publish(
         aio_pika.Message(body, **properties), routing_key=queue, timeout=10
+    )
+
+
+def publish_bare(broker: VirtualHost, queue: str, body: bytes, **properties: Any) -> None:
+    """Publish over HTTP, with no property but these: aio-pika adds an id and a delivery mode."""
+    broker.server.api(
+        "POST",
+        f"/exchanges/{quote(broker.name, safe='')}/amq.default/publish",
+        {
+            "properties": properties,
+            "routing_key": queue,
+            "payload": base64.b64encode(body).decode(),
+            "payload_encoding": "base64",
+        },
     )
 
 
