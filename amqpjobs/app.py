@@ -122,7 +122,8 @@ class App:
             queue: where its messages wait; ``"name"`` is short for ``Queue("name")``.
             name: the AMQP ``type`` of its messages; by default the function's own name, with its
                 class. Messages that are waiting know the job by it: think before renaming.
-            timeout: seconds one run may take; then it is cancelled and has failed.
+            timeout: seconds one run may take; then it has failed. ``async def`` is cancelled, a
+                process killed; a thread cannot be ended, and runs on with nobody listening.
             cpu: for a plain ``def``: run it in a process of its own, killed at the timeout.
             memory_limit: with ``cpu``: bytes of address space; more raises ``MemoryError`` in it.
 
@@ -203,7 +204,7 @@ class App:
             return await publisher.enqueue(message)
         return await onion(self._publishing, publisher.enqueue)(message)
 
-    async def later_many(self, messages: Iterable[Message[Any]]) -> list[JobHandle[Any]]:
+    async def later_many(self, messages: Iterable[Message[R]]) -> list[JobHandle[R]]:
         """Publish many messages without waiting for each confirm in turn; order is kept.
 
         Args:

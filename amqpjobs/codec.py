@@ -5,7 +5,7 @@ A method's object is a parameter called ``self``. Changes when the body's format
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, get_type_hints
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, PydanticUserError, TypeAdapter
@@ -96,15 +96,9 @@ class Payload:
         Raises:
             InvalidArguments: they do not fit; the message names the parameter, not the value.
         """
-        try:
-            given = self._signature.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise InvalidArguments(f"{self.job}: {error}", job=self.job) from None
+        value = self._value(args, kwargs)
         if self._adapter is None:
             return b"{}"
-        value: Any = given
-        if self._single is not None:
-            value = given.get(self._single.name, self._single.default)
         try:
             checked = self._adapter.validate_python(value)
             return self._adapter.dump_json(checked, by_alias=True, round_trip=True)
@@ -114,6 +108,17 @@ class Payload:
             raise InvalidArguments(
                 f"{self.job}: an argument cannot become JSON: {_first_line(error)}", job=self.job
             ) from error
+
+    def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the adapter takes: the only argument, or all by name."""
+        single = self._single
+        if single is not None and len(args) == 1 and not kwargs and single.kind is not KEYWORD_ONLY:
+            return args[0]  # binding a signature costs as much as validating
+        try:
+            given = self._signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise InvalidArguments(f"{self.job}: {error}", job=self.job) from None
+        return given if single is None else given.get(single.name, single.default)
 
     def load(self, body: bytes) -> Arguments:
         """Decode a body and validate it, in one pass over the bytes.
@@ -153,22 +158,6 @@ class Payload:
         if self._adapter is None:
             return {"type": "object", "additionalProperties": False}
         return self._adapter.json_schema()
-
-
-def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
-    """The annotations of a handler, resolved.
-
-    Raises:
-        ConfigurationError: a parameter without one, or a name that cannot be resolved.
-    """
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise ConfigurationError(
-            f"job {job!r}: the annotation {error.name!r} cannot be resolved at run time; import it "
-            "outside of `if TYPE_CHECKING:` and at the top of the module"
-        ) from error
-    return hints
 
 
 def jsonable(annotation: Any) -> Any:

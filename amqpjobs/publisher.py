@@ -40,7 +40,7 @@ class Publisher:
     Args:
         app_id: the name of the app, on every message.
         settings: where RabbitMQ is.
-        topology: what to declare whenever the connection is up, if the settings say so.
+        topology: what to declare when the connection is first up, if the settings say so.
     """
 
     def __init__(self, app_id: str, settings: Settings, topology: Topology) -> None:
@@ -49,7 +49,7 @@ class Publisher:
         self._topology = topology
         self.link = Link(settings, "publish")
         self.publication = Publication(self.link, self._prepare)
-        self._declared: Wire | None = None
+        self._prepared = not settings.declare_topology
         self._tasks: list[BackgroundTask] = []
 
     async def open(self) -> None:
@@ -74,25 +74,25 @@ class Publisher:
             BackgroundTask(self.publication.run(), "amqpjobs publication"),
         ]
 
+    async def _declare(self, wire: Wire) -> None:
+        if not self._prepared:
+            async with Declarer(wire) as declarer:
+                await declarer.apply(self._topology)
+            self._prepared = True
+
+    async def _prepare(self, wire: Wire) -> None:
+        """Declare when the broker was away at the start; by now nobody waits for the error."""
+        try:
+            await self._declare(wire)
+        except TopologyMismatch as error:
+            log.warning("topology: %s", error)
+            self._prepared = True
+
     async def close(self) -> None:
         """Close the connection; calls that still wait get their errors."""
         for task in reversed(self._tasks):
             await task.stop()
         await self.link.close()
-
-    async def _declare(self, wire: Wire) -> None:
-        if self._settings.declare_topology and wire is not self._declared:
-            async with Declarer(wire) as declarer:
-                await declarer.apply(self._topology)
-            self._declared = wire
-
-    async def _prepare(self, wire: Wire) -> None:
-        """Before anything is sent over a new connection: the broker may have been away at start,
-        or come back without its data. A mismatch does not stop what can be sent."""
-        try:
-            await self._declare(wire)
-        except TopologyMismatch as error:
-            log.error("the topology does not match", extra={"error": str(error)})  # noqa: TRY400
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message, and return when it is confirmed.

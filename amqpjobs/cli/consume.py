@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amqpjobs.cli.loading import AppOption, UrlOption, load_app
-from amqpjobs.settings import Settings
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
+    from amqpjobs.settings import Settings
 
 
 def consume(
@@ -80,7 +80,7 @@ def _work(app: "App", queues: list[str]) -> int:
     return 0
 
 
-def loop_factory(settings: Settings) -> "type[asyncio.AbstractEventLoop] | None":
+def loop_factory(settings: "Settings") -> "type[asyncio.AbstractEventLoop] | None":
     """The event loop that the settings ask for."""
     if settings.loop == "asyncio":
         return None
