@@ -237,24 +237,27 @@ class App:
     async def lifespan(self, *_: object) -> AsyncIterator[None]:
         """Open the connection for publishing, and close it in the end.
 
-        For web tiers (``FastAPI(lifespan=app.lifespan)``) and scripts. Inside of another one on
-        the same event loop it does nothing.
+        For web tiers (``FastAPI(lifespan=app.lifespan)``) and scripts. All on the same event loop
+        share one connection, and the last to end closes it.
 
         Raises:
             BrokerUnavailable: RabbitMQ refused us for good. One that is only away delays messages.
         """
         loop = asyncio.get_running_loop()
-        if loop in self._publishers:
-            await self.open_publisher()
-            yield
-            return
-        opening = self._publishers[loop] = _Opening(self)
+        opening = self._publishers.get(loop)
+        if opening is None:
+            opening = self._publishers[loop] = _Opening(self)
+        # Counted, since two workers of one app in one process end in any order.
+        opening.lifespans += 1
         try:
             await opening.ready()
             yield
         finally:
-            del self._publishers[loop]
-            await opening.close()
+            opening.lifespans -= 1
+            if not opening.lifespans:
+                if self._publishers.get(loop) is opening:
+                    del self._publishers[loop]
+                await opening.close()
 
     async def open_publisher(self) -> "Publisher":
         """The publisher of the running event loop, opened if it is not."""
@@ -288,6 +291,7 @@ class _Opening:
         self._app = app
         self._task: asyncio.Task[Publisher] | None = None
         self.publisher: Publisher | None = None
+        self.lifespans = 0
 
     async def ready(self) -> "Publisher":
         if self._task is None:

@@ -113,7 +113,9 @@ class Pipeline:
             return self._rejected(run, "rejected", error.reason)
         except asyncio.CancelledError as error:
             return self._interrupted(run, error)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+            # `sys.exit` too: through the event loop it would end this worker, and the next one that
+            # is given the job.
             return self._rejected(run, "failed", str(error), error)
         if result is None:
             return DONE_NOTHING
