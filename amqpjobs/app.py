@@ -146,7 +146,8 @@ class App:
 
     def _register_queue(self, queue: Queue) -> Queue:
         known = self._queues.setdefault(queue.name, queue)
-        if known == queue or queue == Queue(queue.name):
+        # Lanes too: mappings are equal in any order, but the order of priorities is their urgency.
+        if (known == queue and known.lanes == queue.lanes) or queue == Queue(queue.name):
             return known
         if known == Queue(queue.name):
             raise ConfigurationError(
@@ -274,7 +275,9 @@ class App:
         try:
             return await opening.ready()
         except BaseException:
-            self._publishers.pop(loop, None)
+            # Whoever gives up waiting leaves it to the others; what has failed is tried anew.
+            if opening.failed and self._publishers.get(loop) is opening:
+                del self._publishers[loop]
             raise
 
     def blocking(self) -> "BlockingApp":
@@ -292,6 +295,10 @@ class _Opening:
         self._task: asyncio.Task[Publisher] | None = None
         self.publisher: Publisher | None = None
         self.lifespans = 0
+
+    @property
+    def failed(self) -> bool:
+        return self._task is not None and self._task.done() and self.publisher is None
 
     async def ready(self) -> "Publisher":
         if self._task is None:

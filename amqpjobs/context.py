@@ -62,7 +62,11 @@ class Context:
 
     @property
     def message(self) -> Properties:
-        """The AMQP properties of the message. Anyone who may publish wrote them: trust nothing."""
+        """The AMQP properties of the message. Anyone who may publish wrote them: trust nothing.
+
+        Raises:
+            DecodeError: the headers are malformed.
+        """
         return self._properties()
 
     @property
@@ -71,7 +75,8 @@ class Context:
         try:
             return trace_parent(self._properties().headers)
         except DecodeError:
-            return None  # headers that cannot be read carry no trace, and are no reason to fail
+            # A stranger's broken headers cost the trace, not the job or its log lines.
+            return None
 
     @property
     def trace_id(self) -> str | None:

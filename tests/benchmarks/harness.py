@@ -279,7 +279,7 @@ async def until(
     """Wait for an asynchronous condition, or raise BenchmarkError."""
     try:
         async with asyncio.timeout(timeout):
-            while not await condition():  # noqa: ASYNC110 - the broker has no event for it
+            while not await condition():
                 await asyncio.sleep(pause)
     except TimeoutError:
         raise BenchmarkError(otherwise) from None

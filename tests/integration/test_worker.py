@@ -15,7 +15,6 @@ from typing import Any
 
 import aio_pika
 import attrs
-import pytest
 from pydantic import BaseModel
 
 from amqpjobs import Context, Queue, Reject
