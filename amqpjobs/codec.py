@@ -5,7 +5,7 @@ A method's object is a parameter called ``self``. Changes when the body's format
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, get_type_hints
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, PydanticUserError, TypeAdapter
@@ -44,9 +44,7 @@ class Payload:
         self._signature = inspect.Signature(parameters)
         self._single = parameters[0] if len(parameters) == 1 else None
         self._leading = {
-            p.name: p.default
-            for p in parameters
-            if p.name == "self" or p.kind is p.POSITIONAL_ONLY
+            p.name: p.default for p in parameters if p.name == "self" or p.kind is p.POSITIONAL_ONLY
         }
         self._adapter: TypeAdapter[Any] | None = self._build(parameters, hints)
         if self._adapter is not None:
@@ -101,15 +99,9 @@ class Payload:
         Raises:
             InvalidArguments: they do not fit; the message names the parameter, not the value.
         """
-        try:
-            given = self._signature.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise InvalidArguments(f"{self.job}: {error}", job=self.job) from None
+        value = self._value(args, kwargs)
         if self._adapter is None:
             return b"{}"
-        value: Any = given
-        if self._single is not None:
-            value = given.get(self._single.name, self._single.default)
         try:
             checked = self._adapter.validate_python(value)
             body = self._adapter.dump_json(checked, by_alias=True, round_trip=True, warnings=False)
@@ -129,6 +121,17 @@ class Payload:
             raise InvalidArguments(
                 f"{self.job}: an argument cannot become JSON: {_first_line(error)}", job=self.job
             ) from error
+
+    def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the adapter takes: the only argument, or all by name."""
+        single = self._single
+        if single is not None and len(args) == 1 and not kwargs and single.kind is not KEYWORD_ONLY:
+            return args[0]  # binding a signature costs as much as validating
+        try:
+            given = self._signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise InvalidArguments(f"{self.job}: {error}", job=self.job) from None
+        return given if single is None else given.get(single.name, single.default)
 
     def load(self, body: bytes) -> Arguments:
         """Decode a body and validate it, in one pass over the bytes.
@@ -169,26 +172,6 @@ class Payload:
         if self._adapter is None:
             return {"type": "object", "additionalProperties": False}
         return self._adapter.json_schema()
-
-
-def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
-    """The annotations of a handler, resolved.
-
-    Raises:
-        ConfigurationError: a parameter without one, or a name that cannot be resolved.
-    """
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise ConfigurationError(
-            f"job {job!r}: the annotation {error.name!r} cannot be resolved at run time; import it "
-            "outside of `if TYPE_CHECKING:` and at the top of the module"
-        ) from error
-    except (AttributeError, SyntaxError, TypeError) as error:
-        raise ConfigurationError(
-            f"job {job!r}: an annotation cannot be evaluated at run time: {error}"
-        ) from error
-    return hints
 
 
 def jsonable(annotation: Any) -> Any:

@@ -42,6 +42,13 @@ class ProtocolError(AmqpJobsError):
     can be trusted."""
 
 
+class CallbackError(AmqpJobsError):
+    """A callback of ours raised while the connection called it: a bug, so the connection is closed.
+
+    Going on would leave a message or a confirmation that nobody accounts for.
+    """
+
+
 class TopologyMismatch(AmqpJobsError):
     """A queue or an exchange is missing, or is there with other arguments than the app declares.
 
@@ -92,6 +99,30 @@ class JobTimeout(AmqpJobsError):
 
 class JobProcessDied(AmqpJobsError):
     """The process of a ``cpu=True`` job ended before the job did: a crash, or out of memory."""
+
+
+class InvalidResult(AmqpJobsError):
+    """A handler returned what cannot be passed on: not what its return annotation allows, nothing
+    that JSON can hold, or too large."""
+
+
+class RemoteError(AmqpJobsError):
+    """What the handler of a ``cpu=True`` job raised in its process; ``str()`` is its message.
+
+    Attributes:
+        exception: the name of the exception's class, ``module.Class``.
+        frames: its innermost stack frames, innermost first.
+        traceback: the whole of it as Python prints it; also a note of this error.
+    """
+
+    def __init__(
+        self, message: str, *, exception: str, frames: tuple[str, ...], traceback: str
+    ) -> None:
+        super().__init__(message)
+        self.exception = exception
+        self.frames = frames
+        self.traceback = traceback
+        self.add_note(f"In the process of the job:\n{traceback}")
 
 
 class PublishError(AmqpJobsError):

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     connect_timeout: PositiveFloat = 10.0
     """How long one attempt to connect may take."""
 
-    reconnect_limit: PositiveFloat = 30.0
+    reconnect_limit: PositiveFloat = 20.0
     """The longest pause between two attempts to reconnect; the pauses grow and are random."""
 
     tls_ca_file: Path | None = None

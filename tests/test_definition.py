@@ -97,7 +97,7 @@ def test_a_default_that_does_not_fit_or_cannot_be_json_is_refused():
 
     async def wrong(x: int = "three") -> None: ...
 
-    async def none(x: int = None) -> None: ...
+    async def none(x: int = None) -> None: ...  # noqa: RUF013 - wrong on purpose
 
     async def unserialisable(x: object = object()) -> None: ...
 
@@ -128,7 +128,7 @@ def test_a_name_that_is_defined_further_down_is_resolved_at_start():
     """The module need not be in the order of its types; `check` looks again."""
     app = App("a")
 
-    async def early(x: Later) -> None: ...
+    async def early(x: Later) -> None: ...  # noqa: F821 - it comes later
 
     app.job(queue="q")(early)
     with pytest.raises(ConfigurationError, match="Later"):

@@ -9,7 +9,7 @@ the guarantees of publishing do.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiormq import exceptions as aiormq_errors
@@ -60,10 +60,12 @@ class Publication:
 
     Args:
         link: the connection; alarms stop its socket, so nothing else should share it.
+        prepare: called with each new life of it before anything is sent.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, prepare: Callable[[Wire], Awaitable[None]]) -> None:
         self._link = link
+        self._prepare = prepare
         # By fate, so that one whose caller has given up is found and not kept.
         self._backlog: OrderedDict[asyncio.Future[None], Outgoing] = OrderedDict()
         self._channel: _ConfirmChannel | None = None
@@ -137,6 +139,9 @@ class Publication:
         still waits, it is taken back."""
         waiting = self._backlog.pop(fate, None)
         sent = waiting is None or waiting.sent
+        if self._channel is not None:
+            self._channel.forget_given_up()
+            self._drain()
         if self.blocked is not None:
             obstacle = f"RabbitMQ blocks publishers ({self.blocked})"
         elif self._channel is None:
@@ -166,10 +171,11 @@ class Publication:
                 self._detach(channel)
 
     async def _attach(self, wire: Wire) -> "_ConfirmChannel":
+        await self._prepare(wire)
         underlay = await wire.channel(confirms=True)
         channel = _ConfirmChannel(wire, underlay, self._drain)
-        wire.protocol.on_blocked = self._on_blocked
-        wire.protocol.on_unblocked = self._on_unblocked
+        wire.protocol.on_blocked.append(self._on_blocked)
+        wire.protocol.on_unblocked.append(self._on_unblocked)
         self.blocked = None
         self._channel = channel
         self._drain()
@@ -178,6 +184,8 @@ class Publication:
     def _detach(self, channel: "_ConfirmChannel") -> None:
         self._channel = None
         self.blocked = None
+        channel.wire.protocol.on_blocked.remove(self._on_blocked)
+        channel.wire.protocol.on_unblocked.remove(self._on_unblocked)
         pending = channel.give_up()
         if channel.error is None:
             # The connection went: nobody knows what arrived. Sent again under the same id, so that
@@ -219,11 +227,11 @@ class Publication:
 class _ConfirmChannel:
     """The publishing channel of one life: numbers what is sent, and matches what comes back."""
 
-    def __init__(self, wire: Wire, underlay: Any, on_room: "Any") -> None:
+    def __init__(self, wire: Wire, underlay: Any, on_room: Callable[[], None]) -> None:
         self.pending: dict[int, Outgoing] = {}
         self.closed = asyncio.Event()
         self.error: str | None = None
-        self._wire = wire
+        self.wire = wire
         self._protocol = wire.protocol
         self._number: int = underlay.number
         self._underlay = underlay
@@ -238,13 +246,14 @@ class _ConfirmChannel:
     async def _until_closed(self) -> None:
         """Wait for whichever goes first: the channel or the whole connection."""
         closing = self._underlay.closing
-        lost = asyncio.ensure_future(self._wire.lost.wait())
+        lost = asyncio.ensure_future(self.wire.lost.wait())
         try:
             await asyncio.wait((closing, lost), return_when=asyncio.FIRST_COMPLETED)
-            if not self._wire.lost.is_set() and closing.done() and not closing.cancelled():
+            if not self.wire.lost.is_set() and closing.done() and not closing.cancelled():
                 self.error = str(closing.exception() or "closed")
         finally:
             lost.cancel()
+            closing.cancel()
             self.closed.set()
 
     def has_room(self, blocked: str | None) -> bool:
@@ -265,7 +274,7 @@ class _ConfirmChannel:
                 outgoing.routing_key,
                 outgoing.properties,
                 outgoing.body,
-                self._wire.frame_max,
+                self.wire.frame_max,
             )
         except ValueError as error:
             outgoing.fate.set_exception(
@@ -317,6 +326,16 @@ class _ConfirmChannel:
                 self._bytes -= len(outgoing.body)
                 _conclude(outgoing, acked)
         self._on_room()
+
+    def forget_given_up(self) -> None:
+        """Free the room of messages that nobody waits for any more.
+
+        A confirm that never comes would take its room for as long as the channel lives, and enough
+        of them all of it. None of these would be sent again anyway.
+        """
+        given_up = [tag for tag, outgoing in self.pending.items() if outgoing.fate.done()]
+        for tag in given_up:
+            self._bytes -= len(self.pending.pop(tag).body)
 
     def give_up(self) -> list[Outgoing]:
         """Stop using the channel; what is unconfirmed, in order."""

@@ -21,7 +21,7 @@ from amqpjobs.rabbitmq.profile import Profile
 from amqpjobs.rabbitmq.splitter import SplitterProtocol
 
 
-async def turns(count: int = 8) -> None:
+async def turns(count: int = 20) -> None:
     """Let the event loop go round: all that is ready runs, and nothing waits for a clock."""
     for _ in range(count):
         await asyncio.sleep(0)
@@ -52,20 +52,35 @@ class Channel:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.closing.add_done_callback(lambda f: f.cancelled() or f.exception())
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.consumers: dict[str, Any] = {}
         self.on_consumer_cancel_callbacks: set[Any] = set()
         self.calls: list[str] = []
         self.prefetch = 0
 
     @property
+    def closing(self) -> "asyncio.Future[None]":
+        """As aiormq's: each who asks gets a future of their own, which may be cancelled."""
+        if self._closed.done():
+            return self._closed
+        own: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def close(closed: "asyncio.Future[None]") -> None:
+            if own.done():
+                return
+            error = closed.exception()
+            own.set_result(None) if error is None else own.set_exception(error)
+
+        self._closed.add_done_callback(close)
+        return own
+
+    @property
     def is_closed(self) -> bool:
-        return self.closing.done()
+        return self._closed.done()
 
     def refuse(self, error: BaseException) -> None:
         """The broker closes the channel over an error."""
-        self.closing.set_exception(error)
+        self._closed.set_exception(error)
 
     async def basic_qos(self, prefetch_count: int) -> None:
         self.prefetch = prefetch_count
@@ -83,7 +98,7 @@ class Channel:
     async def close(self) -> None:
         self.calls.append("close")
         if not self.is_closed:
-            self.closing.set_result(None)
+            self._closed.set_result(None)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from amqpjobs.errors import NotConfirmed, PublishError, PublishRejected, Unrouta
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq import publication as publication_module
 from amqpjobs.rabbitmq.publication import Publication
-from tests.rabbitmq.fake_wire import Link, turns
+from tests.rabbitmq.fake_wire import Link, Wire, turns
 
 
 class Desk:
@@ -20,8 +20,13 @@ class Desk:
 
     def __init__(self) -> None:
         self.link = Link()
-        self.publication = Publication(self.link)
+        self.publication = Publication(self.link, self._prepare)
+        self.prepared: list[Wire] = []
         self._task = asyncio.create_task(self.publication.run())
+
+    async def _prepare(self, wire):
+        self.prepared.append(wire)
+        assert not wire.published()
 
     @property
     def wire(self):
@@ -73,6 +78,15 @@ async def test_a_message_leaves_mandatory_and_is_sent_once_it_is_confirmed(desk,
     wire.confirm(1)
     assert fate.result() is None
     assert repr(desk.publication) == "<Publication: 0 unconfirmed, 0 waiting>"
+
+
+async def test_each_life_is_prepared_before_anything_is_sent_on_it(desk, wire):
+    """The queues may have to be declared first."""
+    desk.send("a")
+    await desk.lose()
+    again = await desk.connect()
+    assert desk.prepared == [wire, again]
+    assert bodies(again) == ["a"]
 
 
 async def test_a_nack_is_a_refusal(desk, wire):
@@ -310,6 +324,14 @@ async def test_an_alarm_makes_messages_wait_until_it_is_over(desk, wire):
     assert fate.result() is None
 
 
+async def test_an_alarm_is_told_once_however_many_channels_there_were(desk, wire, caplog):
+    """A channel that the broker closed listens no more."""
+    wire.channels[0].refuse(RuntimeError("closed"))
+    await turns()
+    wire.say(commands.Connection.Blocked("low on memory"), channel=0)
+    assert caplog.messages.count("RabbitMQ blocks publishers") == 1
+
+
 async def test_an_alarm_ends_with_its_connection(desk, wire):
     """The next one may be another node's; it says so itself."""
     wire.say(commands.Connection.Blocked("low on memory"), channel=0)
@@ -381,6 +403,19 @@ async def test_messages_whose_callers_gave_up_are_not_kept(desk):
     call.cancel()
     await asyncio.wait([call])
     assert repr(desk.publication) == "<Publication: 0 unconfirmed, 0 waiting>"
+
+
+async def test_confirms_that_never_come_do_not_take_the_room_of_others(desk, wire, monkeypatch):
+    """Whoever waited for them has given up."""
+    monkeypatch.setattr(publication_module, "MAX_UNCONFIRMED", 2)
+    for _ in range(2):
+        with pytest.raises(NotConfirmed, match="it may have arrived"):
+            await desk.publication.publish("", "q", Properties(), b"x", 0.001)
+    fate = desk.send("a")
+    await turns()
+    assert bodies(wire) == ["x", "x", "a"]
+    wire.confirm(3)
+    assert fate.result() is None
 
 
 async def test_a_caller_who_gives_up_on_a_sent_message_leaves_the_others_alone(desk, wire):
