@@ -9,7 +9,7 @@ from amqpjobs.message import JSON, Properties
 from amqpjobs.rabbitmq.consumption import Delivery, Subscription
 from tests.rabbitmq.fake_wire import Link, turns
 
-BROKEN_HEADER = b"\x00\x3c\x00\x00" + (4).to_bytes(8) + b"\xff\xff"
+BROKEN_HEADER = b"\x00\x3c\x00\x00" + (2).to_bytes(8) + b"\xff\xff"
 """A content header with property flags that AMQP does not define."""
 
 BROKEN_TABLE = (
