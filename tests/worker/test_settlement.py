@@ -182,7 +182,6 @@ async def test_copies_that_fail_again_and_again_are_not_tried_in_a_hot_loop(benc
         bench.publication.send = refusing
         assert isinstance(await settling, Released)
     assert pauses[:3] == pytest.approx([0.2, 0.4, 0.8])
-    assert max(pauses) == 3600.0
     assert pauses == sorted(pauses)
 
 
