@@ -122,7 +122,8 @@ class App:
             queue: where its messages wait; ``"name"`` is short for ``Queue("name")``.
             name: the AMQP ``type`` of its messages; by default the function's own name, with its
                 class. Messages that are waiting know the job by it: think before renaming.
-            timeout: seconds one run may take; then it is cancelled and has failed.
+            timeout: seconds one run may take; then it has failed. ``async def`` is cancelled, a
+                process killed; a thread cannot be ended, and runs on with nobody listening.
             cpu: for a plain ``def``: run it in a process of its own, killed at the timeout.
             memory_limit: with ``cpu``: bytes of address space; more raises ``MemoryError`` in it.
 
@@ -145,7 +146,8 @@ class App:
 
     def _register_queue(self, queue: Queue) -> Queue:
         known = self._queues.setdefault(queue.name, queue)
-        if known == queue or queue == Queue(queue.name):
+        # Lanes too: mappings are equal in any order, but the order of priorities is their urgency.
+        if (known == queue and known.lanes == queue.lanes) or queue == Queue(queue.name):
             return known
         if known == Queue(queue.name):
             raise ConfigurationError(
@@ -203,7 +205,7 @@ class App:
             return await publisher.enqueue(message)
         return await onion(self._publishing, publisher.enqueue)(message)
 
-    async def later_many(self, messages: Iterable[Message[Any]]) -> list[JobHandle[Any]]:
+    async def later_many(self, messages: Iterable[Message[R]]) -> list[JobHandle[R]]:
         """Publish many messages without waiting for each confirm in turn; order is kept.
 
         Args:
@@ -236,24 +238,27 @@ class App:
     async def lifespan(self, *_: object) -> AsyncIterator[None]:
         """Open the connection for publishing, and close it in the end.
 
-        For web tiers (``FastAPI(lifespan=app.lifespan)``) and scripts. Inside of another one on
-        the same event loop it does nothing.
+        For web tiers (``FastAPI(lifespan=app.lifespan)``) and scripts. All on the same event loop
+        share one connection, and the last to end closes it.
 
         Raises:
             BrokerUnavailable: RabbitMQ refused us for good. One that is only away delays messages.
         """
         loop = asyncio.get_running_loop()
-        if loop in self._publishers:
-            await self.open_publisher()
-            yield
-            return
-        opening = self._publishers[loop] = _Opening(self)
+        opening = self._publishers.get(loop)
+        if opening is None:
+            opening = self._publishers[loop] = _Opening(self)
+        # Counted, since two workers of one app in one process end in any order.
+        opening.lifespans += 1
         try:
             await opening.ready()
             yield
         finally:
-            del self._publishers[loop]
-            await opening.close()
+            opening.lifespans -= 1
+            if not opening.lifespans:
+                if self._publishers.get(loop) is opening:
+                    del self._publishers[loop]
+                await opening.close()
 
     async def open_publisher(self) -> "Publisher":
         """The publisher of the running event loop, opened if it is not."""
@@ -270,7 +275,9 @@ class App:
         try:
             return await opening.ready()
         except BaseException:
-            self._publishers.pop(loop, None)
+            # Whoever gives up waiting leaves it to the others; what has failed is tried anew.
+            if opening.failed and self._publishers.get(loop) is opening:
+                del self._publishers[loop]
             raise
 
     def blocking(self) -> "BlockingApp":
@@ -287,6 +294,11 @@ class _Opening:
         self._app = app
         self._task: asyncio.Task[Publisher] | None = None
         self.publisher: Publisher | None = None
+        self.lifespans = 0
+
+    @property
+    def failed(self) -> bool:
+        return self._task is not None and self._task.done() and self.publisher is None
 
     async def ready(self) -> "Publisher":
         if self._task is None:

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -52,7 +52,7 @@ class BlockingApp:
         """Publish one message: ``client.later(job.message(x))``. See `Job.later`."""
         return self._open_portal().call(self._app.enqueue, message)
 
-    def later_many(self, messages: "Iterable[Message[Any]]") -> list[JobHandle[Any]]:
+    def later_many(self, messages: "Iterable[Message[R]]") -> list[JobHandle[R]]:
         """Publish many messages. See `App.later_many`."""
         return self._open_portal().call(self._app.later_many, messages)
 

@@ -5,7 +5,7 @@ A method's object is a parameter called ``self``. Changes when the body's format
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, get_type_hints
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, PydanticUserError, TypeAdapter
@@ -17,6 +17,9 @@ from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments, ready to be spread into a call."""
+
+MASK = b'"**********"'
+"""What pydantic makes of the value of a SecretStr, a SecretBytes or a Secret."""
 
 EMPTY = inspect.Parameter.empty
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
@@ -40,9 +43,9 @@ class Payload:
         self.job = job
         self._signature = inspect.Signature(parameters)
         self._single = parameters[0] if len(parameters) == 1 else None
-        self._leading = tuple(
-            p.name for p in parameters if p.name == "self" or p.kind is p.POSITIONAL_ONLY
-        )
+        self._leading = {
+            p.name: p.default for p in parameters if p.name == "self" or p.kind is p.POSITIONAL_ONLY
+        }
         self._adapter: TypeAdapter[Any] | None = self._build(parameters, hints)
         if self._adapter is not None:
             # Bound once: one attribute look-up less for every message.
@@ -96,24 +99,39 @@ class Payload:
         Raises:
             InvalidArguments: they do not fit; the message names the parameter, not the value.
         """
-        try:
-            given = self._signature.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise InvalidArguments(f"{self.job}: {error}", job=self.job) from None
+        value = self._value(args, kwargs)
         if self._adapter is None:
             return b"{}"
-        value: Any = given
-        if self._single is not None:
-            value = given.get(self._single.name, self._single.default)
         try:
             checked = self._adapter.validate_python(value)
-            return self._adapter.dump_json(checked, by_alias=True, round_trip=True)
+            body = self._adapter.dump_json(checked, by_alias=True, round_trip=True, warnings=False)
+            # As the worker will: objects may have changed since pydantic looked at them, NaN has
+            # become null, and what a worker refuses must not be sent.
+            received = self._validate_json(body)
+            if MASK in body and received != checked:
+                raise InvalidArguments(
+                    f"{self.job}: pydantic writes secrets as asterisks; send a str, or better "
+                    "where the secret is kept",
+                    job=self.job,
+                )
+            return body
         except PydanticValidationError as error:
             raise InvalidArguments(f"{self.job}: {self._describe(error)}", job=self.job) from error
         except (PydanticSerializationError, RecursionError) as error:
             raise InvalidArguments(
                 f"{self.job}: an argument cannot become JSON: {_first_line(error)}", job=self.job
             ) from error
+
+    def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the adapter takes: the only argument, or all by name."""
+        single = self._single
+        if single is not None and len(args) == 1 and not kwargs and single.kind is not KEYWORD_ONLY:
+            return args[0]  # binding a signature costs as much as validating
+        try:
+            given = self._signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise InvalidArguments(f"{self.job}: {error}", job=self.job) from None
+        return given if single is None else given.get(single.name, single.default)
 
     def load(self, body: bytes) -> Arguments:
         """Decode a body and validate it, in one pass over the bytes.
@@ -133,7 +151,8 @@ class Payload:
             if self._single.kind is KEYWORD_ONLY:
                 return (), {self._single.name: value}
             return (value,), {}
-        return tuple(value.pop(n) for n in self._leading if n in value), value
+        # With its default, one that was left out does not let the next one move up.
+        return tuple(value.pop(n, default) for n, default in self._leading.items()), value
 
     def _describe(self, error: PydanticValidationError) -> str:
         """Pydantic's findings without the input, which may hold secrets."""
@@ -153,22 +172,6 @@ class Payload:
         if self._adapter is None:
             return {"type": "object", "additionalProperties": False}
         return self._adapter.json_schema()
-
-
-def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
-    """The annotations of a handler, resolved.
-
-    Raises:
-        ConfigurationError: a parameter without one, or a name that cannot be resolved.
-    """
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise ConfigurationError(
-            f"job {job!r}: the annotation {error.name!r} cannot be resolved at run time; import it "
-            "outside of `if TYPE_CHECKING:` and at the top of the module"
-        ) from error
-    return hints
 
 
 def jsonable(annotation: Any) -> Any:

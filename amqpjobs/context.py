@@ -6,7 +6,7 @@ from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from amqpjobs.errors import ConfigurationError
+from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.message import Properties, trace_parent
 
 log = logging.getLogger("amqpjobs.job")
@@ -62,13 +62,21 @@ class Context:
 
     @property
     def message(self) -> Properties:
-        """The AMQP properties of the message. Anyone who may publish wrote them: trust nothing."""
+        """The AMQP properties of the message. Anyone who may publish wrote them: trust nothing.
+
+        Raises:
+            DecodeError: the headers are malformed.
+        """
         return self._properties()
 
     @property
     def trace_parent(self) -> str | None:
         """The W3C ``traceparent`` that came with the message, or None."""
-        return trace_parent(self._properties().headers)
+        try:
+            return trace_parent(self._properties().headers)
+        except DecodeError:
+            # A stranger's broken headers cost the trace, not the job or its log lines.
+            return None
 
     @property
     def trace_id(self) -> str | None:

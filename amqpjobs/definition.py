@@ -6,13 +6,28 @@ Changes when a handler may look differently, or be told something new.
 import inspect
 from collections.abc import Callable
 from functools import cached_property
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from amqpjobs.codec import Arguments, Payload, hints_of
 from amqpjobs.context import Context
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.message import JobHandle, Message
+from amqpjobs.outcome import Reject
 from amqpjobs.topology import Queue
+
+if TYPE_CHECKING:
+    from amqpjobs.codec import Arguments, Payload
 
 R = TypeVar("R")
 
@@ -97,6 +112,8 @@ class Definition:
             raise self.fail("its name is over 255 bytes, the limit of the AMQP property `type`")
 
     def _check_parameters(self) -> None:
+        if self.is_method and not self._signature.parameters:
+            raise self.fail("a method takes its object, `self`, as its first parameter")
         for i, parameter in enumerate(self._signature.parameters.values()):
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise self.fail(f"*{parameter.name} has no schema; name the parameters")
@@ -124,7 +141,8 @@ class Definition:
         if not names:
             return False
         place = list(self._signature.parameters).index(names[0])
-        if len(names) > 1 or place != int(self.is_method):
+        by_name = self._signature.parameters[names[0]].kind is inspect.Parameter.KEYWORD_ONLY
+        if len(names) > 1 or place != int(self.is_method) or by_name:
             raise self.fail("the Context must be the first parameter, and there is one of it")
         return True
 
@@ -134,8 +152,11 @@ class Definition:
         return any(_is_injected(p, self.hints.get(p.name)) for p in parameters)
 
     @cached_property
-    def payload(self) -> Payload:
+    def payload(self) -> "Payload":
         """The parameters that travel."""
+        # Here, so that `import amqpjobs` does not import pydantic, which takes longer than we do.
+        from amqpjobs.codec import Payload
+
         parameters = []
         for i, parameter in enumerate(self._signature.parameters.values()):
             hint = self.hints.get(parameter.name)
@@ -161,10 +182,21 @@ class Definition:
 
     @cached_property
     def result(self) -> Any:
-        """A pydantic adapter for what the handler returns."""
-        from pydantic import TypeAdapter
+        """A pydantic adapter for what the handler returns.
 
-        return TypeAdapter(self.hints.get("return", Any))
+        Raises:
+            ConfigurationError: its return annotation cannot become JSON.
+        """
+        from pydantic import PydanticUserError, TypeAdapter
+
+        from amqpjobs.codec import jsonable
+
+        try:
+            return TypeAdapter(jsonable(_without_reject(self.hints.get("return", Any))))
+        except PydanticUserError as error:
+            raise self.fail(
+                f"what it returns cannot travel as JSON: {str(error).splitlines()[0]}"
+            ) from error
 
     def check(self) -> None:
         """Resolve everything that may be wrong.
@@ -181,10 +213,36 @@ class Definition:
         place = int(self.is_method)
         return (*args[:place], context, *args[place:])
 
-    def invoke(self, context: Context, arguments: Arguments) -> Any:
+    def invoke(self, context: Context, arguments: "Arguments") -> Any:
         """Call the handler: a coroutine for ``async def``, else its result."""
         args, kwargs = arguments
         return self.call(*self.with_context(context, args), **kwargs)
+
+
+def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
+    """The annotations of a handler, resolved.
+
+    Raises:
+        ConfigurationError: a parameter without one, or a name that cannot be resolved.
+    """
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise ConfigurationError(
+            f"job {job!r}: the annotation {error.name!r} cannot be resolved at run time; import it "
+            "outside of `if TYPE_CHECKING:` and at the top of the module"
+        ) from error
+    except (AttributeError, SyntaxError, TypeError) as error:
+        raise ConfigurationError(
+            f"job {job!r}: an annotation cannot be evaluated at run time: {error}"
+        ) from error
+    return hints
+
+
+def _without_reject(hint: Any) -> Any:
+    """The annotation of a result: a `Reject` that may be returned is no result."""
+    kinds = [kind for kind in get_args(hint) if kind is not Reject]
+    return Union[tuple(kinds)] if Reject in get_args(hint) and kinds else hint  # noqa: UP007
 
 
 def _is_dependency(value: object) -> bool:

@@ -1,8 +1,23 @@
 """Every error that amqpjobs raises. One root, so that one `except` clause can catch them all."""
 
+from typing import Any
+
 
 class AmqpJobsError(Exception):
     """The root: catch this to catch whatever amqpjobs raises by itself."""
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        # Python's own way calls the class with `args` alone, which keyword arguments do not
+        # survive: an error out of the process of a job could not be read back.
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(
+    kind: type[AmqpJobsError], args: tuple[object, ...], attributes: dict[str, object]
+) -> AmqpJobsError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(AmqpJobsError):
@@ -25,6 +40,13 @@ class BrokerUnavailable(AmqpJobsError):
 class ProtocolError(AmqpJobsError):
     """The peer sent bytes that are not AMQP 0-9-1. The connection is closed: nothing behind them
     can be trusted."""
+
+
+class CallbackError(AmqpJobsError):
+    """A callback of ours raised while the connection called it: a bug, so the connection is closed.
+
+    Going on would leave a message or a confirmation that nobody accounts for.
+    """
 
 
 class TopologyMismatch(AmqpJobsError):
@@ -77,6 +99,30 @@ class JobTimeout(AmqpJobsError):
 
 class JobProcessDied(AmqpJobsError):
     """The process of a ``cpu=True`` job ended before the job did: a crash, or out of memory."""
+
+
+class InvalidResult(AmqpJobsError):
+    """A handler returned what cannot be passed on: not what its return annotation allows, nothing
+    that JSON can hold, or too large."""
+
+
+class RemoteError(AmqpJobsError):
+    """What the handler of a ``cpu=True`` job raised in its process; ``str()`` is its message.
+
+    Attributes:
+        exception: the name of the exception's class, ``module.Class``.
+        frames: its innermost stack frames, innermost first.
+        traceback: the whole of it as Python prints it; also a note of this error.
+    """
+
+    def __init__(
+        self, message: str, *, exception: str, frames: tuple[str, ...], traceback: str
+    ) -> None:
+        super().__init__(message)
+        self.exception = exception
+        self.frames = frames
+        self.traceback = traceback
+        self.add_note(f"In the process of the job:\n{traceback}")
 
 
 class PublishError(AmqpJobsError):

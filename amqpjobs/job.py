@@ -79,7 +79,10 @@ class Job(Generic[P, R, C]):
         Raises:
             InvalidArguments: the arguments do not fit the parameters.
         """
-        return self._message(self.definition.payload.dump(self._with_instance(args), kwargs))
+        positional = self._with_instance(args)
+        if positional:
+            self._check_class(positional[0])
+        return self._message(self.definition.payload.dump(positional, kwargs))
 
     def message_of(self, body: bytes) -> Message[R]:
         """A call whose arguments are JSON already, as in a message.
@@ -123,17 +126,19 @@ class Job(Generic[P, R, C]):
         return Job(self.definition, options, self._instance)
 
     def _with_instance(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        instance = self._instance
-        if instance is None:
-            return args
+        return args if self._instance is None else (self._instance, *args)
+
+    def _check_class(self, instance: object) -> None:
+        """An object of a subclass would be rebuilt without its own fields. A plain call has no
+        wire to lose them on, so only messages are checked."""
         definition = self.definition
-        if type(instance) is not definition.owner:
+        owner = definition.owner
+        if owner is not None and type(instance) is not owner and isinstance(instance, owner):
             raise InvalidArguments(
-                f"{definition.name} was declared on {definition.owner}, and would be rebuilt as "
-                f"that, not as {type(instance)}: declare the job on the subclass",
+                f"{definition.name} was declared on {owner}, and would be rebuilt as that, not as "
+                f"{type(instance)}: declare the job on the subclass",
                 job=definition.name,
             )
-        return (instance, *args)
 
     @overload
     def __get__(self, instance: None, owner: type) -> "Job[P, R, C]": ...

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from amqpjobs.background import BackgroundTask
 from amqpjobs.context import current_context
-from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError
+from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError, TopologyMismatch
 from amqpjobs.message import (
     HEADER_DEADLINE,
     JSON,
@@ -22,7 +22,7 @@ from amqpjobs.message import (
     Message,
     Properties,
 )
-from amqpjobs.rabbitmq.connection import Link
+from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.publication import MAX_UNCONFIRMED, Publication
 from amqpjobs.settings import Settings
@@ -48,7 +48,8 @@ class Publisher:
         self._settings = settings
         self._topology = topology
         self.link = Link(settings, "publish")
-        self.publication = Publication(self.link)
+        self.publication = Publication(self.link, self._prepare)
+        self._prepared = not settings.declare_topology
         self._tasks: list[BackgroundTask] = []
 
     async def open(self) -> None:
@@ -59,10 +60,7 @@ class Publisher:
             TopologyMismatch: a queue is there with other arguments.
         """
         try:
-            wire = await self.link.connect()
-            if self._settings.declare_topology:
-                async with Declarer(wire) as declarer:
-                    await declarer.apply(self._topology)
+            await self._declare(await self.link.connect())
         except BrokerUnavailable as error:
             if not error.temporary:
                 await self.link.close()
@@ -75,6 +73,20 @@ class Publisher:
             BackgroundTask(self.link.run(), "amqpjobs publishing link"),
             BackgroundTask(self.publication.run(), "amqpjobs publication"),
         ]
+
+    async def _declare(self, wire: Wire) -> None:
+        if not self._prepared:
+            async with Declarer(wire) as declarer:
+                await declarer.apply(self._topology)
+            self._prepared = True
+
+    async def _prepare(self, wire: Wire) -> None:
+        """Declare when the broker was away at the start; by now nobody waits for the error."""
+        try:
+            await self._declare(wire)
+        except TopologyMismatch as error:
+            log.warning("topology: %s", error)
+            self._prepared = True
 
     async def close(self) -> None:
         """Close the connection; calls that still wait get their errors."""

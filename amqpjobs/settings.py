@@ -1,16 +1,29 @@
 """Settings from the environment and from secret files. Changes when a setting is added."""
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from amqpjobs.errors import ConfigurationError
 
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/"
+
+
+def _in_small_letters(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -36,7 +49,7 @@ class Settings(BaseSettings):
     connect_timeout: PositiveFloat = 10.0
     """How long one attempt to connect may take."""
 
-    reconnect_limit: PositiveFloat = 30.0
+    reconnect_limit: PositiveFloat = 20.0
     """The longest pause between two attempts to reconnect; the pauses grow and are random."""
 
     tls_ca_file: Path | None = None
@@ -69,7 +82,9 @@ class Settings(BaseSettings):
     heartbeat_file: Path | None = None
     """Touched by the event loop every few seconds, for ``amqpjobs health``."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(_in_small_letters)
+    ] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """``auto``: readable lines on a terminal, else JSON."""
 
@@ -79,13 +94,31 @@ class Settings(BaseSettings):
     loop: Literal["auto", "asyncio", "uvloop"] = "auto"
     """The event loop of the command line; ``auto`` takes uvloop where it is installed."""
 
+    @field_validator("management_url")
+    @classmethod
+    def _without_login(cls, url: str | None) -> str | None:
+        # It would be shown with the other settings, and is of no use.
+        if url is not None and "@" in url:
+            raise ValueError("leave the user and the password out; those of AMQPJOBS_URL are used")
+        return url
+
     @cached_property
     def safe_url(self) -> str:
-        """The URL without its password, for messages and logs."""
-        parts = urlsplit(self.url.get_secret_value())
-        host = parts.netloc.rpartition("@")[2]
-        user = f"{parts.username}@" if parts.username else ""
-        return urlunsplit((parts.scheme, user + host, parts.path, "", ""))
+        """The URL without its password, for messages and logs.
+
+        Not parsed as a URL: a password with ``/``, ``#`` or ``@`` that nobody has quoted would
+        come out as a part of the path.
+        """
+        scheme, separator, rest = self.url.get_secret_value().partition("://")
+        if not separator or scheme not in ("amqp", "amqps"):
+            return "(not a URL of RabbitMQ)"
+        login, at, place = rest.rpartition("@")
+        place = re.split("[?#]", place, maxsplit=1)[0]
+        if not at:
+            # Without the host, `user:password` stands in its place.
+            place = re.sub(r"^([^/\[]*?):(?!\d+(/|$))[^/]*", r"\1", place)
+        user = login.partition(":")[0]
+        return f"{scheme}://{user}@{place}" if user else f"{scheme}://{place}"
 
 
 def load_settings(**flags: object) -> Settings:
@@ -97,6 +130,8 @@ def load_settings(**flags: object) -> Settings:
     import os
 
     secrets = os.environ.get("AMQPJOBS_SECRETS_DIR")
+    if secrets and not Path(secrets).is_dir():
+        raise ConfigurationError("AMQPJOBS_SECRETS_DIR is not a directory")
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         return Settings(_secrets_dir=secrets, **given)  # type: ignore[call-arg,arg-type]

@@ -23,6 +23,7 @@ from typing import Final, Self
 
 from tests.broker_guard import Guard
 from tests.broker_server import Server, poll
+from tests.certificates import certificates
 
 RELEASES: Final = {"3.10": "bookworm", "4.3": "forky"}
 """The Debian release whose package is that version."""
@@ -105,7 +106,7 @@ class Broker(Server):
         self._epmd: subprocess.Popen[bytes] | None = None
         self.home = Path(tempfile.mkdtemp(prefix="amqpjobs-broker-"))
         guard.remove_at_end(self.home)
-        port, http, self._distribution_port, self._epmd_port = free_ports(4)
+        port, self.tls_port, http, self._distribution_port, self._epmd_port = free_ports(5)
         self.port = port
         self.nodename = f"amqpjobs-{port}@localhost"
         super().__init__(
@@ -134,12 +135,33 @@ class Broker(Server):
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
         (self.home / "env").touch()
-        (self.home / "plugins").write_text("[rabbitmq_management].\n")
+        (self.home / "plugins").write_text("[rabbitmq_management,rabbitmq_auth_mechanism_ssl].\n")
         (self.home / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {http}\n"
-            "log.console = false\nlog.file.level = info\n"
+            "log.console = false\nlog.file.level = info\n" + self._tls_configuration()
         )
+
+    def _tls_configuration(self) -> str:
+        """A second port with TLS; a client certificate is a login by its common name."""
+        made = certificates()
+        for path in (made.authority, *made.server):
+            (self.home / path.name).write_bytes(path.read_bytes())
+        home = self.home
+        return (
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+            f"ssl_options.cacertfile = {home}/{made.authority.name}\n"
+            f"ssl_options.certfile = {home}/{made.server[0].name}\n"
+            f"ssl_options.keyfile = {home}/{made.server[1].name}\n"
+            "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = false\n"
+            "auth_mechanisms.1 = PLAIN\nauth_mechanisms.2 = AMQPLAIN\n"
+            "auth_mechanisms.3 = EXTERNAL\nssl_cert_login_from = common_name\n"
+        )
+
+    @property
+    def tls_url(self) -> str:
+        """The URL of the port with TLS, with a user and a password."""
+        return f"amqps://guest:guest@127.0.0.1:{self.tls_port}/"
 
     def _environment(self) -> dict[str, str]:
         home = str(self.home)

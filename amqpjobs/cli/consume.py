@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amqpjobs.cli.loading import AppOption, UrlOption, load_app
-from amqpjobs.settings import Settings
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
+    from amqpjobs.settings import Settings
+
+
+SUPERVISOR = "AMQPJOBS_SUPERVISOR"
+"""The process id of the parent of `--processes`, for its children."""
 
 
 def consume(
@@ -46,7 +50,10 @@ def consume(
         from amqpjobs.cli.supervision import Supervisor, child_command
 
         command = child_command(queues or [], app, concurrency, prefetch)
-        environment = {"AMQPJOBS_URL": settings.url.get_secret_value()}
+        environment = {
+            "AMQPJOBS_URL": settings.url.get_secret_value(),
+            SUPERVISOR: str(os.getpid()),
+        }
         supervisor = Supervisor(command, processes, environment, settings, reload=reload)
         raise typer.Exit(supervisor.run())
     raise typer.Exit(_work(loaded, queues or []))
@@ -54,7 +61,12 @@ def consume(
 
 def _work(app: "App", queues: list[str]) -> int:
     from amqpjobs.worker.lifecycle import Worker
+    from amqpjobs.worker.parentage import die_with
 
+    supervisor = os.environ.get(SUPERVISOR, "")
+    if supervisor.isdigit():
+        # A supervisor that was killed must not leave workers behind that nobody stops.
+        die_with(int(supervisor), signal.SIGTERM)
     stuck = False
 
     async def main() -> None:
@@ -80,7 +92,7 @@ def _work(app: "App", queues: list[str]) -> int:
     return 0
 
 
-def loop_factory(settings: Settings) -> "type[asyncio.AbstractEventLoop] | None":
+def loop_factory(settings: "Settings") -> "type[asyncio.AbstractEventLoop] | None":
     """The event loop that the settings ask for."""
     if settings.loop == "asyncio":
         return None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 group = typer.Typer(help="Look at dead letters.", no_args_is_help=True)
 
-COLUMNS = ("id", "job", "reason", "exception", "message", "time", "worker")
+COLUMNS = ("time", "id", "job", "why")
 
 QueuesArgument = Annotated[
     list[str] | None, typer.Argument(help="Names of queues; all of the app's if none.")
@@ -38,8 +38,13 @@ def list_(
     loaded = load_app(app, url=url)
     found = asyncio.run(_peek(loaded, queues or [], limit, parked=parked))
     rows = [row_of(queue, message) for queue, message in found]
+    for row in rows:
+        parts = (row["reason"], row["exception"], row["message"])
+        row["why"] = ": ".join(part for part in parts if part) or None
     what = "parked jobs" if parked else "dead letters"
     print_rows(rows, COLUMNS, as_json=as_json, empty=f"no {what}")
+    if any(sum(q == name for q, _ in found) == limit for name in {q for q, _ in found}):
+        say(f"the oldest {limit} of each queue; --limit shows more")
 
 
 @group.command()

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from amqpjobs.cli import (
+    bench,
     consume,
     dead,
     doctor,
@@ -63,6 +64,7 @@ program.command()(shell.shell)
 program.command()(queues.queues)
 program.command()(doctor.doctor)
 program.command()(health.health)
+program.command()(bench.bench)
 program.add_typer(dead.group, name="dead")
 program.add_typer(topology.group, name="topology")
 

@@ -4,6 +4,7 @@ Changes when a person can say something new about one job.
 """
 
 import asyncio
+import os
 import signal
 import sys
 import traceback
@@ -39,8 +40,9 @@ def run(
     loaded = load_app(app, url=url)
     definition = loaded.find(job)
     body = _body(args)
-    from amqpjobs.telemetry.logs import configure_logs
+    from amqpjobs.telemetry.logs import LOG_STREAM, configure_logs
 
+    os.environ[LOG_STREAM] = "stderr"
     configure_logs(loaded.settings.log_level, loaded.settings.log_format, stream=sys.stderr)
     try:
         with asyncio.Runner(loop_factory=loop_factory(loaded.settings)) as runner:

@@ -12,8 +12,10 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from amqpjobs.settings import Settings
+if TYPE_CHECKING:
+    from amqpjobs.settings import Settings
 
 log = logging.getLogger("amqpjobs.supervisor")
 
@@ -43,7 +45,7 @@ class Supervisor:
         command: list[str],
         count: int,
         environment: Mapping[str, str],
-        settings: Settings,
+        settings: "Settings",
         *,
         reload: bool = False,
     ) -> None:

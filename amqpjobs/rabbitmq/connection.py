@@ -18,7 +18,7 @@ from aiormq import exceptions as aiormq_errors
 from aiormq.abc import AbstractChannel
 from yarl import URL
 
-from amqpjobs.errors import BrokerUnavailable, ConfigurationError
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError
 from amqpjobs.rabbitmq.profile import Profile, profile_of
 from amqpjobs.rabbitmq.splitter import SplitterProtocol, SplitterTransportFactory
 from amqpjobs.settings import Settings
@@ -203,9 +203,14 @@ class Link:
             refusal = factory.protocol.refusal if factory.protocol else None
             await connection.close()
             raise _unavailable(error, refusal, self._settings) from error
-        except BaseException:
+        except BaseException as error:
             await connection.close()
-            raise
+            # aiormq makes a CancelledError of bytes that are not AMQP.
+            problem = factory.protocol.error if factory.protocol else None
+            task = asyncio.current_task()
+            if problem is None or (task is not None and task.cancelling()):
+                raise
+            raise _not_amqp(problem, self._settings) from error
         assert factory.protocol is not None  # noqa: S101 - it made the connection
         self._generation += 1
         return Wire(connection, factory.protocol, self._generation)
@@ -249,6 +254,13 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _not_amqp(problem: AmqpJobsError, settings: Settings) -> BrokerUnavailable:
+    return BrokerUnavailable(
+        f"what answers at {settings.safe_url} does not speak AMQP ({problem}): is the port in "
+        "AMQPJOBS_URL right? RabbitMQ's is 5672, or 5671 with amqps://"
+    )
 
 
 def _unavailable(

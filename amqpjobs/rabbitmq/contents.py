@@ -123,18 +123,15 @@ class ChannelContents:
             ProtocolError: AMQP does not allow this frame here.
         """
         if kind == FRAME_METHOD:
-            return self._take_method(data, start, stop)
+            if self._expected is not _METHOD:
+                raise ProtocolError("a method frame in the middle of a message")
+            handler = _HANDLERS.get(data[start : start + 4])
+            return handler is not None and handler(self, data, start + 4, stop)
         if kind == FRAME_HEADER:
             return self._take_header(data[start:stop])
         if kind == FRAME_BODY:
             return self._take_body(data[start:stop])
         raise ProtocolError(f"a frame of type {kind} on a channel")
-
-    def _take_method(self, data: bytes, start: int, stop: int) -> bool:
-        if self._expected is not _METHOD:
-            raise ProtocolError("a method frame in the middle of a message")
-        handler = _HANDLERS.get(data[start : start + 4])
-        return handler is not None and handler(self, data, start + 4, stop)
 
     def _take_header(self, payload: bytes) -> bool:
         if self._expected is not _HEADER_NEXT:

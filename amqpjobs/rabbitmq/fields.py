@@ -179,7 +179,7 @@ def _decode_entries(data: bytes, at: int, end: int, depth: int) -> dict[str, Fie
         at = start + data[at]
         name = data[start:at].decode()
         table[name], at = _decode_value(data, at, end, depth)
-    if at != end:
+    if at != end:  # a name that goes past the end, and a value without content behind it
         raise ValueError("an entry is longer than its table")
     return table
 
@@ -189,16 +189,14 @@ def _decode_items(data: bytes, at: int, end: int, depth: int) -> list[FieldValue
     while at < end:
         item, at = _decode_value(data, at, end, depth)
         items.append(item)
-    if at != end:
-        raise ValueError("an item is longer than its array")
     return items
 
 
 def _decode_value(data: bytes, at: int, end: int, depth: int) -> tuple[FieldValue, int]:
     """Decode the value whose tag is at `at`; return it and where the next one starts.
 
-    Nothing is cut out before it is known to end by `end`. Reading the tag alone may go past it,
-    which the caller's last comparison finds.
+    No value goes past `end`. Only the tag may be read there, when a table's last name has gone
+    past it: the caller finds that.
     """
     tag = data[at]
     at += 1

@@ -82,17 +82,16 @@ def encode_publish(
     """Encode one message with all its frames: `basic.publish`, its header, its body.
 
     Args:
-        channel: the number of the channel.
+        channel: the channel's number.
         exchange: the exchange's name; empty for the default exchange.
         routing_key: the routing key; the queue's name on the default exchange.
-        properties: the message's properties.
+        properties: what is said about the message.
         body: the message's body; split over as many frames as `frame_max` asks for.
         frame_max: the largest frame the peer takes, in bytes; 0 for no limit.
         mandatory: whether the broker returns a message that it cannot route.
 
     Raises:
-        ValueError: a name or a property that AMQP cannot hold, or properties that do not fit
-            into one frame. Nothing may be sent then.
+        ValueError: a name or property that AMQP cannot hold, or properties too large for a frame.
     """
     method = _encode_method(channel, exchange, routing_key, mandatory)
     fields = encode_properties(properties)

@@ -129,6 +129,14 @@ async def may_declare(wire: Wire, name: str) -> bool:
     return True
 
 
+async def delete_queues(wire: Wire, names: Iterable[str]) -> None:
+    """Delete queues with what is in them: for those that a command made for itself."""
+    channel = await wire.channel()
+    for name in names:
+        await channel.queue_delete(name, timeout=10)
+    await channel.close()
+
+
 def _properties(found: Any) -> Properties:
     values: dict[str, Any] = {f.name: getattr(found, f.name, None) for f in fields(Properties)}
     values["type"] = found.message_type

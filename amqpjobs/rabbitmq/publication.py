@@ -9,7 +9,7 @@ the guarantees of publishing do.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiormq import exceptions as aiormq_errors
@@ -60,10 +60,12 @@ class Publication:
 
     Args:
         link: the connection; alarms stop its socket, so nothing else should share it.
+        prepare: called with each new life of it before anything is sent.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, prepare: Callable[[Wire], Awaitable[None]]) -> None:
         self._link = link
+        self._prepare = prepare
         self._backlog: deque[Outgoing] = deque()
         self._channel: _ConfirmChannel | None = None
         self._loop = asyncio.get_running_loop()
@@ -158,10 +160,11 @@ class Publication:
                 self._detach(channel)
 
     async def _attach(self, wire: Wire) -> "_ConfirmChannel":
+        await self._prepare(wire)
         underlay = await wire.channel(confirms=True)
         channel = _ConfirmChannel(wire, underlay, self._drain)
-        wire.protocol.on_blocked = self._on_blocked
-        wire.protocol.on_unblocked = self._on_unblocked
+        wire.protocol.on_blocked.append(self._on_blocked)
+        wire.protocol.on_unblocked.append(self._on_unblocked)
         self.blocked = None
         self._channel = channel
         self._drain()
@@ -208,7 +211,7 @@ class Publication:
 class _ConfirmChannel:
     """The publishing channel of one life: numbers what is sent, and matches what comes back."""
 
-    def __init__(self, wire: Wire, underlay: Any, on_room: "Any") -> None:
+    def __init__(self, wire: Wire, underlay: Any, on_room: Callable[[], None]) -> None:
         self.pending: dict[int, Outgoing] = {}
         self.closed = asyncio.Event()
         self.error: str | None = None
@@ -234,6 +237,7 @@ class _ConfirmChannel:
                 self.error = str(closing.exception() or "closed")
         finally:
             lost.cancel()
+            closing.cancel()
             self.closed.set()
 
     def has_room(self, blocked: str | None) -> bool:

@@ -32,15 +32,14 @@ from amqpjobs.rabbitmq.frames import (
     HEARTBEAT_FRAME,
     OVERHEAD,
 )
-from amqpjobs.rabbitmq.writer import CallbackError, FrameWriter
-
-__all__ = ["CallbackError", "Sink", "SplitterProtocol", "SplitterTransportFactory"]
+from amqpjobs.rabbitmq.writer import FrameWriter
 
 DEFAULT_FRAME_MAX = 131072
 """RabbitMQ's default, in bytes. No frame of a handshake is larger."""
 
-DEFAULT_MAX_BODY_SIZE = 128 * 1024 * 1024
-"""RabbitMQ's default ``max_message_size`` before 4.0, in bytes; 4.0 lowered it."""
+DEFAULT_MAX_BODY_SIZE = 512 * 1024 * 1024
+"""The highest ``max_message_size`` that RabbitMQ can be given, in bytes: a smaller cap would close
+the connection over a message that the broker delivers again and again."""
 
 _FRAME = Struct(">BHI")
 _CLOSE_ARGUMENTS = Struct(">HB")
@@ -86,14 +85,16 @@ class SplitterProtocol(FrameWriter):
         on_unblocked: called when it reads again.
         refusal: code and words of the broker's `connection.close`; None while there was none.
             aiormq drops the words when they come during the handshake.
+
+    These callbacks are lists, as those of `FrameWriter`: append to them.
     """
 
     def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(reader, loop)
         self.frame_max = DEFAULT_FRAME_MAX
         self.max_body_size = DEFAULT_MAX_BODY_SIZE
-        self.on_blocked: Callable[[str], None] | None = None
-        self.on_unblocked: Callable[[], None] | None = None
+        self.on_blocked: list[Callable[[str], None]] = []
+        self.on_unblocked: list[Callable[[], None]] = []
         self.refusal: tuple[int, str] | None = None
         self._channels: dict[int, ChannelContents | _ConnectionFrames] = {
             0: _ConnectionFrames(self)
@@ -127,13 +128,11 @@ class SplitterProtocol(FrameWriter):
 
     def blocked(self, reason: str) -> None:
         """The broker raised an alarm and stops reading from connections that publish."""
-        if self.on_blocked is not None:
-            self._call(self.on_blocked, reason)
+        self._call_all(self.on_blocked, reason)
 
     def unblocked(self) -> None:
         """The alarm is over."""
-        if self.on_unblocked is not None:
-            self._call(self.on_unblocked)
+        self._call_all(self.on_unblocked)
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with whatever has arrived."""
@@ -179,7 +178,7 @@ class SplitterProtocol(FrameWriter):
     def _split(self, data: bytes) -> int:
         """Hand every whole frame to whom it belongs; return where the first broken off begins."""
         channels, unpack = self._channels, _FRAME.unpack_from
-        largest = (self.frame_max or self.max_body_size) - OVERHEAD
+        largest = self.frame_max - OVERHEAD if self.frame_max else self.max_body_size
         passed: list[bytes] = []
         at, end = 0, len(data)
         self._needed = OVERHEAD

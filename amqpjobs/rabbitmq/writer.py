@@ -11,20 +11,15 @@ import logging
 from collections.abc import Callable
 from typing import cast
 
-from amqpjobs.errors import AmqpJobsError
+from amqpjobs.errors import AmqpJobsError, CallbackError
 
-_logger = logging.getLogger("amqpjobs.rabbitmq.splitter")
+_logger = logging.getLogger(
+    "amqpjobs.rabbitmq.splitter"
+)  # reading and writing are one thing to users
 
 _FLUSH_AT = 65536
 """Bytes after which a write does not wait for the loop's next turn. Without it a burst of
 publishes would be out of back-pressure's sight until the turn is over."""
-
-
-class CallbackError(AmqpJobsError):
-    """A callback of ours raised while the connection called it: a bug, so the connection is closed.
-
-    Going on would leave a message or a confirmation that nobody accounts for.
-    """
 
 
 class FrameWriter(asyncio.StreamReaderProtocol):
@@ -33,8 +28,10 @@ class FrameWriter(asyncio.StreamReaderProtocol):
     Attributes:
         error: why this side gave the connection up; None while it did not.
         on_writable: called whenever the transport takes data again after it was full.
-        on_lost: called once, with the reason, when the connection is gone; None when it was
-            closed in good order.
+        on_lost: called once when the connection is gone, with `error` or the transport's error;
+            with None when either side simply closed it.
+
+    A callback that raises is logged, and ends the connection.
     """
 
     def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop) -> None:
@@ -121,9 +118,8 @@ class FrameWriter(asyncio.StreamReaderProtocol):
         """Called by the event loop, once."""
         super().connection_lost(exc)
         self._wire = None
-        self._out.clear()
-        for callback in tuple(self.on_lost):
-            self._call(callback, self.error or exc)
+        self.flush()
+        self._call_all(self.on_lost, self.error or exc)
 
     def pause_writing(self) -> None:
         """Called by the transport when its buffer is over the high-water mark."""
@@ -134,15 +130,14 @@ class FrameWriter(asyncio.StreamReaderProtocol):
         """Called by the transport when its buffer is below the low-water mark."""
         super().resume_writing()
         self._full = False
-        for callback in tuple(self.on_writable):
-            self._call(callback)
+        self._call_all(self.on_writable)
 
-    def _call(self, callback: Callable[..., None], *args: object) -> None:
-        """Call code of ours that must not take the connection's bookkeeping down with it."""
-        try:
-            callback(*args)
-        except Exception as problem:  # noqa: BLE001 - any bug of ours; it is logged and ends the connection
-            self.callback_failed(problem)
+    def _call_all(self, callbacks: list[Callable[..., None]], *args: object) -> None:
+        for callback in tuple(callbacks):  # a callback may take itself out
+            try:
+                callback(*args)
+            except Exception as problem:  # noqa: BLE001 - logged, and ends the connection
+                self.callback_failed(problem)
 
     def _scheduled_flush(self) -> None:
         self._flush_scheduled = False

@@ -15,6 +15,9 @@ from amqpjobs.context import current_context
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+LOG_STREAM = "AMQPJOBS_LOG_STREAM"
+"""Set to ``stderr`` by commands that print data to stdout, for the processes that they start."""
+
 _COLOURS = {"ERROR": "31", "CRITICAL": "31;1", "WARNING": "33", "DEBUG": "2"}
 
 

@@ -68,7 +68,7 @@ class Worker:
         self._execution = Execution(self.concurrency)
         self._intake = Intake(self._queues, self.concurrency, self._start)
         self._reporting = Reporting(arguments=settings.log_arguments)
-        self._running: dict[asyncio.Task[None], Run] = {}
+        self._running: dict[Run, asyncio.Task[None]] = {}
         self._subscriptions = [
             Subscription(self._link, lane.queue, self.prefetch, self._intake.offer, self._ensure)
             for queue in self._queues
@@ -90,7 +90,9 @@ class Worker:
     @property
     def stuck(self) -> bool:
         """Whether a thread that could not be ended still runs: it would keep the process alive."""
-        return self._execution.abandoned > 0 or bool(self._running)
+        return self._execution.abandoned > 0 or any(
+            not task.done() for task in self._running.values()
+        )
 
     def stop(self) -> None:
         """Stop within the budget; called again, cancel what runs now. Safe in a signal handler of
@@ -186,35 +188,26 @@ class Worker:
 
     def _start(self, delivery: Delivery) -> None:
         run = Run(delivery)
-        task = self._loop.create_task(self._run(run))
-        self._running[task] = run
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: "asyncio.Task[None]") -> None:
-        run = self._running.pop(task, None)
-        self._intake.finished()
-        if task.cancelled():
-            error: BaseException | None = None
-        else:
-            error = task.exception()
-        if run is None or run.delivery.settled:
-            if error is None:
-                return
-        elif error is None:
-            error = asyncio.CancelledError("cancelled before it could be settled")
-        log.critical("a bug in amqpjobs: a delivery was not settled as it should", exc_info=error)
-        if run is not None and not run.delivery.settled:
-            run.delivery.release()
+        self._running[run] = self._loop.create_task(self._run(run))
 
     async def _run(self, run: Run) -> None:
-        outcome = await self._pipeline.outcome_of(run)
-        if run.delivery.settled:
-            return  # given back by force while the handler would not end
-        assert self._settlement is not None  # noqa: S101 - set before anything is consumed
-        waiting = self._settlement.settle(run.delivery, outcome)
-        if waiting is not None:
-            outcome = await waiting
-        self._reporting.report(run, outcome)
+        # One task for each job, and no callback at its end: both cost as much as a no-op handler.
+        try:
+            outcome = await self._pipeline.outcome_of(run)
+            if run.delivery.settled:
+                return  # given back by force while the handler would not end
+            assert self._settlement is not None  # noqa: S101 - set before anything is consumed
+            waiting = self._settlement.settle(run.delivery, outcome)
+            if waiting is not None:
+                outcome = await waiting
+            self._reporting.report(run, outcome)
+        except Exception:
+            log.critical("a bug in amqpjobs around job %r", run.context, exc_info=True)
+        finally:
+            if not run.delivery.settled:
+                run.delivery.release()
+            del self._running[run]
+            self._intake.finished()
 
     async def _drain(self) -> None:
         """Stop as the README's contract says. One budget, counted from the signal."""
@@ -243,20 +236,25 @@ class Worker:
                 if left <= 0:
                     return
                 await asyncio.wait(
-                    (*self._running, hurry), timeout=left, return_when=asyncio.FIRST_COMPLETED
+                    (*self._running.values(), hurry),
+                    timeout=left,
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
         finally:
             hurry.cancel()
 
     async def _interrupt(self, until: float) -> None:
         """Cancel what runs; give back by force what will not end."""
-        for task, run in list(self._running.items()):
+        tasks = tuple(self._running.values())
+        for run, task in self._running.items():
             run.interrupted = True
             task.cancel("the worker was told to stop")
-        if self._running:
-            await asyncio.wait(tuple(self._running), timeout=max(0.05, until - self._loop.time()))
-        outcome: Outcome = Released("the job ignored its cancellation")
-        for run in self._running.values():
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(0.05, until - self._loop.time()))
+        outcome: Outcome = Released("it did not end when it was cancelled")
+        # Those that go on regardless; and those that were cancelled before their first step, of
+        # which Python runs nothing at all.
+        for run in self._running:
             if not run.delivery.settled:
                 run.delivery.release()
                 self._reporting.report(run, outcome)

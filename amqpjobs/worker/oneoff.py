@@ -4,8 +4,8 @@ Changes when running a job by itself does.
 """
 
 import asyncio
+from typing import TYPE_CHECKING
 
-from amqpjobs.app import App
 from amqpjobs.context import Context, current_context
 from amqpjobs.definition import Definition
 from amqpjobs.message import Properties, new_job_id
@@ -13,9 +13,12 @@ from amqpjobs.middleware import onion
 from amqpjobs.outcome import Reject
 from amqpjobs.worker.execution import Execution
 
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+
 
 async def run_once(
-    app: App, definition: Definition, body: bytes, stopping: asyncio.Event
+    app: "App", definition: Definition, body: bytes, stopping: asyncio.Event
 ) -> object:
     """Run a job once, without a queue.
 

@@ -83,6 +83,8 @@ class Parking:
             await subscription.cancel()
             consuming.cancel()
             await asyncio.wait([consuming])
+            # What was parked again meanwhile was delivered here, too: it goes back.
+            await subscription.close()
         log.info("parked jobs", extra={"queue": queue.name, "back": brought, "seen": count})
 
     async def _move(self, queue: Queue, delivery: Delivery) -> bool:

@@ -8,9 +8,7 @@ import logging
 import os
 import socket
 import time
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from amqpjobs.codec import Arguments
@@ -38,6 +36,7 @@ from amqpjobs.outcome import (
     Released,
 )
 from amqpjobs.rabbitmq.consumption import Delivery
+from amqpjobs.worker.tracebacks import exception_name, innermost_frames
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -46,11 +45,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("amqpjobs.worker")
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
-
-OURS = str(Path(__file__).parents[1]) + os.sep
-
-FRAMES = 5
-"""How many of the innermost stack frames a failure carries."""
 
 
 class Run:
@@ -119,7 +113,9 @@ class Pipeline:
             return self._rejected(run, "rejected", error.reason)
         except asyncio.CancelledError as error:
             return self._interrupted(run, error)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+            # `sys.exit` too: through the event loop it would end this worker, and the next one that
+            # is given the job.
             return self._rejected(run, "failed", str(error), error)
         if result is None:
             return DONE_NOTHING
@@ -210,8 +206,8 @@ class Pipeline:
         return Failure(
             reason=reason,
             message=message[:1000],
-            exception=qualified_name(type(error)) if error is not None else None,
-            frames=innermost_frames(error),
+            exception=exception_name(error) if error is not None else None,
+            frames=innermost_frames(error) if error is not None else (),
             job=run.definition.name if run.definition else None,
             queue=run.delivery.queue,
             worker=WORKER,
@@ -247,22 +243,3 @@ def _deadline(headers: Headers) -> float | None:
     if isinstance(deadline, bool) or not isinstance(deadline, int) or deadline < 0:
         raise DecodeError(f"header {HEADER_DEADLINE} is not milliseconds since the epoch")
     return deadline / 1000
-
-
-def qualified_name(kind: type[BaseException]) -> str:
-    """``module.Class``, without the module for Python's own."""
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else (f"{kind.__module__}.{kind.__qualname__}")
-    )
-
-
-def innermost_frames(error: BaseException | None) -> tuple[str, ...]:
-    """The innermost stack frames, innermost first: places in the code, no values; ours left out."""
-    if error is None or error.__traceback__ is None:
-        return ()
-    frames = [
-        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(OURS)
-    ][-FRAMES:]
-    return tuple(f"{f.filename}:{f.lineno} {f.name}" for f in reversed(frames))

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from amqpjobs.errors import DecodeError
 from amqpjobs.outcome import Done, Expired, Outcome, Parked, Rejected, Released
-from amqpjobs.worker.pipeline import Run
+from amqpjobs.worker.pipeline import WORKER, Run
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -29,6 +29,7 @@ class Reporting:
         running = time.monotonic() - run.started
         keys = dict(run.context.log_keys()) if run.context else _bare_keys(run)
         keys["outcome"] = name
+        keys["worker"] = WORKER
         keys.update(detail)
         waited = waiting_time(run, running)
         if waited is not None:

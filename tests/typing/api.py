@@ -74,7 +74,9 @@ async def right() -> None:
     assert_type(await thumbnail("a", factor=2.0), Size)
     assert_type(await thumbnail.later("a"), JobHandle[Size])
     assert_type(thumbnail.message("a"), Message[Size])
-    assert_type(await thumbnail.with_options(priority="high", expires=5).later("a"), JobHandle[Size])
+    assert_type(
+        await thumbnail.with_options(priority="high", expires=5).later("a"), JobHandle[Size]
+    )
     assert_type(await plain(3), str)
     assert_type(threaded(3), str)
     assert_type(await threaded.later(3), JobHandle[str])

@@ -1,0 +1,162 @@
+"""``amqpjobs bench``: how fast this is here, on this broker, with messages of this size.
+
+Changes when there is more to measure.
+"""
+
+import asyncio
+import json
+import os
+import time
+from typing import Annotated, Any
+
+import typer
+
+from amqpjobs.app import App
+from amqpjobs.cli.consume import loop_factory
+from amqpjobs.cli.loading import JsonOption, UrlOption
+from amqpjobs.cli.output import print_json, print_rows, say
+
+ONE_AT_A_TIME = 1_000
+"""Messages of the measurements that wait for each."""
+
+
+def bench(
+    count: Annotated[int, typer.Option("--count", "-n", min=100, help="Messages.")] = 20_000,
+    size: Annotated[int, typer.Option("--size", min=2, help="Bytes of a message's body.")] = 100,
+    prefetch: Annotated[
+        int, typer.Option("--prefetch", min=1, help="Deliveries held, and jobs at once.")
+    ] = 200,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Measure publishing and consuming in one process, on queues made for it and deleted after.
+
+    Every message is persistent and confirmed, on a quorum queue; every job is validated, and acked
+    after its handler returned.
+    """
+    from amqpjobs.settings import load_settings
+
+    settings = load_settings(url=url, concurrency=prefetch, prefetch=prefetch)
+    measure = _Measurement(App("amqpjobs-bench", settings=settings), count, size)
+    with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
+        rows = runner.run(measure.run())
+        loop = type(runner.get_loop()).__module__.partition(".")[0]
+    if as_json:
+        print_json({"loop": loop, "count": count, "size": size, "results": rows})
+        return
+    columns = ("measurement", "per_second", "p50_ms", "p99_ms")
+    print_rows(rows, columns, as_json=False, empty="")
+    say(f"one process on {loop}, {count} messages of {size} bytes, prefetch {prefetch}")
+
+
+class _Measurement:
+    """A queue with one job that does nothing, and what is measured on it."""
+
+    def __init__(self, app: App, count: int, size: int) -> None:
+        self._app = app
+        self._count = count
+        self._text = "x" * max(0, size - 2)
+        self._left = 0
+        self._done = asyncio.Event()
+        self._starts: list[float] = []
+        self._queue = f"amqpjobs.bench.{os.getpid()}"
+
+        @app.job(queue=self._queue, name="nothing")
+        async def nothing(text: str) -> None:
+            self._starts.append(time.perf_counter())
+            self._left -= 1
+            if self._left == 0:
+                self._done.set()
+
+        self._job = nothing
+        assert len(json.dumps(self._text)) == max(2, size)  # noqa: S101 - the body as promised
+
+    async def run(self) -> list[dict[str, Any]]:
+        async with self._app.lifespan():
+            try:
+                return [
+                    await self._publish(),
+                    await self._consume(),
+                    await self._publish_one_at_a_time(),
+                    await self._enqueue_to_start(),
+                ]
+            finally:
+                await self._delete()
+
+    async def _publish(self) -> dict[str, Any]:
+        began = time.perf_counter()
+        await self._app.later_many(self._job.message(self._text) for _ in range(self._count))
+        return {"measurement": "publish, confirmed", **_rate(self._count, began)}
+
+    async def _consume(self) -> dict[str, Any]:
+        self._expect(self._count)
+        async with _Working(self._app):
+            began = time.perf_counter()
+            await self._done.wait()
+            return {"measurement": "consume, acked", **_rate(self._count, began)}
+
+    async def _publish_one_at_a_time(self) -> dict[str, Any]:
+        times, whole = [], time.perf_counter()
+        for _ in range(ONE_AT_A_TIME):
+            began = time.perf_counter()
+            await self._job.later(self._text)
+            times.append(time.perf_counter() - began)
+        rate = _rate(ONE_AT_A_TIME, whole)
+        self._expect(ONE_AT_A_TIME)
+        async with _Working(self._app):
+            await self._done.wait()
+        return {"measurement": "later, one at a time", **rate, **_percentiles(times)}
+
+    async def _enqueue_to_start(self) -> dict[str, Any]:
+        times = []
+        async with _Working(self._app) as worker:
+            await worker.started()
+            for _ in range(ONE_AT_A_TIME):
+                self._expect(1)
+                began = time.perf_counter()
+                await self._job.later(self._text)
+                await self._done.wait()
+                times.append(self._starts[-1] - began)
+        return {"measurement": "enqueue to handler start, idle", **_percentiles(times)}
+
+    def _expect(self, count: int) -> None:
+        self._left = count
+        self._done.clear()
+
+    async def _delete(self) -> None:
+        from amqpjobs.rabbitmq.inspection import connected, delete_queues
+
+        names = [declaration.name for declaration in self._app.topology.queues]
+        async with connected(self._app.settings, "bench") as wire:
+            await delete_queues(wire, names)
+
+
+class _Working:
+    """A worker of the app while the block runs."""
+
+    def __init__(self, app: App) -> None:
+        from amqpjobs.worker.lifecycle import Worker
+
+        self._worker = Worker(app)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Any:
+        self._task = asyncio.ensure_future(self._worker.run())
+        return self._worker
+
+    async def __aexit__(self, *_: object) -> None:
+        self._worker.stop()
+        if self._task is not None:
+            await self._task
+
+
+def _rate(count: int, began: float) -> dict[str, Any]:
+    return {"per_second": round(count / (time.perf_counter() - began))}
+
+
+def _percentiles(times: list[float]) -> dict[str, Any]:
+    ordered = sorted(times)
+    return {
+        "p50_ms": round(ordered[len(ordered) // 2] * 1000, 3),
+        "p99_ms": round(ordered[len(ordered) * 99 // 100] * 1000, 3),
+    }

@@ -1,0 +1,169 @@
+"""What a worker and its job processes say to each other.
+
+A frame is two lengths, a JSON header, and a body which is JSON already: the message's, or the
+result. Never pickle: a job gets here what it would get over the wire, and nothing else. Changes
+when either side has something new to say.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+from amqpjobs.context import Context, Stopping
+from amqpjobs.definition import Definition
+from amqpjobs.message import Properties
+
+LENGTHS = struct.Struct("!II")
+"""Bytes of the header, bytes of the body."""
+
+STOP = LENGTHS.pack(0, 0)
+"""A frame without a header: the worker was told to stop. Only ever sent while a job runs."""
+
+LARGEST_RESULT = 16 * 2**20
+"""Bytes of JSON that a handler may return."""
+
+LARGEST_HEADER = 2**20
+
+Header: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A job to run; its arguments are the body of the frame.
+
+    Attributes:
+        context: what the `Context` is made of.
+        memory_limit: bytes of address space, or None.
+    """
+
+    module: str
+    qualname: str
+    context: Header
+    memory_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The handler returned this JSON, which is the body of the frame."""
+
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The handler raised; see `amqpjobs.errors.RemoteError`.
+
+    Attributes:
+        last: whether the process should run nothing any more.
+    """
+
+    exception: str
+    message: str
+    frames: tuple[str, ...]
+    traceback: str
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """The handler asked for the dead letters with `Reject`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """The call or its result cannot work.
+
+    Attributes:
+        error: the name of the error in `amqpjobs.errors`.
+    """
+
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Worn:
+    """Not run: earlier jobs left too little of this job's memory limit. A new process can."""
+
+
+Answer: TypeAlias = Returned | Raised | GaveUp | Unfit | Worn
+
+_ANSWERS: dict[str, type[Answer]] = {k.__name__: k for k in (Raised, GaveUp, Unfit, Worn)}
+
+
+def call_of(definition: Definition, context: Context) -> Call:
+    """How a process finds the handler, and what it is told.
+
+    Raises:
+        ConfigurationError: no other process can import the handler.
+    """
+    function = definition.function
+    if function.__module__ == "__main__" or "<locals>" in function.__qualname__:
+        where = "the program's main module" if function.__module__ == "__main__" else "a function"
+        raise definition.fail(
+            f"cpu=True runs it in another process, which cannot import it from {where}; put the "
+            "job in an importable module, at its top level"
+        )
+    return Call(function.__module__, function.__qualname__, _told(context), definition.memory_limit)
+
+
+def _told(context: Context) -> Header:
+    properties = context.message
+    known = {name: getattr(properties, name) for name in Properties.__dataclass_fields__}
+    # Of the headers, those that JSON can hold: byte strings, times and nested tables stay behind.
+    known["headers"] = {
+        name: value
+        for name, value in properties.headers.items()
+        if isinstance(value, str | int | float | None)
+    }
+    return {
+        "job": context.job, "job_id": context.job_id, "queue": context.queue,
+        "attempt": context.attempt, "deadline": context.deadline, "properties": known,
+    }  # fmt: skip
+
+
+def context_of(call: Call, stopping: Stopping) -> Context:
+    """The context of a call, in the process that runs it."""
+    told = dict(call.context)
+    properties = Properties(**told.pop("properties"))
+    return Context(stopping=stopping, properties=lambda: properties, **told)
+
+
+def frame(header: Header, body: bytes = b"") -> bytes:
+    """One frame, ready to be sent."""
+    encoded = json.dumps(header).encode()
+    return b"".join((LENGTHS.pack(len(encoded), len(body)), encoded, body))
+
+
+def frame_of_call(call: Call, body: bytes) -> bytes:
+    """The frame that asks for a job."""
+    return frame(asdict(call), body)
+
+
+def frame_of_answer(answer: Answer) -> bytes:
+    """The frame that ends a job."""
+    if isinstance(answer, Returned):
+        return frame({"answer": "Returned"}, answer.result)
+    return frame({"answer": type(answer).__name__, **asdict(answer)})
+
+
+def read_answer(header: bytes, body: bytes) -> Answer:
+    """The answer in a frame.
+
+    Raises:
+        ValueError: it is none. A handler can reach the file descriptor, after all.
+    """
+    try:
+        fields = json.loads(header)
+        kind = fields.pop("answer")
+        if kind == "Returned":
+            return Returned(body)
+        if "frames" in fields:
+            fields["frames"] = tuple(fields["frames"])
+        return _ANSWERS[kind](**fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("not an answer") from error

@@ -1,0 +1,145 @@
+"""The processes of ``cpu=True`` jobs: how many there are, and which one is next.
+
+Changes when they are started, shared or ended differently.
+"""
+
+import asyncio
+
+from amqpjobs.context import Context, Stopping
+from amqpjobs.definition import Definition
+from amqpjobs.errors import (
+    ConfigurationError,
+    DecodeError,
+    InvalidResult,
+    JobProcessDied,
+    RemoteError,
+)
+from amqpjobs.outcome import Reject
+from amqpjobs.results import load_result
+from amqpjobs.worker.calls import (
+    Answer,
+    GaveUp,
+    Raised,
+    Returned,
+    Unfit,
+    Worn,
+    call_of,
+    frame_of_call,
+)
+from amqpjobs.worker.jobprocess import KILL_TIME, JobProcess
+
+END_TIME = 0.5
+"""Seconds that an idle process has to end by itself."""
+
+_ERRORS = {kind.__name__: kind for kind in (ConfigurationError, DecodeError, InvalidResult)}
+
+
+class ProcessPool:
+    """Runs jobs in processes, which are started when they are needed, and then kept.
+
+    Args:
+        size: how many there may be.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._slots = asyncio.Semaphore(size)
+        self._idle: list[JobProcess] = []
+        self._alive: set[JobProcess] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<ProcessPool: {len(self._alive)} of {self._size} processes, {len(self._idle)} idle>"
+        )
+
+    async def run(self, definition: Definition, context: Context, body: bytes) -> object:
+        """Run a job's handler, and return its result.
+
+        Cancelling kills the process, with all that the handler has started in its process group.
+
+        Raises:
+            RemoteError: the handler raised.
+            Reject: the handler raised or returned it.
+            JobProcessDied: the process ended before the job did.
+            InvalidResult: what the handler returned cannot be passed on.
+            ConfigurationError: a process cannot import the job.
+        """
+        call = frame_of_call(call_of(definition, context), body)
+        async with self._slots:
+            answer = await self._ask(self._take_idle(), call, context.stopping)
+            if isinstance(answer, Worn):
+                answer = await self._ask(None, call, context.stopping)
+        return _result(definition, answer)
+
+    async def _ask(self, process: JobProcess | None, call: bytes, stopping: Stopping) -> Answer:
+        process = process or await self._start()
+        reusable = False
+        try:
+            answer = await process.ask(call, stopping)
+            reusable = _can_go_on(answer)
+        finally:
+            if reusable and not self._closed:
+                self._idle.append(process)
+            else:
+                await process.kill()
+        return answer
+
+    def _take_idle(self) -> JobProcess | None:
+        while self._idle:
+            # The last one used: its caches are warm.
+            process = self._idle.pop()
+            if process.is_ready():
+                return process
+            process.kill_now()
+            process.hang_up()
+        return None
+
+    async def _start(self) -> JobProcess:
+        if self._closed:
+            raise JobProcessDied("the worker has closed its processes")
+        process = await JobProcess.start()
+        self._alive.add(process)
+        process.ended.add_done_callback(lambda _: self._alive.discard(process))
+        return process
+
+    async def close(self) -> None:
+        """End the idle processes, and kill those that are not; returns when they are gone."""
+        self._closed = True
+        for process in self._alive - set(self._idle):
+            process.kill_now()
+        for process in self._idle:
+            process.hang_up()
+        self._idle.clear()
+        await _all_ended(self._alive, END_TIME)
+        for process in self._alive:
+            process.kill_now()
+        await _all_ended(self._alive, KILL_TIME)
+
+
+def _can_go_on(answer: Answer) -> bool:
+    return not (isinstance(answer, Worn) or (isinstance(answer, Raised) and answer.last))
+
+
+async def _all_ended(processes: set[JobProcess], timeout: float) -> None:
+    if processes:
+        await asyncio.wait([p.ended for p in processes], timeout=timeout)
+
+
+def _result(definition: Definition, answer: Answer) -> object:
+    match answer:
+        case Returned(data):
+            return load_result(definition, data)
+        case Raised():
+            raise RemoteError(
+                answer.message,
+                exception=answer.exception,
+                frames=answer.frames,
+                traceback=answer.traceback,
+            )
+        case GaveUp(reason):
+            raise Reject(reason)
+        case Unfit(error, message):
+            raise _ERRORS[error](message)
+        case Worn():
+            raise JobProcessDied("a new process had too little memory for the job's memory_limit")

@@ -1,0 +1,207 @@
+"""What a job process does with a call: find the job, run its handler, and answer.
+
+Changes when the answer to a call does.
+"""
+
+import asyncio
+import importlib
+import json
+import logging
+import socket
+import traceback
+from functools import reduce
+
+from amqpjobs.context import current_context
+from amqpjobs.definition import Definition
+from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, InvalidResult
+from amqpjobs.job import Job
+from amqpjobs.outcome import Reject
+from amqpjobs.results import dump_result
+from amqpjobs.worker.calls import (
+    LARGEST_RESULT,
+    LENGTHS,
+    Answer,
+    Call,
+    GaveUp,
+    Raised,
+    Returned,
+    Unfit,
+    Worn,
+    context_of,
+    frame_of_answer,
+)
+from amqpjobs.worker.memory import Memory, limited_to
+from amqpjobs.worker.tracebacks import exception_name, innermost_frames
+
+log = logging.getLogger("amqpjobs.worker.runner")
+
+LONGEST_MESSAGE = 10_000
+LONGEST_TRACEBACK = 100_000
+
+
+class ToldToStop:
+    """``ctx.stopping`` of a job. Nothing else is sent while a job runs: what arrives is the word
+    to stop. So it needs no thread, and no signal that could interrupt the handler's system calls.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._set = False
+
+    def is_set(self) -> bool:
+        """Whether the worker was told to stop."""
+        if not self._set:
+            try:
+                self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            self._set = True
+        return True
+
+    async def wait(self) -> object:
+        """Return when the worker is told to stop, for a handler with an event loop of its own."""
+        while not self.is_set():  # noqa: ASYNC110 - what it waits for is on a socket, not in here
+            await asyncio.sleep(0.1)
+        return True
+
+
+class Runner:
+    """Answers the calls that come over a socket.
+
+    Args:
+        connection: to the worker.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._memory = Memory()
+        self._definitions: dict[tuple[str, str], Definition] = {}
+
+    def serve(self) -> None:
+        """Work until the worker hangs up, or this process is of no use any more."""
+        connection = self._connection
+        while (lengths := receive(connection, LENGTHS.size)) is not None:
+            header_size, body_size = LENGTHS.unpack(lengths)
+            if not header_size:
+                continue  # told to stop when the job had ended already
+            header, body = receive(connection, header_size), receive(connection, body_size)
+            if header is None or body is None:
+                return
+            answer = self._answer(Call(**json.loads(header)), body)
+            connection.sendall(frame_of_answer(answer))
+            if isinstance(answer, Raised) and answer.last:
+                return
+
+    def _answer(self, call: Call, body: bytes) -> Answer:
+        """Run one call. Whatever happens in it is its answer."""
+        try:
+            definition = self._definition(call)
+            if self._memory.is_worn(call.memory_limit):
+                return Worn()
+            arguments = definition.payload.load(body)
+        except (ConfigurationError, DecodeError) as error:
+            return unfit(error)
+        except Exception as error:  # noqa: BLE001 - validators are the user's
+            return raised(error)
+        context = context_of(call, ToldToStop(self._connection))
+        token = current_context.set(context)
+        try:
+            with limited_to(call.memory_limit):
+                result = definition.invoke(context, arguments)
+        except Reject as error:
+            return GaveUp(text_of(error))
+        except BaseException as error:  # noqa: BLE001 - `sys.exit` too is a failure of the job
+            return raised(error, call.memory_limit)
+        finally:
+            current_context.reset(token)
+        return returned(definition, result)
+
+    def _definition(self, call: Call) -> Definition:
+        place = call.module, call.qualname
+        if place not in self._definitions:
+            with self._memory.used_by_code():
+                self._definitions[place] = find(*place)
+        return self._definitions[place]
+
+
+def receive(connection: socket.socket, size: int) -> bytes | None:
+    """So many bytes; None if the worker hung up."""
+    data = bytearray()
+    while len(data) < size:
+        chunk = connection.recv(size - len(data))
+        if not chunk:
+            return None
+        data += chunk
+    return bytes(data)
+
+
+def find(module: str, qualname: str) -> Definition:
+    """Import a job.
+
+    Raises:
+        ConfigurationError: the module cannot be imported, or there is no job of this name in it.
+    """
+    try:
+        place = importlib.import_module(module)
+    except BaseException as error:
+        log.exception("cannot import %s", module)
+        raise ConfigurationError(
+            f"the process for cpu=True jobs cannot import {module}: {exception_name(error)}: "
+            f"{text_of(error)}"
+        ) from error
+    try:
+        job: object = reduce(getattr, qualname.split("."), place)
+    except AttributeError:
+        job = None
+    if not isinstance(job, Job):
+        raise ConfigurationError(
+            f"the process for cpu=True jobs finds no job at {module}:{qualname}; @app.job must be "
+            "its outermost decorator, and its name must not be used again"
+        )
+    return job.definition
+
+
+def returned(definition: Definition, result: object) -> Answer:
+    """The answer for what a handler returned."""
+    if isinstance(result, Reject):
+        return GaveUp(text_of(result))
+    try:
+        return Returned(dump_result(definition, result, LARGEST_RESULT))
+    except (ConfigurationError, InvalidResult) as error:
+        return unfit(error)
+    except Exception as error:  # noqa: BLE001 - serializers are the user's
+        return raised(error)
+
+
+def unfit(error: AmqpJobsError) -> Unfit:
+    """The answer for a call that cannot work."""
+    return Unfit(type(error).__name__, text_of(error))
+
+
+def raised(error: BaseException, limit: int | None = None) -> Raised:
+    """The answer for an exception."""
+    message = text_of(error)
+    out_of_memory = isinstance(error, MemoryError)
+    if out_of_memory and limit is not None:
+        message = f"{message or 'out of memory'} (memory_limit is {limit} bytes)"
+    return Raised(
+        exception=exception_name(error),
+        message=message,
+        frames=innermost_frames(error),
+        traceback=clean("".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]),
+        # What else failed to get memory, and was left half done, nobody knows.
+        last=out_of_memory,
+    )
+
+
+def text_of(error: BaseException) -> str:
+    """Its message, whatever its ``__str__`` does."""
+    try:
+        return clean(str(error)[:LONGEST_MESSAGE])
+    except Exception:  # noqa: BLE001 - as above
+        return "(its message cannot be shown)"
+
+
+def clean(text: str) -> str:
+    """Without lone surrogates, which UTF-8 cannot hold."""
+    return text.encode(errors="replace").decode()

@@ -1,0 +1,1 @@
+"""Programs that show what amqpjobs does; the tests run them."""

@@ -1,0 +1,1 @@
+"""One class whose method is run now and later."""

@@ -1,0 +1,1 @@
+"""An album of real photographs, made by competing workers."""

@@ -1,0 +1,98 @@
+"""An album: each photograph as a thumbnail and in a size for the web, without its EXIF data.
+
+``amqpjobs consume thumbnails --app examples.photo_album.album:app`` is a worker for it.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+from PIL import Image, ImageOps
+from pydantic import BaseModel
+
+from amqpjobs import App, Context, Queue, Reject
+
+THUMBNAIL = 256
+"""Pixels of the longer side."""
+
+WEB = 1600
+"""Pixels of the longer side. A smaller photograph keeps its size."""
+
+LARGEST = 15_000_000
+"""Pixels of the largest photograph that the album takes: decoded, it is 45 MB."""
+
+app = App("photos")
+thumbnails = Queue("thumbnails", priorities={"high": 6, "normal": 3, "low": 1})
+
+
+class Photograph(BaseModel):
+    """A photograph, and the folder of the album that it goes into."""
+
+    path: Path
+    album: Path
+
+    @property
+    def thumbnail(self) -> Path:
+        """Where its thumbnail is written."""
+        return self.album / "thumbnails" / self.path.name
+
+    @property
+    def web(self) -> Path:
+        """Where its web size is written."""
+        return self.album / "web" / self.path.name
+
+
+class Size(BaseModel):
+    """Pixels."""
+
+    width: int
+    height: int
+
+
+class Sizes(BaseModel):
+    """What one photograph became."""
+
+    thumbnail: Size
+    web: Size
+
+
+# A plain `def` runs in a thread of the worker. Pillow gives up Python's lock while it decodes,
+# scales and encodes, so threads use all cores, and starting one costs nothing. For files that
+# strangers upload, `cpu=True, memory_limit=...` would use a process, which can be killed.
+@app.job(queue=thumbnails, timeout=30)
+def add_to_album(ctx: Context, photograph: Photograph) -> Sizes:
+    """Write both sizes of a photograph. It may run twice: the second run writes the same again."""
+    with Image.open(photograph.path) as image:  # reads the header only
+        if image.width * image.height > LARGEST:
+            raise Reject(
+                f"{photograph.path.name} is too large: {image.width} x {image.height} are "
+                f"{image.width * image.height / 1e6:.1f} megapixels, the album takes up to "
+                f"{LARGEST / 1e6:g}"
+            )
+        image.thumbnail((WEB, WEB))
+        web = ImageOps.exif_transpose(image).convert("RGB")
+    colours = web.info.get("icc_profile")
+    web.info.clear()  # comments, XMP and the like, which Pillow would write again
+    thumbnail = web.copy()
+    thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
+    write(web, photograph.web, colours)
+    write(thumbnail, photograph.thumbnail, colours)
+    ctx.log.info("added", extra={"photograph": photograph.path.name})
+    return Sizes(
+        thumbnail=Size(width=thumbnail.width, height=thumbnail.height),
+        web=Size(width=web.width, height=web.height),
+    )
+
+
+def write(image: Image.Image, target: Path, colours: bytes | None) -> None:
+    """Write a JPEG whole or not at all: the job may be killed, or be run by two workers at once."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        with part.open("xb") as file:
+            image.save(file, "JPEG", quality=85, optimize=True, icc_profile=colours)
+            file.flush()
+            os.fsync(file.fileno())  # on disk before RabbitMQ is told that it is done
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,36 @@
+"""Workers in this process, as the command line runs them, without its signals."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from amqpjobs import App
+from amqpjobs.settings import load_settings
+from amqpjobs.worker.lifecycle import Worker
+from tests.support.waiting import PATIENCE
+
+
+def app_at(url: str, **settings: Any) -> App:
+    """An app for one test; patient enough for a busy machine, impatient enough for a test."""
+    given = {"publish_timeout": 15, "shutdown_timeout": 3, "reconnect_limit": 1, **settings}
+    return App("tests", settings=load_settings(url=url, **given))
+
+
+@asynccontextmanager
+async def working(app: App, *queues: str, **options: Any) -> AsyncIterator[Worker]:
+    """A worker that consumes inside of the block, and is stopped after it."""
+    worker = Worker(app, queues, **options)
+    task = asyncio.create_task(worker.run())
+    started = asyncio.create_task(worker.started())
+    try:
+        await asyncio.wait((task, started), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+        assert started.done(), f"{worker!r} does not consume"
+        yield worker
+    finally:
+        started.cancel()
+        worker.stop()
+        async with asyncio.timeout(PATIENCE):
+            await task

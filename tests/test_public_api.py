@@ -1,0 +1,81 @@
+"""What `import amqpjobs` gives, and what it does not cost."""
+
+import subprocess
+import sys
+
+import fast_depends
+import pytest
+
+import amqpjobs
+
+NAMES = [
+    "INJECTED",
+    "App",
+    "Context",
+    "Depends",
+    "Job",
+    "JobHandle",
+    "Message",
+    "Queue",
+    "Reject",
+    "__version__",
+]
+
+
+def test_the_public_names_are_these():
+    """A name that goes is a breaking change; one that comes is a promise. Both on purpose."""
+    assert amqpjobs.__all__ == NAMES
+
+
+def test_the_public_names_are_sorted_as_ruff_sorts_them():
+    """Constants, classes, the rest: one place for each name, so that changes do not collide."""
+
+    def place(name):
+        return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+    assert sorted(amqpjobs.__all__, key=place) == amqpjobs.__all__
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_is_there(name):
+    """The lazy ones too."""
+    assert getattr(amqpjobs, name) is not None
+
+
+def test_depends_is_fast_depends_own():
+    """No wrapper: what its documentation says holds here."""
+    assert amqpjobs.Depends is fast_depends.Depends
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    """The lazy names must not hide a typing mistake."""
+    with pytest.raises(AttributeError, match="Quue"):
+        _ = amqpjobs.Quue
+
+
+@pytest.mark.parametrize(
+    "heavy",
+    [
+        "aio_pika", "aiormq", "pydantic_settings", "typer", "rich", "opentelemetry",
+        "fast_depends", "sqlalchemy", "anyio",
+    ],
+)  # fmt: skip
+def test_importing_amqpjobs_imports_nothing_heavy(heavy):
+    """A web tier pays for what it uses; the settings and the wire are loaded on first use."""
+    program = f"import sys, amqpjobs; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_declaring_jobs_imports_nothing_heavy_either():
+    """Modules of jobs are imported by everything that only wants their models."""
+    program = (
+        "import sys, amqpjobs\n"
+        "app = amqpjobs.App('a')\n"
+        "@app.job(queue=amqpjobs.Queue('q'))\n"
+        "async def job(x: int) -> int: return x\n"
+        "job.message(1); app.check()\n"
+        "sys.exit(', '.join(m for m in ('aio_pika', 'pydantic_settings', 'fast_depends', "
+        "'opentelemetry') if m in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
