@@ -119,7 +119,7 @@ class _ConsumerChannel:
         self._lowest = 1
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
-        self._protocol.divert(self._number, self)
+        self._protocol.divert(self._number, self, self._on_close)
 
     def delivered(
         self,
@@ -182,9 +182,12 @@ class _ConsumerChannel:
         self.acked_at = self._loop.time()
         self._protocol.write(b"".join(frames))
 
-    def close(self) -> None:
+    def _on_close(self) -> None:
         self.closed = True
         self._acked.clear()
+
+    def close(self) -> None:
+        self._on_close()
         self._protocol.undivert(self._number)
 
 
