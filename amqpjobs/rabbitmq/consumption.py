@@ -10,7 +10,7 @@ from typing import Any
 
 from aiormq import exceptions as aiormq_errors
 
-from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError, DecodeError
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.frames import HeaderView, encode_ack, encode_nack, split_header
@@ -75,6 +75,17 @@ class Delivery:
             DecodeError: they are not what AMQP allows.
         """
         return self.header.properties()
+
+    def readable_properties(self) -> Properties:
+        """As many of the properties as can be read, for a copy: what cannot is left behind."""
+        try:
+            return self.properties()
+        except DecodeError:
+            pass
+        try:
+            return self.header.bare_properties()
+        except DecodeError:
+            return Properties(content_type="application/octet-stream")
 
     @property
     def stale(self) -> bool:

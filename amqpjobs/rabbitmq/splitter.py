@@ -107,9 +107,7 @@ class SplitterProtocol(FrameWriter):
         self._held = bytearray()
         self._needed = 0
 
-    def divert(
-        self, number: int, sink: Sink, on_close: Callable[[], None] | None = None
-    ) -> None:
+    def divert(self, number: int, sink: Sink, on_close: Callable[[], None] | None = None) -> None:
         """Send a channel's deliveries, returns and confirms to `sink` from its next frame on.
 
         Messages of which aiormq has already seen the beginning stay aiormq's.
