@@ -50,6 +50,10 @@ class Stranger:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave without a word."""
         self._socket.close()
 
     def _send(self, method: Frame, channel: int = 1) -> None:
