@@ -169,6 +169,7 @@ class Ledger:
             LedgerBroken: lost, phantom, or too many duplicates.
         """
         verdict = self.verdict(dead)
+        (self.folder / "report").write_text(self.report(verdict, duplicates))
         if verdict.lost or verdict.phantom or verdict.repeated > duplicates:
             raise LedgerBroken(self.report(verdict, duplicates))
         return verdict
