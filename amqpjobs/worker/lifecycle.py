@@ -6,6 +6,7 @@ Changes when starting or stopping does.
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from amqpjobs.definition import Definition
@@ -115,23 +116,34 @@ class Worker:
             BrokerUnavailable: no connection at start.
             TopologyMismatch: a queue is missing or different.
         """
-        wire = await self._link.connect()
         try:
-            async with self._app.lifespan():
-                publisher = await self._app.open_publisher()
-                self._settlement = Settlement(
-                    publisher.publication,
-                    {lane.queue: q.dead for q in self._queues for lane in q.lanes},
-                    {lane.queue: q.parked for q in self._queues for lane in q.lanes},
-                )
-                await self._ensure(wire)
-                parking = Parking(
-                    self._queues, self._pipeline.knows, self._link, publisher.publication
-                )
-                await self._work(parking)
+            async with AsyncExitStack() as stack:
+                opening = asyncio.ensure_future(self._open(stack))
+                stopping = asyncio.ensure_future(self._stopping.wait())
+                # A broker that does not answer must not hold up a worker that is to stop.
+                await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+                if opening.done():
+                    await self._work(opening.result())
+                else:
+                    opening.cancel()
+                    await asyncio.wait([opening])
         finally:
             await self._execution.close()
             await self._link.close()
+
+    async def _open(self, stack: AsyncExitStack) -> Parking:
+        """Connect, and declare or check the queues."""
+        wire = await self._link.connect()
+        await stack.enter_async_context(self._app.lifespan())
+        publisher = await self._app.open_publisher()
+        self._settlement = Settlement(
+            publisher.publication,
+            {lane.queue: q.dead for q in self._queues for lane in q.lanes},
+            {lane.queue: q.parked for q in self._queues for lane in q.lanes},
+        )
+        await self._ensure(wire)
+        return Parking(self._queues, self._pipeline.knows, self._link, publisher.publication)
 
     async def _work(self, parking: Parking) -> None:
         liveness = Liveness(self._app.settings.heartbeat_file)
