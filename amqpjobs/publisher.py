@@ -119,7 +119,8 @@ class Publisher:
         try:
             for message in messages:
                 if len(window) >= 2 * MAX_UNCONFIRMED:
-                    results.append(await self._fate(*window.popleft()))
+                    results.append(await self._fate(*window[0]))
+                    window.popleft()
                 try:
                     properties = self._properties(message)
                 except MessageTooLarge as error:
@@ -130,10 +131,11 @@ class Publisher:
                 timeout = message.options.timeout or self._settings.publish_timeout
                 window.append((message, fate, clock() + timeout))
             while window:
-                results.append(await self._fate(*window.popleft()))
+                results.append(await self._fate(*window[0]))
+                window.popleft()
         finally:
             for _, fate, _ in window:
-                fate.cancel()
+                self.publication.take_back(fate)
         return results
 
     async def _fate(
