@@ -134,7 +134,7 @@ class Worker:
                 self._last_resort.cancel()
 
     async def _begin(self, stack: AsyncExitStack) -> Parking | None:
-        """Connect and declare; None if told to stop meanwhile, however long the broker is silent."""
+        """Connect and declare; None if told to stop meanwhile, whatever the broker does."""
         if self._stopping.is_set():
             return None
         try:
