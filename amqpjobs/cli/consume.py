@@ -73,8 +73,15 @@ def _work(app: "App", queues: list[str]) -> int:
         nonlocal stuck
         worker = Worker(app, queues)
         loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            worker.stop()
+            # Everything is given back by then; what may still wait is a broker that does not
+            # answer the closing of a connection.
+            loop.call_later(app.settings.shutdown_timeout, _leave)
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, worker.stop)
+            loop.add_signal_handler(number, stop)
         await worker.run()
         stuck = worker.stuck
 
@@ -84,12 +91,16 @@ def _work(app: "App", queues: list[str]) -> int:
             if stuck:
                 # A thread that does not end, or a job that ignores its cancellation, would hold
                 # the interpreter's exit for as long as it likes. Everything of ours is closed.
-                sys.stdout.flush()
-                os._exit(0)
+                _leave()
     except BaseExceptionGroup as group:
         error = group.exceptions[0]
         raise error from group
     return 0
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def loop_factory(settings: "Settings") -> "type[asyncio.AbstractEventLoop] | None":

@@ -6,14 +6,14 @@ a general codec spends more time on one of them than the broker does.
 Changes when the hot path needs another frame.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from operator import attrgetter
 from struct import Struct
 from typing import Any, Literal, TypeAlias
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.message import FieldValue, Properties
+from amqpjobs.message import FieldValue, Headers, Properties
 from amqpjobs.rabbitmq.fields import MALFORMED, decode_table, encode_table, short_string
 
 FRAME_METHOD = 1
@@ -67,6 +67,7 @@ _PLACE_OF_HEADERS = list(_KINDS).index("headers")
 _RESERVED_FLAG = 4  # cluster-id in AMQP 0-9: some clients still send it; read and dropped
 _UNDEFINED_FLAGS = 3  # 1 says that more flags follow, and AMQP 0-9-1 has no more
 _values_of = attrgetter(*_KINDS)
+_UNIQUE = frozenset({"message_id", "correlation_id"})
 
 
 def encode_publish(
@@ -119,20 +120,12 @@ def encode_properties(properties: Properties) -> bytes:
     """
     flags = 0
     parts = [b""]
-    for (name, flag, kind), value in zip(_FIELDS, _values_of(properties), strict=True):
-        if value is None:
-            continue
-        if kind == "string":
-            parts.append(short_string(value, name))
-        elif kind == "octet":
-            parts.append(_encode_octet(value, name))
-        elif kind == "timestamp":
-            parts.append(_encode_timestamp(value))
-        elif value:
-            parts.append(encode_table(value))
-        else:
-            continue  # no headers are better said by no table than by an empty one
-        flags |= flag
+    for value, encode, flag in zip(_values_of(properties), _ENCODERS, _FLAG_BITS, strict=True):
+        if value is not None:
+            encoded = encode(value)
+            if encoded:  # no headers are better said by no table than by an empty one
+                parts.append(encoded)
+                flags |= flag
     parts[0] = _FLAGS.pack(flags)
     return b"".join(parts)
 
@@ -296,6 +289,26 @@ def _encode_timestamp(value: int) -> bytes:
     if not isinstance(value, int) or not 0 <= value <= 0xFFFFFFFFFFFFFFFF:
         raise ValueError(f"timestamp is {value!r}, AMQP allows whole seconds since 1970")
     return _TIMESTAMP.pack(value)
+
+
+def _encode_headers(value: Headers) -> bytes:
+    return encode_table(value) if value else b""
+
+
+def _encoder(name: str, kind: _Kind) -> Callable[[Any], bytes]:
+    """What encodes one property. Most are the same in many messages: those are encoded once."""
+    if kind == "table":
+        return _encode_headers
+    if kind == "timestamp":
+        return lru_cache(maxsize=16, typed=True)(_encode_timestamp)
+    if kind == "octet":
+        return lru_cache(maxsize=256, typed=True)(partial(_encode_octet, name=name))
+    encode = partial(short_string, what=name)
+    return encode if name in _UNIQUE else lru_cache(maxsize=256, typed=True)(encode)
+
+
+_ENCODERS = tuple(_encoder(name, kind) for name, _, kind in _FIELDS)
+_FLAG_BITS = tuple(flag for _, flag, _ in _FIELDS)
 
 
 @lru_cache(maxsize=256)
