@@ -57,9 +57,9 @@ def failure_of(headers: Headers) -> Failure | None:
 def _table(failure: Failure) -> dict[str, FieldValue]:
     table: dict[str, FieldValue] = {
         "reason": failure.reason,
-        "message": failure.message,
+        "message": _encodable(failure.message),
         "exception": failure.exception,
-        "frames": list(failure.frames) or None,
+        "frames": [_encodable(frame) for frame in failure.frames] or None,
         "job": failure.job,
         "queue": failure.queue,
         "worker": failure.worker,
@@ -80,6 +80,11 @@ def _failure(table: Mapping[str, FieldValue]) -> Failure:
         worker=_text(table.get("worker")),
         time=time / 1000 if isinstance(time, int) else None,
     )
+
+
+def _encodable(text: str) -> str:
+    """Text that UTF-8 can hold: names of files that are not UTF-8 come as lone surrogates."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _text(value: FieldValue) -> str | None:

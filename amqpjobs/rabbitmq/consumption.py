@@ -10,7 +10,7 @@ from typing import Any
 
 from aiormq import exceptions as aiormq_errors
 
-from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError, DecodeError
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.frames import HeaderView, encode_ack, encode_nack, split_header
@@ -76,6 +76,17 @@ class Delivery:
         """
         return self.header.properties()
 
+    def readable_properties(self) -> Properties:
+        """As many of the properties as can be read, for a copy: what cannot is left behind."""
+        try:
+            return self.properties()
+        except DecodeError:
+            pass
+        try:
+            return self.header.bare_properties()
+        except DecodeError:
+            return Properties(content_type="application/octet-stream")
+
     @property
     def stale(self) -> bool:
         """Whether its channel is gone: RabbitMQ delivers it again, and no ack will reach it."""
@@ -119,7 +130,7 @@ class _ConsumerChannel:
         self._lowest = 1
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
-        self._protocol.divert(self._number, self)
+        self._protocol.divert(self._number, self, self._on_close)
 
     def delivered(
         self,
@@ -182,9 +193,12 @@ class _ConsumerChannel:
         self.acked_at = self._loop.time()
         self._protocol.write(b"".join(frames))
 
-    def close(self) -> None:
+    def _on_close(self) -> None:
         self.closed = True
         self._acked.clear()
+
+    def close(self) -> None:
+        self._on_close()
         self._protocol.undivert(self._number)
 
 

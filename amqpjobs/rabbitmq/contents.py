@@ -63,6 +63,9 @@ class Owner(Protocol):
     def callback_failed(self, problem: Exception) -> None:
         """A sink raised."""
 
+    def flush(self) -> None:
+        """Write what waits to be written."""
+
 
 class _Expected(Enum):
     METHOD = auto()
@@ -82,6 +85,7 @@ class ChannelContents:
 
     Attributes:
         sink: takes this channel's messages and confirms; None while they are aiormq's.
+        on_close: called when the broker closes the channel, ahead of aiormq's answer.
     """
 
     __slots__ = (
@@ -92,11 +96,13 @@ class ChannelContents:
         "_header",
         "_left",
         "_owner",
+        "on_close",
         "sink",
     )
 
     def __init__(self, owner: Owner) -> None:
         self.sink: Sink | None = None
+        self.on_close: Callable[[], None] | None = None
         self._owner = owner
         self._expected = _METHOD
         # Who gets the message that is on its way; None when that is aiormq.
@@ -113,6 +119,7 @@ class ChannelContents:
         """Give the channel back to aiormq. A message that is half here is dropped, not passed on:
         aiormq has not seen its beginning."""
         self.sink = None
+        self.on_close = None
         if self._hand_over is not None:
             self._hand_over = _drop
 
@@ -225,6 +232,18 @@ class ChannelContents:
         self._hand_over = None
         return False
 
+    def _close(self, _data: bytes, _at: int, _stop: int) -> bool:
+        """The broker gives the channel up. It ignores what it still gets on it until aiormq has
+        said `channel.close-ok`; the first frame after that costs the whole connection (504)."""
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            try:
+                on_close()
+            except Exception as problem:  # noqa: BLE001 - the owner logs it and closes the connection
+                self._sink_failed(problem)
+            self._owner.flush()
+        return False
+
     def _ack(self, data: bytes, at: int, stop: int) -> bool:
         return self._confirm(data, at, stop, True)
 
@@ -244,6 +263,7 @@ class ChannelContents:
 
 
 _HANDLERS: dict[bytes, Callable[[ChannelContents, bytes, int, int], bool]] = {
+    bytes((0, 20, 0, 40)): ChannelContents._close,
     bytes((0, 60, 0, 50)): ChannelContents._return,
     bytes((0, 60, 0, 60)): ChannelContents._deliver,
     bytes((0, 60, 0, 71)): ChannelContents._get_ok,

@@ -216,6 +216,10 @@ class HeaderView:
         """
         return Properties(*_values_of(self))
 
+    def bare_properties(self) -> Properties:
+        """All properties but the headers, for a message whose headers are malformed."""
+        return Properties(**{name: getattr(self, name) for name in _KINDS if name != "headers"})
+
 
 def split_header(payload: bytes) -> HeaderView:
     """Read a content header's properties without decoding its headers table.

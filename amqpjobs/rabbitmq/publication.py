@@ -239,7 +239,8 @@ class _ConfirmChannel:
         self._next = 1
         self._lowest = 1
         self._bytes = 0
-        self._protocol.divert(self._number, self)
+        self._open = True
+        self._protocol.divert(self._number, self, self._on_close)
         self._protocol.on_writable.append(on_room)
         self._watch = asyncio.get_running_loop().create_task(self._until_closed())
 
@@ -259,12 +260,16 @@ class _ConfirmChannel:
     def has_room(self, blocked: str | None) -> bool:
         return (
             blocked is None
+            and self._open
             and len(self.pending) < MAX_UNCONFIRMED
             and self._bytes < MAX_UNCONFIRMED_BYTES
             and self._protocol.writable
             # On a channel that the broker has closed, a frame would cost the connection.
             and not self._underlay.is_closed
         )
+
+    def _on_close(self) -> None:
+        self._open = False
 
     def transmit(self, outgoing: Outgoing) -> None:
         try:

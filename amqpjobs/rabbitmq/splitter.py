@@ -107,14 +107,21 @@ class SplitterProtocol(FrameWriter):
         self._held = bytearray()
         self._needed = 0
 
-    def divert(self, number: int, sink: Sink) -> None:
+    def divert(self, number: int, sink: Sink, on_close: Callable[[], None] | None = None) -> None:
         """Send a channel's deliveries, returns and confirms to `sink` from its next frame on.
 
         Messages of which aiormq has already seen the beginning stay aiormq's.
+
+        Args:
+            number: the channel's.
+            sink: who takes them.
+            on_close: called when the broker closes the channel. From then on nothing may be
+                written on it: the broker would close the whole connection.
         """
         if number == 0:
             raise ValueError("channel 0 is the connection's own")
-        self._channel(number).sink = sink
+        channel = self._channel(number)
+        channel.sink, channel.on_close = sink, on_close
         self._diverting = True
 
     def undivert(self, number: int) -> None:

@@ -8,8 +8,7 @@ import logging
 from collections.abc import Callable
 
 from amqpjobs.copies import copied, failure_of
-from amqpjobs.errors import AmqpJobsError, DecodeError, PublishError
-from amqpjobs.message import Properties
+from amqpjobs.errors import AmqpJobsError, PublishError
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.consumption import Delivery, Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
@@ -88,10 +87,7 @@ class Parking:
         log.info("parked jobs", extra={"queue": queue.name, "back": brought, "seen": count})
 
     async def _move(self, queue: Queue, delivery: Delivery) -> bool:
-        try:
-            properties: Properties = delivery.properties()
-        except DecodeError:
-            properties = Properties()
+        properties = delivery.readable_properties()
         failure = failure_of(properties.headers)
         origin = failure.queue if failure and failure.queue else queue.name
         if origin not in {lane.queue for lane in queue.lanes}:

@@ -51,7 +51,7 @@ def waiting_time(run: Run, running: float) -> float | None:
         return None
     made = _time_of(context.job_id)
     if made is None:
-        timestamp = context.message.timestamp
+        timestamp = run.delivery.header.timestamp  # readable even where the headers are not
         if timestamp is None:
             return None
         made = float(timestamp)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from amqpjobs.copies import copied
-from amqpjobs.errors import DecodeError, PublishError
-from amqpjobs.message import HEADER_ERROR, Failure, Properties
+from amqpjobs.errors import PublishError
+from amqpjobs.message import HEADER_ERROR, Failure
 from amqpjobs.outcome import Done, Expired, Outcome, Parked, Rejected, Released
 from amqpjobs.rabbitmq.consumption import Delivery
 from amqpjobs.rabbitmq.publication import Publication
@@ -90,7 +90,7 @@ class Settlement:
         return outcome
 
     async def _publish(self, delivery: Delivery, target: str, failure: Failure) -> None:
-        properties = copied(_properties_of(delivery), failure)
+        properties = copied(delivery.readable_properties(), failure)
         publish = self._publication.publish
         try:
             await publish("", target, properties, delivery.body, CONFIRM_TIMEOUT)
@@ -109,11 +109,3 @@ class Settlement:
         finally:
             if not delivery.settled:
                 delivery.release()
-
-
-def _properties_of(delivery: Delivery) -> Properties:
-    try:
-        return delivery.properties()
-    except DecodeError:
-        # They could not be read, so they cannot be copied; the body can.
-        return Properties(content_type="application/octet-stream")

@@ -1,0 +1,173 @@
+"""F12 and F13: the broker closes a channel or cancels a consumer. It is back, others go on."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.broker_server import VirtualHost
+from tests.faults.fleet import Fleet, WorkerProcess, until
+from tests.faults.ledger import Ledger
+from tests.faults.proxy import Proxied, Proxy, acknowledgement
+from tests.faults.publishing import QUEUES, Publishing, leftovers, publishing, quiet
+from tests.faults.stranger import Stranger
+
+BACK = 5.0
+"""Seconds in which a consumer is back."""
+
+C, P = 4, 8
+
+
+def consuming(proxy: Proxy, queue: str) -> Proxied:
+    """The connection that consumes a queue."""
+    return next(c for c in reversed(proxy.connections) if queue in c.consumers)
+
+
+@asynccontextmanager
+async def scene(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> AsyncIterator[tuple[Proxy, Publishing, WorkerProcess]]:
+    """A worker behind a proxy on two queues, and a publisher with a connection of its own."""
+    async with Proxy(broker.url) as proxy, publishing(broker.url, ledger) as publisher:
+        worker = await workers.start(proxy.url, "work", "other", concurrency=C, prefetch=P)
+        yield proxy, publisher, worker
+
+
+async def flow_on_both(publisher: Publishing, count: int) -> None:
+    jobs = publisher.jobs
+    for number in range(count):
+        assert await publisher.send(jobs.work.message(number, 0.01)) is None
+        assert await publisher.send(jobs.other.message(number, 0.01)) is None
+
+
+async def check_channel_errors(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger, faults: int
+) -> None:
+    async with scene(broker, workers, ledger) as (proxy, publisher, worker):
+        flowing = asyncio.create_task(flow_on_both(publisher, 50 * faults))
+        for number in range(1, faults + 1):
+            await until(lambda n=number: len(ledger.done()) >= 40 * n, 20, "jobs flow")
+            ledger.tell("an ack of a tag that never was, on the channel of `work`")
+            connection = consuming(proxy, "work")
+            connection.inject("up", acknowledgement(connection.consumers["work"], 999_999))
+            took = await until(
+                lambda n=number: worker_starts(worker, "work") == n + 1, BACK, "it is back"
+            )
+            ledger.tell(f"back after {took:.2f} s")
+        await flowing
+        await publisher.all_done(20)
+        lost = [line["queue"] for line in worker.events("consumer lost")]
+        assert lost == ["work"] * faults
+        assert worker_starts(worker, "other") == 1
+        assert not worker.events("connection lost, reconnecting")
+        await quiet(ledger)
+    await workers.stop()
+    ledger.check(duplicates=faults * P)
+    assert not leftovers(broker.url, QUEUES)
+    assert not workers.trouble()
+
+
+def worker_starts(worker: WorkerProcess, queue: str) -> int:
+    return sum(line["queue"] == queue for line in worker.events("consuming"))
+
+
+async def test_a_channel_error_costs_one_consumer_only(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """406 on one channel: that consumer restarts, the other one and the connection stay."""
+    await check_channel_errors(broker, workers, ledger, faults=2)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+async def test_many_channel_errors(broker: VirtualHost, workers: Fleet, ledger: Ledger) -> None:
+    """The full form."""
+    await check_channel_errors(broker, workers, ledger, faults=50)
+
+
+async def check_deleted_queues(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger, deletions: int
+) -> None:
+    async with scene(broker, workers, ledger) as (_, publisher, worker):
+        with Stranger(broker.url) as stranger:
+            for number in range(deletions):
+                # One job runs while its queue goes: its ack is for nothing, and does no harm.
+                assert await publisher.send(publisher.jobs.work.message(number, 1.0)) is None
+                await until(lambda s=stranger: s.ready("work") == 0, 10, "the job has started")
+                stranger.delete("work")
+                ledger.tell("deleted `work`")
+                began = time.monotonic()
+                await until(
+                    lambda n=number: worker_starts(worker, "work") == n + 2, BACK, "it is back"
+                )
+                assert await publisher.send(publisher.jobs.work.message(number)) is None
+                await publisher.all_done(BACK)
+                ledger.tell(f"done again after {time.monotonic() - began:.2f} s")
+        assert worker_starts(worker, "other") == 1
+    await workers.stop()
+    ledger.check(duplicates=0)
+    assert not leftovers(broker.url, QUEUES)
+    assert not workers.trouble()
+
+
+async def test_a_deleted_queue_is_declared_and_consumed_again(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """The queue is deleted under the worker: it is back in 5 s, with no job lost that was in it."""
+    await check_deleted_queues(broker, workers, ledger, deletions=2)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+async def test_many_deleted_queues(broker: VirtualHost, workers: Fleet, ledger: Ledger) -> None:
+    """The full form."""
+    await check_deleted_queues(broker, workers, ledger, deletions=50)
+
+
+async def test_a_queue_redeclared_by_somebody_else_is_consumed_again(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """`topology apply` elsewhere wins the race: the worker's own declaration finds it there."""
+    async with scene(broker, workers, ledger) as (_, publisher, worker):
+        with Stranger(broker.url) as stranger:
+            stranger.delete("work")
+        async with publishing(broker.url, ledger) as elsewhere:  # declares at its start
+            assert await elsewhere.send(elsewhere.jobs.work.message(1)) is None
+        # RabbitMQ 3.10 may move the consumer to the new queue by itself, and tell nobody.
+        await publisher.all_done(BACK)
+        assert worker.running
+    await workers.stop()
+    ledger.check(duplicates=0)
+
+
+async def test_an_over_long_job_costs_no_consumer_for_long(
+    broker_43: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """RabbitMQ 4.3 cancels the consumer of a job that is not acked in time: it is back in 5 s, and
+    the late ack harms nobody."""
+    policy = {"pattern": "^work$", "definition": {"consumer-timeout": 3000}, "apply-to": "queues"}
+    server = broker_43.server
+    server.api("PUT", f"/policies/{broker_43.name}/short", policy)
+    async with scene(broker_43, workers, ledger) as (_, publisher, worker):
+        assert await publisher.send(publisher.jobs.work.message(0, 8.0)) is None
+        took = await until(lambda: worker.events("consumer lost"), 12, "the consumer is cancelled")
+        ledger.tell(f"cancelled after {took:.1f} s")
+        server.api("DELETE", f"/policies/{broker_43.name}/short")
+        await until(lambda: worker_starts(worker, "work") >= 2, BACK, "it is back")
+        for number in range(20):
+            assert await publisher.send(publisher.jobs.work.message(number)) is None
+        await publisher.all_done(30)
+        await until(
+            lambda: len(worker.events("job done")) == 20 + 1 + lost(worker), 30, "all ended"
+        )
+    await workers.stop()
+    # Each cancellation has it delivered again, while it still runs.
+    ledger.check(duplicates=lost(worker))
+    assert not leftovers(broker_43.url)
+    assert not workers.trouble()
+
+
+def lost(worker: WorkerProcess) -> int:
+    return len(worker.events("consumer lost"))

@@ -1,0 +1,144 @@
+"""F10 and F30: the broker raises its memory alarm; something is scarce when a worker starts."""
+
+import asyncio
+
+import pytest
+
+from amqpjobs.errors import NotConfirmed
+from tests.broker_server import VirtualHost
+from tests.brokers import Broker
+from tests.faults.fleet import Fleet, WorkerProcess, until
+from tests.faults.hostile import properties
+from tests.faults.ledger import Ledger
+from tests.faults.publishing import finish, leftovers, publishing
+from tests.faults.stranger import Stranger
+
+C, P = 4, 8
+
+
+async def check_alarm(
+    broker: Broker, workers: Fleet, ledger: Ledger, raised: float, *alarm: str
+) -> None:
+    async with publishing(broker.url, ledger, publish_timeout=2) as publisher:
+        worker = await workers.start(broker.url, "work", concurrency=C, prefetch=P)
+        work, item = publisher.jobs.work, publisher.jobs.item
+        assert await publisher.send_many(work.message(n, 0.2) for n in range(100)) == []
+        with Stranger(broker.url) as stranger:
+            # One that has to be dead-lettered while nothing can be published.
+            given = properties(type="item", message_id="dead", delivery_mode=2)
+            stranger.publish("work", b"not JSON", given)
+        await asyncio.to_thread(broker.ctl, *alarm)
+        ledger.tell("alarm")
+        errors = []
+
+        async def refused() -> bool:
+            error = await publisher.send(item.message({"number": 1, "text": "x"}))
+            if error is not None:
+                errors.append(error)
+            return error is not None
+
+        while not await refused():
+            await asyncio.sleep(0.1)
+        before = len(ledger.done())
+        await until(lambda: len(ledger.done()) > before, 10, "consumers go on")
+        for _ in range(int(raised / 2)):
+            assert await refused()
+        assert all(isinstance(e, NotConfirmed) for e in errors)
+        # Those that waited for the end of the alarm were never sent, and say so.
+        assert all(not e.sent for e in errors[1:])
+        await until(lambda: len(ledger.done()) >= 100, 60, "consumers keep acking")
+        assert worker.running
+        await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.4")
+        await asyncio.to_thread(broker.ctl, "set_disk_free_limit", "50MB")
+        ledger.tell("alarm over")
+        took = 0.0
+        while await publisher.send(work.message(-1)) is not None:
+            took += 1
+            assert took < 10
+        await publisher.all_done(30)
+        with Stranger(broker.url) as stranger:
+            await until(lambda s=stranger: s.ready("work.dead") == 1, 30, "it is dead-lettered")
+            assert [body for _, body in stranger.drain("work.dead")] == [b"not JSON"]
+        await finish(broker.url, workers, ledger)
+    ledger.check(duplicates=0)
+    assert not leftovers(broker.url)
+    assert not workers.trouble()
+
+
+@pytest.mark.timeout(240)
+async def test_a_memory_alarm_stops_publishers_only(
+    own_broker: Broker, workers: Fleet, ledger: Ledger
+) -> None:
+    """F10: consumers keep acking; publishers wait up to their timeout, and fail with its type."""
+    await check_alarm(own_broker, workers, ledger, 4, "set_vm_memory_high_watermark", "0.00001")
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "alarm",
+    [("set_vm_memory_high_watermark", "0.0001"), ("set_disk_free_limit", "1000000GB")],
+    ids=["memory", "disk"],
+)
+async def test_an_alarm_for_a_minute(
+    own_broker: Broker, workers: Fleet, ledger: Ledger, alarm: tuple[str, str]
+) -> None:
+    """The full form of F10, and F11."""
+    await check_alarm(own_broker, workers, ledger, 60, *alarm)
+
+
+async def refusal(worker: WorkerProcess, status: int, timeout: float = 30.0) -> str:
+    """The one line with which a worker refuses to start."""
+    assert await worker.ended(timeout) == status, worker.tail()
+    said = [line["text"] for line in worker.lines() if "text" in line]
+    assert len(said) == 1, worker.tail()
+    assert said[0].startswith("amqpjobs: ")
+    return str(said[0])
+
+
+async def test_few_file_descriptors_are_enough_or_said(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """64 file descriptors are enough to work."""
+    limited = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
+    async with publishing(broker.url, ledger) as publisher:
+        await workers.start(broker.url, "work", prefix=limited)
+        assert await publisher.send_many(publisher.jobs.work.message(n) for n in range(200)) == []
+        await publisher.all_done(20)
+    await workers.stop()
+    ledger.check(duplicates=0)
+
+
+@pytest.mark.timeout(240)
+async def test_too_few_channels_are_said_at_start(
+    own_broker: Broker, workers: Fleet, ledger: Ledger
+) -> None:
+    """A broker that allows two channels a connection, and three queues: one line, status 2."""
+    own_broker.ctl("eval", "application:set_env(rabbit, channel_max, 2).")
+    try:
+        worker = workers.launch(own_broker.url)
+        assert "channel_max" in await refusal(worker, 2)
+        assert len(list(worker.lines())) < 30
+    finally:
+        own_broker.ctl("eval", "application:set_env(rabbit, channel_max, 2047).")
+
+
+async def test_no_permission_to_declare_is_said_at_start(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """Without the topology: one line that names the mend. With it: it works."""
+    server, name = broker.server, f"user-{broker.name}"
+    server.add_user(name, "secret")
+    server.set_permissions(name, broker.name, configure="^$")
+    url = broker.url.replace("guest:guest", f"{name}:secret")
+    try:
+        said = await refusal(workers.launch(url), 1)
+        assert "topology apply" in said
+        async with publishing(broker.url, ledger) as publisher:
+            await workers.start(url, "work")
+            assert await publisher.send(publisher.jobs.work.message(1)) is None
+            await publisher.all_done(20)
+        await workers.stop()
+        ledger.check(duplicates=0)
+    finally:
+        server.delete_user(name)
