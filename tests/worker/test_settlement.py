@@ -115,13 +115,19 @@ async def test_a_copy_keeps_what_the_message_is_and_leaves_what_would_act(bench)
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("header", [BROKEN_HEADER, BROKEN_TABLE])
-async def test_a_message_whose_properties_cannot_be_read_is_put_aside_with_its_body(bench, header):
-    """And with why; what could not be read cannot be copied."""
+@pytest.mark.parametrize(
+    ("header", "readable"),
+    [(BROKEN_HEADER, (None, None)), (BROKEN_TABLE, (JSON, "job"))],
+    ids=["header", "headers table"],
+)
+async def test_a_message_whose_properties_cannot_be_read_is_put_aside_with_its_body(
+    bench, header, readable
+):
+    """And with why, and with as much of the rest as can be read."""
     settling = bench.settle(bench.hand.give(body=b"{}", header=header), Rejected(FAILURE))
     [copy] = await bench.copies()
     assert copy.body == b"{}"
-    assert copy.properties.content_type == "application/octet-stream"
+    assert (copy.properties.content_type, copy.properties.type) == readable
     assert set(copy.properties.headers) == {HEADER_ERROR}
     bench.wire.confirm(1)
     await settling
