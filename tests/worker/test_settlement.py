@@ -117,7 +117,7 @@ async def test_a_copy_keeps_what_the_message_is_and_leaves_what_would_act(bench)
 
 @pytest.mark.parametrize(
     ("header", "readable"),
-    [(BROKEN_HEADER, (None, None)), (BROKEN_TABLE, (JSON, "job"))],
+    [(BROKEN_HEADER, ("application/octet-stream", None)), (BROKEN_TABLE, (JSON, "job"))],
     ids=["header", "headers table"],
 )
 async def test_a_message_whose_properties_cannot_be_read_is_put_aside_with_its_body(
