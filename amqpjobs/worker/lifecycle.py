@@ -5,7 +5,7 @@ Changes when starting or stopping does.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -223,7 +223,7 @@ class Worker:
             assert self._settlement is not None  # noqa: S101 - set before anything is consumed
             waiting = self._settlement.settle(run.delivery, outcome)
             if waiting is not None:
-                outcome = await waiting
+                outcome = await self._settled(run, waiting)
             self._reporting.report(run, outcome)
         except Exception:
             log.critical("a bug in amqpjobs around job %r", run.context, exc_info=True)
@@ -232,6 +232,14 @@ class Worker:
                 run.delivery.release()
             del self._running[run]
             self._intake.finished()
+
+    async def _settled(self, run: Run, waiting: Awaitable[Outcome]) -> Outcome:
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if not run.interrupted:
+                raise
+            return Released("the worker was told to stop")
 
     async def _drain(self) -> None:
         """Stop as the README's contract says. One budget, counted from the signal."""
