@@ -10,10 +10,16 @@ from typing import Any
 
 from aiormq import exceptions as aiormq_errors
 
-from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError, DecodeError
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link, Wire
-from amqpjobs.rabbitmq.frames import HeaderView, encode_ack, encode_nack, split_header
+from amqpjobs.rabbitmq.frames import (
+    HeaderView,
+    encode_ack,
+    encode_nack,
+    readable_properties,
+    split_header,
+)
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
@@ -78,14 +84,7 @@ class Delivery:
 
     def readable_properties(self) -> Properties:
         """As many of the properties as can be read, for a copy: what cannot is left behind."""
-        try:
-            return self.properties()
-        except DecodeError:
-            pass
-        try:
-            return self.header.bare_properties()
-        except DecodeError:
-            return Properties(content_type="application/octet-stream")
+        return readable_properties(self._header)
 
     @property
     def stale(self) -> bool:
