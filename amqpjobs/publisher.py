@@ -119,7 +119,8 @@ class Publisher:
         try:
             for message in messages:
                 if len(window) >= 2 * MAX_UNCONFIRMED:
-                    results.append(await self._fate(*window.popleft()))
+                    results.append(await self._fate(*window[0]))
+                    window.popleft()
                 try:
                     properties = self._properties(message)
                 except MessageTooLarge as error:
@@ -130,10 +131,11 @@ class Publisher:
                 timeout = message.options.timeout or self._settings.publish_timeout
                 window.append((message, fate, clock() + timeout))
             while window:
-                results.append(await self._fate(*window.popleft()))
+                results.append(await self._fate(*window[0]))
+                window.popleft()
         finally:
             for _, fate, _ in window:
-                fate.cancel()
+                self.publication.take_back(fate)
         return results
 
     async def _fate(
@@ -162,16 +164,15 @@ class Publisher:
         now = time.time()
         headers: dict[str, FieldValue] = outgoing_trace(current_context.get())
         expires = message.options.expires
-        expiration = None
         if expires is not None:
-            expiration = str(max(1, round(expires * 1000)))
+            # Not AMQP's `expiration`: the broker would put what expires into the dead letters, the
+            # worker acks it, and the fate of a job must not depend on who looks first.
             headers[HEADER_DEADLINE] = round((now + expires) * 1000)
         return Properties(
             content_type=JSON,
             headers=headers,
             delivery_mode=PERSISTENT,
             priority=message.native_priority,
-            expiration=expiration,
             message_id=message.id,
             timestamp=int(now),
             type=message.job,

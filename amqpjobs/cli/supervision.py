@@ -4,6 +4,7 @@ It runs no event loop and no job, so that it cannot die of one. Changes when sup
 """
 
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -94,6 +95,10 @@ class Supervisor:
                 continue
             status = child.take_status()
             if status is not None and not stopping:
+                if self._reload and status == 2:
+                    # A file that does not compile, most likely: the next change may mend it.
+                    child.may_start_at = math.inf
+                    continue
                 if status in (2, 3) and not child.was_healthy:
                     # Usage, or no broker at start: the next one would say the same.
                     self._stop_all()

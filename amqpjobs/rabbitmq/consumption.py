@@ -119,7 +119,6 @@ class _ConsumerChannel:
     def __init__(self, wire: Wire, underlay: Any, queue: str, on_delivery: OnDelivery) -> None:
         self.queue = queue
         self.closed = False
-        self.stale_acks = 0
         self.acked_at = 0.0
         self._protocol = wire.protocol
         self._number: int = underlay.number
@@ -152,7 +151,6 @@ class _ConsumerChannel:
     def ack(self, tag: int) -> None:
         """Ack at the end of this turn of the event loop, together with the others of it."""
         if self.closed:
-            self.stale_acks += 1
             return
         self._acked.add(tag)
         if not self._scheduled:

@@ -8,7 +8,7 @@ the guarantees of publishing do.
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -66,7 +66,8 @@ class Publication:
     def __init__(self, link: Link, prepare: Callable[[Wire], Awaitable[None]]) -> None:
         self._link = link
         self._prepare = prepare
-        self._backlog: deque[Outgoing] = deque()
+        # By fate, so that one whose caller has given up is found and not kept.
+        self._backlog: OrderedDict[asyncio.Future[None], Outgoing] = OrderedDict()
         self._channel: _ConfirmChannel | None = None
         self._loop = asyncio.get_running_loop()
         self.blocked: str | None = None
@@ -86,8 +87,8 @@ class Publication:
 
         Returns:
             A future: done when RabbitMQ has the message and confirmed it; it raises `Unroutable`,
-            `PublishRejected`, or `PublishError` for a message that AMQP cannot carry. Cancelling it
-            takes a waiting message back; one that was sent may still arrive.
+            `PublishRejected`, or `PublishError` for a message that AMQP cannot carry. To give it
+            up, see `take_back`.
         """
         fate: asyncio.Future[None] = self._loop.create_future()
         outgoing = Outgoing(exchange, routing_key, properties, body, fate)
@@ -95,8 +96,14 @@ class Publication:
         if channel is not None and not self._backlog and channel.has_room(self.blocked):
             channel.transmit(outgoing)
         else:
-            self._backlog.append(outgoing)
+            self._backlog[fate] = outgoing
         return fate
+
+    def take_back(self, fate: "asyncio.Future[None]") -> None:
+        """Give a message up. One that waits does not leave any more; one that was sent may still
+        arrive."""
+        fate.cancel()
+        self._backlog.pop(fate, None)
 
     async def publish(
         self,
@@ -121,12 +128,16 @@ class Publication:
                 await fate
         except TimeoutError:
             raise self.not_confirmed(fate, properties.message_id, timeout) from None
+        except asyncio.CancelledError:
+            self.take_back(fate)
+            raise
 
     def not_confirmed(
         self, fate: "asyncio.Future[None]", message_id: str | None, timeout: float
     ) -> NotConfirmed:
-        """The error for a message whose confirm did not come, with what stood in the way."""
-        waiting = next((o for o in self._backlog if o.fate is fate), None)
+        """The error for a message whose confirm did not come, with what stood in the way. If it
+        still waits, it is taken back."""
+        waiting = self._backlog.pop(fate, None)
         sent = waiting is None or waiting.sent
         if self._channel is not None:
             self._channel.forget_given_up()
@@ -173,11 +184,16 @@ class Publication:
     def _detach(self, channel: "_ConfirmChannel") -> None:
         self._channel = None
         self.blocked = None
+        channel.wire.protocol.on_blocked.remove(self._on_blocked)
+        channel.wire.protocol.on_unblocked.remove(self._on_unblocked)
         pending = channel.give_up()
         if channel.error is None:
             # The connection went: nobody knows what arrived. Sent again under the same id, so that
             # the worst is a duplicate, bounded by what was unconfirmed.
-            self._backlog.extendleft(reversed(pending))
+            for outgoing in reversed(pending):
+                if not outgoing.fate.done():
+                    self._backlog[outgoing.fate] = outgoing
+                    self._backlog.move_to_end(outgoing.fate, last=False)
             return
         # The broker closed the channel over something in it; sending it again would do the same.
         for outgoing in pending:
@@ -203,7 +219,7 @@ class Publication:
         """Send from the backlog as far as there is room."""
         channel, backlog = self._channel, self._backlog
         while backlog and channel is not None and channel.has_room(self.blocked):
-            outgoing = backlog.popleft()
+            _, outgoing = backlog.popitem(last=False)
             if not outgoing.fate.done():
                 channel.transmit(outgoing)
 
@@ -215,7 +231,7 @@ class _ConfirmChannel:
         self.pending: dict[int, Outgoing] = {}
         self.closed = asyncio.Event()
         self.error: str | None = None
-        self._wire = wire
+        self.wire = wire
         self._protocol = wire.protocol
         self._number: int = underlay.number
         self._underlay = underlay
@@ -231,10 +247,10 @@ class _ConfirmChannel:
     async def _until_closed(self) -> None:
         """Wait for whichever goes first: the channel or the whole connection."""
         closing = self._underlay.closing
-        lost = asyncio.ensure_future(self._wire.lost.wait())
+        lost = asyncio.ensure_future(self.wire.lost.wait())
         try:
             await asyncio.wait((closing, lost), return_when=asyncio.FIRST_COMPLETED)
-            if not self._wire.lost.is_set() and closing.done() and not closing.cancelled():
+            if not self.wire.lost.is_set() and closing.done() and not closing.cancelled():
                 self.error = str(closing.exception() or "closed")
         finally:
             lost.cancel()
@@ -248,6 +264,8 @@ class _ConfirmChannel:
             and len(self.pending) < MAX_UNCONFIRMED
             and self._bytes < MAX_UNCONFIRMED_BYTES
             and self._protocol.writable
+            # On a channel that the broker has closed, a frame would cost the connection.
+            and not self._underlay.is_closed
         )
 
     def _on_close(self) -> None:
@@ -261,7 +279,7 @@ class _ConfirmChannel:
                 outgoing.routing_key,
                 outgoing.properties,
                 outgoing.body,
-                self._wire.frame_max,
+                self.wire.frame_max,
             )
         except ValueError as error:
             outgoing.fate.set_exception(
@@ -328,6 +346,7 @@ class _ConfirmChannel:
         """Stop using the channel; what is unconfirmed, in order."""
         self._watch.cancel()
         self._protocol.undivert(self._number)
+        self._protocol.on_writable.remove(self._on_room)
         pending, self.pending = list(self.pending.values()), {}
         return pending
 

@@ -71,7 +71,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             line["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _encoded(line)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -90,14 +90,31 @@ class ConsoleFormatter(logging.Formatter):
         if self._colour and record.levelname in _COLOURS:
             level = f"\x1b[{_COLOURS[record.levelname]}m{level}\x1b[0m"
         keys = " ".join(f"{k}={_short(v)}" for k, v in keys_of(record).items())
-        line = f"{clock} {level} {record.getMessage():<28} {keys}".rstrip()
+        line = f"{clock} {level} {_printable(record.getMessage()):<28} {keys}".rstrip()
         if record.exc_info and record.exc_info[1] is not None:
-            line += "\n" + "".join(traceback.format_exception(record.exc_info[1])).rstrip()
+            trace = "".join(traceback.format_exception(record.exc_info[1]))
+            line += "\n" + _printable(trace).rstrip()
         return line
 
 
+def _encoded(line: dict[str, Any]) -> str:
+    try:
+        text = json.dumps(line, default=str, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        # NaN, circles, keys that are no text: a line in other words is better than none.
+        plain = {k: v if isinstance(v, str | int | None) else repr(v) for k, v in line.items()}
+        text = json.dumps(plain, ensure_ascii=False)
+    # What is left of file names that are not UTF-8 becomes JSON's own escapes: \\udcff.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _printable(text: str) -> str:
+    """What strangers wrote must not move the cursor; lines it may have, as tracebacks do."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
+
 def _short(value: Any) -> str:
-    text = str(value)
-    # What strangers wrote must not move the cursor or add lines.
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    text = _printable(str(value)).replace("\n", "?").replace("\t", "?")
     return f'"{text}"' if " " in text or not text else text

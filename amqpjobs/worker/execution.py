@@ -5,6 +5,7 @@ Changes when there is another place to run one.
 
 import asyncio
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from anyio import CapacityLimiter, to_thread
 
@@ -15,6 +16,24 @@ from amqpjobs.errors import JobTimeout
 
 if TYPE_CHECKING:
     from amqpjobs.worker.processes import ProcessPool
+
+
+class _ThreadCall:
+    """A handler's call in a thread, and how far it is."""
+
+    def __init__(self, definition: Definition, context: Context, arguments: Arguments) -> None:
+        self._definition = definition
+        self._context = context
+        self._arguments = arguments
+        self.begun = self.ended = False
+
+    def __call__(self) -> object:
+        self.begun = True
+        try:
+            result: object = self._definition.invoke(self._context, self._arguments)
+            return result
+        finally:
+            self.ended = True
 
 
 class Execution:
@@ -28,7 +47,13 @@ class Execution:
         self._concurrency = concurrency
         self._threads: CapacityLimiter | None = None
         self._processes: ProcessPool | None = None
-        self.abandoned = 0
+        # Its thread holds a call until it ends; one that never began is held by nobody.
+        self._abandoned: WeakSet[_ThreadCall] = WeakSet()
+
+    @property
+    def abandoned(self) -> int:
+        """How many threads that could not be ended still run."""
+        return sum(call.begun and not call.ended for call in self._abandoned)
 
     async def run(
         self, definition: Definition, context: Context, arguments: Arguments, body: bytes
@@ -67,20 +92,12 @@ class Execution:
     ) -> object:
         if self._threads is None:
             self._threads = CapacityLimiter(self._concurrency)
-        finished = False
-
-        def call() -> object:
-            nonlocal finished
-            try:
-                return definition.invoke(context, arguments)
-            finally:
-                finished = True
-
+        call = _ThreadCall(definition, context, arguments)
         try:
             return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
         finally:
-            if not finished:
-                self.abandoned += 1
+            if not call.ended:
+                self._abandoned.add(call)
 
     def _pool(self) -> "ProcessPool":
         if self._processes is None:

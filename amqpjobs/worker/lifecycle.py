@@ -5,7 +5,7 @@ Changes when starting or stopping does.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from amqpjobs.worker.settlement import Settlement
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
+    from amqpjobs.publisher import Publisher
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -64,6 +65,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._stopped_at = 0.0
+        self._starting: asyncio.Timeout | None = None
         self._loop = asyncio.get_running_loop()
         self._link = Link(settings, "consume")
         self._execution = Execution(self.concurrency)
@@ -79,6 +81,8 @@ class Worker:
             app, self._execution, self._stopping, _only_jobs(app), settings.max_message_size
         )
         self._settlement: Settlement | None = None
+        self._publisher: Publisher | None = None
+        self._last_resort: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Worker {self._intake!r}, {'ready' if self.ready else 'not ready'}>"
@@ -103,6 +107,8 @@ class Worker:
             return
         self._stopped_at = self._loop.time()
         self._stopping.set()
+        if self._starting is not None:
+            self._starting.reschedule(self._stopped_at)
 
     async def started(self) -> None:
         """Wait until every queue is consumed."""
@@ -118,32 +124,38 @@ class Worker:
         """
         try:
             async with AsyncExitStack() as stack:
-                opening = asyncio.ensure_future(self._open(stack))
-                stopping = asyncio.ensure_future(self._stopping.wait())
-                # A broker that does not answer must not hold up a worker that is to stop.
-                await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
-                stopping.cancel()
-                if opening.done():
-                    await self._work(opening.result())
-                else:
-                    opening.cancel()
-                    await asyncio.wait([opening])
+                stack.push_async_callback(self._link.close)
+                stack.push_async_callback(self._execution.close)
+                parking = await self._begin(stack)
+                if parking is not None:
+                    await self._work(parking)
         finally:
-            await self._execution.close()
-            await self._link.close()
+            if self._last_resort is not None:
+                self._last_resort.cancel()
 
-    async def _open(self, stack: AsyncExitStack) -> Parking:
-        """Connect, and declare or check the queues."""
-        wire = await self._link.connect()
-        await stack.enter_async_context(self._app.lifespan())
-        publisher = await self._app.open_publisher()
+    async def _begin(self, stack: AsyncExitStack) -> Parking | None:
+        """Connect and declare; None if told to stop meanwhile, whatever the broker does."""
+        if self._stopping.is_set():
+            return None
+        try:
+            async with asyncio.timeout(None) as self._starting:
+                wire = await self._link.connect()
+                await stack.enter_async_context(self._app.lifespan())
+                self._publisher = await self._app.open_publisher()
+                await self._ensure(wire)
+        except TimeoutError:
+            if not self._stopping.is_set():
+                raise
+            return None
+        finally:
+            self._starting = None
+        publication = self._publisher.publication
         self._settlement = Settlement(
-            publisher.publication,
+            publication,
             {lane.queue: q.dead for q in self._queues for lane in q.lanes},
             {lane.queue: q.parked for q in self._queues for lane in q.lanes},
         )
-        await self._ensure(wire)
-        return Parking(self._queues, self._pipeline.knows, self._link, publisher.publication)
+        return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
     async def _work(self, parking: Parking) -> None:
         liveness = Liveness(self._app.settings.heartbeat_file)
@@ -211,7 +223,7 @@ class Worker:
             assert self._settlement is not None  # noqa: S101 - set before anything is consumed
             waiting = self._settlement.settle(run.delivery, outcome)
             if waiting is not None:
-                outcome = await waiting
+                outcome = await self._settled(run, waiting)
             self._reporting.report(run, outcome)
         except Exception:
             log.critical("a bug in amqpjobs around job %r", run.context, exc_info=True)
@@ -221,10 +233,20 @@ class Worker:
             del self._running[run]
             self._intake.finished()
 
+    async def _settled(self, run: Run, waiting: Awaitable[Outcome]) -> Outcome:
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if not run.interrupted:
+                raise
+            return Released("the worker was told to stop")
+
     async def _drain(self) -> None:
         """Stop as the README's contract says. One budget, counted from the signal."""
         end = self._stopped_at + self._budget
         margin = min(1.0, self._budget / 8)
+        # A broker that does not answer must not hold the goodbyes beyond the budget.
+        self._last_resort = self._loop.call_at(end - margin / 4, self._leave)
         notify("STOPPING=1")
         log.info("stopping", extra={"running": self._intake.running, "budget_s": self._budget})
         self._intake.close()
@@ -232,12 +254,19 @@ class Worker:
         waiting = [d for d in self._intake.take_waiting() if not d.stale]
         for delivery in waiting:
             delivery.release()
-        if waiting:
-            log.info("given back, not started", extra={"count": len(waiting)})
+        outcome: Outcome = Released("not started when the worker was told to stop")
+        for delivery in waiting:
+            self._reporting.report(Run(delivery), outcome)
         await self._wait_for_running(end - margin)
         await self._interrupt(end - margin / 2)
         await asyncio.gather(*(s.close() for s in self._subscriptions))
         log.info("stopped", extra={"took_s": round(self._loop.time() - self._stopped_at, 3)})
+
+    def _leave(self) -> None:
+        """Drop the connections: what was written has had its time to arrive."""
+        for link in (self._link, self._publisher.link if self._publisher else None):
+            if link is not None and link.wire is not None:
+                link.wire.protocol.abort()
 
     async def _wait_for_running(self, until: float) -> None:
         """Let running jobs end, until then or until a second signal."""

@@ -36,8 +36,16 @@ class Liveness:
                 self._beat()
                 await asyncio.sleep(INTERVAL)
         finally:
-            if self._file is not None:
-                self._file.unlink(missing_ok=True)
+            self._remove()
+
+    def _remove(self) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.unlink(missing_ok=True)
+        except OSError as error:
+            # It grows old by itself; a worker that has done all its work must not fail over it.
+            log.warning("heartbeat file: %s", error)
 
     def _beat(self) -> None:
         notify("WATCHDOG=1")

@@ -44,10 +44,11 @@ async def run_once(
     async def execute(inner: Context) -> object:
         return await execution.run(definition, inner, arguments, body)
 
-    current_context.set(context)
+    token = current_context.set(context)
     try:
         result = await onion(app.processing, execute)(context)
     finally:
+        current_context.reset(token)
         await execution.close()
     if isinstance(result, Reject):
         raise result

@@ -36,7 +36,7 @@ from amqpjobs.outcome import (
     Released,
 )
 from amqpjobs.rabbitmq.consumption import Delivery
-from amqpjobs.worker.tracebacks import exception_name, innermost_frames
+from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -113,10 +113,15 @@ class Pipeline:
             return self._rejected(run, "rejected", error.reason)
         except asyncio.CancelledError as error:
             return self._interrupted(run, error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its outcome
-            # `sys.exit` too: through the event loop it would end this worker, and the next one that
-            # is given the job.
-            return self._rejected(run, "failed", str(error), error)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+            # `sys.exit` and panics of extension modules too: through the event loop they would end
+            # this worker, and the next one that is given the job.
+            if run.interrupted:
+                # Libraries turn a cancellation into errors of their own.
+                return Released("the worker was told to stop")
+            return self._rejected(run, "failed", error, error)
         if result is None:
             return DONE_NOTHING
         if isinstance(result, Reject):
@@ -142,7 +147,7 @@ class Pipeline:
                 delivery.properties,
             )
         except DecodeError as error:
-            raise Refused(self._rejected(run, "undecodable", str(error), error)) from None
+            raise Refused(self._rejected(run, "undecodable", error, error)) from None
         run.context = context
         if context.deadline is not None and context.deadline < time.time():
             raise Refused(Expired(context.deadline))
@@ -168,7 +173,7 @@ class Pipeline:
                 _too_large(body, self._max_size)
             return definition.payload.load(body)
         except DecodeError as error:
-            raise Refused(self._rejected(run, "invalid", str(error), error)) from None
+            raise Refused(self._rejected(run, "invalid", error, error)) from None
 
     async def _process(
         self, definition: Definition, context: Context, arguments: Arguments, body: bytes
@@ -196,16 +201,16 @@ class Pipeline:
         return self._rejected(run, "failed", "the job cancelled itself", error)
 
     def _rejected(
-        self, run: Run, reason: str, message: str, error: BaseException | None = None
+        self, run: Run, reason: str, message: object, error: BaseException | None = None
     ) -> Rejected:
         return Rejected(self._failure(run, reason, message, error), error)
 
     def _failure(
-        self, run: Run, reason: str, message: str, error: BaseException | None = None
+        self, run: Run, reason: str, message: object, error: BaseException | None = None
     ) -> Failure:
         return Failure(
             reason=reason,
-            message=message[:1000],
+            message=words_of(message),
             exception=exception_name(error) if error is not None else None,
             frames=innermost_frames(error) if error is not None else (),
             job=run.definition.name if run.definition else None,

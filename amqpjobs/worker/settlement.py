@@ -103,7 +103,9 @@ class Settlement:
 
     async def _pause(self, delivery: Delivery) -> None:
         try:
-            await asyncio.sleep(min(LONGEST_PAUSE, 0.1 * 2**self._failures))
+            # An exponent with a limit: 2**1024 is no float, and failures can go on for days.
+            pause = 0.1 * 2 ** min(self._failures, 20)
+            await asyncio.sleep(min(LONGEST_PAUSE, pause))
         finally:
             if not delivery.settled:
                 delivery.release()

@@ -12,6 +12,20 @@ FRAMES = 5
 """How many of the innermost stack frames a failure carries."""
 
 
+LONGEST = 1000
+"""Characters of what an exception says that a failure carries."""
+
+
+def words_of(thing: object) -> str:
+    """What an exception or a reason says, as text that AMQP can carry, and not too much of it."""
+    try:
+        text = str(thing)
+    except Exception:  # noqa: BLE001 - a handler's own `__str__` may raise anything
+        text = f"{type(thing).__name__}, which cannot say what it is"
+    # File names that are not UTF-8 have surrogates in them.
+    return text[:LONGEST].encode(errors="backslashreplace").decode()
+
+
 def exception_name(error: BaseException) -> str:
     """``module.Class``, without the module for Python's own; of what a job's process raised, the
     name that it has there."""

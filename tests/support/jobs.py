@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from amqpjobs import App, Context, Queue
+from tests.support.waiting import until
 
 app = App("jobs")
 work = Queue("work")
@@ -42,8 +43,7 @@ async def hold(ctx: Context, n: int) -> None:
     note("started", n, ctx)
     go = Path(os.environ["JOBS_LEDGER"] + ".go")
     try:
-        while not go.exists():
-            await asyncio.sleep(0.02)
+        await until(go.exists, "the file is there", timeout=300)
     except asyncio.CancelledError:
         note("cancelled", n, ctx)
         raise

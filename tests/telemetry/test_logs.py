@@ -1,0 +1,248 @@
+"""Log lines: one JSON object each, with the keys of the job that runs, and no secrets in them."""
+
+import asyncio
+import io
+import json
+import logging
+
+import pytest
+
+from amqpjobs import Context
+from amqpjobs.cli.output import print_json
+from amqpjobs.context import current_context
+from amqpjobs.errors import BrokerUnavailable
+from amqpjobs.message import Properties
+from amqpjobs.rabbitmq.connection import Link
+from amqpjobs.settings import Settings
+from amqpjobs.telemetry.logs import ConsoleFormatter, JsonFormatter, configure_logs
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was():
+    root = logging.getLogger()
+    names = ("aiormq", "aio_pika")
+    before = (list(root.handlers), root.level, [logging.getLogger(n).level for n in names])
+    yield
+    root.handlers[:], levels = before[0], before[2]
+    root.setLevel(before[1])
+    for name, level in zip(names, levels, strict=True):
+        logging.getLogger(name).setLevel(level)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def strict_stream():
+    """As stdout is: what is not UTF-8 raises."""
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n")
+
+
+def text_of(stream):
+    stream.flush()
+    return stream.buffer.getvalue().decode()
+
+
+@pytest.fixture
+def job():
+    """A job that runs here."""
+    properties = Properties(headers={"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"})
+    context = Context("resize", "7", "photos", 2, None, asyncio.Event(), lambda: properties)
+    token = current_context.set(context)
+    yield context
+    current_context.reset(token)
+
+
+def json_lines(say, level="info"):
+    stream = strict_stream()
+    configure_logs(level, "json", stream=stream)
+    say(logging.getLogger("user"))
+    return [json.loads(line) for line in text_of(stream).split("\n")[:-1]]
+
+
+def console_text(say):
+    stream = Terminal()
+    configure_logs("debug", "auto", stream=stream)
+    say(logging.getLogger("user"))
+    return stream.getvalue()
+
+
+def test_a_line_is_one_json_object():
+    """With time, level, logger and what happened."""
+    [line] = json_lines(lambda log: log.info("hello %s", "world", extra={"pages": 3}))
+    assert {k: line[k] for k in ("level", "logger", "event", "pages")} == {
+        "level": "info", "logger": "user", "event": "hello world", "pages": 3
+    }  # fmt: skip
+    assert line["timestamp"].endswith("+00:00")
+    assert set(line) == {"timestamp", "level", "logger", "event", "pages"}
+
+
+def test_lines_within_a_job_carry_its_keys(job):
+    """The user's own too, without any doing of the user's."""
+    [line] = json_lines(lambda log: log.info("hello"))
+    assert {k: line[k] for k in ("job", "job_id", "queue", "attempt", "trace_id")} == {
+        "job": "resize", "job_id": "7", "queue": "photos", "attempt": 2, "trace_id": TRACE_ID
+    }  # fmt: skip
+
+
+def test_lines_outside_of_a_job_carry_none():
+    """There is none."""
+    [line] = json_lines(lambda log: log.info("hello"))
+    assert "job" not in line
+
+
+def test_a_line_that_names_another_job_keeps_its_own_keys(job):
+    """As the line about a finished job does while another one runs."""
+    [line] = json_lines(lambda log: log.info("done", extra={"job_id": "8"}))
+    assert (line["job_id"], line["queue"]) == ("8", "photos")
+
+
+def test_an_exception_is_one_line_with_its_traceback():
+    """Not thirty lines that nobody can put together again."""
+
+    def fail(log):
+        try:
+            {}["boom"]
+        except LookupError:
+            log.exception("failed")
+
+    [line] = json_lines(fail)
+    assert line["traceback"].startswith("Traceback")
+    assert line["traceback"].rstrip().endswith("KeyError: 'boom'")
+
+
+HOSTILE = "a\nb\r\x1b[2J\x00\u2028\x85\x7f\udcff\U0001f600"
+
+
+def test_hostile_text_stays_within_its_line():
+    """Whatever strangers put into a name: one line, valid JSON, valid UTF-8."""
+    stream = strict_stream()
+    configure_logs("info", "json", stream=stream)
+    log = logging.getLogger("user")
+    log.info("event %s", HOSTILE, extra={"key": HOSTILE, "deep": {"a": [HOSTILE]}})
+    log.info("next")
+    lines = text_of(stream).split("\n")
+    assert len(lines) == 3
+    for character in "\x1b\x00\r":
+        assert character not in lines[0]
+    read = json.loads(lines[0])
+    assert read["key"] == HOSTILE
+    assert read["event"] == f"event {HOSTILE}"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_lacks_does_not_spoil_the_line(value):
+    """`NaN` is no JSON: a log collector would drop the line."""
+
+    def no_constant(name):
+        raise AssertionError(name)
+
+    stream = strict_stream()
+    configure_logs("info", "json", stream=stream)
+    logging.getLogger("user").info("ratio", extra={"ratio": value, "more": [value]})
+    read = json.loads(text_of(stream), parse_constant=no_constant)
+    assert read["event"] == "ratio"
+
+
+def test_an_object_that_json_lacks_is_shown_as_text():
+    """Paths, dates, sets."""
+    from pathlib import Path
+
+    [line] = json_lines(lambda log: log.info("x", extra={"path": Path("/a"), "odd": {1}}))
+    assert (line["path"], line["odd"]) == ("/a", "{1}")
+
+
+def test_levels_below_the_one_asked_for_are_not_written():
+    """Nor those of libraries whose errors we report in our own words."""
+
+    def say(log):
+        log.debug("no")
+        log.warning("yes")
+        logging.getLogger("aiormq.connection").error("noise")
+
+    assert [line["event"] for line in json_lines(say)] == ["yes"]
+
+
+def test_at_debug_the_libraries_speak_too():
+    """Whoever asks for it wants all of it."""
+    lines = json_lines(lambda _: logging.getLogger("aiormq").error("noise"), level="debug")
+    assert [line["event"] for line in lines] == ["noise"]
+
+
+def test_the_form_follows_the_stream():
+    """Readable on a terminal, JSON elsewhere; and as told where it is told."""
+    for form, stream, kind in (
+        ("auto", Terminal(), ConsoleFormatter), ("auto", io.StringIO(), JsonFormatter),
+        ("json", Terminal(), JsonFormatter), ("console", io.StringIO(), ConsoleFormatter),
+    ):  # fmt: skip
+        configure_logs("info", form, stream=stream)
+        [handler] = logging.getLogger().handlers
+        assert isinstance(handler.formatter, kind)
+
+
+def test_a_line_on_a_terminal_has_the_keys_behind_it(job):
+    """Quoted where they have blanks."""
+    text = console_text(lambda log: log.info("hello", extra={"page": "3 of 4", "none": ""}))
+    assert "hello" in text
+    assert "job=resize job_id=7 queue=photos attempt=2" in text
+    assert 'page="3 of 4" none=""' in text
+
+
+def test_no_key_moves_the_cursor_or_adds_a_line():
+    """A terminal obeys what it is sent."""
+    text = console_text(lambda log: log.info("hello", extra={"key": HOSTILE}))
+    assert text.count("\n") == 1
+    assert "\x1b[2J" not in text
+
+
+def test_no_message_and_no_traceback_moves_the_cursor():
+    """An exception says what a stranger sent; a name in a message is a stranger's too."""
+
+    error = LookupError(f"no album {HOSTILE}")
+
+    def fail(log):
+        log.error("failed %s", "\x1b[2J", exc_info=error)
+
+    assert "\x1b[2J" not in console_text(fail)
+
+
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_colours_can_be_had_or_not(variable, value, monkeypatch):
+    """https://no-color.org, and terminals without any."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert "\x1b[31m" in console_text(lambda log: log.error("bad"))
+    monkeypatch.setenv(variable, value)
+    assert "\x1b" not in console_text(lambda log: log.error("bad"))
+
+
+# --- secrets -----------------------------------------------------------------------------------
+
+
+async def test_a_password_is_in_nothing_that_is_shown(capsys):
+    """Log lines at debug with the library's own, errors with their causes, repr, and --json."""
+
+    async def slam(reader, writer):
+        writer.close()
+
+    server = await asyncio.start_server(slam, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = Settings(url=f"amqp://user:hunter2@127.0.0.1:{port}/%2f", connect_timeout=5)
+    stream = strict_stream()
+    configure_logs("debug", "json", stream=stream)
+    link = Link(settings, "publish")
+    with pytest.raises(BrokerUnavailable) as caught:
+        await link.connect()
+    logging.getLogger("user").error("no broker %r", settings, exc_info=caught.value)
+    logging.getLogger("user").error("state %r %s", link, settings)
+    await link.close()
+    server.close()
+    await server.wait_closed()
+    print_json(settings.model_dump())
+    shown = text_of(stream) + capsys.readouterr().out
+    assert "no broker" in shown
+    assert f"user@127.0.0.1:{port}" in shown
+    assert "hunter2" not in shown

@@ -1,0 +1,62 @@
+"""Hands deliveries to the worker's parts, as a broker would: real ones, from bytes."""
+
+import asyncio
+import itertools
+
+from pamqp import commands
+
+from amqpjobs.message import JSON, Properties
+from amqpjobs.rabbitmq.consumption import Delivery, Subscription
+from tests.rabbitmq.fake_wire import Link, turns
+
+BROKEN_HEADER = b"\x00\x3c\x00\x00" + (2).to_bytes(8) + b"\xff\xff"
+"""A content header with property flags that AMQP does not define."""
+
+BROKEN_TABLE = (
+    b"\x00\x3c\x00\x00"
+    + (2).to_bytes(8)
+    + b"\xa0\x20"
+    + (b"\x10application/json" + b"\x00\x00\x00\x05\x01aZ\x00\x00" + b"\x03job")
+)
+"""One whose headers table holds a value of no type that there is; all else can be read."""
+
+
+async def _nothing(wire):
+    """The queue is there."""
+
+
+class Hand:
+    """One queue's consumer on a wire whose other end is the test."""
+
+    def __init__(self, queue="queue"):
+        self.link = Link()
+        self.wire = self.link.connect()
+        self._arrived = []
+        self._tags = itertools.count(1)
+        self._subscription = Subscription(self.link, queue, 10, self._arrived.append, _nothing)
+        self._task = None
+
+    async def __aenter__(self):
+        self._task = asyncio.create_task(self._subscription.run())
+        await turns()
+        return self
+
+    async def __aexit__(self, *_):
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    def give(self, properties=None, body=b"{}", *, header=None, **changes) -> Delivery:
+        """A delivery of a message; by default as one of ours."""
+        if properties is None:
+            properties = Properties(**{"content_type": JSON, "message_id": "id", **changes})
+        self.wire.deliver(next(self._tags), properties, body, header=header)
+        return self._arrived[-1]
+
+    async def settlements(self):
+        """In short: ``ack 1``, ``give back 2``."""
+        await turns()
+        found = []
+        for frame in self.wire.settlements():
+            is_ack = isinstance(frame, commands.Basic.Ack)
+            found.append(f"{'ack' if is_ack else 'give back'} {frame.delivery_tag}")
+        return found

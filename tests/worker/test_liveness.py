@@ -1,0 +1,122 @@
+"""Signs of life: a heartbeat file, and what systemd is told."""
+
+import asyncio
+import contextlib
+import os
+import socket
+
+import pytest
+
+from amqpjobs.worker import liveness as liveness_module
+from amqpjobs.worker.liveness import Liveness, age_of, notify
+
+
+@contextlib.asynccontextmanager
+async def living(file):
+    task = asyncio.create_task(Liveness(file).run())
+    await asyncio.sleep(0)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.fixture(autouse=True)
+def _no_systemd(monkeypatch):
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+
+
+@pytest.fixture
+def systemd(tmp_path, monkeypatch):
+    """A real datagram socket, as systemd gives one."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(path)
+        channel.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        yield channel
+
+
+async def test_the_heartbeat_file_is_there_from_the_start_and_gone_at_the_end(tmp_path):
+    """With the process id in it; its age is that of the last sign."""
+    file = tmp_path / "heartbeat"
+    assert age_of(file) is None
+    async with living(file):
+        assert file.read_text() == f"{os.getpid()}\n"
+        assert age_of(file) < 60
+    assert not file.exists()
+
+
+async def test_the_heartbeat_file_is_touched_again_and_again(tmp_path, monkeypatch):
+    """By the event loop, so that a blocked one shows."""
+    monkeypatch.setattr(liveness_module, "INTERVAL", 0.0)
+    file = tmp_path / "heartbeat"
+    async with living(file):
+        os.utime(file, (1, 1))
+        assert age_of(file) > 1_000_000
+        async with asyncio.timeout(10):
+            while age_of(file) > 60:
+                await asyncio.sleep(0)
+
+
+async def test_a_file_that_cannot_be_written_is_told_and_the_worker_lives(tmp_path, caplog):
+    """Its jobs matter more."""
+    async with living(tmp_path / "missing" / "heartbeat") as task:
+        assert not task.done()
+        assert "heartbeat file" in caplog.text
+    assert task.cancelled()
+
+
+async def test_a_file_that_cannot_be_removed_does_not_fail_the_stop(tmp_path):
+    """Somebody put a folder in its place, or took the permission away."""
+    file = tmp_path / "heartbeat"
+    async with living(file) as task:
+        file.unlink()
+        file.mkdir()
+    assert task.cancelled()
+
+
+async def test_a_file_in_the_future_is_not_old(tmp_path):
+    """Clocks are set back."""
+    file = tmp_path / "heartbeat"
+    file.write_text("")
+    os.utime(file, (2**33, 2**33))
+    assert age_of(file) == 0.0
+
+
+async def test_systemd_is_told_that_the_loop_runs(systemd):
+    """For `WatchdogSec=`; and nothing else is asked for."""
+    async with living(None):
+        assert systemd.recv(100) == b"WATCHDOG=1"
+
+
+def test_systemd_is_told_in_its_own_words(systemd):
+    """One datagram for each."""
+    notify("READY=1")
+    notify("STOPPING=1")
+    assert [systemd.recv(100), systemd.recv(100)] == [b"READY=1", b"STOPPING=1"]
+
+
+def test_an_abstract_socket_is_one_with_an_at(monkeypatch):
+    """As sd_notify(3) says."""
+    name = f"amqpjobs-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(f"\0{name}")
+        channel.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
+        notify("READY=1")
+        assert channel.recv(100) == b"READY=1"
+
+
+def test_without_systemd_nobody_is_told(caplog):
+    """And nothing is logged."""
+    notify("READY=1")
+    assert caplog.records == []
+
+
+def test_a_systemd_that_is_gone_is_told_in_the_log(monkeypatch, tmp_path, caplog):
+    """And the worker goes on."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    notify("READY=1")
+    assert "systemd could not be notified" in caplog.text

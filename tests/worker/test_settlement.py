@@ -1,0 +1,283 @@
+"""Settling: each outcome is exactly one settlement, and a copy is confirmed before its original is
+acked."""
+
+import asyncio
+
+import pytest
+
+from amqpjobs.errors import PublishError, PublishRejected, Unroutable
+from amqpjobs.message import HEADER_ATTEMPT, HEADER_ERROR, JSON, Failure, Properties
+from amqpjobs.outcome import Done, Expired, Parked, Rejected, Released
+from amqpjobs.rabbitmq.publication import Publication
+from amqpjobs.worker import settlement as settlement_module
+from amqpjobs.worker.settlement import Settlement
+from tests.rabbitmq.fake_wire import Link, turns
+from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
+
+FAILURE = Failure("failed", "boom", queue="queue")
+
+
+async def _nothing(wire):
+    """The queues are there."""
+
+
+class Bench:
+    """A settlement, the queue it settles for, and the connection that it publishes on."""
+
+    def __init__(self, hand):
+        self.hand = hand
+        self.link = Link()
+        self.wire = self.link.connect()
+        self.publication = Publication(self.link, _nothing)
+        self.settlement = Settlement(
+            self.publication, {"queue": "queue.dead"}, {"queue": "queue.parked"}
+        )
+        self.tasks = [asyncio.create_task(self.publication.run())]
+
+    def settle(self, delivery, outcome):
+        """The task that waits for the confirm."""
+        task = asyncio.ensure_future(self.settlement.settle(delivery, outcome))
+        self.tasks.append(task)
+        return task
+
+    async def copies(self):
+        await turns()
+        return self.wire.published()
+
+    async def end(self):
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.wait(self.tasks)
+
+
+@pytest.fixture
+async def bench(monkeypatch):
+    monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 0.0)
+    async with Hand() as hand:
+        made = Bench(hand)
+        await turns()
+        yield made
+        await made.end()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [
+        (Done(3), "ack 1"),
+        (Done(), "ack 1"),
+        (Expired(1.0), "ack 1"),
+        (Released("stop"), "give back 1"),
+    ],
+)
+async def test_what_needs_no_copy_is_settled_at_once(bench, outcome, word):
+    """One settlement, and nothing to wait for."""
+    delivery = bench.hand.give()
+    assert bench.settlement.settle(delivery, outcome) is None
+    assert delivery.settled
+    assert await bench.hand.settlements() == [word]
+    assert await bench.copies() == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "target"), [(Rejected(FAILURE), "queue.dead"), (Parked(FAILURE), "queue.parked")]
+)
+async def test_a_copy_is_confirmed_before_its_original_is_acked(bench, outcome, target):
+    """A death in between leaves two, never none."""
+    delivery = bench.hand.give(body=b"\xffraw", type="job")
+    settling = bench.settle(delivery, outcome)
+    [copy] = await bench.copies()
+    assert (copy.routing_key, copy.body, copy.mandatory) == (target, b"\xffraw", True)
+    assert copy.properties.headers[HEADER_ERROR]["reason"] == "failed"
+    assert await bench.hand.settlements() == []
+    bench.wire.confirm(1)
+    assert await settling is outcome
+    assert await bench.hand.settlements() == ["ack 1"]
+
+
+async def test_a_copy_keeps_what_the_message_is_and_leaves_what_would_act(bench):
+    """User, expiration, CC and BCC, and the broker's own history stay behind."""
+    original = Properties(
+        content_type=JSON, type="job", message_id="7", correlation_id="c", reply_to="r",
+        user_id="guest", expiration="1000", delivery_mode=1, priority=4, timestamp=9, app_id="web",
+        headers={
+            "CC": ["elsewhere"], "BCC": ["elsewhere"], "x-death": [{"count": 1}], "mine": 1,
+            "x-first-death-queue": "q", "x-last-death-reason": "r", "x-delivery-count": 3,
+            HEADER_ATTEMPT: 2,
+        },
+    )  # fmt: skip
+    bench.settle(bench.hand.give(original), Rejected(FAILURE))
+    [copy] = await bench.copies()
+    headers = copy.properties.headers
+    assert set(headers) == {"mine", HEADER_ATTEMPT, HEADER_ERROR}
+    assert copy.properties == Properties(
+        content_type=JSON, type="job", message_id="7", correlation_id="c", reply_to="r",
+        delivery_mode=2, priority=4, timestamp=9, app_id="web", headers=headers,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("header", "readable"),
+    [(BROKEN_HEADER, ("application/octet-stream", None)), (BROKEN_TABLE, (JSON, "job"))],
+    ids=["header", "headers table"],
+)
+async def test_a_message_whose_properties_cannot_be_read_is_put_aside_with_its_body(
+    bench, header, readable
+):
+    """And with why, and with as much of the rest as can be read."""
+    settling = bench.settle(bench.hand.give(body=b"{}", header=header), Rejected(FAILURE))
+    [copy] = await bench.copies()
+    assert copy.body == b"{}"
+    assert (copy.properties.content_type, copy.properties.type) == readable
+    assert set(copy.properties.headers) == {HEADER_ERROR}
+    bench.wire.confirm(1)
+    await settling
+    assert await bench.hand.settlements() == ["ack 1"]
+
+
+async def test_headers_that_leave_no_room_for_ours_stay_behind(bench):
+    """A frame holds only so much: why it is there matters more than a stranger's headers."""
+    large = Properties(type="job", headers={"x": "y" * 130_900})
+    settling = bench.settle(bench.hand.give(large), Rejected(Failure("failed", "z" * 500)))
+    [copy] = await bench.copies()
+    assert copy.properties.type == "job"
+    assert set(copy.properties.headers) == {HEADER_ERROR}
+    bench.wire.confirm(1)
+    await settling
+    assert await bench.hand.settlements() == ["ack 1"]
+
+
+@pytest.mark.parametrize("refusal", ["nack", "return", "channel"])
+async def test_a_copy_that_the_broker_does_not_take_gives_the_original_back(bench, refusal, caplog):
+    """No dead-letter queue, or a full one: the job stays in its queue."""
+    delivery = bench.hand.give(type="job")
+    settling = bench.settle(delivery, Rejected(FAILURE))
+    [copy] = await bench.copies()
+    if refusal == "nack":
+        bench.wire.confirm(1, acked=False)
+    elif refusal == "return":
+        bench.wire.give_back(copy)
+        bench.wire.confirm(1)
+    else:
+        bench.wire.channels[0].refuse(RuntimeError("406"))
+    outcome = await settling
+    assert isinstance(outcome, Released)
+    assert "queue.dead" in outcome.reason
+    assert await bench.hand.settlements() == ["give back 1"]
+    assert "could not be put aside" in caplog.text
+
+
+async def test_a_copy_that_is_not_confirmed_in_time_gives_the_original_back(bench, monkeypatch):
+    """Never acked on a guess."""
+    monkeypatch.setattr(settlement_module, "CONFIRM_TIMEOUT", 0.01)
+    outcome = await bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
+    assert isinstance(outcome, Released)
+    assert await bench.hand.settlements() == ["give back 1"]
+
+
+async def test_copies_that_fail_again_and_again_are_not_tried_in_a_hot_loop(bench, monkeypatch):
+    """The job is given back after a pause, which has a limit: after any number of failures."""
+    monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 3600.0)
+    pauses = []
+
+    async def pause(seconds):
+        pauses.append(seconds)
+
+    monkeypatch.setattr(settlement_module.asyncio, "sleep", pause)
+    for _ in range(1100):
+        settling = bench.settlement.settle(bench.hand.give(type="job"), Rejected(FAILURE))
+        bench.publication.send = refusing
+        assert isinstance(await settling, Released)
+    assert pauses[:3] == pytest.approx([0.2, 0.4, 0.8])
+    assert pauses == sorted(pauses)
+
+
+def refusing(*_):
+    fate = asyncio.get_running_loop().create_future()
+    fate.set_exception(Unroutable("no queue"))
+    return fate
+
+
+async def test_cancelled_while_its_copy_is_on_its_way_the_original_is_given_back(bench):
+    """The copy may have arrived: then it is there twice, never not at all."""
+    delivery = bench.hand.give(type="job")
+    settling = bench.settle(delivery, Rejected(FAILURE))
+    assert len(await bench.copies()) == 1
+    settling.cancel()
+    await asyncio.wait([settling])
+    assert settling.cancelled()
+    bench.wire.confirm(1)
+    assert await bench.hand.settlements() == ["give back 1"]
+
+
+async def test_cancelled_in_its_pause_the_original_is_given_back_at_once(bench, monkeypatch):
+    """A worker that stops does not wait for it."""
+    monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 3600.0)
+    settling = bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
+    await turns()
+    bench.wire.confirm(1, acked=False)
+    assert await bench.hand.settlements() == []
+    settling.cancel()
+    await asyncio.wait([settling])
+    assert await bench.hand.settlements() == ["give back 1"]
+
+
+async def test_what_was_given_back_by_force_meanwhile_is_not_settled_again(bench):
+    """A stopping worker does not wait for the confirm; whichever comes first counts."""
+    delivery = bench.hand.give(type="job")
+    settling = bench.settle(delivery, Rejected(FAILURE))
+    await turns()
+    delivery.release()
+    bench.wire.confirm(1)
+    await settling
+    assert await bench.hand.settlements() == ["give back 1"]
+
+
+async def test_of_a_lost_connection_nothing_is_copied(bench):
+    """RabbitMQ delivers it again: a copy now would be one too many."""
+    delivery = bench.hand.give(type="job")
+    bench.hand.link.lose()
+    await turns()
+    assert delivery.stale
+    outcome = await bench.settle(delivery, Rejected(FAILURE))
+    assert isinstance(outcome, Released)
+    assert await bench.copies() == []
+    assert delivery.settled
+
+
+async def test_of_a_lost_connection_an_ack_goes_nowhere(bench):
+    """And raises nothing: the job is done, and will be done again."""
+    delivery = bench.hand.give()
+    bench.hand.link.lose()
+    await turns()
+    assert bench.settlement.settle(delivery, Done()) is None
+    assert await bench.hand.settlements() == []
+
+
+async def test_a_delivery_is_not_settled_twice(bench):
+    """A second outcome is a bug of ours, and is seen."""
+    delivery = bench.hand.give()
+    bench.settlement.settle(delivery, Done())
+    with pytest.raises(AssertionError, match="settled twice"):
+        bench.settlement.settle(delivery, Released("stop"))
+    assert await bench.hand.settlements() == ["ack 1"]
+
+
+async def test_an_error_of_the_publication_is_the_reason(bench):
+    """In the words of whoever knows."""
+    settling = bench.settle(bench.hand.give(type="job"), Parked(FAILURE))
+    await turns()
+    bench.wire.confirm(1, acked=False)
+    outcome = await settling
+    assert "RabbitMQ refused a message for 'queue.parked'" in outcome.reason
+    assert issubclass(PublishRejected, PublishError)
+
+
+async def test_one_job_that_cannot_be_put_aside_does_not_hold_up_the_others(bench):
+    """Each waits for its own confirm."""
+    first, second = bench.hand.give(type="a"), bench.hand.give(type="b")
+    settling = [bench.settle(first, Rejected(FAILURE)), bench.settle(second, Rejected(FAILURE))]
+    await turns()
+    bench.wire.confirm(2)
+    assert isinstance(await settling[1], Rejected)
+    assert not settling[0].done()
+    assert await bench.hand.settlements() == ["ack 2"]
