@@ -10,7 +10,13 @@ from typing import Any
 from amqpjobs.errors import DecodeError
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Wire
-from amqpjobs.rabbitmq.frames import HeaderView, encode_ack, encode_nack, split_header
+from amqpjobs.rabbitmq.frames import (
+    HeaderView,
+    encode_ack,
+    encode_nack,
+    readable_properties,
+    split_header,
+)
 
 
 class Delivery:
@@ -62,14 +68,7 @@ class Delivery:
 
     def readable_properties(self) -> Properties:
         """As many of the properties as can be read, for a copy: what cannot is left behind."""
-        try:
-            return self.properties()
-        except DecodeError:
-            pass
-        try:
-            return self.header.bare_properties()
-        except DecodeError:
-            return Properties(content_type="application/octet-stream")
+        return readable_properties(self._header)
 
     @property
     def stale(self) -> bool:
