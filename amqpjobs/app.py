@@ -283,6 +283,28 @@ class App:
                 del self._publishers[loop]
             raise
 
+    async def close(self) -> None:
+        """Close what a first use outside of a `lifespan` has opened on this event loop, if it
+        did. The next use opens it again."""
+        opening = self._publishers.pop(asyncio.get_running_loop(), None)
+        if opening is not None:
+            await opening.close()
+
+    def choose_queues(self, names: Iterable[str]) -> list[Queue]:
+        """The queues of these names; all, if none is given.
+
+        Raises:
+            ConfigurationError: there is no such queue; says which there are.
+        """
+        chosen = tuple(dict.fromkeys(names))
+        unknown = [name for name in chosen if name not in self._queues]
+        if unknown:
+            known = ", ".join(sorted(self._queues)) or "none"
+            raise ConfigurationError(
+                f"the app {self.name!r} has no queue {unknown[0]!r}; it has: {known}"
+            )
+        return [self._queues[name] for name in chosen] or list(self._queues.values())
+
     def blocking(self) -> "BlockingApp":
         """For synchronous code: ``with app.blocking() as client: client.later(job.message(x))``."""
         from amqpjobs.blocking import BlockingApp

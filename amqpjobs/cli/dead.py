@@ -79,15 +79,9 @@ def show(
 async def _peek(
     app: "App", names: list[str], limit: int, *, parked: bool
 ) -> "list[tuple[str, Found]]":
-    from amqpjobs.errors import ConfigurationError
     from amqpjobs.rabbitmq.inspection import connected, peek
 
-    unknown = [n for n in names if n not in app.queues]
-    if unknown:
-        raise ConfigurationError(
-            f"the app has no queue {unknown[0]!r}; it has: {', '.join(sorted(app.queues))}"
-        )
-    chosen = [app.queues[n] for n in names] or list(app.queues.values())
+    chosen = app.choose_queues(names)
     found: list[tuple[str, Found]] = []
     async with connected(app.settings, "inspect") as wire:
         for queue in chosen:

@@ -83,7 +83,8 @@ def _import_errors(place: str, module_name: str) -> Iterator[None]:
         ) from error
     except ConfigurationError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # `sys.exit` too: its status would be taken for this command's.
         raise ConfigurationError(
             f"--app {place!r}: its import failed: {type(error).__name__}: {error} "
             "(--debug shows where)"

@@ -4,6 +4,7 @@ Exit status: 0 done or drained, 1 failed, 2 usage, 3 broker unreachable, 130 int
 when a command is added.
 """
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -74,12 +75,22 @@ def main() -> None:
     try:
         program()
     except AmqpJobsError as error:
-        if os.environ.get("AMQPJOBS_DEBUG", "") not in ("", "0"):
+        if _debugging():
             raise
         say(f"amqpjobs: {error}")
         sys.exit(exit_status(error))
+    except OSError as error:
+        # The machine's: no more files, no space, a pipe that was closed.
+        if _debugging():
+            raise
+        say(f"amqpjobs: {error}" + (" (see ulimit -n)" if error.errno == errno.EMFILE else ""))
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _debugging() -> bool:
+    return os.environ.get("AMQPJOBS_DEBUG", "") not in ("", "0")
 
 
 def exit_status(error: AmqpJobsError) -> int:

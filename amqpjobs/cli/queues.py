@@ -1,6 +1,7 @@
 """``amqpjobs queues``: what waits, what runs, what failed. Changes when a column does."""
 
 import asyncio
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,9 +35,8 @@ async def _show(app: "App", *, watch: bool, as_json: bool) -> None:
     from amqpjobs.rabbitmq.inspection import connected
 
     async with connected(app.settings, "inspect") as wire:
-        if not watch:
-            rows = await rows_of(app, wire)
-            print_rows(rows, COLUMNS, as_json=as_json, empty="the app has no queues")
+        if not watch or as_json or not sys.stdout.isatty():
+            await _print(app, wire, watch=watch, as_json=as_json)
             return
         from rich.live import Live
 
@@ -45,6 +45,17 @@ async def _show(app: "App", *, watch: bool, as_json: bool) -> None:
                 live.update(table_of(await rows_of(app, wire), COLUMNS), refresh=True)
                 # The next look is due two seconds after this one began, not after it ended.
                 await asyncio.sleep(2 - time.time() % 2)
+
+
+async def _print(app: "App", wire: "Wire", *, watch: bool, as_json: bool) -> None:
+    """One look after the other, for files and programs."""
+    while True:
+        rows = await rows_of(app, wire)
+        print_rows(rows, COLUMNS, as_json=as_json, empty="the app has no queues")
+        sys.stdout.flush()
+        if not watch:
+            return
+        await asyncio.sleep(2 - time.time() % 2)
 
 
 async def rows_of(app: "App", wire: "Wire") -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ Changes when a person can say something new about one job.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from amqpjobs.errors import DecodeError, InvalidArguments
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.definition import Definition
+    from amqpjobs.message import JobHandle, Message
 
 JobArgument = Annotated[str, typer.Argument(help="The job's name.", show_default=False)]
 ArgsOption = Annotated[
@@ -100,12 +102,22 @@ def enqueue(
         message = configured.message_of(_body(args))
     except DecodeError as error:
         raise InvalidArguments(f"--args: {error}", job=job) from error
-    with loaded.blocking() as client:
-        handle = client.later(message)
+    handle = asyncio.run(_enqueue(loaded, message))
     if as_json:
         print_json({"id": handle.id, "job": handle.job, "queue": handle.queue})
     else:
         sys.stdout.write(handle.id + "\n")
+
+
+async def _enqueue(app: "App", message: "Message[object]") -> "JobHandle[object]":
+    # What stands in the way is the command's one line, not a log's.
+    logging.getLogger("amqpjobs").setLevel(logging.CRITICAL)
+    async with app.lifespan():
+        link = (await app.open_publisher()).link
+        if link.wire is None and link.last_error is not None:
+            # A program waits for its broker; a person at the prompt is told.
+            raise link.last_error
+        return await app.enqueue(message)
 
 
 def _body(args: str) -> bytes:

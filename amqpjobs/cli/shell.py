@@ -19,7 +19,7 @@ def shell(app: AppOption = None, url: UrlOption = None) -> None:
     try:
         import IPython  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
-        _plain(names)
+        _plain(loaded, names)
     else:
         IPython.start_ipython(argv=["--no-banner"], user_ns=names)
 
@@ -35,7 +35,7 @@ def names_of(app: "App") -> dict[str, Any]:
     return {k: v for k, v in names.items() if v is not None}
 
 
-def _plain(names: dict[str, Any]) -> None:
+def _plain(app: "App", names: dict[str, Any]) -> None:
     """Python's own prompt with top-level `await`, on one event loop for the whole session."""
     import ast
     import code
@@ -58,4 +58,7 @@ def _plain(names: dict[str, Any]) -> None:
     prompt = Prompt({**names, "__name__": "__console__"})
     prompt.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     with runner:
-        prompt.interact(banner="", exitmsg="")
+        try:
+            prompt.interact(banner="", exitmsg="")
+        finally:
+            runner.run(app.close())

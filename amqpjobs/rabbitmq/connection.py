@@ -220,6 +220,11 @@ def _amqp_url(settings: Settings, purpose: str) -> URL:
     try:
         url = URL(settings.url.get_secret_value())
         port = url.port
+        if "@" in url.raw_path + url.raw_query_string + url.raw_fragment:
+            raise ConfigurationError(
+                "AMQPJOBS_URL has an @ behind its host: in a user or a password write / as %2F, "
+                "# as %23, ? as %3F and @ as %40"
+            )
     except ValueError:
         port = None
         url = URL()

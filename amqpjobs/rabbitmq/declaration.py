@@ -193,6 +193,11 @@ def _mismatch(declaration: Declaration, text: str) -> TopologyMismatch:
 
 def _difference(text: str) -> str:
     """``inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received none but current is
-    ...`` without what the reader knows already."""
-    found = re.search(r"inequivalent arg '([^']+)'.*?: (received .*)", text)
-    return f"{found[1]}: {found[2]}" if found else text.removeprefix("PRECONDITION_FAILED - ")
+    the value '5' of type 'long'`` in our words; RabbitMQ names only the first that differs."""
+    found = re.search(r"inequivalent arg '([^']+)'.*?: received (.*) but current is (.*)", text)
+    if not found:
+        return text.removeprefix("PRECONDITION_FAILED - ")
+    wanted, current = (
+        re.sub(r"^the value (.*) of type '\w+'$", r"\1", v) for v in found.groups()[1:]
+    )
+    return f"{found[1]}: wanted {wanted}, found {current}"

@@ -320,13 +320,7 @@ class Worker:
 
 
 def _choose(app: "App", names: tuple[str, ...]) -> list[Queue]:
-    unknown = [name for name in names if name not in app.queues]
-    if unknown:
-        known = ", ".join(sorted(app.queues)) or "none"
-        raise ConfigurationError(
-            f"the app {app.name!r} has no queue {unknown[0]!r}; it has: {known}"
-        )
-    queues = [app.queues[name] for name in dict.fromkeys(names)] or list(app.queues.values())
+    queues = app.choose_queues(names)
     if not queues:
         raise ConfigurationError(
             f"the app {app.name!r} has no jobs: is the module that declares them imported?"
