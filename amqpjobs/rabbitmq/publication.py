@@ -250,7 +250,8 @@ class _ConfirmChannel:
         lost = asyncio.ensure_future(self.wire.lost.wait())
         try:
             await asyncio.wait((closing, lost), return_when=asyncio.FIRST_COMPLETED)
-            if not self.wire.lost.is_set() and closing.done() and not closing.cancelled():
+            whole = self.wire.lost.is_set() or self._protocol.refusal is not None
+            if not whole and closing.done() and not closing.cancelled():
                 self.error = str(closing.exception() or "closed")
         finally:
             lost.cancel()
