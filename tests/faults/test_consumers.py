@@ -127,15 +127,21 @@ async def test_many_deleted_queues(broker: VirtualHost, workers: Fleet, ledger: 
 
 
 async def test_a_queue_redeclared_by_somebody_else_is_consumed_again(
-    broker: VirtualHost, workers: Fleet, ledger: Ledger
+    request: pytest.FixtureRequest, broker: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:
     """`topology apply` elsewhere wins the race: the worker's own declaration finds it there."""
+    if broker.version == "3.10":
+        # It counts the consumer on the new queue, tells nobody, and delivers nothing; the argument
+        # that would make it say so (x-cancel-on-ha-failover) it refuses for quorum queues. The
+        # jobs stay unacked, and come back with the next connection.
+        request.applymarker(
+            pytest.mark.xfail(reason="RabbitMQ 3.10 moves the consumer, often to no effect")
+        )
     async with scene(broker, workers, ledger) as (_, publisher, worker):
         with Stranger(broker.url) as stranger:
             stranger.delete("work")
         async with publishing(broker.url, ledger) as elsewhere:  # declares at its start
             assert await elsewhere.send(elsewhere.jobs.work.message(1)) is None
-        # RabbitMQ 3.10 may move the consumer to the new queue by itself, and tell nobody.
         await publisher.all_done(BACK)
         assert worker.running
     await workers.stop()
