@@ -296,6 +296,9 @@ class _ConfirmChannel:
         self._next += 1
         self._bytes += len(outgoing.body)
         self._protocol.write(frames)
+        if len(self.pending) == 1:
+            # Nothing else is on its way, so nothing is gained by waiting for company.
+            self._protocol.flush()
 
     def delivered(self, *_: object) -> None:
         """Nothing is consumed on this channel."""
