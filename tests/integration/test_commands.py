@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,29 @@ def nowhere(tmp_path: Path) -> dict[str, str]:
     return environment(f"amqp://user:{SECRET}@127.0.0.1:{closed_port()}/", tmp_path)
 
 
-@pytest.fixture
-def env(broker: VirtualHost, tmp_path: Path) -> Iterator[dict[str, str]]:
+@contextmanager
+def environment_at(broker: VirtualHost, folder: Path) -> Iterator[dict[str, str]]:
     """The environment of a command, its broker with a user whose password is worth a look."""
     name = f"user-{broker.name}"
     broker.server.add_user(name, SECRET, tags="management")
     broker.server.set_permissions(name, broker.name)
     url = broker.url.replace("guest:guest", f"{name}:{SECRET}")
-    yield environment(url, tmp_path, AMQPJOBS_MANAGEMENT_URL=broker.server.management_url)
+    yield environment(url, folder, AMQPJOBS_MANAGEMENT_URL=broker.server.management_url)
     broker.server.delete_user(name)
+
+
+@pytest.fixture
+def env(broker_43: VirtualHost, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """For what does not depend on the broker's version."""
+    with environment_at(broker_43, tmp_path) as variables:
+        yield variables
+
+
+@pytest.fixture
+def env_everywhere(broker: VirtualHost, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """On every version in turn."""
+    with environment_at(broker, tmp_path) as variables:
+        yield variables
 
 
 def one_line(done: Any, status: int, *parts: str) -> None:
@@ -241,8 +256,11 @@ def test_topology_show_needs_no_broker(nowhere: dict[str, str]) -> None:
 # What a broker refuses
 
 
-def test_refused_logins_and_missing_hosts(env: dict[str, str], broker: VirtualHost) -> None:
+def test_refused_logins_and_missing_hosts(
+    env_everywhere: dict[str, str], broker: VirtualHost
+) -> None:
     """Exit status 3; says what to check, and shows no password, with --debug either."""
+    env = env_everywhere
     url = env["AMQPJOBS_URL"]
     wrong_login = env | {"AMQPJOBS_URL": url.replace(SECRET, f"{SECRET}x")}
     wrong_host = env | {"AMQPJOBS_URL": f"{url.rpartition('/')[0]}/missing"}
@@ -279,15 +297,15 @@ def test_enqueue_prints_the_id_that_the_worker_logs(env: dict[str, str]) -> None
         assert SECRET not in str(worker)
 
 
-def test_a_failed_job_is_looked_at(env: dict[str, str], broker: VirtualHost) -> None:
+def test_a_failed_job_is_looked_at(env: dict[str, str], broker_43: VirtualHost) -> None:
     """`dead list`, `dead show`, `queues`: tables for people, JSON for programs."""
     with consuming(env=env) as worker:
         body = json.dumps({"n": 5, "secret": "s3"})
         job_id = command("enqueue", "fail", "--args", body, env=env).stdout.strip()
         worker.wait_for("job failed", job_id=job_id)
-        assert poll(lambda: _ready(broker, "work.dead") == 1, 10)
-        asyncio.run(_foreign(broker.url))
-        assert poll(lambda: _ready(broker, "work.dead") == 2, 10)
+        assert poll(lambda: _ready(broker_43, "work.dead") == 1, 10)
+        asyncio.run(_foreign(broker_43.url))
+        assert poll(lambda: _ready(broker_43, "work.dead") == 2, 10)
         assert "s3" not in str(worker), "arguments are not logged"
     table = command("dead", "list", "work", env=env)
     assert (table.returncode, table.stderr) == (0, "")
@@ -332,9 +350,10 @@ async def _foreign(url: str) -> None:
 
 
 def test_looking_thirty_times_loses_no_dead_letter(
-    env: dict[str, str], broker: VirtualHost
+    env_everywhere: dict[str, str], broker: VirtualHost
 ) -> None:
     """Each look gives it back; a delivery limit of 20 would have dropped it. Order is kept."""
+    env = env_everywhere
 
     async def look_and_take() -> None:
         from amqpjobs.rabbitmq.inspection import connected, peek
@@ -378,7 +397,7 @@ def test_looking_where_nothing_was_declared_says_so(env: dict[str, str]) -> None
     one_line(command("dead", "list", env=env), 1, "does not exist", "topology apply")
 
 
-def test_the_shell_knows_the_app_and_awaits(env: dict[str, str], broker: VirtualHost) -> None:
+def test_the_shell_knows_the_app_and_awaits(env: dict[str, str], broker_43: VirtualHost) -> None:
     """Driven by stdin: names are there, `await` works at the prompt, and it leaves quietly."""
     assert command("topology", "apply", env=env).returncode == 0
     typed = (
@@ -392,14 +411,15 @@ def test_the_shell_knows_the_app_and_awaits(env: dict[str, str], broker: Virtual
         assert part in done.stdout
     assert "InvalidArguments" in done.stdout + done.stderr
     job_id = next(li for li in done.stdout.splitlines() if "id " in li).rpartition(" ")[2]
-    assert [m.message_id for m in asyncio.run(drain(broker.url, "work"))] == [job_id]
+    assert [m.message_id for m in asyncio.run(drain(broker_43.url, "work"))] == [job_id]
     for noise in ("never retrieved", "was destroyed", "Unclosed", "ResourceWarning"):
         assert noise not in done.stderr
 
 
-def test_the_doctor_examines(env: dict[str, str], broker: VirtualHost) -> None:
+def test_the_doctor_examines(env_everywhere: dict[str, str], broker: VirtualHost) -> None:
     """Missing queues are warnings; a different one is an error and exit status 1, each with its
     mend; all is JSON on request."""
+    env = env_everywhere
     bare = command("doctor", "--json", env=env)
     assert bare.returncode == 0, bare
     rows = json.loads(bare.stdout)

@@ -53,6 +53,18 @@ def env(broker: VirtualHost, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
+def env_43(broker_43: VirtualHost, tmp_path: Path) -> dict[str, str]:
+    """For what does not depend on the broker's version."""
+    return environment(broker_43.url, tmp_path)
+
+
+@pytest.fixture
+def worker_43(env_43: dict[str, str]) -> Iterator[Program]:
+    with consuming("work", "--concurrency", "2", "--prefetch", "10", env=env_43) as program:
+        yield program
+
+
+@pytest.fixture
 def worker(env: dict[str, str]) -> Iterator[Program]:
     """A worker with two slots that holds up to ten deliveries."""
     with consuming("work", "--concurrency", "2", "--prefetch", "10", env=env) as program:
@@ -67,12 +79,12 @@ def took(program: Program) -> float:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_worker_ends_at_once(worker: Program, number: int) -> None:
+def test_an_idle_worker_ends_at_once(worker_43: Program, number: int) -> None:
     """Exit status 0, for either signal, and nothing on stderr."""
-    worker.signal(number)
-    assert took(worker) < BUDGET
-    assert worker.errors == ""
-    assert worker.logged("stopped")
+    worker_43.signal(number)
+    assert took(worker_43) < BUDGET
+    assert worker_43.errors == ""
+    assert worker_43.logged("stopped")
 
 
 def test_what_was_not_started_is_given_back_at_once_and_in_order(
@@ -123,16 +135,16 @@ def test_what_was_given_back_runs_elsewhere_as_the_same_attempt(
 
 
 def test_running_jobs_see_that_they_should_stop(
-    broker: VirtualHost, env: dict[str, str], worker: Program
+    broker_43: VirtualHost, env_43: dict[str, str], worker_43: Program
 ) -> None:
     """A job that waits for `ctx.stopping` ends by itself, is acked, and the worker ends early."""
-    ledger = Ledger(env)
-    send(broker.url, ("polite", 1))
+    ledger = Ledger(env_43)
+    send(broker_43.url, ("polite", 1))
     ledger.wait_for("started", [1])
-    worker.signal()
-    assert took(worker) < BUDGET - 0.5
+    worker_43.signal()
+    assert took(worker_43) < BUDGET - 0.5
     assert ledger.of("done") == [1]
-    assert ready(broker.url) == 0
+    assert ready(broker_43.url) == 0
 
 
 def test_every_kind_of_job_that_will_not_end_is_given_back_within_the_budget(
@@ -159,18 +171,18 @@ def test_every_kind_of_job_that_will_not_end_is_given_back_within_the_budget(
 
 
 def test_a_second_signal_cancels_now(
-    broker: VirtualHost, env: dict[str, str], worker: Program
+    broker_43: VirtualHost, env_43: dict[str, str], worker_43: Program
 ) -> None:
     """Whoever presses Ctrl-C twice does not wait for the budget; nothing is lost by it."""
-    ledger = Ledger(env)
-    send(broker.url, ("hold", 1))
+    ledger = Ledger(env_43)
+    send(broker_43.url, ("hold", 1))
     ledger.wait_for("started", [1])
-    worker.signal(signal.SIGINT)
-    worker.wait_for("stopping")
-    worker.signal(signal.SIGINT)
-    assert took(worker) < BUDGET / 2
+    worker_43.signal(signal.SIGINT)
+    worker_43.wait_for("stopping")
+    worker_43.signal(signal.SIGINT)
+    assert took(worker_43) < BUDGET / 2
     assert ledger.of("cancelled") == [1]
-    assert waiting(broker.url) == ["hold-1"]
+    assert waiting(broker_43.url) == ["hold-1"]
 
 
 def test_a_worker_that_is_killed_while_it_stops_loses_nothing(
@@ -187,20 +199,20 @@ def test_a_worker_that_is_killed_while_it_stops_loses_nothing(
     assert sorted(waiting(broker.url)) == ["hold-0", "hold-1", "quick-2"]
 
 
-def test_priorities_are_given_back_to_their_lanes(broker: VirtualHost, tmp_path: Path) -> None:
+def test_priorities_are_given_back_to_their_lanes(broker_43: VirtualHost, tmp_path: Path) -> None:
     """Each lane in its order, while a job that holds the only slot still runs."""
-    env = environment(broker.url, tmp_path)
+    env = environment(broker_43.url, tmp_path)
     ledger = Ledger(env)
     with consuming("work", "lanes", "-c", "1", "--prefetch", "5", env=env) as worker:
-        send(broker.url, ("hold", 0))
+        send(broker_43.url, ("hold", 0))
         ledger.wait_for("started", [0])
-        send(broker.url, *(("urgent", n) for n in range(3)), queue="lanes")
-        send(broker.url, *(("urgent", n) for n in range(3, 6)), queue="lanes.high")
-        assert poll(lambda: not ready(broker.url, "lanes.high"), 10), "they are prefetched"
+        send(broker_43.url, *(("urgent", n) for n in range(3)), queue="lanes")
+        send(broker_43.url, *(("urgent", n) for n in range(3, 6)), queue="lanes.high")
+        assert poll(lambda: not ready(broker_43.url, "lanes.high"), 10), "they are prefetched"
         worker.signal()
         assert took(worker) < BUDGET + SLACK
-    assert waiting(broker.url, "lanes") == [f"urgent-{n}" for n in range(3)]
-    assert waiting(broker.url, "lanes.high") == [f"urgent-{n}" for n in range(3, 6)]
+    assert waiting(broker_43.url, "lanes") == [f"urgent-{n}" for n in range(3)]
+    assert waiting(broker_43.url, "lanes.high") == [f"urgent-{n}" for n in range(3, 6)]
 
 
 def test_several_processes_stop_as_one(broker: VirtualHost, tmp_path: Path) -> None:
@@ -249,13 +261,15 @@ def test_a_worker_whose_broker_is_gone_ends_in_time(own_broker: Broker, tmp_path
         assert worker.errors == ""
 
 
-def test_a_worker_that_is_still_connecting_ends_in_time(own_broker: Broker, tmp_path: Path) -> None:
+def test_a_worker_that_is_still_connecting_ends_in_time(
+    own_broker_43: Broker, tmp_path: Path
+) -> None:
     """A broker that takes the connection and says nothing, and a signal before the first job."""
-    env = environment(own_broker.url, tmp_path, AMQPJOBS_CONNECT_TIMEOUT="30")
-    own_broker.pause()
+    env = environment(own_broker_43.url, tmp_path, AMQPJOBS_CONNECT_TIMEOUT="30")
+    own_broker_43.pause()
     with running("consume", "work", env=env) as worker:
         # Its signal handlers are there once it has a socket to the broker.
-        assert poll(lambda: _connected(worker.pid, own_broker.port), 20)
+        assert poll(lambda: _connected(worker.pid, own_broker_43.port), 20)
         begin = time.monotonic()
         worker.signal()
         worker.wait()

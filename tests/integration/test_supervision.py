@@ -66,13 +66,13 @@ def test_children_do_not_outlive_a_parent_that_is_killed(
                     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_parent_ends_when_no_child_can_start(broker: VirtualHost, tmp_path: Path) -> None:
+def test_a_parent_ends_when_no_child_can_start(broker_43: VirtualHost, tmp_path: Path) -> None:
     """What no restart mends is said once, with its exit status: the queue's name, the login."""
-    env = environment(broker.url, tmp_path)
+    env = environment(broker_43.url, tmp_path)
     wrong = command("consume", "nowhere", "--processes", "2", env=env, timeout=30)
     assert wrong.returncode == 2
     assert "nowhere" in wrong.stderr
-    refused = environment(broker.url.replace("guest:guest", "guest:hunter2"), tmp_path)
+    refused = environment(broker_43.url.replace("guest:guest", "guest:hunter2"), tmp_path)
     login = command("consume", "work", "--processes", "2", env=refused, timeout=30)
     assert login.returncode == 3
     assert "refused the login" in login.stderr
@@ -91,10 +91,10 @@ async def say(n: int) -> None:
 
 
 def test_reload_restarts_the_worker_when_a_file_changes(
-    broker: VirtualHost, tmp_path: Path
+    broker_43: VirtualHost, tmp_path: Path
 ) -> None:
     """The next job runs the new code; a file that does not even compile is waited out."""
-    env = environment(broker.url, tmp_path, AMQPJOBS_APP="reloading:app")
+    env = environment(broker_43.url, tmp_path, AMQPJOBS_APP="reloading:app")
     module, said = tmp_path / "reloading.py", tmp_path / "said"
     module.write_text(APP.replace("{VERSION}", "first").replace("{{n}}", "{n}"))
 
