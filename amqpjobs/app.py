@@ -11,6 +11,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
+from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("amqpjobs.app")
 
 R = TypeVar("R")
+
+AT_ONCE = 1_000
+"""Messages that go through publishing middleware at the same time."""
 
 
 class App:
@@ -219,9 +223,8 @@ class App:
         """
         publisher = await self.open_publisher()
         if self._publishing:
-            send = onion(self._publishing, publisher.enqueue)
-            results: Sequence[object] = await asyncio.gather(
-                *(_caught(send(message)) for message in messages)
+            results: Sequence[object] = await _through(
+                onion(self._publishing, publisher.enqueue), messages
             )
         else:
             results = await publisher.enqueue_many(messages)
@@ -345,6 +348,22 @@ class _Opening:
             await asyncio.wait([self._task])
         if self.publisher is not None:
             await self.publisher.close()
+
+
+async def _through(
+    send: Callable[[Message[Any]], Awaitable[JobHandle[Any]]], messages: Iterable[Message[Any]]
+) -> list[object]:
+    """Send messages through middleware, some at a time; an error of the middleware ends it."""
+    results: list[object] = []
+    waiting = iter(messages)
+    while some := list(islice(waiting, AT_ONCE)):
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(_caught(send(message))) for message in some]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        results += (task.result() for task in tasks)
+    return results
 
 
 async def _caught(call: Awaitable[JobHandle[Any]]) -> JobHandle[Any] | PublishError:

@@ -104,10 +104,12 @@ class Definition:
         return "process" if cpu else "thread"
 
     def _check_options(self) -> None:
-        if self.timeout is not None and self.timeout <= 0:
+        if self.timeout is not None and not self.timeout > 0:
             raise self.fail(f"timeout is a number of seconds above 0, not {self.timeout!r}")
         if self.memory_limit is not None and self.kind != "process":
             raise self.fail("memory_limit needs cpu=True: only a process has a memory of its own")
+        if self.memory_limit is not None and self.memory_limit < 1:
+            raise self.fail(f"memory_limit is a number of bytes, not {self.memory_limit!r}")
         if len(self.name.encode()) > 255:
             raise self.fail("its name is over 255 bytes, the limit of the AMQP property `type`")
 

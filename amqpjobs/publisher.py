@@ -164,16 +164,15 @@ class Publisher:
         now = time.time()
         headers: dict[str, FieldValue] = outgoing_trace(current_context.get())
         expires = message.options.expires
-        expiration = None
         if expires is not None:
-            expiration = str(max(1, round(expires * 1000)))
+            # Not AMQP's `expiration`: the broker would put what expires into the dead letters, the
+            # worker acks it, and the fate of a job must not depend on who looks first.
             headers[HEADER_DEADLINE] = round((now + expires) * 1000)
         return Properties(
             content_type=JSON,
             headers=headers,
             delivery_mode=PERSISTENT,
             priority=message.native_priority,
-            expiration=expiration,
             message_id=message.id,
             timestamp=int(now),
             type=message.job,

@@ -6,6 +6,7 @@ Changes when the format of a result does.
 from pydantic import ValidationError as PydanticValidationError
 from pydantic_core import PydanticSerializationError
 
+from amqpjobs.codec import MASK
 from amqpjobs.definition import Definition
 from amqpjobs.errors import InvalidResult
 
@@ -24,15 +25,20 @@ def dump_result(definition: Definition, value: object, largest: int) -> bytes:
     """
     adapter = definition.result
     try:
-        data: bytes = adapter.dump_json(
-            adapter.validate_python(value), by_alias=True, round_trip=True
-        )
+        checked = adapter.validate_python(value)
+        data: bytes = adapter.dump_json(checked, by_alias=True, round_trip=True, warnings=False)
+        # As who asked will: objects may have changed since they were made, NaN has become null.
+        received = adapter.validate_json(data)
     except PydanticValidationError as error:
         raise InvalidResult(_mismatch(definition, error)) from None
     except (PydanticSerializationError, RecursionError) as error:
         raise InvalidResult(
             f"job {definition.name!r} returned what cannot become JSON: {error}"
         ) from error
+    if MASK in data and received != checked:
+        raise InvalidResult(
+            f"job {definition.name!r} returned a secret, which pydantic writes as asterisks"
+        )
     if len(data) > largest:
         raise InvalidResult(
             f"job {definition.name!r} returned {len(data)} bytes of JSON, the limit is {largest}; "

@@ -106,6 +106,7 @@ class Broker(Server):
         self._epmd: subprocess.Popen[bytes] | None = None
         self.home = Path(tempfile.mkdtemp(prefix="amqpjobs-broker-"))
         guard.remove_at_end(self.home)
+        guard.remove_at_end(certificates().folder)
         port, self.tls_port, http, self._distribution_port, self._epmd_port = free_ports(5)
         self.port = port
         self.nodename = f"amqpjobs-{port}@localhost"

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from amqpjobs.copies import BROKER_HEADERS, copied, failure_of
 from amqpjobs.message import HEADER_ATTEMPT, HEADER_DEADLINE, HEADER_ERROR, Failure, Properties
+from amqpjobs.rabbitmq.frames import encode_properties
 
 FAILURE = Failure(
     "failed", "boom", "app.Boom", ("a.py:1 f", "b.py:2 g"), "resize", "photos", "host:1", 1.7e9
@@ -53,6 +54,14 @@ def test_a_copy_into_the_dead_letters_says_why():
         "frames": ["a.py:1 f", "b.py:2 g"], "queue": "photos", "worker": "host:1",
         "time": 1_700_000_000_000,
     }  # fmt: skip
+
+
+def test_a_failure_whose_text_utf8_cannot_hold_can_be_sent():
+    """`os.fsdecode` makes such text of names of files; it has to fit into a header."""
+    failure = Failure("failed", "no file \udcff", frames=("/tmp/\udcff.py:1 f",))
+    copy = copied(Properties(), failure)
+    assert failure_of(copy.headers).message == "no file \\udcff"
+    assert encode_properties(copy)
 
 
 def test_a_copy_that_goes_back_says_nothing_any_more():

@@ -238,6 +238,18 @@ def split_header(payload: bytes) -> HeaderView:
         raise DecodeError(f"malformed properties: {problem}") from problem
 
 
+def readable_properties(payload: bytes) -> Properties:
+    """As many of a content header's properties as can be read; what cannot is left out."""
+    try:
+        view = split_header(payload)
+    except DecodeError:
+        return Properties(content_type="application/octet-stream")
+    try:
+        return view.properties()
+    except DecodeError:
+        return view.bare_properties()
+
+
 def decode_header(payload: bytes) -> Properties:
     """Decode a content header, its headers table included.
 

@@ -6,22 +6,27 @@ import json
 import urllib.request
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 from urllib.error import URLError
 from urllib.parse import quote, unquote, urlsplit
 
 from aiormq import exceptions as aiormq_errors
-from pamqp.commands import Basic
 
 from amqpjobs.errors import TopologyMismatch
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
+from amqpjobs.rabbitmq.frames import encode_nack, readable_properties
 from amqpjobs.settings import Settings
 
 PEEK_BYTES = 32 * 2**20
 """Bodies of at most this many bytes together are held while looking."""
+
+PEEK_SILENCE = 2.0
+"""Seconds after which a queue has no more for us than what came."""
+
+MAX_PREFETCH = 65535
+"""What `basic.qos` can say."""
 
 MANAGEMENT_TIMEOUT = 2.0
 """Seconds. The management API is a convenience; AMQP cannot tell how much is unacked."""
@@ -82,37 +87,88 @@ async def depths(wire: Wire, names: Iterable[str], settings: Settings) -> dict[s
     return found
 
 
+class _Collector:
+    """Keeps the first messages of a queue, up to a number and up to `PEEK_BYTES`."""
+
+    def __init__(self, wanted: int) -> None:
+        self.found: list[Found] = []
+        self.last = 0
+        self.arrived = asyncio.Event()
+        self._wanted = wanted
+        self._size = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.found) >= self._wanted or self._size >= PEEK_BYTES
+
+    def delivered(
+        self,
+        consumer_tag: bytes,
+        delivery_tag: int,
+        redelivered: bool,
+        exchange: bytes,
+        routing_key: bytes,
+        header: bytes,
+        body: bytes,
+    ) -> None:
+        self.last = delivery_tag
+        if not self.full:
+            self._size += len(body)
+            self.found.append(Found(readable_properties(header), body, redelivered))
+        self.arrived.set()
+
+    def returned(self, *_: object) -> None:
+        """Nothing is published on this channel."""
+
+    def confirmed(self, *_: object) -> None:
+        """Nothing is published on this channel."""
+
+
 async def peek(wire: Wire, queue: str, limit: int) -> list[Found]:
     """The first messages of a queue. They are given back to their places.
+
+    What RabbitMQ itself dead-lettered was written by strangers: aiormq, whose `basic.get` this
+    could be, gives the connection up over properties that it cannot read.
 
     Raises:
         TopologyMismatch: there is no such queue.
     """
     async with Declarer(wire) as declarer:
-        await declarer.look(queue)
+        count = (await declarer.look(queue)).message_count or 0
+    wanted = min(count, limit, MAX_PREFETCH)
+    if not wanted:
+        return []
     channel = await wire.channel()
-    found: list[Found] = []
-    size = tag = 0
+    collector = _Collector(wanted)
+    wire.protocol.divert(channel.number, collector)
     try:
-        while len(found) < limit and size < PEEK_BYTES:
-            message = await channel.basic_get(queue, timeout=10)
-            if not isinstance(message.delivery, Basic.GetOk):
-                break
-            tag = message.delivery.delivery_tag or 0
-            size += len(message.body)
-            found.append(
-                Found(
-                    _properties(message.header.properties),
-                    message.body,
-                    bool(message.delivery.redelivered),
-                )
-            )
-        if tag:
-            await channel.basic_nack(tag, multiple=True, requeue=True, wait=True)
+        await channel.basic_qos(prefetch_count=wanted)
+        answer = await channel.basic_consume(queue, _unused)
+        await _collect(collector)
+        await channel.basic_cancel(answer.consumer_tag or "")
+        if collector.last:
+            wire.protocol.write(encode_nack(channel.number, collector.last, True, True))
+            wire.protocol.flush()
     finally:
         if not channel.is_closed:
             await channel.close()
-    return found
+        wire.protocol.undivert(channel.number)
+    return collector.found
+
+
+async def _collect(collector: _Collector) -> None:
+    """Wait until it is full, or nothing comes any more: somebody else may be taking them."""
+    while not collector.full:
+        collector.arrived.clear()
+        try:
+            async with asyncio.timeout(PEEK_SILENCE):
+                await collector.arrived.wait()
+        except TimeoutError:
+            return
+
+
+async def _unused(message: object) -> None:
+    """aiormq wants a callback; the splitter takes every delivery before it."""
 
 
 async def may_declare(wire: Wire, name: str) -> bool:
@@ -135,15 +191,6 @@ async def delete_queues(wire: Wire, names: Iterable[str]) -> None:
     for name in names:
         await channel.queue_delete(name, timeout=10)
     await channel.close()
-
-
-def _properties(found: Any) -> Properties:
-    values: dict[str, Any] = {f.name: getattr(found, f.name, None) for f in fields(Properties)}
-    values["type"] = found.message_type
-    values["headers"] = found.headers or {}
-    if found.timestamp is not None:
-        values["timestamp"] = int(found.timestamp.timestamp())
-    return Properties(**values)
 
 
 def _unacked(settings: Settings) -> dict[str, int]:

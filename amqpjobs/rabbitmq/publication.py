@@ -250,7 +250,8 @@ class _ConfirmChannel:
         lost = asyncio.ensure_future(self.wire.lost.wait())
         try:
             await asyncio.wait((closing, lost), return_when=asyncio.FIRST_COMPLETED)
-            if not self.wire.lost.is_set() and closing.done() and not closing.cancelled():
+            whole = self.wire.lost.is_set() or self._protocol.refusal is not None
+            if not whole and closing.done() and not closing.cancelled():
                 self.error = str(closing.exception() or "closed")
         finally:
             lost.cancel()
@@ -295,6 +296,9 @@ class _ConfirmChannel:
         self._next += 1
         self._bytes += len(outgoing.body)
         self._protocol.write(frames)
+        if len(self.pending) == 1:
+            # Nothing else is on its way, so nothing is gained by waiting for company.
+            self._protocol.flush()
 
     def delivered(self, *_: object) -> None:
         """Nothing is consumed on this channel."""

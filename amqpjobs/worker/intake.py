@@ -6,7 +6,7 @@ Changes when fairness or priorities do.
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from amqpjobs.rabbitmq.consumption import Delivery
+from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.topology import Queue
 
 

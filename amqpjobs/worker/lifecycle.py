@@ -5,7 +5,7 @@ Changes when starting or stopping does.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,9 @@ from amqpjobs.definition import Definition
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.outcome import Outcome, Released
 from amqpjobs.rabbitmq.connection import Link, Wire
-from amqpjobs.rabbitmq.consumption import Delivery, Subscription
+from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
+from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.topology import Queue, topology_of
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.intake import Intake
@@ -154,6 +155,12 @@ class Worker:
             publication,
             {lane.queue: q.dead for q in self._queues for lane in q.lanes},
             {lane.queue: q.parked for q in self._queues for lane in q.lanes},
+            {
+                lane.queue: q.delivery_limit
+                for q in self._queues
+                if q.type == "quorum"
+                for lane in q.lanes
+            },
         )
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
@@ -223,7 +230,7 @@ class Worker:
             assert self._settlement is not None  # noqa: S101 - set before anything is consumed
             waiting = self._settlement.settle(run.delivery, outcome)
             if waiting is not None:
-                outcome = await waiting
+                outcome = await self._settled(run, waiting)
             self._reporting.report(run, outcome)
         except Exception:
             log.critical("a bug in amqpjobs around job %r", run.context, exc_info=True)
@@ -232,6 +239,14 @@ class Worker:
                 run.delivery.release()
             del self._running[run]
             self._intake.finished()
+
+    async def _settled(self, run: Run, waiting: Awaitable[Outcome]) -> Outcome:
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if not run.interrupted:
+                raise
+            return Released("the worker was told to stop")
 
     async def _drain(self) -> None:
         """Stop as the README's contract says. One budget, counted from the signal."""
@@ -244,15 +259,26 @@ class Worker:
         self._intake.close()
         await asyncio.gather(*(s.cancel() for s in self._subscriptions))
         waiting = [d for d in self._intake.take_waiting() if not d.stale]
-        for delivery in waiting:
-            delivery.release()
-        outcome: Outcome = Released("not started when the worker was told to stop")
-        for delivery in waiting:
-            self._reporting.report(Run(delivery), outcome)
+        await self._give_back(waiting, end - margin)
         await self._wait_for_running(end - margin)
         await self._interrupt(end - margin / 2)
         await asyncio.gather(*(s.close() for s in self._subscriptions))
         log.info("stopped", extra={"took_s": round(self._loop.time() - self._stopped_at, 3)})
+
+    async def _give_back(self, waiting: list[Delivery], until: float) -> None:
+        """Give back what was not started, in the order in which it was delivered."""
+        if not waiting:
+            return
+        assert self._settlement is not None  # noqa: S101 - set before anything is consumed
+        outcome: Outcome = Released("not started when the worker was told to stop")
+        settling = [self._settlement.settle(delivery, outcome) for delivery in waiting]
+        for delivery in waiting:
+            self._reporting.report(Run(delivery), outcome)
+        copies = [asyncio.ensure_future(copy) for copy in settling if copy is not None]
+        if copies:
+            _, late = await asyncio.wait(copies, timeout=max(0.0, until - self._loop.time()))
+            for copy in late:
+                copy.cancel()
 
     def _leave(self) -> None:
         """Drop the connections: what was written has had its time to arrive."""

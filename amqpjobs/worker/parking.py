@@ -10,8 +10,9 @@ from collections.abc import Callable
 from amqpjobs.copies import copied, failure_of
 from amqpjobs.errors import AmqpJobsError, PublishError
 from amqpjobs.rabbitmq.connection import Link, Wire
-from amqpjobs.rabbitmq.consumption import Delivery, Subscription
+from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
+from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.topology import Queue
 

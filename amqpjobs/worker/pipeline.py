@@ -35,7 +35,7 @@ from amqpjobs.outcome import (
     Rejected,
     Released,
 )
-from amqpjobs.rabbitmq.consumption import Delivery
+from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_of
 
 if TYPE_CHECKING:

@@ -30,6 +30,9 @@ class Reporting:
         keys = dict(run.context.log_keys()) if run.context else _bare_keys(run)
         keys["outcome"] = name
         keys["worker"] = WORKER
+        if run.delivery.stale:
+            # Its channel was lost meanwhile: RabbitMQ delivers it again, to run once more.
+            keys["stale"] = True
         keys.update(detail)
         waited = waiting_time(run, running)
         if waited is not None:

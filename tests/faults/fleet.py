@@ -76,7 +76,8 @@ class WorkerProcess:
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """All log lines; what is not JSON (a traceback, say) as `text`."""
-        for line in self.log_file.read_text(errors="replace").splitlines():
+        # Not splitlines: what strangers wrote may hold U+0085, which is no end of a JSON line.
+        for line in filter(None, self.log_file.read_text(errors="replace").split("\n")):
             try:
                 yield json.loads(line)
             except ValueError:

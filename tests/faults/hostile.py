@@ -222,7 +222,7 @@ def strange_properties(random: Random) -> Iterator[Hostile]:
     yield echo("cluster id", cluster_id="somewhere")
     yield echo("app", app_id="\0" * 255)
     yield echo("long expiration", expiration="100000000")
-    yield echo("long expiration, dead", "dead", expiration="3000", content_type="text/plain")
+    yield echo("long expiration, dead", "dead", expiration="600000", content_type="text/plain")
     yield echo("xml", "dead", content_type="application/xml")
     yield echo("charset", content_type="application/json; charset=utf-8")
     yield echo("JSON IN CAPITALS", content_type="APPLICATION/JSON")

@@ -11,7 +11,7 @@ from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
 from tests.faults.proxy import Proxied, Proxy, acknowledgement
-from tests.faults.publishing import QUEUES, Publishing, leftovers, publishing, quiet
+from tests.faults.publishing import QUEUES, Publishing, finish, leftovers, publishing, quiet
 from tests.faults.stranger import Stranger
 
 BACK = 5.0
@@ -127,15 +127,21 @@ async def test_many_deleted_queues(broker: VirtualHost, workers: Fleet, ledger: 
 
 
 async def test_a_queue_redeclared_by_somebody_else_is_consumed_again(
-    broker: VirtualHost, workers: Fleet, ledger: Ledger
+    request: pytest.FixtureRequest, broker: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:
     """`topology apply` elsewhere wins the race: the worker's own declaration finds it there."""
+    if broker.version == "3.10":
+        # It counts the consumer on the new queue, tells nobody, and delivers nothing; the argument
+        # that would make it say so (x-cancel-on-ha-failover) it refuses for quorum queues. The
+        # jobs stay unacked, and come back with the next connection.
+        request.applymarker(
+            pytest.mark.xfail(reason="RabbitMQ 3.10 moves the consumer, often to no effect")
+        )
     async with scene(broker, workers, ledger) as (_, publisher, worker):
         with Stranger(broker.url) as stranger:
             stranger.delete("work")
         async with publishing(broker.url, ledger) as elsewhere:  # declares at its start
             assert await elsewhere.send(elsewhere.jobs.work.message(1)) is None
-        # RabbitMQ 3.10 may move the consumer to the new queue by itself, and tell nobody.
         await publisher.all_done(BACK)
         assert worker.running
     await workers.stop()
@@ -165,6 +171,31 @@ async def test_an_over_long_job_costs_no_consumer_for_long(
     await workers.stop()
     # Each cancellation has it delivered again, while it still runs.
     ledger.check(duplicates=lost(worker))
+    assert not leftovers(broker_43.url)
+    assert not workers.trouble()
+
+
+@pytest.mark.full
+async def test_over_long_jobs_one_after_the_other_cost_no_consumer_for_long(
+    broker_43: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """The consumer is cancelled for the first one, and up to 4.3.6 the channel closed for the next:
+    the queue is consumed again each time."""
+    policy = {"pattern": "^work$", "definition": {"consumer-timeout": 3000}, "apply-to": "queues"}
+    server = broker_43.server
+    server.api("PUT", f"/policies/{broker_43.name}/short", policy)
+    async with scene(broker_43, workers, ledger) as (_, publisher, worker):
+        for number in range(3):
+            assert await publisher.send(publisher.jobs.work.message(number, 5.0)) is None
+            await asyncio.sleep(0.7)
+        await until(lambda: lost(worker), 12, "the consumer is cancelled")
+        server.api("DELETE", f"/policies/{broker_43.name}/short")
+        for number in range(20):
+            assert await publisher.send(publisher.jobs.work.message(number)) is None
+        await publisher.all_done(30)
+        await finish(broker_43.url, workers, ledger)
+    assert worker_starts(worker, "other") == 1
+    ledger.check(duplicates=lost(worker) * P)
     assert not leftovers(broker_43.url)
     assert not workers.trouble()
 

@@ -1,6 +1,8 @@
 """F17 and F18: whatever stands in a message, the worker lives, and no message gets lost."""
 
 import asyncio
+import json
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from random import Random
@@ -8,7 +10,7 @@ from random import Random
 import pytest
 
 from tests.broker_server import VirtualHost
-from tests.faults.fleet import Fleet, WorkerProcess, until
+from tests.faults.fleet import ROOT, Fleet, WorkerProcess, until
 from tests.faults.hostile import Hostile, bodies, refused, strange_properties
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import leftovers, publishing
@@ -130,3 +132,45 @@ async def test_what_the_broker_lets_through_does_no_harm(
     put_aside = found(broker, ["echo.dead", "echo.parked"])
     assert set(put_aside) <= {body for _, body in taken}
     assert len(ledger.effects()) - 1 + len(put_aside) == len(taken)
+
+
+async def test_parked_noise_does_no_harm_to_the_next_worker(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random
+) -> None:
+    """A worker that starts looks through the parked jobs: what nobody knows stays there."""
+    messages = [m for m in bodies(random, heavy=False) if m.fate == ("parked",)]
+    first = await workers.start(broker.url, "work")
+    await asyncio.to_thread(post, broker.url, messages)
+    await until(lambda: outcomes(first)["parked"] == len(messages), 20, "all are parked")
+    await workers.stop()
+    second = await workers.start(broker.url, "work")
+    await until(lambda: second.events("parked jobs"), 20, "it has looked through them")
+    await workers.stop()
+    assert Counter(found(broker, ["work.parked"])) == Counter(m.body for m in messages)
+    assert not workers.trouble()
+
+
+async def test_dead_letters_of_strangers_can_be_listed(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random
+) -> None:
+    """RabbitMQ dead-letters by itself, too, and changes nothing: `dead list` lives with it."""
+    async with publishing(broker.url, ledger):
+        pass  # declares the queues
+    messages = list(strange_properties(random))
+    with Stranger(broker.url) as stranger:
+        for message in messages:
+            await asyncio.to_thread(stranger.publish, "echo.dead", message.body, message.properties)
+    listed = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "amqpjobs", "dead", "list", "echo", "--limit", "1000", "--json"),
+        *("--app", "tests.faults.jobs:app", "--url", broker.url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=ROOT,
+    )
+    output, _ = await asyncio.wait_for(listed.communicate(), 60)
+    assert listed.returncode == 0, output[-3000:]
+    assert len(json.loads(output)) == len(messages)
+    with Stranger(broker.url) as stranger:
+        await until(
+            lambda: stranger.ready("echo.dead") == len(messages), 10, "looking took nothing out"
+        )

@@ -1,6 +1,8 @@
 """Publishing on real brokers: what is reported as sent was sent, and what was not says why."""
 
 import asyncio
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +19,7 @@ from amqpjobs.errors import (
     Unroutable,
 )
 from amqpjobs.job import Job
+from amqpjobs.message import Message
 from tests.broker_server import VirtualHost
 from tests.brokers import Broker
 from tests.support.amqp import (
@@ -61,7 +64,8 @@ async def test_a_message_is_persistent_typed_and_identified(broker: VirtualHost)
     assert first.timestamp is not None
     assert first.expiration is None
     assert "amqpjobs-deadline" not in first.headers
-    assert second.expiration is not None
+    assert second.expiration is None
+    assert second.headers["amqpjobs-deadline"] > time.time() * 1000
     assert "amqpjobs-deadline" in second.headers
 
 
@@ -300,6 +304,32 @@ async def test_a_closed_connection_is_opened_again_for_the_next_message(
     found = {m.message_id for m in await drain(broker.url, "numbers")}
     assert {h.id for h in handles} <= found
     assert len(found) == 100
+
+
+async def test_a_connection_closed_in_the_middle_fails_no_message(broker: VirtualHost) -> None:
+    """RabbitMQ says `connection.close`, as when it is stopped in good order: what was not confirmed
+    by then is sent again, under the same id."""
+    app, number = numbers(broker.url)
+    async with app.lifespan():
+        await number.later(0)
+        # The management API knows a connection some seconds after it was opened.
+        await until(lambda: connections(broker), "the connection is listed")
+        taken = 0
+
+        def messages() -> Iterator[Message[None]]:
+            nonlocal taken
+            for taken in range(30_000):
+                yield number.message(taken)
+
+        sending = asyncio.ensure_future(app.later_many(messages()))
+        # More than fits into the window: the first of them are confirmed.
+        await until(lambda: taken > 4_000, "some were published")
+        assert close_connections(broker, "publish") == 1
+        assert not sending.done()
+        handles = await sending
+    assert len(handles) == 30_000
+    found = {m.message_id for m in await drain(broker.url, "numbers")}
+    assert {h.id for h in handles} <= found
 
 
 async def test_a_broker_restart_in_the_middle_of_publishing(own_broker: Broker) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from pydantic import BaseModel
@@ -10,6 +11,7 @@ from amqpjobs import App
 from amqpjobs.errors import BrokerUnavailable
 from amqpjobs.settings import Settings
 from amqpjobs.worker import Worker
+from tests.broker_server import VirtualHost
 from tests.brokers import Broker
 from tests.certificates import CLIENT, certificates
 
@@ -21,9 +23,17 @@ class Item(BaseModel):
     padding: str = ""
 
 
-def settings(broker: Broker, **changes: object) -> Settings:
+def tls_url(broker: VirtualHost, login: str = "guest:guest@") -> str:
+    """The port with TLS, in this test's virtual host."""
+    server = broker.server
+    if not isinstance(server, Broker):
+        pytest.skip("the given server's certificates are not ours")
+    return f"amqps://{login}127.0.0.1:{server.tls_port}/{quote(broker.name, safe='')}"
+
+
+def settings(broker: VirtualHost, **changes: object) -> Settings:
     values: dict[str, object] = {
-        "url": broker.tls_url, "tls_ca_file": certificates().authority, "shutdown_timeout": 3.0,
+        "url": tls_url(broker), "tls_ca_file": certificates().authority, "shutdown_timeout": 3.0,
     }  # fmt: skip
     return Settings.model_validate(values | changes)
 
@@ -55,28 +65,28 @@ async def publish_and_consume(given: Settings) -> set[int]:
     return seen
 
 
-async def test_messages_flow_inside_of_tls(own_broker: Broker) -> None:
+async def test_messages_flow_inside_of_tls(broker: VirtualHost) -> None:
     """Published, confirmed, consumed and acked, small and large."""
-    assert await publish_and_consume(settings(own_broker)) == set(range(COUNT))
+    assert await publish_and_consume(settings(broker)) == set(range(COUNT))
 
 
-async def test_a_certificate_is_a_login(own_broker: Broker) -> None:
+async def test_a_certificate_is_a_login(broker: VirtualHost) -> None:
     """EXTERNAL: a client certificate, and no user in the URL."""
-    own_broker.add_user(CLIENT, "not used")
-    own_broker.set_permissions(CLIENT, "/")
+    broker.server.add_user(CLIENT, "not used")
+    broker.server.set_permissions(CLIENT, broker.name)
     pem, key = certificates().client
     given = settings(
-        own_broker,
-        url=own_broker.tls_url.replace("guest:guest@", ""),
+        broker,
+        url=tls_url(broker, login=""),
         tls_cert_file=pem,
         tls_key_file=key,
     )
     assert await publish_and_consume(given) == set(range(COUNT))
 
 
-async def test_an_unknown_authority_is_refused(own_broker: Broker, tmp_path: Path) -> None:
+async def test_an_unknown_authority_is_refused(broker: VirtualHost, tmp_path: Path) -> None:
     """Said once, with the setting that mends it; trying again would not help."""
-    app = App("tls", settings=settings(own_broker, tls_ca_file=None))
+    app = App("tls", settings=settings(broker, tls_ca_file=None))
     with pytest.raises(BrokerUnavailable, match="AMQPJOBS_TLS_CA_FILE") as caught:
         async with app.lifespan():
             pass

@@ -253,6 +253,22 @@ async def test_a_closed_channel_fails_what_was_on_its_way_and_nothing_else(desk,
     assert after.result() is None
 
 
+async def test_a_connection_closed_by_the_broker_blames_no_message(desk, wire):
+    """`connection.close` ends the channels before the connection is gone: a broker that is stopped
+    in good order says so, and what was on its way is sent again."""
+    fate = desk.send("a")
+    await turns()
+    wire.say(commands.Connection.Close(320, "CONNECTION_FORCED", 0, 0), channel=0)
+    wire.channels[0].refuse(RuntimeError("CONNECTION_FORCED"))
+    await turns()
+    assert not fate.done()
+    await desk.lose()
+    again = await desk.connect()
+    assert bodies(again) == ["a"]
+    again.confirm(1)
+    assert fate.result() is None
+
+
 async def test_what_is_said_of_a_closed_channel_touches_no_other(desk, wire):
     """Numbers start again on each channel."""
     desk.send("a")

@@ -366,6 +366,28 @@ def test_a_message_that_is_here_by_half_is_not_given_to_a_later_sink(rig):
     assert [told[-1] for told in later.told] == [b"second"]
 
 
+def test_the_owner_of_a_channel_learns_of_its_close_before_aiormq_does(rig):
+    """What waits is written ahead of aiormq's `close-ok`: the broker ignores it until then."""
+    closed = []
+    rig.splitter.divert(DIVERTED, rig.notes, lambda: closed.append(rig.reader.seen))
+    rig.splitter.write(b"acks")
+    goodbye = frame(commands.Channel.Close(406, "unknown delivery tag", 60, 80))
+    rig.feed(goodbye)
+    assert closed == [b""]
+    assert rig.wire.written == [b"acks"]
+    assert rig.reader.seen == goodbye
+
+
+def test_the_owner_before_is_not_told_of_a_later_close(rig):
+    """Channel numbers are used again."""
+    closed = []
+    rig.splitter.divert(DIVERTED, rig.notes, lambda: closed.append("first"))
+    rig.splitter.undivert(DIVERTED)
+    rig.splitter.divert(DIVERTED, rig.notes)
+    rig.feed(frame(commands.Channel.Close(406, "no", 60, 80)))
+    assert closed == []
+
+
 def test_undivert_of_an_unknown_channel_does_nothing(rig):
     rig.splitter.undivert(77)
 

@@ -6,7 +6,9 @@ import itertools
 from pamqp import commands
 
 from amqpjobs.message import JSON, Properties
-from amqpjobs.rabbitmq.consumption import Delivery, Subscription
+from amqpjobs.rabbitmq.consumption import Subscription
+from amqpjobs.rabbitmq.deliveries import Delivery
+from amqpjobs.rabbitmq.profile import Profile
 from tests.rabbitmq.fake_wire import Link, turns
 
 BROKEN_HEADER = b"\x00\x3c\x00\x00" + (2).to_bytes(8) + b"\xff\xff"
@@ -28,9 +30,10 @@ async def _nothing(wire):
 class Hand:
     """One queue's consumer on a wire whose other end is the test."""
 
-    def __init__(self, queue="queue"):
+    def __init__(self, queue="queue", version=(4, 3, 6)):
         self.link = Link()
         self.wire = self.link.connect()
+        self.wire.profile = Profile(version, "RabbitMQ")
         self._arrived = []
         self._tags = itertools.count(1)
         self._subscription = Subscription(self.link, queue, 10, self._arrived.append, _nothing)
@@ -45,11 +48,15 @@ class Hand:
         self._task.cancel()
         await asyncio.wait([self._task])
 
-    def give(self, properties=None, body=b"{}", *, header=None, **changes) -> Delivery:
+    def give(
+        self, properties=None, body=b"{}", *, header=None, redelivered=False, **changes
+    ) -> Delivery:
         """A delivery of a message; by default as one of ours."""
         if properties is None:
             properties = Properties(**{"content_type": JSON, "message_id": "id", **changes})
-        self.wire.deliver(next(self._tags), properties, body, header=header)
+        self.wire.deliver(
+            next(self._tags), properties, body, header=header, redelivered=redelivered
+        )
         return self._arrived[-1]
 
     async def settlements(self):

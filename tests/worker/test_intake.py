@@ -1,6 +1,7 @@
 """Which delivery is started next: fair between queues, by weight between priorities."""
 
 from collections import Counter, deque
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -75,7 +76,7 @@ def test_no_lane_starves_whatever_the_others_do(queue, data):
 def test_concurrency_is_never_exceeded_and_no_slot_is_left_idle(concurrency, steps):
     """Whatever arrives and ends, in whatever order; and nothing is lost or started twice."""
     running = 0
-    offered, fresh, started = 0, 0, Started()
+    offered, started = 0, Started()
 
     def start(given):
         nonlocal running
@@ -210,5 +211,5 @@ def test_the_turns_of_a_cycle_are_spread_evenly(priorities, turns):
     gaps = deque(names)
     for name in set(names):
         places = [i for i, n in enumerate([*gaps, *gaps]) if n == name]
-        widest = max(b - a for a, b in zip(places, places[1:], strict=False))
+        widest = max(b - a for a, b in pairwise(places))
         assert widest <= -(-len(names) // names.count(name)) + 1

@@ -226,7 +226,7 @@ async def test_cancelling_kills_the_process(pool: ProcessPool, tmp_path: Path) -
 async def test_cancelling_while_a_process_starts_leaves_none_behind() -> None:
     """At whatever point of its start."""
     pool = ProcessPool(1)
-    before = descriptors()
+    before, others = descriptors(), set(children())
     for turns in range(12):
         starting = asyncio.create_task(run(pool, cpu_jobs.pid))
         for _ in range(turns):
@@ -237,7 +237,7 @@ async def test_cancelling_while_a_process_starts_leaves_none_behind() -> None:
     assert await run(pool, cpu_jobs.pid)
     await pool.close()
     await eventually(lambda: descriptors() <= before)
-    assert children() == []
+    assert set(children()) <= others  # the brokers of other tests are ours, too
 
 
 def children() -> list[str]:
@@ -345,6 +345,7 @@ async def test_programs_that_a_job_starts_can_be_terminated(pool: ProcessPool) -
 
 async def test_closing_ends_idle_and_busy_processes(pool: ProcessPool, tmp_path: Path) -> None:
     """Within a second, and with nothing left."""
+    others = set(children())
     idle = await run(pool, cpu_jobs.pid)
     running = [asyncio.create_task(run(pool, cpu_jobs.meet, tmp_path, n, 99)) for n in range(2)]
     await eventually(lambda: len(list(tmp_path.iterdir())) == 2)
@@ -357,7 +358,7 @@ async def test_closing_ends_idle_and_busy_processes(pool: ProcessPool, tmp_path:
             await task
     with pytest.raises(JobProcessDied, match="closed"):
         await run(pool, cpu_jobs.pid)
-    assert children() == []
+    assert set(children()) <= others
 
 
 async def test_jobs_leave_no_descriptors_behind() -> None:

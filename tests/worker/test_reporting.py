@@ -13,7 +13,7 @@ from amqpjobs.message import Failure, Properties, new_job_id
 from amqpjobs.outcome import Done, Expired, Parked, Rejected, Released
 from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting, waiting_time
-from tests.worker.hand import BROKEN_HEADER, Hand
+from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
@@ -98,6 +98,16 @@ async def test_a_message_that_could_not_be_read_has_a_line_too(hand, caplog):
     assert (record.queue, record.job, record.outcome) == ("queue", "", "undecodable")
 
 
+async def test_headers_that_cannot_be_read_cost_no_line(hand, caplog):
+    """The job was done; a stranger's broken headers are no bug of ours."""
+    run = Run(hand.give(header=BROKEN_TABLE))
+    run.context = Context(
+        "job", "no uuid", "queue", 1, None, asyncio.Event(), run.delivery.properties
+    )
+    Reporting(arguments=False).report(run, Done())
+    assert line(caplog).outcome == "done"
+
+
 async def test_a_job_that_nobody_knows_is_named_as_the_message_names_it(hand, caplog):
     """So that somebody finds out whose it is."""
     run = Run(hand.give(type="resize", message_id="9"))
@@ -128,13 +138,13 @@ async def test_the_waiting_time_is_told_by_the_id(hand):
 
 async def test_the_waiting_time_is_told_by_the_timestamp_of_a_strangers_message(hand):
     """In whole seconds."""
-    run = run_of(hand.give(), "a stranger's id", timestamp=int(time.time()) - 100)
+    run = run_of(hand.give(timestamp=int(time.time()) - 100), "a stranger's id")
     assert waiting_time(run, 0.0) == pytest.approx(100, abs=3)
 
 
 async def test_clocks_that_differ_give_no_negative_waiting_time(hand):
     """The publisher's is ahead of ours."""
-    run = run_of(hand.give(), "x", timestamp=int(time.time()) + 1000)
+    run = run_of(hand.give(timestamp=int(time.time()) + 1000), "x")
     assert waiting_time(run, 0.0) == 0.0
 
 
@@ -161,5 +171,5 @@ async def test_ids_of_strangers_may_be_anything(hand, job_id, caplog):
 @pytest.mark.parametrize("timestamp", [0, 2**63, 2**64 - 1, 1_700_000_000_000])
 async def test_timestamps_of_strangers_may_be_anything(hand, timestamp, caplog):
     """Milliseconds, mostly, from clients that misread the specification."""
-    Reporting(arguments=False).report(run_of(hand.give(), "x", timestamp=timestamp), Done())
+    Reporting(arguments=False).report(run_of(hand.give(timestamp=timestamp), "x"), Done())
     assert line(caplog).waited_ms >= 0

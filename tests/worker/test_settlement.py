@@ -30,7 +30,7 @@ class Bench:
         self.wire = self.link.connect()
         self.publication = Publication(self.link, _nothing)
         self.settlement = Settlement(
-            self.publication, {"queue": "queue.dead"}, {"queue": "queue.parked"}
+            self.publication, {"queue": "queue.dead"}, {"queue": "queue.parked"}, {"queue": 20}
         )
         self.tasks = [asyncio.create_task(self.publication.run())]
 
@@ -115,13 +115,19 @@ async def test_a_copy_keeps_what_the_message_is_and_leaves_what_would_act(bench)
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("header", [BROKEN_HEADER, BROKEN_TABLE])
-async def test_a_message_whose_properties_cannot_be_read_is_put_aside_with_its_body(bench, header):
-    """And with why; what could not be read cannot be copied."""
+@pytest.mark.parametrize(
+    ("header", "readable"),
+    [(BROKEN_HEADER, ("application/octet-stream", None)), (BROKEN_TABLE, (JSON, "job"))],
+    ids=["header", "headers table"],
+)
+async def test_a_message_whose_properties_cannot_be_read_is_put_aside_with_its_body(
+    bench, header, readable
+):
+    """And with why, and with as much of the rest as can be read."""
     settling = bench.settle(bench.hand.give(body=b"{}", header=header), Rejected(FAILURE))
     [copy] = await bench.copies()
     assert copy.body == b"{}"
-    assert copy.properties.content_type == "application/octet-stream"
+    assert (copy.properties.content_type, copy.properties.type) == readable
     assert set(copy.properties.headers) == {HEADER_ERROR}
     bench.wire.confirm(1)
     await settling
@@ -275,3 +281,52 @@ async def test_one_job_that_cannot_be_put_aside_does_not_hold_up_the_others(benc
     assert isinstance(await settling[1], Rejected)
     assert not settling[0].done()
     assert await bench.hand.settlements() == ["ack 2"]
+
+
+@pytest.mark.parametrize(
+    ("version", "count", "copied"),
+    [((3, 10, 8), 9, False), ((3, 10, 8), 10, True), ((4, 2, 0), 10, True), ((4, 3, 6), 19, False)],
+)
+async def test_being_given_back_often_is_no_reason_for_the_dead_letters(
+    monkeypatch, version, count, copied
+):
+    """Up to 4.2 the broker counts it towards the limit (20 here): from half of it on, a copy that
+    was never given back goes to the end of the queue, and the original is acked."""
+    async with Hand(version=version) as hand:
+        bench = Bench(hand)
+        await turns()
+        delivery = hand.give(
+            redelivered=True, expiration="5000", headers={"x-delivery-count": count}
+        )
+        settling = bench.settlement.settle(delivery, Released("stop"))
+        if not copied:
+            assert settling is None
+            assert await hand.settlements() == ["give back 1"]
+        else:
+            task = asyncio.ensure_future(settling)
+            [copy] = await bench.copies()
+            assert (copy.routing_key, copy.properties.expiration) == ("queue", "5000")
+            assert not copy.properties.headers
+            assert await hand.settlements() == []
+            bench.wire.confirm(1)
+            assert await task == Released("stop")
+            assert await hand.settlements() == ["ack 1"]
+        await bench.end()
+
+
+async def test_a_copy_that_is_not_confirmed_is_given_back_after_all():
+    """Refused by the broker, or cut short at the end of the worker's time."""
+    async with Hand(version=(3, 10, 8)) as hand:
+        bench = Bench(hand)
+        await turns()
+        for number, end in enumerate(("refused", "cancelled"), 1):
+            delivery = hand.give(redelivered=True, headers={"x-delivery-count": 15})
+            task = bench.settle(delivery, Released("stop"))
+            await bench.copies()
+            if end == "refused":
+                bench.wire.confirm(1, acked=False)
+            else:
+                task.cancel()
+            assert await task == Released("stop")
+            assert (await hand.settlements())[-1] == f"give back {number}"
+        await bench.end()

@@ -1,0 +1,45 @@
+"""What the README says works: its quick start is run as it stands there, from an empty folder."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.broker_server import VirtualHost
+from tests.support.programs import ROOT, command, consuming, environment
+
+README = (ROOT / "README.md").read_text()
+
+
+def quick_start() -> str:
+    """The block that begins with the file's name."""
+    found = re.search(r"```python\n(# shop\.py\n.*?)```", README, re.S)
+    assert found
+    return found[1]
+
+
+def test_the_quick_start_works_in_an_empty_folder(broker_43: VirtualHost, tmp_path: Path) -> None:
+    """Enqueue by the program, run by a worker: the receipt is sent."""
+    (tmp_path / "shop.py").write_text(quick_start())
+    env = environment(broker_43.url, tmp_path, AMQPJOBS_APP="shop:app")
+    enqueued = subprocess.run(
+        [sys.executable, "shop.py"], cwd=tmp_path, env=env, capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    job_id = enqueued.stdout.strip()
+    with consuming("receipts", env=env, cwd=tmp_path) as worker:
+        worker.wait_for("job done", job="send_receipt", job_id=job_id)
+        worker.wait_for("writing", job_id=job_id)
+
+
+def test_every_command_of_the_table_is_there() -> None:
+    """With its own help; what is not there would be refused as usage."""
+    table = README.partition("## The command line")[2].partition("## How")[0]
+    names = {
+        tuple(re.findall(r"[a-z]+", line.replace("amqpjobs ", ""))[:1])
+        for line in re.findall(r"`(amqpjobs [^`]*)`", table)
+    }
+    assert len(names) >= 9
+    for name in names:
+        done = command(*name, "--help", env=environment("amqp://nowhere", ROOT))
+        assert done.returncode == 0, done.stderr
