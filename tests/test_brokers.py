@@ -151,7 +151,7 @@ def test_a_killed_session_leaves_no_node(brokers: object, tmp_path: Path) -> Non
     ) as session:
         assert session.stderr is not None
         assert b"RabbitMQ 4.3" in session.stderr.readline()
-        nodes = list(tmp_path.iterdir())
+        nodes = list(tmp_path.glob("amqpjobs-broker-*"))
         assert len(nodes) == 1
         session.send_signal(signal.SIGKILL)
         session.wait(10)

@@ -87,7 +87,8 @@ def test_help_version_and_completion(nowhere: dict[str, str]) -> None:
     for name in ("consume", "run", "enqueue", "shell", "queues", "dead", "topology", "doctor"):
         assert name in usage.stdout
     assert "Usage: amqpjobs" in command("--help", env=nowhere, program=SCRIPT).stdout
-    completion = command("--show-completion", "bash", env=nowhere, program=SCRIPT)
+    bash = nowhere | {"_AMQPJOBS_COMPLETE": "source_bash"}
+    completion = command(env=bash, program=SCRIPT)
     assert completion.returncode == 0
     assert "_AMQPJOBS_COMPLETE" in completion.stdout
 
