@@ -5,7 +5,7 @@ import base64
 import json
 import urllib.request
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.error import URLError
 from urllib.parse import quote, unquote, urlsplit
@@ -27,6 +27,9 @@ PEEK_SILENCE = 2.0
 
 MAX_PREFETCH = 65535
 """What `basic.qos` can say."""
+
+RETURN_TIMEOUT = 1.0
+"""Seconds; somebody else may have taken them meanwhile."""
 
 MANAGEMENT_TIMEOUT = 2.0
 """Seconds. The management API is a convenience; AMQP cannot tell how much is unacked."""
@@ -153,7 +156,18 @@ async def peek(wire: Wire, queue: str, limit: int) -> list[Found]:
         if not channel.is_closed:
             await channel.close()
         wire.protocol.undivert(channel.number)
+    await _returned(wire, queue, len(collector.found))
     return collector.found
+
+
+async def _returned(wire: Wire, queue: str, count: int) -> None:
+    """Wait until what was looked at is back: a second look at once would find the queue empty."""
+    async with Declarer(wire) as declarer:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RETURN_TIMEOUT):
+                # Polled, since a queue tells nobody how much is in it.
+                while ((await declarer.look(queue)).message_count or 0) < count:  # noqa: ASYNC110
+                    await asyncio.sleep(RETURN_TIMEOUT / 50)
 
 
 async def _collect(collector: _Collector) -> None:
