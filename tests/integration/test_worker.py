@@ -322,7 +322,8 @@ async def test_what_expired_is_not_run(broker: VirtualHost) -> None:
     past = int((time.time() - 5) * 1000)
     async with stranger(broker.url) as channel:
         async with app.lifespan():
-            await job.with_options(expires=0.05).later(1)
+            await publish(channel, "work", b"1", expiration=0.05)
+            await job.with_options(expires=0.01).later(4)
         await until(lambda: _has(channel, "work.dead", 1), "RabbitMQ expired it")
         async with working(app):
             await publish(channel, "work", b"2", headers={"amqpjobs-deadline": past})
