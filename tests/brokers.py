@@ -51,6 +51,10 @@ exec chroot "$root" "$@"
 LIMITS: Final = 'ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -H -n)"; exec "$@"'
 
 
+TLS_PORTS: dict[int, int] = {}
+"""By the plain port of each node of this session: its port with TLS."""
+
+
 class BrokerMissingError(Exception):
     """A RabbitMQ that the tests need is not installed; the message says what to run."""
 
@@ -109,6 +113,7 @@ class Broker(Server):
         guard.remove_at_end(certificates().folder)
         port, self.tls_port, http, self._distribution_port, self._epmd_port = free_ports(5)
         self.port = port
+        TLS_PORTS[port] = self.tls_port
         self.nodename = f"amqpjobs-{port}@localhost"
         super().__init__(
             f"amqp://guest:guest@127.0.0.1:{port}/", f"http://127.0.0.1:{http}", version

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from tests.faults.jobs import LEDGER
 from tests.faults.ledger import Ledger
+from tests.support.transport import reach_by_environment
 
 ROOT: Final = Path(__file__).parents[2]
 START_TIMEOUT: Final = 40.0
@@ -151,7 +152,7 @@ class Fleet:
         ]  # fmt: skip
         variables = {
             **{k: v for k, v in os.environ.items() if not k.startswith("AMQPJOBS_")},
-            "AMQPJOBS_URL": url,
+            **reach_by_environment(url),
             LEDGER: str(self._ledger.effects_file),
             **{k: str(v) for k, v in environment.items()},
         }

@@ -14,6 +14,7 @@ from tests.faults.fleet import Fleet, until
 from tests.faults.jobs import Jobs, build
 from tests.faults.ledger import Ledger
 from tests.faults.stranger import Stranger
+from tests.support.transport import reach
 
 QUEUES = ("work", "work.dead", "work.parked", "other", "other.dead", "other.parked")
 
@@ -68,7 +69,7 @@ class Publishing:
 
 
 def settings_for(url: str, **values: object) -> Settings:
-    return load_settings(url=url, **values)
+    return load_settings(**{**reach(url), **values})
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.broker_server import poll
+from tests.support.transport import reach_by_environment
 from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ KEPT = {k: v for k, v in os.environ.items() if not k.startswith(("AMQPJOBS_", "A
 def environment(url: str, folder: Path, **variables: str) -> dict[str, str]:
     """What a program of these tests is told."""
     return KEPT | {
-        "AMQPJOBS_URL": url,
+        **reach_by_environment(url),
         "AMQPJOBS_APP": APP,
         "AMQPJOBS_SHUTDOWN_TIMEOUT": "3",
         "AMQPJOBS_RECONNECT_LIMIT": "1",

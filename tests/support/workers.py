@@ -8,13 +8,14 @@ from typing import Any
 from amqpjobs import App
 from amqpjobs.settings import load_settings
 from amqpjobs.worker.lifecycle import Worker
+from tests.support.transport import reach
 from tests.support.waiting import PATIENCE
 
 
 def app_at(url: str, **settings: Any) -> App:
     """An app for one test; patient enough for a busy machine, impatient enough for a test."""
     given = {"publish_timeout": 15, "shutdown_timeout": 3, "reconnect_limit": 1, **settings}
-    return App("tests", settings=load_settings(url=url, **given))
+    return App("tests", settings=load_settings(**{**reach(url), **given}))
 
 
 @asynccontextmanager
