@@ -156,7 +156,10 @@ def test_a_killed_session_leaves_no_node(brokers: object, tmp_path: Path) -> Non
         session.send_signal(signal.SIGKILL)
         session.wait(10)
         assert poll(lambda: not nodes[0].exists(), 30.0)
-        assert not [entry for entry in Path("/proc").glob("[0-9]*") if _mentions(entry, nodes[0])]
+        assert poll(
+            lambda: not any(_mentions(entry, nodes[0]) for entry in Path("/proc").glob("[0-9]*")),
+            30.0,
+        )
 
 
 def _mentions(process: Path, folder: Path) -> bool:

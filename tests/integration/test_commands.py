@@ -22,6 +22,7 @@ from tests.broker_server import VirtualHost, poll
 from tests.brokers import Broker
 from tests.support.amqp import count, drain, publish, stranger
 from tests.support.programs import Ledger, command, consuming, environment, running
+from tests.support.waiting import until
 
 SECRET = "hunter2-and-more"
 SCRIPT = (str(Path(sys.executable).parent / "amqpjobs"),)
@@ -350,6 +351,10 @@ async def _foreign(url: str) -> None:
         await publish(channel, "work", b"\xff\x00", type="quick", message_id="foreign")
 
 
+async def _three(channel: Any) -> bool:
+    return await count(channel, "work.dead") == 3
+
+
 def test_looking_thirty_times_loses_no_dead_letter(
     env_everywhere: dict[str, str], broker: VirtualHost
 ) -> None:
@@ -370,6 +375,8 @@ def test_looking_thirty_times_loses_no_dead_letter(
                 await publish(channel, "work.dead", str(n).encode(), message_id=str(n))
         async with connected(app.settings, "inspect") as wire:
             for _ in range(28):
+                async with stranger(broker.url) as channel:
+                    await until(lambda on=channel: _three(on), "all are back")
                 assert [f.body for f in await peek(wire, "work.dead", 10)] == [b"0", b"1", b"2"]
 
     asyncio.run(look_and_take())
