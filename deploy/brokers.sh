@@ -54,7 +54,7 @@ debian_mirror() {
     mirror=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
       awk '$1 == "bookworm" && $2 == "main" && !seen++ { print $3 }')
   fi
-  printf '%s\n' "${mirror:-http://deb.debian.org/debian}"
+  printf '%s\n' "$mirror" # empty: debootstrap's own default
 }
 
 build_tree() { # release, debootstrap's script for it
@@ -66,7 +66,7 @@ build_tree() { # release, debootstrap's script for it
   find "$cache" -mindepth 1 -maxdepth 1 -name ".$release.*" -exec rm -rf --one-file-system {} +
   building=$(mktemp -d "$cache/.$release.XXXXXX")
   chmod 755 "$building"
-  say "building Debian $release with rabbitmq-server from $mirror (a minute or two)"
+  say "building Debian $release with rabbitmq-server from ${mirror:-its own mirror} (a minute or two)"
   # In a mount namespace: what debootstrap mounts goes with it, also when it is interrupted.
   if ! unshare --mount debootstrap --variant=minbase --include=rabbitmq-server \
     "$release" "$building" "$mirror" "/usr/share/debootstrap/scripts/$script" >"$cache/$release.log" 2>&1; then
