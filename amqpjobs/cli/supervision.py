@@ -55,9 +55,7 @@ class Supervisor:
         self._budget = settings.shutdown_timeout + GRACE
         self._children = [_Child() for _ in range(count)]
         self._reload = reload
-        self._signals = 0
         self._stopped_at: float | None = None
-        self._failed_at_start = 0
 
     def run(self) -> int:
         """Supervise until told to stop.

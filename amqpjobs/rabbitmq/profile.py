@@ -1,7 +1,7 @@
 """What the connected RabbitMQ does, by its version. Changes with RabbitMQ's release notes.
 
 Sources: https://www.rabbitmq.com/docs/quorum-queues, /docs/consumers, and the release notes of 4.0
-and 4.3; each line was checked on 3.10.8 and 4.3.6.
+and 4.3.
 """
 
 import re
@@ -31,7 +31,7 @@ class Profile:
 
     @property
     def supported(self) -> bool:
-        """Whether this version is old enough to lack what amqpjobs needs."""
+        """Whether this version has what amqpjobs needs."""
         return self.product == "RabbitMQ" and self.version >= OLDEST
 
     @property
