@@ -14,12 +14,12 @@ import argparse
 import asyncio
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
 from harness import (
     AIO_PIKA,
     AMQPJOBS,
+    KIB_PER_MIB,
     Bench,
     BenchmarkError,
     Broker,
@@ -28,34 +28,11 @@ from harness import (
     environment,
     parser,
     result_of,
+    sample,
     started,
     table,
     write,
 )
-
-SAMPLE_EVERY = 0.05  # seconds
-KIB_PER_MIB = 1024
-
-
-def resident_kib(pid: int) -> int | None:
-    """Resident memory of a process, or None when it is gone or the system has no /proc."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    for line in status.splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    return None
-
-
-async def sample(pid: int, samples: list[int]) -> None:
-    """Collect the resident memory until cancelled."""
-    while True:
-        if (now := resident_kib(pid)) is not None:
-            samples.append(now)
-        await asyncio.sleep(SAMPLE_EVERY)
-
 
 class Backlog:
     """One contender's queue, kept at a length."""

@@ -28,6 +28,8 @@ CONTENDERS = HERE / "contenders"
 CACHE = Path(os.environ.get("AMQPJOBS_CACHE", "~/.cache/amqpjobs")).expanduser() / "bench"
 NODE_MODULES = CACHE / "node_modules"
 QUORUM = {"x-queue-type": "quorum"}
+SAMPLE_EVERY = 0.05  # seconds
+KIB_PER_MIB = 1024
 PACKAGES = (
     "amqpjobs",
     "aio-pika",
@@ -144,6 +146,26 @@ async def result_of(process: asyncio.subprocess.Process, timeout: float) -> dict
         return json.loads(out.decode().strip().splitlines()[-1])
     except (IndexError, ValueError):
         raise BenchmarkError("printed no result") from None
+
+
+def resident_kib(pid: int) -> int | None:
+    """Resident memory of a process, or None when it is gone or the system has no /proc."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return None
+
+
+async def sample(pid: int, samples: list[int]) -> None:
+    """Collect the resident memory until cancelled."""
+    while True:
+        if (now := resident_kib(pid)) is not None:
+            samples.append(now)
+        await asyncio.sleep(SAMPLE_EVERY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from protocol import (
 from amqpjobs import App, Queue
 
 ACKS_WRITTEN = 3  # turns of the event loop after which the acks of a handler's turn are written
+CHAINS_END = 30  # seconds; a chain that has not ended by then was lost
 PAUSE = 0.005  # seconds between two publishes of the latency work: the worker is idle again
 
 
@@ -67,9 +68,43 @@ async def publish_slowly(job: object, args: Arguments) -> None:
     report(watch, args.count)
 
 
+async def soak(app: App, args: Arguments) -> None:
+    """`soak`: for COUNT seconds PREFETCH chains of jobs, each job enqueueing the next before it is
+    acked, so that one process publishes and consumes all the time. Then every chain must end."""
+    handled = 0
+    alive = args.prefetch
+    over = False
+    ended = asyncio.Event()
+
+    @app.job(queue=Queue(args.queue))
+    async def handle(order: Order) -> None:
+        nonlocal handled, alive
+        handled += 1
+        if not over:
+            await handle.later(order)
+            return
+        alive -= 1
+        if not alive:
+            ended.set()
+
+    async with worker(app, args):
+        watch = Stopwatch()
+        watch.start()
+        await app.later_many([handle.message(order(number)) for number in range(args.prefetch)])
+        await asyncio.sleep(args.count)
+        over = True
+        async with asyncio.timeout(CHAINS_END):
+            await ended.wait()
+        watch.stop()
+    report(watch, handled)
+
+
 async def main(args: Arguments) -> None:
     os.environ["AMQPJOBS_URL"] = args.url
     app = App("bench")
+    if args.work == "soak":
+        await soak(app, args)
+        return
     tally = Tally(args.count)
     latencies: list[float] = []
 
