@@ -74,6 +74,7 @@ class Contender:
 
 
 AIO_PIKA = Contender("aio-pika", "aio_pika_plain.py")
+RAW = Contender("raw sockets (the broker's share)", "raw_socket.py", uvloop=False)
 NODE = Contender("Node.js amqplib", "node_amqplib.js", uvloop=False)
 AMQPJOBS = Contender("amqpjobs", "amqpjobs_.py", own_format=True, declares=True)
 ALL = (

@@ -1,6 +1,7 @@
 """How long an idle worker takes from the call that enqueues to the start of the handler.
 
-Measured for amqpjobs and aio-pika, in turns: one process publishes an order, waits for its confirm,
+Measured for amqpjobs, aio-pika, and blocking sockets with no client at all (what the broker and the
+machine take), in turns: one process publishes an order, waits for its confirm,
 pauses 5 ms and publishes the next; another one, idle in between, consumes them. The order carries
 the moment just before its publish, on the monotonic clock that processes of one machine share. The
 first tenth of each turn is warm-up and left out. p50, p99 and the highest are over all rounds.
@@ -15,6 +16,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from harness import (
     AIO_PIKA,
     AMQPJOBS,
+    RAW,
     Bench,
     BenchmarkError,
     Broker,
@@ -49,11 +51,12 @@ async def latencies(
         except ChannelNotFoundEntity:
             return False  # the contender has not declared its queue yet
 
-    line = bench.line(contender, queue, "latency_consume", options.count, 10, options.uvloop)
+    uvloop = options.uvloop and contender.uvloop
+    line = bench.line(contender, queue, "latency_consume", options.count, 10, uvloop)
     try:
         async with started(line) as consumer:
             await until(consuming, "did not begin to consume", timeout=20)
-            await bench.run(contender, queue, "latency_publish", options.count, 10, options.uvloop)
+            await bench.run(contender, queue, "latency_publish", options.count, 10, uvloop)
             result = await result_of(consumer, bench.timeout)
         if result["count"] != options.count:
             raise BenchmarkError(f"{result['count']} orders instead of {options.count}")
@@ -75,7 +78,7 @@ def summary(name: str, seconds: list[float]) -> dict[str, Any]:
 
 
 async def main(options: argparse.Namespace) -> int:
-    contenders = choose(options.contenders, (AIO_PIKA, AMQPJOBS))
+    contenders = choose(options.contenders, (AIO_PIKA, AMQPJOBS, RAW))
     bench = Bench(options.url, options.python)
     measured: dict[str, list[float]] = {each.name: [] for each in contenders}
     async with Broker.connected(options.url) as broker:
@@ -96,7 +99,7 @@ async def main(options: argparse.Namespace) -> int:
 if __name__ == "__main__":
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--count", type=int, default=1_000, help="orders in each turn")
-    options.add_argument("--contenders", help="comma-separated, default both")
+    options.add_argument("--contenders", help="comma-separated, default all three")
     options.add_argument("--uvloop", action="store_true", help="run under uvloop instead")
     try:
         sys.exit(asyncio.run(main(options.parse_args())))

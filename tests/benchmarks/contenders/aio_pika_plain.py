@@ -60,7 +60,9 @@ async def publish(args: Arguments, channel: AbstractChannel) -> None:
     watch = Stopwatch()
     watch.start()
     for number in range(args.count):
-        await publish_one(order(number, time.perf_counter()))
+        made = order(number)
+        made.amount = time.perf_counter()
+        await publish_one(made)
         await asyncio.sleep(PAUSE)
     watch.stop()
     report(watch, args.count)

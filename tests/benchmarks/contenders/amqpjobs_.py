@@ -62,7 +62,9 @@ async def publish_slowly(job: object, args: Arguments) -> None:
     watch = Stopwatch()
     watch.start()
     for number in range(args.count):
-        await job.later(order(number, time.perf_counter()))
+        made = order(number)
+        made.amount = time.perf_counter()
+        await job.later(made)
         await asyncio.sleep(PAUSE)
     watch.stop()
     report(watch, args.count)
