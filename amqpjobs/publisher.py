@@ -22,9 +22,10 @@ from amqpjobs.message import (
     Message,
     Properties,
 )
+from amqpjobs.rabbitmq.confirms import MAX_UNCONFIRMED
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
-from amqpjobs.rabbitmq.publication import MAX_UNCONFIRMED, Publication
+from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.settings import Settings
 from amqpjobs.telemetry.propagation import outgoing_trace
 from amqpjobs.topology import Topology

@@ -10,7 +10,7 @@ from pamqp import commands
 
 from amqpjobs.errors import NotConfirmed, PublishError, PublishRejected, Unroutable
 from amqpjobs.message import Properties
-from amqpjobs.rabbitmq import publication as publication_module
+from amqpjobs.rabbitmq import confirms as confirms_module
 from amqpjobs.rabbitmq.publication import Publication
 from tests.rabbitmq.fake_wire import Link, turns
 
@@ -284,7 +284,7 @@ async def test_what_is_said_of_a_closed_channel_touches_no_other(desk, wire):
 
 async def test_no_more_is_unconfirmed_than_the_limit(desk, wire, monkeypatch):
     """The rest waits, in order, and follows as confirms come."""
-    monkeypatch.setattr(publication_module, "MAX_UNCONFIRMED", 3)
+    monkeypatch.setattr(confirms_module, "MAX_UNCONFIRMED", 3)
     fates = [desk.send(str(i)) for i in range(8)]
     await turns()
     assert bodies(wire) == ["0", "1", "2"]
@@ -302,7 +302,7 @@ async def test_no_more_is_unconfirmed_than_the_limit(desk, wire, monkeypatch):
 
 async def test_no_more_bytes_are_unconfirmed_than_the_limit(desk, wire, monkeypatch):
     """One that is larger than the limit still goes when nothing else does."""
-    monkeypatch.setattr(publication_module, "MAX_UNCONFIRMED_BYTES", 10)
+    monkeypatch.setattr(confirms_module, "MAX_UNCONFIRMED_BYTES", 10)
     for body in ("x" * 20, "y", "z" * 9, "w"):
         desk.send(body, message_id="id")
     await turns()
@@ -314,7 +314,7 @@ async def test_no_more_bytes_are_unconfirmed_than_the_limit(desk, wire, monkeypa
 
 async def test_a_message_does_not_overtake_those_that_wait(desk, wire, monkeypatch):
     """Though there is room for it by now."""
-    monkeypatch.setattr(publication_module, "MAX_UNCONFIRMED", 1)
+    monkeypatch.setattr(confirms_module, "MAX_UNCONFIRMED", 1)
     for name in "abc":
         desk.send(name)
     wire.confirm(1)
@@ -422,7 +422,7 @@ async def test_messages_whose_callers_gave_up_are_not_kept(desk):
 
 async def test_confirms_that_never_come_do_not_take_the_room_of_others(desk, wire, monkeypatch):
     """Whoever waited for them has given up."""
-    monkeypatch.setattr(publication_module, "MAX_UNCONFIRMED", 2)
+    monkeypatch.setattr(confirms_module, "MAX_UNCONFIRMED", 2)
     for _ in range(2):
         with pytest.raises(NotConfirmed, match="it may have arrived"):
             await desk.publication.publish("", "q", Properties(), b"x", 0.001)
