@@ -6,8 +6,9 @@ from amqpjobs.app import App
 from amqpjobs.context import Context
 from amqpjobs.job import INJECTED, Job
 from amqpjobs.message import JobHandle, Message
-from amqpjobs.outcome import Reject
+from amqpjobs.retry import Retry
 from amqpjobs.topology import Queue
+from amqpjobs.verdicts import Reject, RetryAfter, Snooze
 
 if TYPE_CHECKING:
     from fast_depends import Depends
@@ -22,6 +23,9 @@ __all__ = [
     "Message",
     "Queue",
     "Reject",
+    "Retry",
+    "RetryAfter",
+    "Snooze",
     "__version__",
 ]
 

@@ -12,8 +12,18 @@ from amqpjobs.errors import ConfigurationError
 
 DEAD_EXCHANGE = "amqpjobs.dead"
 
-MAX_NAME = 199
-"""Bytes. AMQP's routing keys end at 255; delayed jobs will carry 56 bytes in front of the name."""
+DELAY_DELIVER = "amqpjobs.delay.deliver"
+"""The exchange behind the last level of the delays: it knows the queues."""
+
+DELAY_UNROUTABLE = "amqpjobs.delay.unroutable"
+"""What was delayed for a queue that is not there any more: an exchange, and its queue. Without it
+RabbitMQ would hold such messages, and 32 of them stop a level for everybody."""
+
+LEVELS = 28
+"""Of the delays: see `amqpjobs.delays`."""
+
+MAX_NAME = 255 - 2 * LEVELS
+"""Bytes. AMQP's routing keys end at 255, and a delay has its bits in front of the name."""
 
 KEPT_FOR_GOOD = 1_000_000
 """Delivery limit of the queues that people look into: looking gives a message back, RabbitMQ up to
@@ -78,6 +88,8 @@ class Queue:
             return "a queue needs a name, and names with 'amq.' in front are RabbitMQ's own"
         if max(len(lane.queue.encode()) for lane in self.lanes) > MAX_NAME:
             return f"the name, with its longest priority, is over {MAX_NAME} bytes"
+        if {"*", "#"} & set(self.name.split(".")):
+            return "a part of the name that is only '*' or '#' is a wildcard in a routing key"
         if not all(isinstance(w, int) and w >= 1 for w in self.priorities.values()):
             return f"weights are whole numbers from 1, not {dict(self.priorities)!r}"
         if {"dead", "parked", ""} & set(self.priorities):
@@ -158,19 +170,21 @@ class QueueDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeDeclaration:
-    """An AMQP exchange. All are durable."""
+    """An AMQP exchange with its arguments. All are durable."""
 
     name: str
     type: Literal["direct", "fanout", "topic"]
+    arguments: Mapping[str, str | int] = NO_ARGUMENTS
 
 
 @dataclass(frozen=True, slots=True)
 class BindingDeclaration:
-    """A queue bound to an exchange."""
+    """A queue, or an exchange, bound to an exchange."""
 
     exchange: str
-    queue: str
+    target: str
     routing_key: str
+    to: Literal["queue", "exchange"] = "queue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +202,8 @@ def topology_of(queues: Iterable[Queue]) -> Topology:
     Raises:
         ConfigurationError: two of them would share an AMQP queue.
     """
-    declarations: dict[str, QueueDeclaration] = {}
-    bindings: list[BindingDeclaration] = []
+    declarations: dict[str, QueueDeclaration] = {DELAY_UNROUTABLE: _kept(DELAY_UNROUTABLE)}
+    bindings = [BindingDeclaration(DELAY_UNROUTABLE, DELAY_UNROUTABLE, "")]
     for queue in queues:
         for declaration in _declarations(queue):
             if declaration.name in declarations:
@@ -199,17 +213,26 @@ def topology_of(queues: Iterable[Queue]) -> Topology:
                 )
             declarations[declaration.name] = declaration
         bindings.append(BindingDeclaration(DEAD_EXCHANGE, queue.dead, queue.dead))
+        for lane in queue.lanes:
+            # Exactly so many words in front: `#.high` would also match a queue `mails.high`.
+            key = "*." * LEVELS + lane.queue
+            bindings.append(BindingDeclaration(DELAY_DELIVER, lane.queue, key))
     return Topology(
-        (ExchangeDeclaration(DEAD_EXCHANGE, "direct"),),
+        (
+            ExchangeDeclaration(DEAD_EXCHANGE, "direct"),
+            ExchangeDeclaration(DELAY_UNROUTABLE, "fanout"),
+            ExchangeDeclaration(
+                DELAY_DELIVER, "topic", {"alternate-exchange": DELAY_UNROUTABLE}
+            ),
+        ),
         tuple(declarations.values()),
         tuple(bindings),
     )
 
 
 def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
-    keep: dict[str, str | int] = {"x-queue-type": "quorum", "x-delivery-limit": KEPT_FOR_GOOD}
-    yield QueueDeclaration(queue.dead, keep)
-    yield QueueDeclaration(queue.parked, keep)
+    yield _kept(queue.dead)
+    yield _kept(queue.parked)
     arguments: dict[str, str | int] = {
         "x-queue-type": queue.type,
         "x-dead-letter-exchange": DEAD_EXCHANGE,
@@ -223,3 +246,7 @@ def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
         arguments["x-max-priority"] = queue.max_priority
     for lane in queue.lanes:
         yield QueueDeclaration(lane.queue, arguments)
+
+
+def _kept(name: str) -> QueueDeclaration:
+    return QueueDeclaration(name, {"x-queue-type": "quorum", "x-delivery-limit": KEPT_FOR_GOOD})

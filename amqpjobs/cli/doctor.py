@@ -58,6 +58,7 @@ async def _examine(app: "App") -> list[Check]:
         checks = [_version(wire), *_limits(wire, app)]
         checks += [check async for check in _permissions(wire)]
         checks += [check async for check in _queues(app, wire)]
+        checks.append(await _unroutable(wire))
         checks += [_clock(wire), *_timeouts(app), _files(app), *_transport(app)]
     return checks
 
@@ -134,6 +135,26 @@ async def _queues(app: "App", wire: "Wire") -> AsyncIterator[Check]:
                 "for ever",
                 "use type='quorum' unless you need native priorities",
             )
+
+
+async def _unroutable(wire: "Wire") -> Check:
+    from amqpjobs.errors import TopologyMismatch
+    from amqpjobs.rabbitmq.declaration import Declarer
+    from amqpjobs.topology import DELAY_UNROUTABLE
+
+    async with Declarer(wire) as declarer:
+        try:
+            count = (await declarer.look(DELAY_UNROUTABLE)).message_count or 0
+        except TopologyMismatch:
+            count = 0
+    if not count:
+        return Check("delays", "ok", "none without a queue to go to")
+    return Check(
+        "delays",
+        "warning",
+        f"{count} jobs waited for a queue that is gone; they are in {DELAY_UNROUTABLE}",
+        "declare the queue again, then `amqpjobs dead replay --unroutable`",
+    )
 
 
 def _clock(wire: "Wire") -> Check:

@@ -15,6 +15,7 @@ from amqpjobs.cli import (
     bench,
     consume,
     dead,
+    delayed,
     doctor,
     health,
     queues,
@@ -67,6 +68,7 @@ program.command()(doctor.doctor)
 program.command()(health.health)
 program.command()(bench.bench)
 program.add_typer(dead.group, name="dead")
+program.add_typer(delayed.group, name="delayed")
 program.add_typer(topology.group, name="topology")
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ("queue", "priority", "ready", "unacked", "consumers", "dead", "parked")
 
+DELAYED = "(delayed)"
+UNROUTABLE = "(delayed, and its queue is gone)"
+
 
 def queues(
     app: AppOption = None,
@@ -23,7 +26,7 @@ def queues(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Show the app's queues: ready, unacked, consumers, dead letters, parked jobs.
+    """Show the app's queues: ready, unacked, consumers, dead letters, parked jobs, and delays.
 
     Unacked comes from the management API (AMQPJOBS_MANAGEMENT_URL); '-' where it does not answer.
     """
@@ -60,15 +63,18 @@ async def _print(app: "App", wire: "Wire", *, watch: bool, as_json: bool) -> Non
 
 async def rows_of(app: "App", wire: "Wire") -> list[dict[str, Any]]:
     """One row for each AMQP queue that jobs wait in."""
+    from amqpjobs.rabbitmq.delayed import counts
     from amqpjobs.rabbitmq.inspection import depths
+    from amqpjobs.topology import DELAY_UNROUTABLE
 
     names = [
         name
         for queue in app.queues.values()
         for name in (*(lane.queue for lane in queue.lanes), queue.dead, queue.parked)
     ]
-    found = await depths(wire, names, app.settings)
-    rows = []
+    found = await depths(wire, [*names, DELAY_UNROUTABLE], app.settings)
+    waiting = sum((await counts(wire)).values())
+    rows: list[dict[str, Any]] = []
     for queue in app.queues.values():
         for lane in queue.lanes:
             depth, dead, parked = found[lane.queue], found[queue.dead], found[queue.parked]
@@ -82,4 +88,10 @@ async def rows_of(app: "App", wire: "Wire") -> list[dict[str, Any]]:
             row["parked"] = parked.ready if parked and whole else None
             row["exists"] = depth is not None
             rows.append(row)
+    # Of the virtual host: the delays belong to no queue.
+    if waiting:
+        rows.append({"queue": DELAYED, "ready": waiting, "exists": True})
+    lost = found[DELAY_UNROUTABLE]
+    if lost is not None and lost.ready:
+        rows.append({"queue": UNROUTABLE, "ready": lost.ready, "exists": True})
     return rows

@@ -66,7 +66,7 @@ def rows_of(app: "App") -> list[dict[str, Any]]:
     """The declarations, in the order in which they are made."""
     topology = app.topology
     rows: list[dict[str, Any]] = [
-        {"kind": "exchange", "name": e.name, "arguments": {"type": e.type}}
+        {"kind": "exchange", "name": e.name, "arguments": {"type": e.type, **e.arguments}}
         for e in topology.exchanges
     ]
     rows += [
@@ -75,7 +75,7 @@ def rows_of(app: "App") -> list[dict[str, Any]]:
     rows += [
         {
             "kind": "binding",
-            "name": b.queue,
+            "name": b.target,
             "arguments": {"exchange": b.exchange, "routing_key": b.routing_key},
         }
         for b in topology.bindings

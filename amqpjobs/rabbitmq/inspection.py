@@ -57,6 +57,7 @@ class Found:
     properties: Properties
     body: bytes
     redelivered: bool
+    routing_key: str
 
 
 @asynccontextmanager
@@ -117,7 +118,12 @@ class _Collector:
         self.last = delivery_tag
         if not self.full:
             self._size += len(body)
-            self.found.append(Found(readable_properties(header), body, redelivered))
+            self.found.append(
+                Found(
+                    readable_properties(header), body, redelivered,
+                    routing_key.decode(errors="replace"),
+                )
+            )  # fmt: skip
         self.arrived.set()
 
     def returned(self, *_: object) -> None:

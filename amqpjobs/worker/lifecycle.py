@@ -17,12 +17,14 @@ from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.topology import Queue, topology_of
+from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.liveness import Liveness, notify
 from amqpjobs.worker.parking import Parking
 from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.settled import Settled
 from amqpjobs.worker.settlement import Settlement
 
 if TYPE_CHECKING:
@@ -71,15 +73,22 @@ class Worker:
         self._link = Link(settings, "consume")
         self._execution = Execution(self.concurrency)
         self._intake = Intake(self._queues, self.concurrency, self._start)
+        self._deferral = Deferral(self._intake.offer)
+        self._settled = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments)
         self._running: dict[Run, asyncio.Task[None]] = {}
         self._subscriptions = [
-            Subscription(self._link, lane.queue, self.prefetch, self._intake.offer, self._ensure)
+            Subscription(self._link, lane.queue, self.prefetch, self._deferral.offer, self._ensure)
             for queue in self._queues
             for lane in queue.lanes
         ]
         self._pipeline = Pipeline(
-            app, self._execution, self._stopping, _only_jobs(app), settings.max_message_size
+            app,
+            self._execution,
+            self._stopping,
+            _only_jobs(app),
+            settings.max_message_size,
+            self._settled,
         )
         self._settlement: Settlement | None = None
         self._publisher: Publisher | None = None
@@ -153,14 +162,10 @@ class Worker:
         publication = self._publisher.publication
         self._settlement = Settlement(
             publication,
-            {lane.queue: q.dead for q in self._queues for lane in q.lanes},
-            {lane.queue: q.parked for q in self._queues for lane in q.lanes},
-            {
-                lane.queue: q.delivery_limit
-                for q in self._queues
-                if q.type == "quorum"
-                for lane in q.lanes
-            },
+            self._publisher.waiting,
+            self._queues,
+            self._settled,
+            self._publisher.restore,
         )
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
@@ -258,7 +263,8 @@ class Worker:
         log.info("stopping", extra={"running": self._intake.running, "budget_s": self._budget})
         self._intake.close()
         await asyncio.gather(*(s.cancel() for s in self._subscriptions))
-        waiting = [d for d in self._intake.take_waiting() if not d.stale]
+        waiting = [*self._intake.take_waiting(), *self._deferral.take_held()]
+        waiting = [delivery for delivery in waiting if not delivery.stale]
         await self._give_back(waiting, end - margin)
         await self._wait_for_running(end - margin)
         await self._interrupt(end - margin / 2)

@@ -6,6 +6,7 @@ Every path through here ends in one `Outcome`; none settles anything. Changes wh
 import asyncio
 import logging
 import os
+import random
 import socket
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from amqpjobs.errors import DecodeError
 from amqpjobs.message import (
     HEADER_ATTEMPT,
     HEADER_DEADLINE,
+    HEADER_DUE,
     JSON,
     NO_HEADERS,
     Failure,
@@ -31,18 +33,27 @@ from amqpjobs.outcome import (
     Expired,
     Outcome,
     Parked,
-    Reject,
     Rejected,
     Released,
+    Retried,
+    Snoozed,
+    Superseded,
 )
 from amqpjobs.rabbitmq.deliveries import Delivery
+from amqpjobs.retry import Retry
+from amqpjobs.verdicts import Reject, RetryAfter, Snooze, Verdict
+from amqpjobs.worker.deferral import LONGEST_HOLD
 from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.worker.execution import Execution
+    from amqpjobs.worker.settled import Settled
 
 log = logging.getLogger("amqpjobs.worker")
+
+LAST_MOMENT = 2**53
+"""Milliseconds since the epoch. Beyond, they would not be exact in a float."""
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -76,6 +87,7 @@ class Pipeline:
         stopping: set when the worker is told to stop.
         only_jobs: by AMQP queue: the one job for messages that name none.
         max_size: bodies over this many bytes are refused.
+        settled: what was settled here before, and may come again.
     """
 
     def __init__(
@@ -85,6 +97,7 @@ class Pipeline:
         stopping: Stopping,
         only_jobs: Mapping[str, Definition],
         max_size: int,
+        settled: "Settled",
     ) -> None:
         self._jobs = app.jobs
         self._processing = app.processing
@@ -92,6 +105,8 @@ class Pipeline:
         self._stopping = stopping
         self._only_jobs = only_jobs
         self._max_size = max_size
+        self._settled = settled
+        self._retry = app.retry
 
     def knows(self, name: str | None, queue: str) -> bool:
         """Whether a message of this ``type`` from this AMQP queue has a job here."""
@@ -109,8 +124,8 @@ class Pipeline:
                 current_context.reset(token)
         except Refused as refusal:
             return refusal.outcome
-        except Reject as error:
-            return self._rejected(run, "rejected", error.reason)
+        except Verdict as verdict:
+            return self._ruled(run, verdict)
         except asyncio.CancelledError as error:
             return self._interrupted(run, error)
         except (KeyboardInterrupt, GeneratorExit):
@@ -121,11 +136,11 @@ class Pipeline:
             if run.interrupted:
                 # Libraries turn a cancellation into errors of their own.
                 return Released("the worker was told to stop")
-            return self._rejected(run, "failed", error, error)
+            return self._failed(run, error)
         if result is None:
             return DONE_NOTHING
-        if isinstance(result, Reject):
-            return self._rejected(run, "rejected", result.reason)
+        if isinstance(result, Verdict):
+            return self._ruled(run, result)
         return Done(result)
 
     def _open(self, run: Run) -> tuple[Definition, Context]:
@@ -142,15 +157,21 @@ class Pipeline:
                 header.message_id or new_job_id(),
                 definition.queue.name,
                 _attempt(headers),
-                _deadline(headers),
+                _milliseconds(headers, HEADER_DEADLINE),
                 self._stopping,
                 delivery.properties,
             )
+            due = _milliseconds(headers, HEADER_DUE)
         except DecodeError as error:
             raise Refused(self._rejected(run, "undecodable", error, error)) from None
         run.context = context
-        if context.deadline is not None and context.deadline < time.time():
+        if delivery.redelivered and self._settled.knows(delivery):
+            raise Refused(Superseded())
+        now = time.time()
+        if context.deadline is not None and context.deadline < now:
             raise Refused(Expired(context.deadline))
+        if due is not None and due > now + LONGEST_HOLD:
+            raise Refused(Snoozed(due))
         return definition, context
 
     def _resolve(self, run: Run, name: str | None) -> Definition:
@@ -198,7 +219,43 @@ class Pipeline:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise error
-        return self._rejected(run, "failed", "the job cancelled itself", error)
+        return self._failed(run, error, "the job cancelled itself")
+
+    def _ruled(self, run: Run, verdict: Verdict) -> Outcome:
+        match verdict:
+            case Snooze(seconds=seconds):
+                return Snoozed(time.time() + seconds)
+            case RetryAfter(seconds=seconds):
+                failure = self._failure(run, "failed", f"retry after {seconds:g} s", verdict)
+                if run.context is not None and self._policy(run).has_left(run.context.attempt):
+                    return self._again(run, failure, seconds, verdict)
+                return Rejected(failure, verdict)
+            case Reject(reason=reason):
+                return self._rejected(run, "rejected", reason)
+            case _:
+                return self._failed(run, verdict)
+
+    def _failed(self, run: Run, error: BaseException, message: str | None = None) -> Outcome:
+        """What the retry policy makes of an error."""
+        failure = self._failure(run, "failed", message or error, error)
+        context, policy = run.context, self._policy(run)
+        if context is None or not policy.wants(error, context.attempt):
+            return Rejected(failure, error)
+        pause = policy.pause(context.attempt, random.random())  # noqa: S311 - not a secret
+        return self._again(run, failure, pause, error)
+
+    def _again(
+        self, run: Run, failure: Failure, pause: float, error: BaseException
+    ) -> Retried | Rejected:
+        deadline = run.context.deadline if run.context else None
+        if deadline is not None and time.time() + pause >= deadline:
+            # Nobody would start it any more; as a dead letter it is seen, and can be replayed.
+            return Rejected(failure, error)
+        return Retried(failure, pause, error)
+
+    def _policy(self, run: Run) -> Retry:
+        definition = run.definition
+        return definition.retry if definition and definition.retry is not None else self._retry
 
     def _rejected(
         self, run: Run, reason: str, message: object, error: BaseException | None = None
@@ -217,6 +274,7 @@ class Pipeline:
             queue=run.delivery.queue,
             worker=WORKER,
             time=time.time(),
+            attempt=run.context.attempt if run.context else None,
         )
 
 
@@ -241,10 +299,10 @@ def _attempt(headers: Headers) -> int:
     return attempt
 
 
-def _deadline(headers: Headers) -> float | None:
-    deadline = headers.get(HEADER_DEADLINE)
-    if deadline is None:
+def _milliseconds(headers: Headers, name: str) -> float | None:
+    moment = headers.get(name)
+    if moment is None:
         return None
-    if isinstance(deadline, bool) or not isinstance(deadline, int) or deadline < 0:
-        raise DecodeError(f"header {HEADER_DEADLINE} is not milliseconds since the epoch")
-    return deadline / 1000
+    if isinstance(moment, bool) or not isinstance(moment, int) or not 0 <= moment <= LAST_MOMENT:
+        raise DecodeError(f"header {name} is not milliseconds since the epoch")
+    return moment / 1000

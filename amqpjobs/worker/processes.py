@@ -14,13 +14,12 @@ from amqpjobs.errors import (
     JobProcessDied,
     RemoteError,
 )
-from amqpjobs.outcome import Reject
 from amqpjobs.results import load_result
 from amqpjobs.worker.calls import (
     Answer,
-    GaveUp,
     Raised,
     Returned,
+    Ruled,
     Unfit,
     Worn,
     call_of,
@@ -60,7 +59,7 @@ class ProcessPool:
 
         Raises:
             RemoteError: the handler raised.
-            Reject: the handler raised or returned it.
+            Verdict: the handler raised or returned one.
             JobProcessDied: the process ended before the job did.
             InvalidResult: what the handler returned cannot be passed on.
             ConfigurationError: a process cannot import the job.
@@ -134,11 +133,12 @@ def _result(definition: Definition, answer: Answer) -> object:
             raise RemoteError(
                 answer.message,
                 exception=answer.exception,
+                kinds=answer.kinds,
                 frames=answer.frames,
                 traceback=answer.traceback,
             )
-        case GaveUp(reason):
-            raise Reject(reason)
+        case Ruled():
+            raise answer.read()
         case Unfit(error, message):
             raise _ERRORS[error](message)
         case Worn():

@@ -5,7 +5,17 @@ import time
 from typing import assert_never
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.outcome import Done, Expired, Outcome, Parked, Rejected, Released
+from amqpjobs.outcome import (
+    Done,
+    Expired,
+    Outcome,
+    Parked,
+    Rejected,
+    Released,
+    Retried,
+    Snoozed,
+    Superseded,
+)
 from amqpjobs.worker.pipeline import WORKER, Run
 
 log = logging.getLogger("amqpjobs.worker")
@@ -89,6 +99,17 @@ def _describe(outcome: Outcome) -> tuple[int, str, dict[str, object]]:
             if failure.exception:
                 detail["exception"] = failure.exception
             return logging.ERROR, failure.reason, detail
+        case Retried(failure, pause):
+            again: dict[str, object] = {"reason": failure.message, "pause_s": round(pause, 3)}
+            if failure.exception:
+                again["exception"] = failure.exception
+            if failure.frames:
+                again["at"] = failure.frames[0]
+            return logging.WARNING, "retried", again
+        case Snoozed(due):
+            return logging.INFO, "snoozed", {"pause_s": round(max(0.0, due - time.time()), 3)}
+        case Superseded():
+            return logging.WARNING, "superseded", {"reason": "settled before; its ack was lost"}
         case Parked(failure):
             return logging.WARNING, "parked", {"reason": failure.message}
         case Expired(deadline):

@@ -15,16 +15,17 @@ from amqpjobs.context import current_context
 from amqpjobs.definition import Definition
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, InvalidResult
 from amqpjobs.job import Job
-from amqpjobs.outcome import Reject
 from amqpjobs.results import dump_result
+from amqpjobs.retry import class_name
+from amqpjobs.verdicts import Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.worker.calls import (
     LARGEST_RESULT,
     LENGTHS,
     Answer,
     Call,
-    GaveUp,
     Raised,
     Returned,
+    Ruled,
     Unfit,
     Worn,
     context_of,
@@ -108,8 +109,8 @@ class Runner:
         try:
             with limited_to(call.memory_limit):
                 result = definition.invoke(context, arguments)
-        except Reject as error:
-            return GaveUp(text_of(error))
+        except Verdict as verdict:
+            return ruled(verdict)
         except BaseException as error:  # noqa: BLE001 - `sys.exit` too is a failure of the job
             return raised(error, call.memory_limit)
         finally:
@@ -163,14 +164,27 @@ def find(module: str, qualname: str) -> Definition:
 
 def returned(definition: Definition, result: object) -> Answer:
     """The answer for what a handler returned."""
-    if isinstance(result, Reject):
-        return GaveUp(text_of(result))
+    if isinstance(result, Verdict):
+        return ruled(result)
     try:
         return Returned(dump_result(definition, result, LARGEST_RESULT))
     except (ConfigurationError, InvalidResult) as error:
         return unfit(error)
     except Exception as error:  # noqa: BLE001 - serializers are the user's
         return raised(error)
+
+
+def ruled(verdict: Verdict) -> Ruled:
+    """The answer for a verdict; one of a subclass is what it is derived from."""
+    match verdict:
+        case RetryAfter(seconds=seconds):
+            return Ruled("RetryAfter", seconds)
+        case Snooze(seconds=seconds):
+            return Ruled("Snooze", seconds)
+        case Reject(reason=reason):
+            return Ruled("Reject", clean(str(reason)[:LONGEST_MESSAGE]))
+        case _:
+            return Ruled("Reject", text_of(verdict))
 
 
 def unfit(error: AmqpJobsError) -> Unfit:
@@ -186,6 +200,7 @@ def raised(error: BaseException, limit: int | None = None) -> Raised:
         message = f"{message or 'out of memory'} (memory_limit is {limit} bytes)"
     return Raised(
         exception=exception_name(error),
+        kinds=tuple(class_name(kind) for kind in type(error).__mro__),
         message=message,
         frames=innermost_frames(error),
         traceback=clean("".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]),

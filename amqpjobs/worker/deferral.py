@@ -1,0 +1,61 @@
+"""Deliveries that came before their time: held for less than two seconds, in no slot.
+
+The delays on the broker have whole seconds; the rest is waited here. What is earlier than that
+(clocks that differ, a stranger's header) is sent back into the delays by the pipeline. Changes
+when holding does.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from amqpjobs.errors import DecodeError
+from amqpjobs.message import HEADER_DUE
+from amqpjobs.rabbitmq.deliveries import Delivery
+
+LONGEST_HOLD = 2.0
+"""Seconds."""
+
+
+class Deferral:
+    """Passes deliveries on when they are due.
+
+    Args:
+        pass_on: called with each delivery, at once for nearly all of them.
+    """
+
+    def __init__(self, pass_on: Callable[[Delivery], None]) -> None:
+        self._pass_on = pass_on
+        self._held: dict[Delivery, asyncio.TimerHandle] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def offer(self, delivery: Delivery) -> None:
+        """Take a delivery; pass it on now, or when it is due."""
+        wait = _seconds_early(delivery)
+        if 0 < wait <= LONGEST_HOLD:
+            self._held[delivery] = self._loop.call_later(wait, self._due, delivery)
+        else:
+            self._pass_on(delivery)
+
+    def _due(self, delivery: Delivery) -> None:
+        del self._held[delivery]
+        self.offer(delivery)  # the clock on the wall may have been set back meanwhile
+
+    def take_held(self) -> list[Delivery]:
+        """Everything that is held, in the order in which it came."""
+        held = list(self._held)
+        for timer in self._held.values():
+            timer.cancel()
+        self._held.clear()
+        return held
+
+
+def _seconds_early(delivery: Delivery) -> float:
+    try:
+        header = delivery.header
+        if not header.has_amqpjobs_headers:
+            return 0
+        due = header.headers.get(HEADER_DUE)
+    except DecodeError:
+        return 0  # the pipeline says so, better
+    return due / 1000 - time.time() if isinstance(due, int) else 0
