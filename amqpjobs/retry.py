@@ -89,10 +89,6 @@ class Retry:
         return self.bound(attempt) * chance if self.jitter else self.bound(attempt)
 
 
-NEVER = Retry(attempts=1)
-"""What fails goes to the dead letters at once."""
-
-
 def _classes(kinds: Kinds) -> Iterable[object]:
     return kinds if isinstance(kinds, tuple) else (kinds,)
 
