@@ -30,8 +30,6 @@ KEPT_FOR_GOOD = 1_000_000
 4.2 counts that, and from 4.0 a quorum queue without a limit drops a message after 20 such looks
 (https://www.rabbitmq.com/docs/quorum-queues, "Poison Message Handling")."""
 
-NO_ARGUMENTS: Mapping[str, str | int] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -174,7 +172,7 @@ class ExchangeDeclaration:
 
     name: str
     type: Literal["direct", "fanout", "topic"]
-    arguments: Mapping[str, str | int] = NO_ARGUMENTS
+    arguments: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

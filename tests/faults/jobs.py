@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, JsonValue
 
-from amqpjobs import App, Context, Queue
+from amqpjobs import App, Context, Queue, Retry
 from amqpjobs.settings import Settings
 from tests.faults.ledger import Effect, record
 
@@ -47,7 +47,7 @@ def note(ctx: Context, start: float, text: str = "") -> None:
 
 def build(settings: Settings | None = None) -> Jobs:
     """Make the app."""
-    app = App("faults", settings=settings)
+    app = App("faults", settings=settings, retry=Retry(attempts=1))
     work_queue = Queue("work")
 
     @app.job(queue=work_queue)

@@ -10,13 +10,14 @@ import time
 import pytest
 from pydantic import BaseModel
 
-from amqpjobs import App, Context, Queue, Reject
+from amqpjobs import App, Context, Queue, Reject, Retry, RetryAfter, Snooze
 from amqpjobs.context import current_context
 from amqpjobs.message import HEADER_ATTEMPT, HEADER_DEADLINE, HEADER_ERROR, Properties
 from amqpjobs.outcome import DONE_NOTHING, Done, Expired, Parked, Rejected, Released
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.settled import Settled
 from tests.rabbitmq.fake_wire import turns
 from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
 
@@ -29,7 +30,8 @@ class Bench:
     def __init__(self, hand):
         self.hand = hand
         self.processing = []
-        self.app = App("bench")
+        self.app = App("bench", retry=Retry(attempts=1))
+        self.settled = Settled()
         self.queue = Queue("queue", priorities={"high": 2, "low": 1})
         self.stopping = asyncio.Event()
         self.execution = Execution(2)
@@ -43,7 +45,9 @@ class Bench:
 
     def pipeline(self):
         self.app.processing = tuple(self.processing)
-        return Pipeline(self.app, self.execution, self.stopping, self.only, LIMIT)
+        return Pipeline(
+            self.app, self.execution, self.stopping, self.only, LIMIT, self.settled
+        )
 
     async def outcome(self, delivery):
         return await self.pipeline().outcome_of(Run(delivery))
