@@ -50,6 +50,7 @@ class Page:
 
     @property
     def full(self) -> bool:
+        """Whether its consumer gets nothing more."""
         return len(self.kept) + len(self.open) >= self.prefetch
 
     def unsettled(self) -> list[int]:
