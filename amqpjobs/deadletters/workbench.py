@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
+from amqpjobs.copies import copied
 from amqpjobs.deadletters.files import Writer, read_lines, send_lines
 from amqpjobs.deadletters.letters import Grouping, Kind, Letter, Place
 from amqpjobs.deadletters.moving import Mover
@@ -367,16 +368,22 @@ class _Same:
     """Chooses one letter, which was seen before."""
 
     def __init__(self, letter: Letter) -> None:
-        self._letter = letter
+        self._letter = _likeness(letter)
         self._found = False
 
     def takes(self, letter: Letter) -> bool:
-        same = (letter.id, letter.body) == (self._letter.id, self._letter.body)
-        # By its words: a number that is none (NaN) in a header does not equal itself.
-        if self._found or not same or repr(letter) != repr(self._letter):
+        """Whether it is this one, for the first time."""
+        if self._found or _likeness(letter) != self._letter:
             return False
         self._found = True
         return True
+
+
+def _likeness(letter: Letter) -> tuple[object, ...]:
+    """What stays the same of a letter, however often RabbitMQ hands it out and counts that. Of its
+    headers the words: a number that is none (NaN) does not equal itself."""
+    properties = copied(letter.properties)
+    return letter.place, letter.time, letter.routing_key, letter.body, repr(properties)
 
 
 def _lanes(queues: Iterable[Queue]) -> frozenset[str]:

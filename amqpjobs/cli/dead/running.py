@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
@@ -111,7 +111,8 @@ def report(moved: "Moved | None", done: str, form: Form, *, interrupted: bool = 
             say("interrupted before anything was done")
         return
     if form == "json":
-        told = asdict(moved) | {"unseen": [str(unseen) for unseen in moved.unseen]}
+        told: dict[str, Any] = {f.name: getattr(moved, f.name) for f in fields(moved)}
+        told["unseen"] = [str(unseen) for unseen in moved.unseen]
         print_json(told | {"interrupted": interrupted})
     else:
         targets = ", ".join(f"{printable(k)} {n}" for k, n in sorted(moved.targets.items()))
