@@ -474,11 +474,11 @@ async def test_export_and_import(
 ) -> None:
     """Bodies and headers as they were; the failure is still there, in its group."""
     await fill_numbers(app, range(3))
-    async with stranger(broker.url) as channel:
-        await publish(
-            channel, "work.dead", b"\xff\x00\n", message_id="odd", headers=HEADERS,
-            content_type="text/plain", correlation_id="c", reply_to="r", priority=3,
-        )  # fmt: skip
+    odd = Properties(
+        message_id="odd", headers=HEADERS, content_type="text/plain", correlation_id="c",
+        reply_to="r", priority=3, delivery_mode=2,
+    )  # fmt: skip
+    await fill(app, [("work.dead", odd, b"\xff\x00\n")])
     before = (await app.dead_letters("work").look()).letters
     file = tmp_path / "letters"
     done = await asyncio.to_thread(
