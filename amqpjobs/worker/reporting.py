@@ -106,8 +106,11 @@ def _describe(outcome: Outcome) -> tuple[int, str, dict[str, object]]:
             if failure.frames:
                 again["at"] = failure.frames[0]
             return logging.WARNING, "retried", again
-        case Snoozed(due):
-            return logging.INFO, "snoozed", {"pause_s": round(max(0.0, due - time.time()), 3)}
+        case Snoozed(due, rate_limited):
+            later: dict[str, object] = {"pause_s": round(max(0.0, due - time.time()), 3)}
+            if rate_limited is not None:
+                later["rate_limited"] = True
+            return logging.INFO, "snoozed", later
         case Superseded():
             return logging.WARNING, "superseded", {"reason": "settled before; its ack was lost"}
         case Parked(failure):
