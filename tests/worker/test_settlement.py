@@ -278,7 +278,7 @@ async def test_the_history_keeps_the_last_errors_and_not_all_their_words(bench):
 
 
 async def test_a_redelivery_of_what_was_replaced_is_known(bench):
-    """Its ack was lost with the connection: the copy is on its way, the original is one too many."""
+    """Its ack was lost with the connection: the copy is on its way, and this is one too many."""
     given = {"type": "job", "message_id": "7", "body": b"1"}
     settling = bench.settle(bench.hand.give(**given), Retried(FAILURE, 0.0))
     await turns()
