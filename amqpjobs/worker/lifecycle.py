@@ -7,8 +7,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from amqpjobs.context import Context
 from amqpjobs.definition import Definition
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.outcome import Outcome, Released, Snoozed
@@ -17,6 +18,7 @@ from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.topology import Queue, topology_of
+from amqpjobs.worker.blocked import BlockedLoop
 from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.intake import Intake
@@ -184,6 +186,7 @@ class Worker:
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
     async def _work(self, parking: Parking) -> None:
+        blocked = BlockedLoop(self._app.settings.blocked_after, self._job_of)
         liveness = Liveness(self._app.settings.heartbeat_file)
         assert self._settlement is not None  # noqa: S101 - parking was made with it
         settle = self._settlement.settle
@@ -192,6 +195,7 @@ class Worker:
                 group.create_task(self._link.run(), name="amqpjobs consuming link"),
                 group.create_task(self._watch(), name="amqpjobs watchdog"),
                 group.create_task(liveness.run(), name="amqpjobs liveness"),
+                group.create_task(blocked.run(), name="amqpjobs blocked loop"),
                 group.create_task(parking.run(), name="amqpjobs parking"),
             ]
             consumers = [
@@ -270,6 +274,10 @@ class Worker:
             if self._intake.gated:
                 self._pausing.ended(run.delivery, None)
             self._intake.finished()
+
+    def _job_of(self, task: "asyncio.Task[Any]") -> Context | None:
+        # Called from another thread, while this one stands still.
+        return next((r.context for r, own in list(self._running.items()) if own is task), None)
 
     async def _settled(self, run: Run, waiting: Awaitable[Outcome]) -> Outcome:
         try:

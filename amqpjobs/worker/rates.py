@@ -9,6 +9,9 @@ WAITING = 30.0
 """Seconds' worth of starts that are prefetched of a queue with a rate: what waits here cannot be
 started by another worker."""
 
+NOTHING = 1e-9
+"""Seconds; less is a rounding error."""
+
 
 class Bucket:
     """Lets at most ``rate * t + burst`` through in any ``t`` seconds.
@@ -31,7 +34,8 @@ class Bucket:
 
     def wait(self, now: float) -> float:
         """Seconds until the next may start; 0 for now."""
-        return max(0.0, self._full_at - self._slack - now)
+        wait = self._full_at - self._slack - now
+        return wait if wait > NOTHING else 0.0
 
     def take(self, now: float) -> None:
         """One starts now."""
