@@ -115,8 +115,10 @@ class BlockedLoop:
             self._ended.set()
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
-        while not self._ended.wait(self._interval):
+        while True:
             found = self._pulse.look(self._mark, time.monotonic(), time.process_time())
+            if self._ended.wait(self._interval):
+                return
             if found is None:
                 continue
             blocked, seconds = found
