@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,7 @@ import typer
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_json, say
-from amqpjobs.errors import DecodeError, InvalidArguments
+from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -88,6 +89,13 @@ def enqueue(
     expires: Annotated[
         float | None, typer.Option("--expires", help="Seconds after which it is not run any more.")
     ] = None,
+    delay: Annotated[
+        float | None, typer.Option("--delay", help="Seconds before which it is not started.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", help="A time with its zone, in place of --delay: 2027-01-31T12:00Z."),
+    ] = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
@@ -97,7 +105,9 @@ def enqueue(
     loaded = load_app(app, url=url)
     definition = loaded.find(job)
     level: str | int | None = int(priority) if priority and priority.isdigit() else priority
-    configured = Job[..., object, object](definition).with_options(priority=level, expires=expires)
+    configured = Job[..., object, object](definition).with_options(
+        priority=level, expires=expires, delay=delay, at=_moment(at)
+    )
     try:
         message = configured.message_of(_body(args))
     except DecodeError as error:
@@ -118,6 +128,15 @@ async def _enqueue(app: "App", message: "Message[object]") -> "JobHandle[object]
             # A program waits for its broker; a person at the prompt is told.
             raise link.last_error
         return await app.enqueue(message)
+
+
+def _moment(at: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(at) if at else None
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--at {at!r} is not a time of ISO 8601, such as 2027-01-31T12:00+01:00"
+        ) from error
 
 
 def _body(args: str) -> bytes:
