@@ -56,6 +56,14 @@ def test_a_job_that_always_fails_runs_as_often_as_it_may(policy):
     assert runs == (20_000 if policy.attempts is None else policy.attempts)
 
 
+@given(policies, attempts)
+def test_no_pause_is_longer_than_the_longest(policy, attempt):
+    """For those who must make room for it beforehand."""
+    if policy.has_left(attempt):
+        assert policy.pause(attempt, 1.0) <= policy.longest
+    assert policy.longest <= policy.limit
+
+
 def test_bounds_grow_by_the_factor_up_to_the_limit():
     """The example of the design."""
     policy = Retry(attempts=8, first=1.0, factor=2.0, limit=10.0)

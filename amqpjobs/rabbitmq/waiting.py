@@ -8,11 +8,12 @@ import asyncio
 import time
 
 from amqpjobs.delays import LONGEST_DELAY, ladder, level_of, wait_route
-from amqpjobs.errors import BrokerUnavailable, NotConfirmed, PublishError
+from amqpjobs.errors import BrokerUnavailable, NotConfirmed, PublishError, TopologyMismatch
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.publication import Publication
+from amqpjobs.topology import Topology
 
 TOLERANCE = 0.05
 """Seconds. Between asking for a delay of 60 s and publishing some of the last second is gone."""
@@ -114,5 +115,16 @@ class Waiting:
                 if self._declare:
                     await declarer.apply(missing)
                 else:
-                    await declarer.require(missing)
+                    await _require(declarer, missing, level)
             self._ready = level
+
+
+async def _require(declarer: Declarer, missing: Topology, level: int) -> None:
+    try:
+        await declarer.require(missing)
+    except TopologyMismatch as error:
+        raise TopologyMismatch(
+            f"{error}; for delays as long as this: --longest-delay {2 ** (level + 1) - 1}",
+            entity=error.entity,
+            difference=error.difference,
+        ) from error

@@ -128,8 +128,27 @@ async def test_without_permission_to_make_levels_the_error_names_the_mend(
     async def same(n: int) -> None: ...
 
     async with checked.lifespan():
-        with pytest.raises(TopologyMismatch, match="topology apply"):
+        with pytest.raises(TopologyMismatch, match="--longest-delay 7"):
             await same.with_options(delay=5).later(1)
+
+
+def test_topology_apply_makes_the_levels_that_are_asked_for(broker: VirtualHost, tmp_path) -> None:
+    """For workers that may not declare: two minutes are seven levels."""
+    env = environment(broker.url, tmp_path)
+    assert command("topology", "apply", "--longest-delay", "120", env=env).returncode == 0
+    rows = json.loads(
+        command("topology", "show", "--longest-delay", "120", "--json", env=env).stdout
+    )
+    levels = [
+        r["name"] for r in rows if r["kind"] == "queue" and r["name"].startswith("amqpjobs.d")
+    ]
+    assert levels == [DELAY_UNROUTABLE, *(level_name(n) for n in range(7))]
+    undeclared = {**env, "AMQPJOBS_DECLARE": "false"}
+    enqueue = ("enqueue", "quick", "--args", "1", "--delay")
+    assert command(*enqueue, "100", env=undeclared).returncode == 0
+    refused = command(*enqueue, "200", env=undeclared)
+    assert refused.returncode == 1
+    assert "--longest-delay 255" in refused.stderr
 
 
 async def test_a_job_whose_queue_is_gone_is_kept(broker: VirtualHost) -> None:
