@@ -17,7 +17,7 @@ import typer
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_json, say
-from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
+from amqpjobs.errors import ConfigurationError, DecodeError
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -51,7 +51,7 @@ def run(
         with asyncio.Runner(loop_factory=loop_factory(loaded.settings)) as runner:
             result = runner.run(_run(loaded, definition, body))
     except DecodeError as error:
-        raise InvalidArguments(f"--args: {error}", job=job) from error
+        raise ConfigurationError(f"--args: {error}") from error
     except asyncio.CancelledError:
         raise typer.Exit(130) from None
     except Exception as error:
@@ -111,7 +111,7 @@ def enqueue(
     try:
         message = configured.message_of(_body(args))
     except DecodeError as error:
-        raise InvalidArguments(f"--args: {error}", job=job) from error
+        raise ConfigurationError(f"--args: {error}") from error
     handle = asyncio.run(_enqueue(loaded, message))
     if as_json:
         print_json({"id": handle.id, "job": handle.job, "queue": handle.queue})
