@@ -18,6 +18,9 @@ from amqpjobs.topology import Topology
 TOLERANCE = 0.05
 """Seconds. Between asking for a delay of 60 s and publishing some of the last second is gone."""
 
+AGAIN = 0.1
+"""Seconds before levels are made again, when the connection was lost over it."""
+
 
 class Waiting:
     """Publishes messages that wait.
@@ -83,8 +86,8 @@ class Waiting:
         route = wait_route(seconds, destination)
         try:
             async with asyncio.timeout(timeout):
-                while not await self._ensured(level_of(seconds)):
-                    await self._link.up()
+                while not await self._ensured(level_of(seconds)):  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(AGAIN)
         except TimeoutError:
             raise NotConfirmed(
                 f"not sent within {timeout:g} s: no connection, or the delays could not be made: "
