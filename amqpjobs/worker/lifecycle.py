@@ -5,6 +5,7 @@ Changes when starting or stopping does.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from amqpjobs.context import Context
 from amqpjobs.definition import Definition
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.outcome import Outcome, Released, Snoozed
+from amqpjobs.outcome import Done, Outcome, Released, Snoozed
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
@@ -28,7 +29,7 @@ from amqpjobs.worker.pausing import Pausing
 from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.rates import prefetch_of
 from amqpjobs.worker.reporting import Reporting
-from amqpjobs.worker.settled import Settled
+from amqpjobs.worker.settled import LONG, Settled
 from amqpjobs.worker.settlement import Settlement
 
 if TYPE_CHECKING:
@@ -264,6 +265,8 @@ class Worker:
             waiting = self._settlement.settle(run.delivery, outcome)
             if waiting is not None:
                 outcome = await self._settled(run, waiting)
+            elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:
+                self._remembered.acked(run.delivery)
             self._reporting.report(run, outcome)
         except Exception:
             log.critical("a bug in amqpjobs around job %r", run.context, exc_info=True)
