@@ -48,8 +48,8 @@ class Mark:
             wire = await self._link.up()
             try:
                 await self._declare(wire)
-            except AmqpJobsError as error:
-                log.debug("mark %s: %s", self._name, error)
+            except (AmqpJobsError, aiormq_errors.AMQPError) as error:
+                log.info("a paused queue cannot be marked: %s", error)
             await wire.lost.wait()
 
     async def _declare(self, wire: Wire) -> None:

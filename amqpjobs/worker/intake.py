@@ -28,6 +28,9 @@ class Intake:
         start: called with each delivery whose turn it is; `finished` gives its slot back.
         wake: called with a queue's name and seconds, after which to call `open` with the name.
         clock: seconds.
+
+    Attributes:
+        gated: whether any queue has a gate.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Intake:
         self._turns = [_Turns(queue, self._lanes) for queue in queues]
         self._next_queue = 0
         self._gated: dict[str, _Turns] = {}
+        self.gated = False
         for turns in self._turns:
             if turns.queue.rate is not None or turns.queue.kill_switch is not None:
                 self.make_gate(turns.queue)
@@ -68,11 +72,6 @@ class Intake:
         """How many deliveries wait for a slot, or for a gate."""
         return sum(map(len, self._lanes.values()))
 
-    @property
-    def gated(self) -> bool:
-        """Whether any queue has a gate."""
-        return bool(self._gated)
-
     def gate_of(self, queue: Queue) -> Gate | None:
         """The gate of a queue; None if it has none."""
         turns = self._gated.get(queue.name)
@@ -82,12 +81,13 @@ class Intake:
         """Give a queue that has none a gate."""
         turns = next(each for each in self._turns if each.queue.name == queue.name)
         gate = turns.gate = Gate(queue)
+        self.gated = True
         self._gated.update((lane.queue, turns) for lane in queue.lanes)
         return gate
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery: start it, or keep it until there is a slot."""
-        gated = self._gated.get(delivery.queue) if self._gated else None
+        gated = self._gated.get(delivery.queue) if self.gated else None
         if self._free and not self._waiting and not self._closed and gated is None:
             # Nothing else waits, so there is nothing to be fair to.
             self._free -= 1

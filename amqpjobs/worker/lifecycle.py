@@ -18,7 +18,7 @@ from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.topology import Queue, topology_of
+from amqpjobs.topology import Lane, Queue, topology_of
 from amqpjobs.worker.blocked import BlockedLoop
 from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.execution import Execution
@@ -86,15 +86,7 @@ class Worker:
         self._reporting = Reporting(arguments=settings.log_arguments)
         self._running: dict[Run, asyncio.Task[None]] = {}
         self._subscriptions = [
-            Subscription(
-                self._link,
-                lane.queue,
-                prefetch_of(queue, lane, self.prefetch),
-                self._deferral.offer,
-                self._ensure,
-            )
-            for queue in self._queues
-            for lane in queue.lanes
+            self._subscription(queue, lane) for queue in self._queues for lane in queue.lanes
         ]
         self._pipeline = Pipeline(
             app,
@@ -107,6 +99,10 @@ class Worker:
         self._settlement: Settlement | None = None
         self._publisher: Publisher | None = None
         self._last_resort: asyncio.TimerHandle | None = None
+
+    def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
+        prefetch = prefetch_of(queue, lane, self.prefetch)
+        return Subscription(self._link, lane.queue, prefetch, self._deferral.offer, self._ensure)
 
     def __repr__(self) -> str:
         return f"<Worker {self._intake!r}, {'ready' if self.ready else 'not ready'}>"

@@ -514,27 +514,24 @@ async def test_a_pause_that_comes_while_it_starts_is_kept():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from([0, 1, 7, "lose", "connect", "turn"]), max_size=30))
+@given(st.lists(st.sampled_from([0, 1, 7, "down", "up", "turn"]), max_size=30))
 def test_whatever_it_is_told_in_the_end_it_does(steps):
     """Prefetches and connections come and go in any order: one consumer, or none, as told last."""
 
     async def scenario():
         bench = Bench()
         wanted = 7
-        for step in steps:
-            if step == "lose":
-                if bench.wire is not None:
-                    bench.link.lose()
-            elif step == "connect":
-                if bench.wire is None:
+        for step in [*steps, "up"]:
+            match step, bench.wire:
+                case "turn", _:
+                    await turns(2)
+                case "up", None:
                     bench.link.connect()
-            elif step == "turn":
-                await turns(2)
-            else:
-                wanted = step
-                bench.subscription.consume_with(step)
-        if bench.wire is None:
-            bench.link.connect()
+                case "down", wire if wire is not None:
+                    bench.link.lose()
+                case int(), _:
+                    wanted = step
+                    bench.subscription.consume_with(step)
         async with asyncio.timeout(5):
             while bench.subscription.consuming != (wanted > 0):
                 await asyncio.sleep(0)
