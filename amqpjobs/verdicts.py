@@ -25,9 +25,7 @@ class Reject(Verdict):
 class _Later(Verdict):
     def __init__(self, seconds: float) -> None:
         if not 0 <= seconds < float("inf"):
-            raise ConfigurationError(
-                f"{type(self).__name__} takes seconds from 0, not {seconds!r}"
-            )
+            raise ConfigurationError(f"{type(self).__name__} takes seconds from 0, not {seconds!r}")
         super().__init__(seconds)
         self.seconds = float(seconds)
 
@@ -41,3 +39,10 @@ class RetryAfter(_Later):
 
 class Snooze(_Later):
     """Run the job again in so many seconds. Nothing has failed: no attempt is used."""
+
+
+class RateLimited(Snooze):
+    """A `Snooze`, and no other job of the queue starts in this worker process meanwhile.
+
+    Made by `Context.rate_limited`.
+    """

@@ -41,7 +41,7 @@ from amqpjobs.outcome import (
 )
 from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.retry import Retry
-from amqpjobs.verdicts import Reject, RetryAfter, Snooze, Verdict
+from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.worker.deferral import LONGEST_HOLD
 from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_of
 
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqpjobs.worker")
 
-LAST_MOMENT = 2**53
-"""Milliseconds since the epoch. Beyond, they would not be exact in a float."""
+LAST_MOMENT = 2**53 / 1000
+"""Seconds since the epoch. Beyond, a float does not have milliseconds any more."""
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -161,7 +161,7 @@ class Pipeline:
                 self._stopping,
                 delivery.properties,
             )
-            due = _milliseconds(headers, HEADER_DUE)
+            due = _due(headers)
         except DecodeError as error:
             raise Refused(self._rejected(run, "undecodable", error, error)) from None
         run.context = context
@@ -223,6 +223,8 @@ class Pipeline:
 
     def _ruled(self, run: Run, verdict: Verdict) -> Outcome:
         match verdict:
+            case RateLimited(seconds=seconds):
+                return Snoozed(time.time() + seconds, rate_limited=seconds)
             case Snooze(seconds=seconds):
                 return Snoozed(time.time() + seconds)
             case RetryAfter(seconds=seconds):
@@ -303,6 +305,13 @@ def _milliseconds(headers: Headers, name: str) -> float | None:
     moment = headers.get(name)
     if moment is None:
         return None
-    if isinstance(moment, bool) or not isinstance(moment, int) or not 0 <= moment <= LAST_MOMENT:
+    if isinstance(moment, bool) or not isinstance(moment, int) or moment < 0:
         raise DecodeError(f"header {name} is not milliseconds since the epoch")
     return moment / 1000
+
+
+def _due(headers: Headers) -> float | None:
+    due = _milliseconds(headers, HEADER_DUE)
+    if due is not None and due > LAST_MOMENT:
+        raise DecodeError(f"header {HEADER_DUE} is after the year 287396")
+    return due
