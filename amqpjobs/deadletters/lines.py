@@ -20,6 +20,9 @@ from amqpjobs.errors import DecodeError
 from amqpjobs.message import FieldValue, Properties
 
 PROPERTIES = tuple(f.name for f in fields(Properties) if f.name != "headers")
+ENDS_OF_LINES = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
+"""What JSON may hold as it is, and some programs take for the end of a line."""
+
 NUMBERS = frozenset({"delivery_mode", "priority", "timestamp"})
 KEYS = frozenset({
     "id", "job", "from", "queue", "routing_key", "properties", "headers", "body", "body_base64",
@@ -58,7 +61,8 @@ def line_of(letter: Letter) -> bytes:
         line["body"] = letter.body.decode()
     except UnicodeDecodeError:
         line["body_base64"] = base64.b64encode(letter.body).decode()
-    return json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    text = json.dumps(line, ensure_ascii=False, allow_nan=False)
+    return text.translate(ENDS_OF_LINES).encode() + b"\n"
 
 
 def read_line(line: bytes) -> Line:

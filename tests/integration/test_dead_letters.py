@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
+import pty
 import signal
 import stat
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -24,7 +27,7 @@ from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.message import Failure, Properties
 from tests.broker_server import VirtualHost
 from tests.support.amqp import count, delete_queue, drain, publish, stranger, take
-from tests.support.programs import command, environment, running
+from tests.support.programs import PROGRAM, ROOT, command, environment, running
 from tests.support.workers import app_at
 
 EVERY = Selection()
@@ -348,8 +351,8 @@ async def test_parked_and_unroutable_are_replayed_too(app: App, broker: VirtualH
     assert (await app.dead_letters("work", kind="unroutable").replay(EVERY)).done == 1
     message = await take(broker.url, "work")
     assert message.body == b"7"
-    assert not [name for name in message.headers if name.startswith("x-")]
-    assert "amqpjobs-history" not in message.headers or not message.headers["amqpjobs-history"]
+    assert not [name for name in message.headers if "death" in name]
+    assert message.headers["amqpjobs-history"] == [], "nothing had failed"
 
 
 # Mending
@@ -450,6 +453,47 @@ async def test_discard_takes_what_is_chosen(
     )
     assert json.loads(done.stdout)["done"] == 2, done
     assert await bodies(broker, "work.dead") == [1, 2, 3, 6, 7, 8]
+
+
+def on_a_terminal(*arguments: str, env: dict[str, str], answers: str) -> tuple[int, str]:
+    """Run a command whose stdin and stderr are a terminal, and answer what it asks."""
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*PROGRAM, *arguments], env=env, cwd=ROOT, stdin=theirs, stderr=theirs,
+            stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        os.write(ours, answers.encode())
+        out, _ = process.communicate(timeout=60)
+        return process.returncode, out.decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+async def test_discard_asks_on_a_terminal(env: dict[str, str], app: App) -> None:
+    """No is no, and its status is not 0."""
+    await fill_numbers(app, range(3))
+    for answer, status, left in (("n\n", 1, 3), ("y\n", 0, 0)):
+        done, out = await asyncio.to_thread(
+            on_a_terminal, "dead", "discard", "--all", env=env, answers=answer
+        )
+        assert (done, "3 discarded" in out) == (status, status == 0)
+        assert len((await app.dead_letters("work").look()).letters) == left
+
+
+async def test_a_mistake_in_the_editor_can_be_mended(
+    env: dict[str, str], app: App, broker: VirtualHost, tmp_path: Path
+) -> None:
+    """It is opened again with what was written, as often as somebody wants."""
+    await fill_numbers(app, range(1))
+    program = "path.write_text('wrong' if text == '0\\n' else '6' if 'wrong' in text else text)"
+    done, out = await asyncio.to_thread(
+        on_a_terminal, "dead", "edit", "id-0",
+        env=env | an_editor(tmp_path, program), answers="y\n",
+    )  # fmt: skip
+    assert (done, out) == (0, "sent to work\n")
+    assert await bodies(broker, "work") == [6]
 
 
 # Files
