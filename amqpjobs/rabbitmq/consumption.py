@@ -37,7 +37,8 @@ class Subscription:
         prefetch: deliveries that may be unsettled at once.
         on_delivery: called for each delivery, from the event loop, and must not block.
         ensure: called before each start; declares or checks the queue.
-        arguments: of `basic.consume`.
+        arguments: of `basic.consume` on this connection.
+        on_lost: called with the queue and the reason when the consumer is lost.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class Subscription:
         prefetch: int,
         on_delivery: OnDelivery,
         ensure: Callable[[Wire], Awaitable[None]],
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Callable[[Wire, str], Mapping[str, Any] | None] | None = None,
+        on_lost: Callable[[str, str], None] | None = None,
     ) -> None:
         self.queue = queue
         self.prefetch = prefetch
@@ -55,7 +57,8 @@ class Subscription:
         self._link = link
         self._on_delivery = on_delivery
         self._ensure = ensure
-        self._arguments = dict(arguments or {})
+        self._arguments = arguments
+        self._on_lost = on_lost
         self._channel: ConsumerChannel | None = None
         self._underlay: Any = None
         self._tag: str | None = None
@@ -112,6 +115,8 @@ class Subscription:
                 # Running jobs are still to be settled on this channel.
                 return
             log.warning("consumer lost", extra={"queue": self.queue, "reason": reason})
+            if self._on_lost is not None:
+                self._on_lost(self.queue, reason)
             if self._channel_lost(wire):
                 await self._drop()
 
@@ -125,9 +130,8 @@ class Subscription:
             self._underlay.on_consumer_cancel_callbacks.add(lambda _: self._cancelled.set())
             self._channel = ConsumerChannel(wire, self._underlay, self.queue, self._on_delivery)
         self._cancelled.clear()
-        answer = await self._underlay.basic_consume(
-            self.queue, _unused, arguments=self._arguments or None
-        )
+        arguments = self._arguments(wire, self.queue) if self._arguments else None
+        answer = await self._underlay.basic_consume(self.queue, _unused, arguments=arguments)
         self._tag = answer.consumer_tag
         self.starts += 1
         self._started.set()

@@ -21,6 +21,9 @@ class Intake:
         queues: what is consumed.
         concurrency: how many deliveries may be running at once.
         start: called with each delivery whose turn it is; `finished` gives its slot back.
+
+    Attributes:
+        closed: whether nothing is started any more.
     """
 
     def __init__(
@@ -30,7 +33,8 @@ class Intake:
         self._free = concurrency
         self._concurrency = concurrency
         self._waiting = 0
-        self._closed = False
+        self.closed = False
+        self._paused = False
         self._lanes: dict[str, deque[Delivery]] = {
             lane.queue: deque() for queue in queues for lane in queue.lanes
         }
@@ -52,7 +56,7 @@ class Intake:
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery: start it, or keep it until there is a slot."""
-        if self._free and not self._waiting and not self._closed:
+        if self._free and not self._waiting and not self.closed and not self._paused:
             # Nothing else waits, so there is nothing to be fair to.
             self._free -= 1
             self._start(delivery)
@@ -68,20 +72,43 @@ class Intake:
         if self._waiting:
             self._fill()
 
+    def pause(self) -> None:
+        """Start nothing until `resume`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._paused = False
+        self._fill()
+
+    def drop(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out of what waits."""
+        if not self._waiting:
+            return []
+        dropped = [(lane, d) for lane in self._lanes.values() for d in lane if unwanted(d)]
+        for lane, delivery in dropped:
+            lane.remove(delivery)
+        self._waiting -= len(dropped)
+        return [delivery for _, delivery in dropped]
+
     def close(self) -> None:
         """Start nothing more. What is offered from now on only waits, for `take_waiting`."""
-        self._closed = True
+        self.closed = True
+
+    def all_waiting(self) -> list[Delivery]:
+        """Everything that waits, in the order in which each queue delivered it."""
+        return [delivery for lane in self._lanes.values() for delivery in lane]
 
     def take_waiting(self) -> list[Delivery]:
-        """Everything that waits, in the order in which each queue delivered it."""
-        waiting = [delivery for lane in self._lanes.values() for delivery in lane]
+        """The same, and it waits no more."""
+        waiting = self.all_waiting()
         for lane in self._lanes.values():
             lane.clear()
         self._waiting = 0
         return waiting
 
     def _fill(self) -> None:
-        while self._free and self._waiting and not self._closed:
+        while self._free and self._waiting and not self.closed and not self._paused:
             delivery = self._pick()
             self._waiting -= 1
             # One whose channel is gone was given to another worker by now: running it here too

@@ -21,8 +21,11 @@ from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.liveness import Liveness, notify
+from amqpjobs.worker.overtime import Overtime
 from amqpjobs.worker.parking import Parking
 from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.quarantine import Quarantine
+from amqpjobs.worker.redeliveries import Redeliveries
 from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.settled import Settled
 from amqpjobs.worker.settlement import Settlement
@@ -73,12 +76,25 @@ class Worker:
         self._link = Link(settings, "consume")
         self._execution = Execution(self.concurrency)
         self._intake = Intake(self._queues, self.concurrency, self._start)
-        self._deferral = Deferral(self._intake.offer)
+        self._running: dict[Run, asyncio.Task[None]] = {}
+        self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
+        self._redeliveries = Redeliveries(
+            self._queues, self._running, self._intake, self._quarantine
+        )
+        self._deferral = Deferral(self._intake.offer, self._redeliveries.offer)
+        self._overtime = Overtime(app, self._queues, self.concurrency, self.prefetch, self._running)
         self._remembered = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments)
-        self._running: dict[Run, asyncio.Task[None]] = {}
         self._subscriptions = [
-            Subscription(self._link, lane.queue, self.prefetch, self._deferral.offer, self._ensure)
+            Subscription(
+                self._link,
+                lane.queue,
+                self.prefetch,
+                self._deferral.offer,
+                self._ensure,
+                self._overtime.arguments,
+                self._lost,
+            )
             for queue in self._queues
             for lane in queue.lanes
         ]
@@ -136,6 +152,7 @@ class Worker:
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(self._link.close)
                 stack.push_async_callback(self._execution.close)
+                stack.push_async_callback(self._quarantine.close)
                 parking = await self._begin(stack)
                 if parking is not None:
                     await self._work(parking)
@@ -153,6 +170,7 @@ class Worker:
                 await stack.enter_async_context(self._app.lifespan())
                 self._publisher = await self._app.open_publisher()
                 await self._ensure(wire)
+                self._overtime.warn(wire.profile)
         except TimeoutError:
             if not self._stopping.is_set():
                 raise
@@ -222,8 +240,23 @@ class Worker:
                 subscription.restart()
             suspects = lost - suspects
 
+    def _lost(self, queue: str, reason: str) -> None:
+        self._redeliveries.survived(
+            (
+                *self._intake.all_waiting(),
+                *self._deferral.held,
+                *self._redeliveries.waiting(),
+                *(run.delivery for run in self._running),
+            )
+        )
+        self._overtime.lost(queue, reason)
+
     def _start(self, delivery: Delivery) -> None:
         run = Run(delivery)
+        self._running[run] = self._loop.create_task(self._run(run))
+
+    def _isolate(self, delivery: Delivery) -> None:
+        run = Run(delivery, self._quarantine)
         self._running[run] = self._loop.create_task(self._run(run))
 
     async def _run(self, run: Run) -> None:
@@ -243,7 +276,9 @@ class Worker:
             if not run.delivery.settled:
                 run.delivery.release()
             del self._running[run]
-            self._intake.finished()
+            (self._intake if run.quarantine is None else run.quarantine).finished()
+            if self._redeliveries.held:
+                self._redeliveries.ended(run)
 
     async def _settled(self, run: Run, waiting: Awaitable[Outcome]) -> Outcome:
         try:
@@ -263,7 +298,11 @@ class Worker:
         log.info("stopping", extra={"running": self._intake.running, "budget_s": self._budget})
         self._intake.close()
         await asyncio.gather(*(s.cancel() for s in self._subscriptions))
-        waiting = [*self._intake.take_waiting(), *self._deferral.take_held()]
+        waiting = [
+            *self._redeliveries.take_waiting(),
+            *self._intake.take_waiting(),
+            *self._deferral.take_held(),
+        ]
         waiting = [delivery for delivery in waiting if not delivery.stale]
         await self._give_back(waiting, end - margin)
         await self._wait_for_running(end - margin)

@@ -18,14 +18,14 @@ Key: TypeAlias = tuple[object, ...]
 
 
 class Settled:
-    """The last deliveries that were replaced by a copy, or done on a channel that was lost."""
+    """The last deliveries that were remembered."""
 
     def __init__(self) -> None:
         self._keys: OrderedDict[Key, None] = OrderedDict()
 
     def remember(self, delivery: Delivery) -> None:
         """It is settled, whether RabbitMQ learns of it or not."""
-        key = _key(delivery)
+        key = key_of(delivery)
         if key is not None:
             self._keys[key] = None
             if len(self._keys) > REMEMBERED:
@@ -35,11 +35,19 @@ class Settled:
         """Whether this is one of those again."""
         if not delivery.redelivered or not self._keys:
             return False
-        key = _key(delivery)
+        key = key_of(delivery)
         return key is not None and key in self._keys
 
+    def forget(self, delivery: Delivery) -> bool:
+        """The same, for the last time."""
+        key = key_of(delivery)
+        known = key is not None and key in self._keys
+        if key is not None:
+            self._keys.pop(key, None)
+        return known
 
-def _key(delivery: Delivery) -> Key | None:
+
+def key_of(delivery: Delivery) -> Key | None:
     """What no copy of a message shares with it: a retry has another attempt, what was put off
     another time, a replay another epoch. None for a message without an id."""
     try:
@@ -49,5 +57,6 @@ def _key(delivery: Delivery) -> Key | None:
         return None
     if not header.message_id:
         return None
-    told = headers.get(HEADER_ATTEMPT), headers.get(HEADER_DUE), epoch_of(headers)
-    return (delivery.queue, header.type, header.message_id, *told, hash(delivery.body))
+    # A stranger may have written tables there, which are no part of a key.
+    told = repr((headers.get(HEADER_ATTEMPT), headers.get(HEADER_DUE), epoch_of(headers)))
+    return (delivery.queue, header.type, header.message_id, told, hash(delivery.body))
