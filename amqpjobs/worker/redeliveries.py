@@ -40,11 +40,11 @@ class Redeliveries:
         self._running = running
         self._intake = intake
         self._quarantine = quarantine
-        self.held: dict[Run, list[Delivery]] = {}
+        self.held: dict[Run, Delivery] = {}
         self._survived = Settled()
 
     def __repr__(self) -> str:
-        return f"<Redeliveries: {sum(map(len, self.held.values()))} held, {self._quarantine!r}>"
+        return f"<Redeliveries: {len(self.held)} held, {self._quarantine!r}>"
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery that was delivered before."""
@@ -55,7 +55,9 @@ class Redeliveries:
             if first is not None:
                 if not first.delivery.stale:
                     first.delivery.is_taken_back()
-                self.held.setdefault(first, []).append(delivery)
+                if first in self.held:
+                    _give_up(self.held[first])
+                self.held[first] = delivery
                 return
         suspect = delivery.is_suspect(self._limits[delivery.queue])
         if suspect and not self._survived.forget(delivery):
@@ -66,9 +68,9 @@ class Redeliveries:
     def ended(self, run: "Run") -> None:
         """A run is over: what was held for it is looked at again. If that run succeeded, it is
         known by now that this need not run."""
-        for delivery in self.held.pop(run, ()):
-            if not delivery.stale:
-                self.offer(delivery)
+        delivery = self.held.pop(run, None)
+        if delivery is not None and not delivery.stale:
+            self.offer(delivery)
 
     def survived(self, deliveries: Iterable[Delivery]) -> None:
         """A channel was lost, and this worker lives: what it held there is not suspect for that."""
@@ -78,14 +80,13 @@ class Redeliveries:
 
     def take_waiting(self) -> list[Delivery]:
         """Everything that was not started."""
-        held = [delivery for held in self.held.values() for delivery in held]
+        held = list(self.held.values())
         self.held.clear()
         return [*held, *self._quarantine.take_waiting()]
 
     def waiting(self) -> list[Delivery]:
         """The same, and it stays."""
-        held = [delivery for held in self.held.values() for delivery in held]
-        return [*held, *self._quarantine.waiting]
+        return [*self.held.values(), *self._quarantine.waiting]
 
     def _run_of(self, key: Key) -> "Run | None":
         for run in self._running:
@@ -105,5 +106,10 @@ class Redeliveries:
         )
         for drop in places:
             for delivery in drop(same):
-                delivery.is_taken_back()
-                delivery.ack()  # for the account of its channel: RabbitMQ ignores it
+                _give_up(delivery)
+
+
+def _give_up(delivery: Delivery) -> None:
+    """RabbitMQ has taken it back, and given it out again."""
+    delivery.is_taken_back()
+    delivery.ack()  # for the account of its channel: RabbitMQ ignores it
