@@ -269,7 +269,8 @@ class Pipeline:
 
     def _failed(self, run: Run, error: BaseException, message: str | None = None) -> Outcome:
         """What the retry policy makes of an error."""
-        failure = self._failure(run, "failed", message or error, error)
+        reason = "poison" if isinstance(error, JobProcessDied) else "failed"
+        failure = self._failure(run, reason, message or error, error)
         context, policy = run.context, self._policy(run)
         if context is None or not policy.wants(error, context.attempt):
             return Rejected(failure, error)
