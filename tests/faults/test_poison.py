@@ -19,6 +19,7 @@ from tests.faults.stranger import Stranger
 from tests.support.amqp import drain
 from tests.support.transport import reach
 
+APP = "tests.faults.poison:app"
 C, P, PROCESSES = 4, 20, 2
 
 DEATHS = {"3.10": 3, "4.3": 1}
@@ -33,7 +34,7 @@ async def scene(
     poison.app.configure(**reach(broker.url))
     async with poison.app.lifespan():
         worker = await workers.start(
-            broker.url, "work", concurrency=C, prefetch=P, app="tests.faults.poison:app",
+            broker.url, "work", concurrency=C, prefetch=P, app=APP,
             options=("--processes", str(PROCESSES)),
         )  # fmt: skip
         await until(lambda: len(worker.events("worker is ready")) == PROCESSES, 40, "all ready")
@@ -87,7 +88,7 @@ async def check_poison(
         assert deaths(worker) == died
         with Stranger(broker.url) as stranger:
             await until(lambda: stranger.consumers("work") == PROCESSES, 40, "all are back")
-        await finish(broker.url, workers, ledger)
+        await finish(broker.url, workers, ledger, app=APP)
     assert 1 <= died <= killers * DEATHS[broker.version] or not killers
     assert after < 3 * before + 3
     found = {m.message_id: m for m in await drain(broker.url, "work.dead")}
