@@ -81,7 +81,7 @@ class Delivery:
         channel = self._channel
         return channel.closed or self.tag in channel.taken_back
 
-    def is_taken_back(self) -> None:
+    def lose(self) -> None:
         """RabbitMQ has taken it back although its channel lives, as 4.3 does when the consumer
         timeout is over. It ignores an ack then, so that nothing else need be known here."""
         self._channel.taken_back.add(self.tag)

@@ -22,14 +22,16 @@ class Deferral:
 
     Args:
         pass_on: called with each delivery, at once for nearly all of them.
-        again: called instead with what was delivered before.
+        again: called instead with what was delivered before; None for no difference.
     """
 
     def __init__(
-        self, pass_on: Callable[[Delivery], None], again: Callable[[Delivery], None]
+        self,
+        pass_on: Callable[[Delivery], None],
+        again: Callable[[Delivery], None] | None = None,
     ) -> None:
         self._pass_on = pass_on
-        self._again = again
+        self._again = again or pass_on
         self._held: dict[Delivery, asyncio.TimerHandle] = {}
         self._loop = asyncio.get_running_loop()
 

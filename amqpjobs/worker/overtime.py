@@ -81,7 +81,7 @@ class Overtime:
             # Another worker may have got it; here it is known to be in vain by its age alone.
             overdue = [run for run in self._runs_of(queue) if _age(run) >= limit]
             for run in overdue:
-                run.delivery.is_taken_back()
+                run.delivery.lose()
             if overdue:
                 self._tell(queue, limit, overdue)
 

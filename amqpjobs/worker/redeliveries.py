@@ -54,7 +54,7 @@ class Redeliveries:
             first = self._run_of(key)
             if first is not None:
                 if not first.delivery.stale:
-                    first.delivery.is_taken_back()
+                    first.delivery.lose()
                 if first in self.held:
                     _give_up(self.held[first])
                 self.held[first] = delivery
@@ -111,5 +111,5 @@ class Redeliveries:
 
 def _give_up(delivery: Delivery) -> None:
     """RabbitMQ has taken it back, and given it out again."""
-    delivery.is_taken_back()
+    delivery.lose()
     delivery.ack()  # for the account of its channel: RabbitMQ ignores it

@@ -107,7 +107,7 @@ async def test_a_long_job_runs_once_in_one_worker(
 
 
 @pytest.mark.timeout(180)
-async def test_a_long_job_runs_at_most_once_more_for_each_time_it_is_taken_back(
+async def test_a_long_job_runs_at_most_once_more_for_each_time_it_lose(
     impatient: Broker, workers: Fleet, ledger: Ledger
 ) -> None:
     """Another worker may get it, and cannot know: what ran beside it may run once more too."""

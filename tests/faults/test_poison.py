@@ -11,6 +11,7 @@ import pytest
 
 from amqpjobs.message import Message
 from tests.broker_server import VirtualHost
+from tests.brokers import Broker
 from tests.faults import poison
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
@@ -21,6 +22,8 @@ from tests.support.transport import reach
 
 APP = "tests.faults.poison:app"
 C, P, PROCESSES = 4, 20, 2
+
+QUARANTINED = "in quarantine: a worker may have died of it"
 
 DEATHS = {"3.10": 3, "4.3": 1}
 """How many workers a culprit may kill before it is suspect."""
@@ -125,6 +128,30 @@ async def test_three_culprits_at_once(
         poison.culprit_cpu.message("kill"),
     ]
     await check_poison(broker, workers, ledger, random, culprits, jobs=300)
+
+
+@pytest.mark.timeout(240)
+async def test_a_worker_that_lost_its_connection_suspects_nothing_that_it_held(
+    own_broker_43: Broker, workers: Fleet, ledger: Ledger
+) -> None:
+    """RabbitMQ counts a lost connection as a sudden death; who lived through it knows better."""
+    poison.app.configure(**reach(own_broker_43.url))
+    async with poison.app.lifespan():
+        publisher = Publishing(poison, ledger)  # type: ignore[arg-type]
+        worker = await workers.start(
+            own_broker_43.url, "work", concurrency=C, prefetch=P, app=APP,
+            AMQPJOBS_RECONNECT_LIMIT=1,
+        )  # fmt: skip
+        messages = [poison.innocent.message(number, 1.0) for number in range(30)]
+        assert await publisher.send_many(messages) == []
+        await until(lambda: len(ledger.done()) >= C, 20, "some are done")
+        await asyncio.to_thread(own_broker_43.stop_app)
+        await asyncio.to_thread(own_broker_43.start_app)
+        await publisher.all_done(60)
+        await finish(own_broker_43.url, workers, ledger, app=APP)
+    assert worker.events("consumer lost")
+    assert not worker.events(QUARANTINED)
+    ledger.check(duplicates=C)
 
 
 @pytest.mark.full

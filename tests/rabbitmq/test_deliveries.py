@@ -40,7 +40,7 @@ async def test_what_was_taken_back_is_stale_and_its_ack_is_written_all_the_same(
     """RabbitMQ ignores it; without it the acks behind could never be taken together again."""
     async with Hand() as hand:
         first, second = hand.give(), hand.give()
-        first.is_taken_back()
+        first.lose()
         assert first.stale
         assert not second.stale
         first.ack()
