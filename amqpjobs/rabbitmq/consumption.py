@@ -115,9 +115,12 @@ class Subscription:
                 # Running jobs are still to be settled on this channel.
                 return
             log.warning("consumer lost", extra={"queue": self.queue, "reason": reason})
+            channel_lost = self._channel_lost(wire)
+            if channel_lost and self._channel is not None:
+                self._channel.close()  # before anybody asks which deliveries are stale
             if self._on_lost is not None:
                 self._on_lost(self.queue, reason)
-            if self._channel_lost(wire):
+            if channel_lost:
                 await self._drop()
 
     async def _start(self, wire: Wire) -> None:

@@ -86,17 +86,7 @@ class Worker:
         self._remembered = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments)
         self._subscriptions = [
-            Subscription(
-                self._link,
-                lane.queue,
-                self.prefetch,
-                self._deferral.offer,
-                self._ensure,
-                self._overtime.arguments,
-                self._lost,
-            )
-            for queue in self._queues
-            for lane in queue.lanes
+            self._subscription(lane.queue) for queue in self._queues for lane in queue.lanes
         ]
         self._pipeline = Pipeline(
             app,
@@ -109,6 +99,17 @@ class Worker:
         self._settlement: Settlement | None = None
         self._publisher: Publisher | None = None
         self._last_resort: asyncio.TimerHandle | None = None
+
+    def _subscription(self, queue: str) -> Subscription:
+        return Subscription(
+            self._link,
+            queue,
+            self.prefetch,
+            self._deferral.offer,
+            self._ensure,
+            self._overtime.arguments,
+            self._lost,
+        )
 
     def __repr__(self) -> str:
         return f"<Worker {self._intake!r}, {'ready' if self.ready else 'not ready'}>"

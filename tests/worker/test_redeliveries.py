@@ -131,9 +131,9 @@ async def test_what_was_held_here_when_the_connection_was_lost_is_no_suspect(ben
     held = [bench.hand.give(message_id=i) for i in ("a", "b")]
     held[1].ack()
     bench.hand.link.lose()
+    await turns()
     bench.redeliveries.survived(held)
-    bench.hand.link.connect()
-    bench.hand.wire = bench.hand.link.wire
+    bench.hand.wire = bench.hand.link.connect()
     await turns()
     known, other = (bench.again(message_id=i, headers=DEATH) for i in ("a", "c"))
     assert bench.started == [known]
