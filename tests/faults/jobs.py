@@ -35,6 +35,7 @@ class Jobs:
     work: Any
     item: Any
     fails: Any
+    blocks: Any
     other: Any
     echo: Any
 
@@ -66,6 +67,13 @@ def build(settings: Settings | None = None) -> Jobs:
         """Raises what the hex digits say, as `os.fsdecode` would have made it of a file name."""
         raise ValueError(bytes.fromhex(text).decode(errors="surrogateescape"))
 
+    @app.job(queue=work_queue)
+    async def blocks(ctx: Context, seconds: float) -> None:
+        """Does what an `async def` must not do."""
+        start = time.time()
+        time.sleep(seconds)  # noqa: ASYNC251 - the fault
+        note(ctx, start)
+
     @app.job(queue="other")
     async def other(ctx: Context, number: int, seconds: float = 0.0) -> None:
         start = time.time()
@@ -76,7 +84,7 @@ def build(settings: Settings | None = None) -> Jobs:
     async def echo(ctx: Context, value: JsonValue) -> None:
         note(ctx, time.time())
 
-    return Jobs(app, work, item, fails, other, echo)
+    return Jobs(app, work, item, fails, blocks, other, echo)
 
 
 app = build().app
