@@ -67,7 +67,7 @@ class Worker:
     ) -> None:
         app.check()
         self._app = app
-        self._queues = choose(app, tuple(queues))
+        chosen = self._queues = choose(app, tuple(queues))
         settings = app.settings
         self.concurrency = concurrency or settings.concurrency
         self.prefetch = prefetch or settings.prefetch or 2 * self.concurrency
@@ -82,14 +82,10 @@ class Worker:
         self._running: dict[Run, asyncio.Task[None]] = {}
         self._intake = Intake(self._queues, self.concurrency, self._start, self._wake)
         self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
-        self._redeliveries = Redeliveries(
-            self._queues, self._running, self._intake, self._quarantine
-        )
+        self._redeliveries = Redeliveries(chosen, self._running, self._intake, self._quarantine)
         self._deferral = Deferral(self._intake.offer, self._redeliveries.offer)
-        self._overtime = Overtime(app, self._queues, self.concurrency, self.prefetch, self._running)
-        self._pausing = Pausing(
-            self._queues, self.prefetch, self._link, self._intake, self._deferral
-        )
+        self._overtime = Overtime(app, chosen, self.concurrency, self.prefetch, self._running)
+        self._pausing = Pausing(chosen, self.prefetch, self._link, self._intake, self._deferral)
         self._remembered = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments)
         self._subscriptions = [

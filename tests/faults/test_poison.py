@@ -17,7 +17,7 @@ from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing, finish, leftovers
 from tests.faults.stranger import Stranger
-from tests.support.amqp import drain
+from tests.support.amqp import drain, stranger
 from tests.support.transport import reach
 
 APP = "tests.faults.poison:app"
@@ -89,8 +89,8 @@ async def check_poison(
         after = await batch(publisher, innocents(jobs))
         ledger.tell(f"{after:.1f} s afterwards; {died} workers died")
         assert deaths(worker) == died
-        with Stranger(broker.url) as stranger:
-            await until(lambda: stranger.consumers("work") == PROCESSES, 40, "all are back")
+        with Stranger(broker.url) as looking:
+            await until(lambda: looking.consumers("work") == PROCESSES, 40, "all are back")
         await finish(broker.url, workers, ledger, app=APP)
     assert 1 <= died <= killers * DEATHS[broker.version] or not killers
     assert after < 3 * before + 3
@@ -128,6 +128,25 @@ async def test_three_culprits_at_once(
         poison.culprit_cpu.message("kill"),
     ]
     await check_poison(broker, workers, ledger, random, culprits, jobs=300)
+
+
+async def test_a_suspect_publishes_as_it_would_anywhere(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """A job that enqueues another one does so from quarantine too."""
+    poison.app.configure(**reach(broker.url))
+    async with poison.app.lifespan():
+        await poison.chained.later(1)
+        for _ in range(DEATHS[broker.version]):
+            async with stranger(broker.url) as channel:
+                queue = await channel.get_queue("work", ensure=False)
+                assert await queue.get(timeout=10)
+        worker = await workers.start(broker.url, "work", app=APP)
+        await until(lambda: len(ledger.effects()) == 2, 40, "both are done")
+    assert [line["job"] for line in worker.events(QUARANTINED)] == ["chained"]
+    assert len({effect.pid for effect in ledger.effects()} - {worker.pid}) == 1
+    await workers.stop()
+    assert not workers.trouble()
 
 
 @pytest.mark.timeout(240)
