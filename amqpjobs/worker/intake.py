@@ -31,6 +31,7 @@ class Intake:
 
     Attributes:
         gated: whether any queue has a gate.
+        closed: whether nothing is started any more.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class Intake:
         self._free = concurrency
         self._concurrency = concurrency
         self._waiting = 0  # of the queues that take part
-        self._closed = False
+        self.closed = False
+        self._still = False  # closed, or paused
         self._lanes: dict[str, deque[Delivery]] = {
             lane.queue: deque() for queue in queues for lane in queue.lanes
         }
@@ -88,7 +90,7 @@ class Intake:
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery: start it, or keep it until there is a slot."""
         gated = self._gated.get(delivery.queue) if self.gated else None
-        if self._free and not self._waiting and not self._closed and gated is None:
+        if self._free and not self._waiting and not self._still and gated is None:
             # Nothing else waits, so there is nothing to be fair to.
             self._free -= 1
             self._start(delivery)
@@ -106,6 +108,24 @@ class Intake:
         if self._waiting:
             self._fill()
 
+    def pause(self) -> None:
+        """Start nothing until `resume`."""
+        self._still = True
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._still = self.closed
+        self._fill()
+
+    def drop(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out of what waits."""
+        dropped: list[Delivery] = []
+        for turns in self._turns:
+            found = turns.drop(unwanted)
+            self._waiting -= 0 if turns.shut else len(found)
+            dropped += found
+        return dropped
+
     def open(self, name: str) -> None:
         """Ask this queue's gate again."""
         for turns in self._turns:
@@ -117,11 +137,14 @@ class Intake:
 
     def close(self) -> None:
         """Start nothing more. What is offered from now on only waits, for `take_waiting`."""
-        self._closed = True
+        self.closed = self._still = True
+
+    def all_waiting(self) -> list[Delivery]:
+        """Everything that waits, in the order in which each queue delivered it."""
+        return [delivery for lane in self._lanes.values() for delivery in lane]
 
     def take_waiting(self, name: str | None = None) -> list[Delivery]:
-        """Everything that waits, in the order in which each queue delivered it; of one queue, if
-        its name is given."""
+        """The same, and it waits no more; of one queue, if its name is given."""
         waiting: list[Delivery] = []
         for turns in self._turns:
             if name is None or turns.queue.name == name:
@@ -131,7 +154,7 @@ class Intake:
         return waiting
 
     def _fill(self) -> None:
-        while self._free and self._waiting and not self._closed:
+        while self._free and self._waiting and not self._still:
             turns = self._turns[self._next_queue]
             self._next_queue = (self._next_queue + 1) % len(self._turns)
             if turns.shut or (turns.gate is not None and not self._passes(turns, turns.gate)):
@@ -188,6 +211,15 @@ class _Turns:
                 self._next = place
                 return lane.popleft()
         return None
+
+    def drop(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Those of them that nobody wants."""
+        found = [
+            (lane, delivery) for lane in self._lanes for delivery in lane if unwanted(delivery)
+        ]
+        for lane, delivery in found:
+            lane.remove(delivery)
+        return [delivery for _, delivery in found]
 
     def take(self) -> list[Delivery]:
         """All of them, lane by lane."""
