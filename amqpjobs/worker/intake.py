@@ -21,12 +21,19 @@ class Intake:
         queues: what is consumed.
         concurrency: how many deliveries may be running at once.
         start: called with each delivery whose turn it is; `finished` gives its slot back.
+        certain: whether what was delivered is known to be still ours; if not, nothing is started
+            until `resume`.
     """
 
     def __init__(
-        self, queues: list[Queue], concurrency: int, start: Callable[[Delivery], None]
+        self,
+        queues: list[Queue],
+        concurrency: int,
+        start: Callable[[Delivery], None],
+        certain: Callable[[], bool] = lambda: True,
     ) -> None:
         self._start = start
+        self._certain = certain
         self._free = concurrency
         self._concurrency = concurrency
         self._waiting = 0
@@ -52,7 +59,7 @@ class Intake:
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery: start it, or keep it until there is a slot."""
-        if self._free and not self._waiting and not self._closed:
+        if self._free and not self._waiting and not self._closed and self._certain():
             # Nothing else waits, so there is nothing to be fair to.
             self._free -= 1
             self._start(delivery)
@@ -68,6 +75,10 @@ class Intake:
         if self._waiting:
             self._fill()
 
+    def resume(self) -> None:
+        """What waits is ours, or is stale by now: start it."""
+        self._fill()
+
     def close(self) -> None:
         """Start nothing more. What is offered from now on only waits, for `take_waiting`."""
         self._closed = True
@@ -81,6 +92,8 @@ class Intake:
         return waiting
 
     def _fill(self) -> None:
+        if not self._certain():
+            return
         while self._free and self._waiting and not self._closed:
             delivery = self._pick()
             self._waiting -= 1

@@ -23,6 +23,7 @@ from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.liveness import Liveness, notify
 from amqpjobs.worker.parking import Parking
 from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.presence import Presence
 from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.settled import Settled
 from amqpjobs.worker.settlement import Settlement
@@ -72,7 +73,8 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._link = Link(settings, "consume")
         self._execution = Execution(self.concurrency)
-        self._intake = Intake(self._queues, self.concurrency, self._start)
+        self._presence = Presence()
+        self._intake = Intake(self._queues, self.concurrency, self._start, self._presence.certain)
         self._deferral = Deferral(self._intake.offer)
         self._settled = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments)
@@ -175,6 +177,10 @@ class Worker:
             tasks = [
                 group.create_task(self._link.run(), name="amqpjobs consuming link"),
                 group.create_task(self._watch(), name="amqpjobs watchdog"),
+                group.create_task(
+                    self._presence.run(self._subscriptions, self._intake.resume),
+                    name="amqpjobs presence",
+                ),
                 group.create_task(liveness.run(), name="amqpjobs liveness"),
                 group.create_task(parking.run(), name="amqpjobs parking"),
             ]

@@ -33,7 +33,7 @@ async def check_kills(
             await until(lambda n=before: len(ledger.done()) >= n + 40, 20, "jobs flow")
             await asyncio.sleep(random.uniform(*pause))
             place = random.randrange(W)
-            ledger.tell(f"kill -9 {serving[place].name}")
+            ledger.fault(f"kill -9 {serving[place].name}")
             serving[place].end()
             serving[place] = await workers.start(broker.url, "work", concurrency=C, prefetch=P)
         flowing.cancel()
@@ -45,6 +45,7 @@ async def check_kills(
     assert not workers.trouble()
 
 
+@pytest.mark.row("F1")
 async def test_killed_workers_lose_nothing(
     broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random
 ) -> None:
@@ -52,7 +53,8 @@ async def test_killed_workers_lose_nothing(
     await check_kills(broker, workers, ledger, random, kills=3, pause=(0.0, 0.2))
 
 
-@pytest.mark.full
+@pytest.mark.row("F1")
+@pytest.mark.faults_full
 @pytest.mark.timeout(1800)
 async def test_many_killed_workers_lose_nothing(
     broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random
@@ -85,7 +87,7 @@ async def check_broker_kills(
             before = len(ledger.done())
             await until(lambda n=before: len(ledger.done()) >= n + 60, 30, "jobs flow")
             known = {worker: starts(worker) for worker in serving}
-            ledger.tell("kill -9 the broker")
+            ledger.fault("kill -9 the broker")
             await asyncio.to_thread(broker.kill)
             await asyncio.to_thread(broker.start)
             ledger.tell("the broker is up")
@@ -106,6 +108,7 @@ async def check_broker_kills(
     assert not workers.trouble()
 
 
+@pytest.mark.row("F5")
 @pytest.mark.timeout(240)
 async def test_a_killed_broker_loses_nothing(
     own_broker: Broker, workers: Fleet, ledger: Ledger, random: Random
@@ -114,7 +117,8 @@ async def test_a_killed_broker_loses_nothing(
     await check_broker_kills(own_broker, workers, ledger, random, kills=1)
 
 
-@pytest.mark.full
+@pytest.mark.row("F5")
+@pytest.mark.faults_full
 @pytest.mark.timeout(3600)
 async def test_an_often_killed_broker_loses_nothing(
     own_broker: Broker, workers: Fleet, ledger: Ledger, random: Random
@@ -133,7 +137,7 @@ async def check_pauses(
         worker = await workers.start(broker.url, "work", concurrency=C, prefetch=P, **environment)
         work = publisher.jobs.work
         assert await publisher.send_many(work.message(n, 0.02) for n in range(100)) == []
-        ledger.tell(f"SIGSTOP to the broker for {brief} s")
+        ledger.fault(f"SIGSTOP to the broker for {brief} s")
         broker.pause()
         sending = asyncio.create_task(publisher.send_many(work.message(n) for n in range(50)))
         await asyncio.sleep(brief)
@@ -141,7 +145,7 @@ async def check_pauses(
         assert await sending == []
         await publisher.all_done(20)
         assert not worker.events("connection lost, reconnecting")
-        ledger.tell(f"SIGSTOP to the broker for {long} s")
+        ledger.fault(f"SIGSTOP to the broker for {long} s")
         broker.pause()
         errors = await publisher.send_many(work.message(n) for n in range(50))
         assert len(errors) == 50
@@ -159,6 +163,7 @@ async def check_pauses(
     assert not workers.trouble()
 
 
+@pytest.mark.row("F6")
 @pytest.mark.timeout(240)
 async def test_a_paused_broker_is_noticed_when_it_stays_away(
     own_broker: Broker, workers: Fleet, ledger: Ledger
@@ -167,7 +172,8 @@ async def test_a_paused_broker_is_noticed_when_it_stays_away(
     await check_pauses(own_broker, workers, ledger, heartbeat=2, brief=2.0, long=15.0)
 
 
-@pytest.mark.full
+@pytest.mark.row("F6")
+@pytest.mark.faults_full
 @pytest.mark.timeout(600)
 async def test_a_broker_paused_for_a_minute(
     own_broker: Broker, workers: Fleet, ledger: Ledger

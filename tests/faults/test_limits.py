@@ -28,7 +28,7 @@ async def check_alarm(
             given = properties(type="item", message_id="dead", delivery_mode=2)
             stranger.publish("work", b"not JSON", given)
         await asyncio.to_thread(broker.ctl, *alarm)
-        ledger.tell("alarm")
+        ledger.fault(" ".join(alarm))
         errors = []
 
         async def refused() -> bool:
@@ -73,7 +73,7 @@ async def test_a_memory_alarm_stops_publishers_only(
     await check_alarm(own_broker, workers, ledger, 4, "set_vm_memory_high_watermark", "0.00001")
 
 
-@pytest.mark.full
+@pytest.mark.faults_full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "alarm",
@@ -96,6 +96,7 @@ async def refusal(worker: WorkerProcess, status: int, timeout: float = 30.0) -> 
     return str(said[0])
 
 
+@pytest.mark.row("F30")
 async def test_few_file_descriptors_are_enough_or_said(
     broker: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:
@@ -109,6 +110,7 @@ async def test_few_file_descriptors_are_enough_or_said(
     ledger.check(duplicates=0)
 
 
+@pytest.mark.row("F30")
 @pytest.mark.timeout(240)
 async def test_too_few_channels_are_said_at_start(
     own_broker: Broker, workers: Fleet, ledger: Ledger
@@ -123,6 +125,7 @@ async def test_too_few_channels_are_said_at_start(
         own_broker.ctl("eval", "application:set_env(rabbit, channel_max, 2047).")
 
 
+@pytest.mark.row("F30")
 async def test_no_permission_to_declare_is_said_at_start(
     broker: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:
