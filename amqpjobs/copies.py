@@ -44,8 +44,8 @@ def copied(original: Properties, failure: Failure | None = None) -> Properties:
     """The properties of a copy, with why it was put aside, or without for one that goes back.
 
     What would act on the copy stays behind: its expiration; when it was due; the broker's own
-    headers; and ``user_id``, which RabbitMQ compares with the user who publishes, closing the channel over a
-    difference (https://www.rabbitmq.com/docs/validated-user-id).
+    headers; and ``user_id``, which RabbitMQ compares with the user who publishes, closing the
+    channel over a difference (https://www.rabbitmq.com/docs/validated-user-id).
     """
     headers: dict[str, FieldValue] = {
         k: v for k, v in original.headers.items() if k not in LEFT_BEHIND

@@ -137,8 +137,10 @@ class Job(Generic[P, R, C]):
             "delay": _seconds(delay),
             "at": _moment(at),
         }
-        base = self.options if delay is None and at is None else replace(
-            self.options, delay=None, at=None
+        base = (
+            self.options
+            if delay is None and at is None
+            else replace(self.options, delay=None, at=None)
         )
         options = replace(base, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
         self.definition.queue.route(options.priority)

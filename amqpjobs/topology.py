@@ -219,9 +219,7 @@ def topology_of(queues: Iterable[Queue]) -> Topology:
         (
             ExchangeDeclaration(DEAD_EXCHANGE, "direct"),
             ExchangeDeclaration(DELAY_UNROUTABLE, "fanout"),
-            ExchangeDeclaration(
-                DELAY_DELIVER, "topic", {"alternate-exchange": DELAY_UNROUTABLE}
-            ),
+            ExchangeDeclaration(DELAY_DELIVER, "topic", {"alternate-exchange": DELAY_UNROUTABLE}),
         ),
         tuple(declarations.values()),
         tuple(bindings),

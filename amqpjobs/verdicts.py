@@ -25,9 +25,7 @@ class Reject(Verdict):
 class _Later(Verdict):
     def __init__(self, seconds: float) -> None:
         if not 0 <= seconds < float("inf"):
-            raise ConfigurationError(
-                f"{type(self).__name__} takes seconds from 0, not {seconds!r}"
-            )
+            raise ConfigurationError(f"{type(self).__name__} takes seconds from 0, not {seconds!r}")
         super().__init__(seconds)
         self.seconds = float(seconds)
 

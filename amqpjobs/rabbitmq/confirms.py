@@ -75,6 +75,7 @@ class ConfirmChannel:
             self.closed.set()
 
     def has_room(self, blocked: str | None) -> bool:
+        """Whether another message may be sent now; `blocked` is why the broker takes none."""
         return (
             blocked is None
             and self._open
@@ -89,6 +90,7 @@ class ConfirmChannel:
         self._open = False
 
     def transmit(self, outgoing: Outgoing) -> None:
+        """Send a message; its fate is in what comes back."""
         try:
             frames = encode_publish(
                 self._number,

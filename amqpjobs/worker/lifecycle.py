@@ -76,7 +76,7 @@ class Worker:
         self._presence = Presence()
         self._intake = Intake(self._queues, self.concurrency, self._start, self._presence.certain)
         self._deferral = Deferral(self._intake.offer)
-        self._settled = Settled()
+        self._remembered = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments)
         self._running: dict[Run, asyncio.Task[None]] = {}
         self._subscriptions = [
@@ -90,7 +90,7 @@ class Worker:
             self._stopping,
             _only_jobs(app),
             settings.max_message_size,
-            self._settled,
+            self._remembered,
         )
         self._settlement: Settlement | None = None
         self._publisher: Publisher | None = None
@@ -166,7 +166,7 @@ class Worker:
             publication,
             self._publisher.waiting,
             self._queues,
-            self._settled,
+            self._remembered,
             self._publisher.restore,
         )
         return Parking(self._queues, self._pipeline.knows, self._link, publication)

@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqpjobs.worker")
 
-LAST_MOMENT = 2**53
-"""Milliseconds since the epoch. Beyond, they would not be exact in a float."""
+LAST_MOMENT = 2**53 / 1000
+"""Seconds since the epoch. Beyond, a float does not have milliseconds any more."""
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -162,6 +162,8 @@ class Pipeline:
                 delivery.properties,
             )
             due = _milliseconds(headers, HEADER_DUE)
+            if due is not None and due > LAST_MOMENT:
+                raise DecodeError(f"header {HEADER_DUE} is after the year 287396")
         except DecodeError as error:
             raise Refused(self._rejected(run, "undecodable", error, error)) from None
         run.context = context
@@ -303,6 +305,6 @@ def _milliseconds(headers: Headers, name: str) -> float | None:
     moment = headers.get(name)
     if moment is None:
         return None
-    if isinstance(moment, bool) or not isinstance(moment, int) or not 0 <= moment <= LAST_MOMENT:
+    if isinstance(moment, bool) or not isinstance(moment, int) or moment < 0:
         raise DecodeError(f"header {name} is not milliseconds since the epoch")
     return moment / 1000

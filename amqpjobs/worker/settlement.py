@@ -100,11 +100,7 @@ class Settlement:
 
     def _give_back(self, delivery: Delivery, outcome: Outcome) -> Awaitable[Outcome] | None:
         queue = self._queues[delivery.queue]
-        if (
-            queue.type != "quorum"
-            or delivery.stale
-            or delivery.returns < queue.delivery_limit // 2
-        ):
+        if queue.type != "quorum" or delivery.stale or delivery.returns < queue.delivery_limit // 2:
             delivery.release()
             return None
         return self._renew(delivery, outcome)

@@ -107,6 +107,7 @@ class Published:
 
     channel: int
     number: int
+    exchange: str
     routing_key: str
     properties: Properties
     body: bytes
@@ -167,7 +168,13 @@ class Wire:
                     number = next(counts.setdefault(channel, itertools.count(1)))
                     found.append(
                         Published(
-                            channel, number, frame.routing_key, Properties(), b"", frame.mandatory
+                            channel,
+                            number,
+                            frame.exchange,
+                            frame.routing_key,
+                            Properties(),
+                            b"",
+                            frame.mandatory,
                         )
                     )
                 case ContentHeader():

@@ -16,9 +16,7 @@ def app_at(url: str, **settings: Any) -> App:
     """An app for one test; patient enough for a busy machine, impatient enough for a test. What
     fails in it is not tried again, unless its job says so."""
     given = {"publish_timeout": 15, "shutdown_timeout": 3, "reconnect_limit": 1, **settings}
-    return App(
-        "tests", settings=load_settings(**{**reach(url), **given}), retry=Retry(attempts=1)
-    )
+    return App("tests", settings=load_settings(**{**reach(url), **given}), retry=Retry(attempts=1))
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from pamqp import commands
 
 from amqpjobs.copies import history_of, retried
 from amqpjobs.errors import Unroutable
@@ -184,7 +185,7 @@ async def test_a_copy_that_the_broker_does_not_take_is_tried_again(bench, refusa
     assert again.properties == copy.properties
     assert again is not copy
     assert await bench.hand.settlements() == []
-    bench.wire.confirm(1 if refusal == "channel" else 2)
+    bench.wire.say(commands.Basic.Ack(again.number), again.channel)
     assert await settling == Rejected(FAILURE)
     assert await bench.hand.settlements() == ["ack 1"]
     assert "is not confirmed" in caplog.text
@@ -208,11 +209,13 @@ async def test_copies_that_fail_again_and_again_are_not_tried_in_a_hot_loop(benc
     """There is a pause after each failure, which grows, and has a limit."""
     monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 7.0)
     pauses = []
+    sleep = asyncio.sleep
 
     async def pause(seconds):
         pauses.append(seconds)
         if len(pauses) == 1100:
             bench.hand.link.lose()
+        await sleep(0)
 
     monkeypatch.setattr(settlement_module.asyncio, "sleep", pause)
     settling = bench.settlement.settle(bench.hand.give(type="job"), Rejected(FAILURE))
@@ -278,7 +281,7 @@ async def test_the_history_keeps_the_last_errors_and_not_all_their_words(bench):
 
 
 async def test_a_redelivery_of_what_was_replaced_is_known(bench):
-    """Its ack was lost with the connection: the copy is on its way, the original is one too many."""
+    """Its ack was lost with the connection: the copy is on its way, and this is one too many."""
     given = {"type": "job", "message_id": "7", "body": b"1"}
     settling = bench.settle(bench.hand.give(**given), Retried(FAILURE, 0.0))
     await turns()
@@ -302,12 +305,10 @@ async def test_a_redelivery_of_what_was_done_on_a_lost_connection_is_known(bench
     bench.hand.link.lose()
     await turns()
     bench.settlement.settle(delivery, Done())
-    bench.hand.link.connect()
-    await turns()
-    assert bench.settled.knows(bench.hand.give(redelivered=True, **given))
-    assert not bench.settled.knows(
-        bench.hand.give(redelivered=True, **{**given, "message_id": "8"})
-    )
+    async with Hand() as again:
+        assert bench.settled.knows(again.give(redelivered=True, **given))
+        other = {**given, "message_id": "8"}
+        assert not bench.settled.knows(again.give(redelivered=True, **other))
 
 
 async def test_only_the_last_ones_are_remembered(bench, monkeypatch):
@@ -320,8 +321,8 @@ async def test_only_the_last_ones_are_remembered(bench, monkeypatch):
         for name in "abc"
     ]
     assert known == [False, True, True]
-    bench.settled.remember(bench.hand.give(type="job"))
-    assert not bench.settled.knows(bench.hand.give(type="job", redelivered=True))
+    bench.settled.remember(bench.hand.give(type="job", message_id=None))
+    assert not bench.settled.knows(bench.hand.give(message_id=None, type="job", redelivered=True))
 
 
 def refusing(*_):
