@@ -80,7 +80,9 @@ async def publishing(url: str, ledger: Ledger, **settings: object) -> AsyncItera
         yield Publishing(jobs, ledger)
 
 
-async def finish(url: str, workers: Fleet, ledger: Ledger, queue: str = "work") -> None:
+async def finish(
+    url: str, workers: Fleet, ledger: Ledger, queue: str = "work", **options: Any
+) -> None:
     """Let the workers empty the queue, and stop them.
 
     Second copies may still be waiting when every job has been done once. AMQP does not tell how
@@ -94,7 +96,7 @@ async def finish(url: str, workers: Fleet, ledger: Ledger, queue: str = "work") 
         await workers.stop()
         if not leftovers(url, [queue]):
             return
-        await workers.start(url, queue)
+        await workers.start(url, queue, **options)
     raise AssertionError(f"{queue} does not get empty")
 
 

@@ -1,4 +1,4 @@
-"""F1, F5 and F6: workers are killed, brokers are killed, brokers are frozen."""
+"""F1, F5 to F7: workers are killed, brokers are killed, frozen, and restarted in order."""
 
 import asyncio
 from random import Random
@@ -180,3 +180,57 @@ async def test_a_broker_paused_for_a_minute(
 ) -> None:
     """The full form: 5 s, and 60 s with the heartbeat that users have."""
     await check_pauses(own_broker, workers, ledger, heartbeat=15, brief=5.0, long=60.0)
+
+
+async def check_restarts(broker: Broker, workers: Fleet, ledger: Ledger, restarts: int) -> None:
+    width = 2
+    async with publishing(broker.url, ledger, publish_timeout=60, reconnect_limit=1) as publisher:
+        serving = [
+            await workers.start(
+                broker.url, "work", concurrency=C, prefetch=P, AMQPJOBS_RECONNECT_LIMIT=1
+            )
+            for _ in range(width)
+        ]
+        work = publisher.jobs.work
+        for _ in range(restarts):
+            assert await publisher.send_many(work.message(n, 0.1) for n in range(200)) == []
+            before = len(ledger.done())
+            await until(lambda n=before: len(ledger.done()) >= n + 20, 20, "jobs flow")
+            known = {worker: starts(worker) for worker in serving}
+            ledger.fault("rabbitmqctl stop_app, start_app")
+            await asyncio.to_thread(broker.stop_app)
+            # Published while it is away, a job waits for it in the publisher.
+            sending = asyncio.create_task(publisher.send(work.message(-1)))
+            await asyncio.to_thread(broker.start_app)
+            took = await until(
+                lambda k=known: all(starts(worker) > k[worker] for worker in serving),
+                15,
+                "consumers are back",
+            )
+            ledger.tell(f"consumers back after {took:.1f} s")
+            assert await sending is None
+            await publisher.all_done(60)
+        await finish(broker.url, workers, ledger)
+    ledger.check(duplicates=restarts * C * width)
+    assert {effect.attempt for effect in ledger.effects()} == {1}
+    assert not leftovers(broker.url)
+    assert not workers.trouble()
+
+
+@pytest.mark.row("F7")
+@pytest.mark.timeout(240)
+async def test_a_restart_of_the_broker_loses_nothing(
+    own_broker: Broker, workers: Fleet, ledger: Ledger
+) -> None:
+    """F7: in order, with a farewell to each connection: only what ran may run again."""
+    await check_restarts(own_broker, workers, ledger, restarts=1)
+
+
+@pytest.mark.row("F7")
+@pytest.mark.faults_full
+@pytest.mark.timeout(3600)
+async def test_many_restarts_of_the_broker_lose_nothing(
+    own_broker: Broker, workers: Fleet, ledger: Ledger
+) -> None:
+    """The full form."""
+    await check_restarts(own_broker, workers, ledger, restarts=10)
