@@ -20,7 +20,7 @@ from amqpjobs.topology import Queue, topology_of
 from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.liveness import Liveness, notify
+from amqpjobs.worker.liveness import OK, STARTING, STOPPING, Liveness, notify
 from amqpjobs.worker.parking import Parking
 from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.presence import Presence
@@ -105,6 +105,21 @@ class Worker:
         return not self._stopping.is_set() and all(s.consuming for s in self._subscriptions)
 
     @property
+    def state(self) -> str:
+        """How it is, for probes: see `Liveness`."""
+        publisher = self._publisher
+        if self._stopping.is_set():
+            return STOPPING
+        if publisher is not None and publisher.publication.blocked is not None:
+            return f"blocked: {publisher.publication.blocked}"
+        if not all(subscription.starts for subscription in self._subscriptions):
+            return STARTING
+        if self._link.wire is None or (publisher is not None and publisher.link.wire is None):
+            return "reconnecting"
+        lost = [s.queue for s in self._subscriptions if not s.consuming]
+        return f"not consuming: {', '.join(lost)}" if lost else OK
+
+    @property
     def stuck(self) -> bool:
         """Whether a thread that could not be ended still runs: it would keep the process alive."""
         return self._execution.abandoned > 0 or any(
@@ -172,7 +187,7 @@ class Worker:
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
     async def _work(self, parking: Parking) -> None:
-        liveness = Liveness(self._app.settings.heartbeat_file)
+        liveness = Liveness(self._app.settings.heartbeat_file, lambda: self.state)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._link.run(), name="amqpjobs consuming link"),

@@ -1,13 +1,16 @@
-"""F10 and F30: the broker raises its memory alarm; something is scarce when a worker starts."""
+"""F10, F11 and F30: the broker raises an alarm; something is scarce when a worker starts."""
 
 import asyncio
+import sys
+from pathlib import Path
 
 import pytest
 
 from amqpjobs.errors import NotConfirmed
+from amqpjobs.worker.liveness import state_of
 from tests.broker_server import VirtualHost
 from tests.brokers import Broker
-from tests.faults.fleet import Fleet, WorkerProcess, until
+from tests.faults.fleet import ROOT, Fleet, WorkerProcess, until
 from tests.faults.hostile import properties
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import finish, leftovers, publishing
@@ -20,7 +23,10 @@ async def check_alarm(
     broker: Broker, workers: Fleet, ledger: Ledger, raised: float, *alarm: str
 ) -> None:
     async with publishing(broker.url, ledger, publish_timeout=2) as publisher:
-        worker = await workers.start(broker.url, "work", concurrency=C, prefetch=P)
+        heartbeat = ledger.folder / "heartbeat"
+        worker = await workers.start(
+            broker.url, "work", concurrency=C, prefetch=P, AMQPJOBS_HEARTBEAT_FILE=heartbeat
+        )
         work, item = publisher.jobs.work, publisher.jobs.item
         assert await publisher.send_many(work.message(n, 0.2) for n in range(100)) == []
         with Stranger(broker.url) as stranger:
@@ -41,6 +47,10 @@ async def check_alarm(
             await asyncio.sleep(0.1)
         before = len(ledger.done())
         await until(lambda: len(ledger.done()) > before, 10, "consumers go on")
+        await until(lambda: state_of(heartbeat).startswith("blocked: low on "), 5, "it says so")
+        assert worker.events("not healthy")
+        assert await health(heartbeat) == 0
+        assert await health(heartbeat, "--strict") == 1
         for _ in range(int(raised / 2)):
             assert await refused()
         assert all(isinstance(e, NotConfirmed) for e in errors)
@@ -56,6 +66,7 @@ async def check_alarm(
             took += 1
             assert took < 10
         await publisher.all_done(30)
+        await until(lambda: state_of(heartbeat) == "ok", 5, "it says that it is over")
         with Stranger(broker.url) as stranger:
             await until(lambda s=stranger: s.ready("work.dead") == 1, 30, "it is dead-lettered")
             assert [body for _, body in stranger.drain("work.dead")] == [b"not JSON"]
@@ -65,26 +76,58 @@ async def check_alarm(
     assert not workers.trouble()
 
 
+async def health(file: Path, *options: str) -> int:
+    """The exit status of `amqpjobs health`."""
+    command = (sys.executable, "-m", "amqpjobs", "health", "--file", str(file), *options)
+    program = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=ROOT
+    )
+    said, _ = await asyncio.wait_for(program.communicate(), 30)
+    assert b"healthy: blocked: low on " in said
+    return program.returncode or 0
+
+
+MEMORY = ("set_vm_memory_high_watermark", "0.00001")
+DISK = ("set_disk_free_limit", "1000000GB")
+
+
+@pytest.mark.row("F10")
 @pytest.mark.timeout(240)
 async def test_a_memory_alarm_stops_publishers_only(
     own_broker: Broker, workers: Fleet, ledger: Ledger
 ) -> None:
-    """F10: consumers keep acking; publishers wait up to their timeout, and fail with its type."""
-    await check_alarm(own_broker, workers, ledger, 4, "set_vm_memory_high_watermark", "0.00001")
+    """Consumers keep acking; publishers wait up to their timeout, and fail with its type; health
+    says that they are blocked, which no restart would mend."""
+    await check_alarm(own_broker, workers, ledger, 4, *MEMORY)
 
 
+@pytest.mark.row("F11")
+@pytest.mark.timeout(240)
+async def test_a_disk_alarm_stops_publishers_only(
+    own_broker: Broker, workers: Fleet, ledger: Ledger
+) -> None:
+    """The same."""
+    await check_alarm(own_broker, workers, ledger, 4, *DISK)
+
+
+@pytest.mark.row("F10")
 @pytest.mark.faults_full
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "alarm",
-    [("set_vm_memory_high_watermark", "0.0001"), ("set_disk_free_limit", "1000000GB")],
-    ids=["memory", "disk"],
-)
-async def test_an_alarm_for_a_minute(
-    own_broker: Broker, workers: Fleet, ledger: Ledger, alarm: tuple[str, str]
+async def test_a_memory_alarm_for_a_minute(
+    own_broker: Broker, workers: Fleet, ledger: Ledger
 ) -> None:
-    """The full form of F10, and F11."""
-    await check_alarm(own_broker, workers, ledger, 60, *alarm)
+    """The full form."""
+    await check_alarm(own_broker, workers, ledger, 60, *MEMORY)
+
+
+@pytest.mark.row("F11")
+@pytest.mark.faults_full
+@pytest.mark.timeout(600)
+async def test_a_disk_alarm_for_a_minute(
+    own_broker: Broker, workers: Fleet, ledger: Ledger
+) -> None:
+    """The full form."""
+    await check_alarm(own_broker, workers, ledger, 60, *DISK)
 
 
 async def refusal(worker: WorkerProcess, status: int, timeout: float = 30.0) -> str:
