@@ -78,7 +78,6 @@ class Liveness:
         except OSError as error:
             log.warning("heartbeat file: %s", error)
 
-
     def _tell(self) -> None:
         """Put a new state into the log."""
         before, self._told = self._told, self._state()

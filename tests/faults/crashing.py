@@ -136,8 +136,8 @@ class Crash:
         around(ConsumerChannel, "flush", self.before_ack, self.after_ack)
         publish = Publication.publish
 
-        async def published(self_: Publication, *args: Any) -> None:
-            await publish(self_, *args)
+        async def published(self_: Publication, *args: Any, **options: Any) -> None:
+            await publish(self_, *args, **options)
             if kind_of(args[2]) == self.kind:
                 self.near = True
                 self.at("after confirm")

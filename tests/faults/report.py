@@ -51,14 +51,12 @@ class Entry:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "; ".join(
-            (
-                f"{self.row} {self.form}, RabbitMQ {self.version}: {self.faults} faults, "
-                f"{self.jobs} jobs, {self.lost} lost, {self.duplicated} duplicated of at most "
-                f"{self.bound}, {self.seconds} s, seed {self.seed}",
-                *self.notes,
-            )
+        line = (
+            f"{self.row} {self.form}, RabbitMQ {self.version}: {self.faults} faults, "
+            f"{self.jobs} jobs, {self.lost} lost, {self.duplicated} duplicated of at most "
+            f"{self.bound}, {self.seconds} s, seed {self.seed}"
         )
+        return "; ".join((line, *self.notes))
 
 
 def append(entry: Entry) -> None:
@@ -88,9 +86,8 @@ def table(entries: Iterable[Entry]) -> list[str]:
         "| row | form | runs | RabbitMQ | faults | jobs | lost | duplicated, of allowed | seeds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for key in sorted(groups, key=lambda k: (k[0], k[1] != "short")):
-        lines.append(_line(key[2], key[1], groups[key]))
-    return lines
+    order = sorted(groups, key=lambda k: (k[0], k[1] != "short"))
+    return lines + [_line(key[2], key[1], groups[key]) for key in order]
 
 
 def _line(row: str, form: str, runs: Sequence[Entry]) -> str:
