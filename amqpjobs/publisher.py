@@ -108,6 +108,7 @@ class Publisher:
         """Close the connection; calls that still wait get their errors."""
         for task in reversed(self._tasks):
             await task.stop()
+        self.publication.close()
         await self.link.close()
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:

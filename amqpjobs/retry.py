@@ -80,6 +80,13 @@ class Retry:
         except OverflowError:
             return self.limit
 
+    @property
+    def longest(self) -> float:
+        """The longest pause that there can be, in seconds."""
+        if self.attempts is None:
+            return self.limit if self.factor > 1 else self.first
+        return self.bound(self.attempts - 1) if self.attempts > 1 else 0.0
+
     def pause(self, attempt: int, chance: float) -> float:
         """The pause after run number ``attempt``, in seconds.
 

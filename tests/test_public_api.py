@@ -18,6 +18,9 @@ NAMES = [
     "Message",
     "Queue",
     "Reject",
+    "Retry",
+    "RetryAfter",
+    "Snooze",
     "__version__",
 ]
 

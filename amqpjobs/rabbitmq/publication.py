@@ -36,6 +36,7 @@ class Publication:
         self._backlog: OrderedDict[asyncio.Future[None], Outgoing] = OrderedDict()
         self._channel: ConfirmChannel | None = None
         self._loop = asyncio.get_running_loop()
+        self._closed = False
         self.blocked: str | None = None
 
     def __repr__(self) -> str:
@@ -58,12 +59,24 @@ class Publication:
         """
         fate: asyncio.Future[None] = self._loop.create_future()
         outgoing = Outgoing(exchange, routing_key, properties, body, fate)
+        if self._closed:
+            fate.set_exception(_closed(outgoing))
+            return fate
         channel = self._channel
         if channel is not None and not self._backlog and channel.has_room(self.blocked):
             channel.transmit(outgoing)
         else:
             self._backlog[fate] = outgoing
         return fate
+
+    def close(self) -> None:
+        """Give up all that was not confirmed, and whatever is sent from now on: nobody works on it
+        any more. To be called when `run` has ended."""
+        self._closed = True
+        backlog, self._backlog = self._backlog, OrderedDict()
+        for fate, outgoing in backlog.items():
+            if not fate.done():
+                fate.set_exception(_closed(outgoing))
 
     def take_back(self, fate: "asyncio.Future[None]") -> None:
         """Give a message up. One that waits does not leave any more; one that was sent may still
@@ -204,3 +217,12 @@ async def _settle_down(wire: Wire) -> None:
             await wire.lost.wait()
     except TimeoutError:
         return
+
+
+def _closed(outgoing: Outgoing) -> NotConfirmed:
+    return NotConfirmed(
+        "the connection was closed here before RabbitMQ confirmed; "
+        + ("it may have arrived" if outgoing.sent else "it was not sent"),
+        message_id=outgoing.properties.message_id,
+        sent=outgoing.sent,
+    )

@@ -8,14 +8,18 @@ import asyncio
 import time
 
 from amqpjobs.delays import LONGEST_DELAY, ladder, level_of, wait_route
-from amqpjobs.errors import BrokerUnavailable, NotConfirmed, PublishError
+from amqpjobs.errors import BrokerUnavailable, NotConfirmed, PublishError, TopologyMismatch
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.publication import Publication
+from amqpjobs.topology import Topology
 
 TOLERANCE = 0.05
 """Seconds. Between asking for a delay of 60 s and publishing some of the last second is gone."""
+
+AGAIN = 0.1
+"""Seconds before levels are made again, when the connection was lost over it."""
 
 
 class Waiting:
@@ -86,8 +90,8 @@ class Waiting:
         route = wait_route(seconds, destination)
         try:
             async with asyncio.timeout(timeout):
-                while not await self._ensured(level_of(seconds)):
-                    await self._link.up()
+                while not await self._ensured(level_of(seconds)):  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(AGAIN)
         except TimeoutError:
             raise NotConfirmed(
                 f"not sent within {timeout:g} s: no connection, or the delays could not be made: "
@@ -118,5 +122,16 @@ class Waiting:
                 if self._declare:
                     await declarer.apply(missing)
                 else:
-                    await declarer.require(missing)
+                    await _require(declarer, missing, level)
             self._ready = level
+
+
+async def _require(declarer: Declarer, missing: Topology, level: int) -> None:
+    try:
+        await declarer.require(missing)
+    except TopologyMismatch as error:
+        raise TopologyMismatch(
+            f"{error}; for delays as long as this: --longest-delay {2 ** (level + 1) - 1}",
+            entity=error.entity,
+            difference=error.difference,
+        ) from error

@@ -161,9 +161,7 @@ class Pipeline:
                 self._stopping,
                 delivery.properties,
             )
-            due = _milliseconds(headers, HEADER_DUE)
-            if due is not None and due > LAST_MOMENT:
-                raise DecodeError(f"header {HEADER_DUE} is after the year 287396")
+            due = _due(headers)
         except DecodeError as error:
             raise Refused(self._rejected(run, "undecodable", error, error)) from None
         run.context = context
@@ -308,3 +306,10 @@ def _milliseconds(headers: Headers, name: str) -> float | None:
     if isinstance(moment, bool) or not isinstance(moment, int) or moment < 0:
         raise DecodeError(f"header {name} is not milliseconds since the epoch")
     return moment / 1000
+
+
+def _due(headers: Headers) -> float | None:
+    due = _milliseconds(headers, HEADER_DUE)
+    if due is not None and due > LAST_MOMENT:
+        raise DecodeError(f"header {HEADER_DUE} is after the year 287396")
+    return due

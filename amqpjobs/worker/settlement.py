@@ -12,7 +12,7 @@ from typing import assert_never
 
 from amqpjobs.copies import copied, retried, snoozed
 from amqpjobs.errors import AmqpJobsError, PublishError, Unroutable
-from amqpjobs.message import HEADER_HISTORY, FieldValue, Properties
+from amqpjobs.message import HEADER_DUE, HEADER_HISTORY, FieldValue, Properties
 from amqpjobs.outcome import (
     Done,
     Expired,
@@ -110,7 +110,14 @@ class Settlement:
         towards the delivery limit, and being interrupted often is no reason for the dead letters:
         half of the limit is left for what the limit is for."""
         original = delivery.readable_properties()
-        properties = replace(copied(original), expiration=original.expiration)
+        due = {k: v for k, v in original.headers.items() if k == HEADER_DUE}
+        properties = copied(original)
+        # As if it were the original: still not before its time, and not beyond it.
+        properties = replace(
+            properties,
+            headers={**properties.headers, **due},
+            expiration=original.expiration,
+        )
         try:
             await self._publication.publish(
                 "", delivery.queue, properties, delivery.body, CONFIRM_TIMEOUT

@@ -223,8 +223,8 @@ def test_a_job_that_fails_here_is_exit_status_1(nowhere: dict[str, str]) -> None
     assert failed.returncode == 1
     assert failed.stdout == ""
     assert "ValueError: job 5 cannot be done" in failed.stderr
-    one_line(command("run", "quick", "--args", '"x"', env=nowhere), 1, "--args", "n:")
-    one_line(command("run", "quick", "--args", "{", env=nowhere), 1, "--args")
+    one_line(command("run", "quick", "--args", '"x"', env=nowhere), 2, "--args", "n:")
+    one_line(command("run", "quick", "--args", "{", env=nowhere), 2, "--args")
     one_line(command("run", "nothing", env=nowhere), 2, "nothing", "quick")
 
 
@@ -292,7 +292,7 @@ def test_enqueue_prints_the_id_that_the_worker_logs(env: dict[str, str]) -> None
         assert handle["queue"] == "lanes.high"
         worker.wait_for("job done", job_id=handle["id"], queue="lanes")
         one_line(command("enqueue", "urgent", "-a", "1", "--priority", "7", env=env), 2, "'high'")
-        one_line(command("enqueue", "quick", "-a", '"x"', env=env), 1, "--args", "n:")
+        one_line(command("enqueue", "quick", "-a", '"x"', env=env), 2, "--args", "n:")
         one_line(command("enqueue", "nothing", env=env), 2, "nothing")
         for line in worker.lines:
             assert line["timestamp"]

@@ -490,3 +490,19 @@ def test_whatever_happens_every_message_gets_its_fate_and_order_is_kept(seed):
         await desk.end()
 
     asyncio.run(scenario())
+
+
+async def test_a_publication_that_is_closed_keeps_nobody_waiting(desk, wire, monkeypatch):
+    """Not even until their timeout; and it says what may have arrived."""
+    monkeypatch.setattr(confirms_module, "MAX_UNCONFIRMED", 1)
+    sent, waiting = desk.send("a"), desk.send("b")
+    await turns()
+    await desk.end()
+    desk.publication.close()
+    late = desk.send("c")
+    errors = [fate.exception() for fate in (sent, waiting, late)]
+    assert all(isinstance(error, NotConfirmed) for error in errors)
+    assert [(error.message_id, error.sent) for error in errors] == [
+        ("a", True), ("b", False), ("c", False),
+    ]  # fmt: skip
+    assert bodies(wire) == ["a"]

@@ -420,7 +420,9 @@ async def test_being_given_back_often_is_no_reason_for_the_dead_letters(
         bench = Bench(hand)
         await turns()
         delivery = hand.give(
-            redelivered=True, expiration="5000", headers={"x-delivery-count": count}
+            redelivered=True,
+            expiration="5000",
+            headers={"x-delivery-count": count, HEADER_DUE: 5},
         )
         settling = bench.settlement.settle(delivery, Released("stop"))
         if not copied:
@@ -430,7 +432,7 @@ async def test_being_given_back_often_is_no_reason_for_the_dead_letters(
             task = asyncio.ensure_future(settling)
             [copy] = await bench.copies()
             assert (copy.routing_key, copy.properties.expiration) == ("queue", "5000")
-            assert not copy.properties.headers
+            assert copy.properties.headers == {HEADER_DUE: 5}
             assert await hand.settlements() == []
             bench.wire.confirm(1)
             assert await task == Released("stop")
