@@ -237,18 +237,18 @@ class Chaos:
             if over:
                 return
             if time.monotonic() >= due:
-                self._fault()
-                faults += 1
+                faults += self._fault()
                 due = time.monotonic() + self._random.uniform(*PAUSE)
             self._look()
 
     def _enqueue(self, client: "BlockingApp", messages: Sequence["Message[Any]"]) -> None:
         self._followed.update(handle.id for handle in client.later_many(messages))
 
-    def _fault(self) -> None:
+    def _fault(self) -> bool:
+        """Do something bad to somebody; whether there was anybody."""
         ready = [v for v in self._serving if v.ready and v not in self._frozen]
         if not ready:
-            return  # all are frozen, or starting
+            return False  # all are frozen, or starting
         victim = self._random.choice(ready)
         faults: dict[str, Callable[[Victim], None]] = {
             "kill -9": self._kill,
@@ -258,6 +258,7 @@ class Chaos:
         name = self._random.choice(list(faults))
         self._tell(f"{name} {victim.name}")
         faults[name](victim)
+        return True
 
     def _kill(self, victim: Victim) -> None:
         self.findings.kills += 1
@@ -312,8 +313,10 @@ class Chaos:
             if self.effects.lines != lines:
                 lines, since = self.effects.lines, time.monotonic()
             quiet = time.monotonic() - since > QUIET
-            if quiet and self._followed <= self.effects.ends.keys() and self._empty():
-                break
+            if quiet and self._followed <= self.effects.ends.keys():
+                if self._empty():
+                    break
+                since = time.monotonic()
             if time.monotonic() - told > 5:
                 told = time.monotonic()
                 self._tell("waiting")

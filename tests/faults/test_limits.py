@@ -126,7 +126,7 @@ async def test_a_disk_alarm_stops_publishers_only(
     alarming: Broker, workers: Fleet, ledger: Ledger
 ) -> None:
     """The same."""
-    await check_alarm(alarming, workers, ledger, 12, *DISK)
+    await check_alarm(alarming, workers, ledger, 4, *DISK)
 
 
 @pytest.mark.row("F10")
