@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from amqpjobs.app import App
 from amqpjobs.context import Context
 from amqpjobs.job import INJECTED, Job
+from amqpjobs.limits import KillSwitch
 from amqpjobs.message import JobHandle, Message
 from amqpjobs.retry import Retry
 from amqpjobs.topology import Queue
@@ -20,6 +21,7 @@ __all__ = [
     "Depends",
     "Job",
     "JobHandle",
+    "KillSwitch",
     "Message",
     "Queue",
     "Reject",

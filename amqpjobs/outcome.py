@@ -37,9 +37,15 @@ class Retried:
 @dataclass(frozen=True, slots=True)
 class Snoozed:
     """Not now, and no attempt used: a copy waits until ``due`` (seconds since the epoch), then the
-    delivery is acked."""
+    delivery is acked.
+
+    Attributes:
+        rate_limited: seconds for which its queue's jobs are not to start here; None for no such
+            word.
+    """
 
     due: float
+    rate_limited: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

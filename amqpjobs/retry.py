@@ -57,17 +57,13 @@ class Retry:
             return f"factor is a number from 1, not {self.factor!r}"
         if not self.first <= self.limit < float("inf"):
             return f"limit is a number of seconds from first={self.first!r}, not {self.limit!r}"
-        for name, kinds in (("on", self.on), ("give_up_on", self.give_up_on)):
-            for kind in _classes(kinds):
-                if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                    return f"{name} takes exception classes, not {kind!r}"
-        return None
+        return problem_with("on", self.on) or problem_with("give_up_on", self.give_up_on)
 
     def wants(self, error: BaseException, attempt: int) -> bool:
         """Whether a job whose run number ``attempt`` ended with this error runs again."""
         if not self.has_left(attempt):
             return False
-        return _is_any(error, self.on) and not _is_any(error, self.give_up_on)
+        return matches(error, self.on) and not matches(error, self.give_up_on)
 
     def has_left(self, attempt: int) -> bool:
         """Whether there is an attempt after run number ``attempt``."""
@@ -100,7 +96,16 @@ def _classes(kinds: Kinds) -> Iterable[object]:
     return kinds if isinstance(kinds, tuple) else (kinds,)
 
 
-def _is_any(error: BaseException, kinds: Kinds) -> bool:
+def problem_with(name: str, kinds: Kinds) -> str | None:
+    """What is wrong with an argument that takes exception classes; None if it is fine."""
+    for kind in _classes(kinds):
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            return f"{name} takes exception classes, not {kind!r}"
+    return None
+
+
+def matches(error: BaseException, kinds: Kinds) -> bool:
+    """Whether the error is of one of these classes, in whatever process it was raised."""
     if isinstance(error, kinds):
         return True
     # What a job's process raised is known here by the names of its classes alone.

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     shutdown_timeout: PositiveFloat = 8.0
     """From SIGTERM to the end of the process."""
 
+    blocked_after: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    """A handler that blocks the event loop for so long is named in the log; 0 for never."""
+
     heartbeat_file: Path | None = None
     """Touched by the event loop every few seconds, for ``amqpjobs health``."""
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.limits import LONGEST_HOLD, KillSwitch, starts_per_second
 
 DEAD_EXCHANGE = "amqpjobs.dead"
 
@@ -61,6 +62,9 @@ class Queue:
         delivery_limit: for quorum queues: how often a delivery may come back after a sudden death
             of its worker (up to RabbitMQ 4.2: or be given back) before the broker itself puts it
             into ``<name>.dead``.
+        rate: how many jobs one worker process starts at most, over all priorities: ``"100/s"``,
+            ``"30/m"``, ``"20/h"``; up to one second's worth at once.
+        kill_switch: when consuming pauses because what the jobs depend on is down; None for never.
 
     Raises:
         ConfigurationError: a name, weight or combination that cannot work.
@@ -71,6 +75,8 @@ class Queue:
     type: Literal["quorum", "classic"] = "quorum"
     max_priority: int | None = None
     delivery_limit: int = 20
+    rate: str | None = None
+    kill_switch: KillSwitch | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "priorities", MappingProxyType(dict(self.priorities)))
@@ -106,7 +112,34 @@ class Queue:
                 return f"max_priority is a number from 1 to 255, not {self.max_priority!r}"
         if self.delivery_limit < 1:
             return f"delivery_limit is a number from 1, not {self.delivery_limit!r}"
+        return self._limit_problem()
+
+    def _limit_problem(self) -> str | None:
+        try:
+            slowest = self.slowest_starts
+        except ConfigurationError as error:
+            return str(error)
+        if slowest is not None and 1 / slowest > LONGEST_HOLD:
+            of = " of the least urgent priority" if self.priorities else ""
+            return (
+                f"rate={self.rate!r} starts a job{of} every {1 / slowest:.0f} s. It would be held "
+                f"unacked for so long, and RabbitMQ takes back what is not acked after 30 minutes: "
+                f"one every {LONGEST_HOLD:.0f} s is the slowest. For less, publish with a delay"
+            )
         return None
+
+    @property
+    def starts(self) -> float | None:
+        """Its rate, in starts a second."""
+        return None if self.rate is None else starts_per_second(self.rate)
+
+    @property
+    def slowest_starts(self) -> float | None:
+        """Of its rate, what is left for the least urgent priority, in starts a second."""
+        starts = self.starts
+        if starts is None or not self.priorities:
+            return starts
+        return starts * min(self.priorities.values()) / sum(self.priorities.values())
 
     @property
     def dead(self) -> str:

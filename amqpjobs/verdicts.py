@@ -39,3 +39,10 @@ class RetryAfter(_Later):
 
 class Snooze(_Later):
     """Run the job again in so many seconds. Nothing has failed: no attempt is used."""
+
+
+class RateLimited(Snooze):
+    """A `Snooze`, and no other job of the queue starts in this worker process meanwhile.
+
+    Made by `Context.rate_limited`.
+    """

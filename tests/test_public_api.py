@@ -15,6 +15,7 @@ NAMES = [
     "Depends",
     "Job",
     "JobHandle",
+    "KillSwitch",
     "Message",
     "Queue",
     "Reject",

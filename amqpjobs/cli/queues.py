@@ -13,8 +13,9 @@ from amqpjobs.cli.output import console, print_rows, table_of
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.rabbitmq.connection import Wire
+    from amqpjobs.rabbitmq.inspection import Depth
 
-COLUMNS = ("queue", "priority", "ready", "unacked", "consumers", "dead", "parked")
+COLUMNS = ("queue", "priority", "state", "ready", "unacked", "consumers", "dead", "parked")
 
 DELAYED = "(delayed)"
 UNROUTABLE = "(delayed, and its queue is gone)"
@@ -28,6 +29,7 @@ def queues(
 ) -> None:
     """Show the app's queues: ready, unacked, consumers, dead letters, parked jobs, and delays.
 
+    The state is 'paused' where a worker has paused the queue, 'consuming' where somebody consumes.
     Unacked comes from the management API (AMQPJOBS_MANAGEMENT_URL); '-' where it does not answer.
     """
     loaded = load_app(app, url=url)
@@ -65,6 +67,7 @@ async def rows_of(app: "App", wire: "Wire") -> list[dict[str, Any]]:
     """One row for each AMQP queue that jobs wait in."""
     from amqpjobs.rabbitmq.delayed import counts
     from amqpjobs.rabbitmq.inspection import depths
+    from amqpjobs.rabbitmq.marks import marked
     from amqpjobs.topology import DELAY_UNROUTABLE
 
     names = [
@@ -74,11 +77,13 @@ async def rows_of(app: "App", wire: "Wire") -> list[dict[str, Any]]:
     ]
     found = await depths(wire, [*names, DELAY_UNROUTABLE], app.settings)
     waiting = sum((await counts(wire)).values())
+    paused = await marked(wire, app.queues)
     rows: list[dict[str, Any]] = []
     for queue in app.queues.values():
         for lane in queue.lanes:
             depth, dead, parked = found[lane.queue], found[queue.dead], found[queue.parked]
             row: dict[str, Any] = {"queue": lane.queue, "priority": lane.priority}
+            row["state"] = _state(depth, paused=queue.name in paused)
             row["ready"] = depth.ready if depth else None
             row["unacked"] = depth.unacked if depth else None
             row["consumers"] = depth.consumers if depth else None
@@ -95,3 +100,9 @@ async def rows_of(app: "App", wire: "Wire") -> list[dict[str, Any]]:
     if lost is not None and lost.ready:
         rows.append({"queue": UNROUTABLE, "ready": lost.ready, "exists": True})
     return rows
+
+
+def _state(depth: "Depth | None", *, paused: bool) -> str | None:
+    if paused:
+        return "paused"
+    return "consuming" if depth is not None and depth.consumers else None

@@ -144,6 +144,7 @@ class Declarer:
             aiormq_errors.ChannelPreconditionFailed,
             aiormq_errors.ChannelAccessRefused,
             aiormq_errors.ChannelNotFoundEntity,
+            aiormq_errors.ChannelLockedResource,
         ):
             self._channel = None
             raise

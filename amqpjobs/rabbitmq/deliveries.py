@@ -4,6 +4,7 @@ Changes when what is known of a delivery, or the way of its ack, does.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +72,11 @@ class Delivery:
         return readable_properties(self._header)
 
     @property
+    def channel(self) -> "ConsumerChannel":
+        """The channel that it came on, and that its ack goes to."""
+        return self._channel
+
+    @property
     def stale(self) -> bool:
         """Whether its channel is gone: RabbitMQ delivers it again, and no ack will reach it."""
         return self._channel.closed
@@ -115,6 +121,7 @@ class ConsumerChannel:
     def __init__(self, wire: Wire, underlay: Any, queue: str, on_delivery: OnDelivery) -> None:
         self.queue = queue
         self.closed = False
+        self.closed_at = 0.0
         self.acked_at = 0.0
         self.nack_counts = wire.profile.nack_counts
         self._protocol = wire.protocol
@@ -189,6 +196,8 @@ class ConsumerChannel:
         self._protocol.write(b"".join(frames))
 
     def _on_close(self) -> None:
+        if not self.closed:
+            self.closed_at = time.monotonic()
         self.closed = True
         self._acked.clear()
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from amqpjobs.context import Context, Stopping
 from amqpjobs.definition import Definition
 from amqpjobs.message import Properties
-from amqpjobs.verdicts import Reject, RetryAfter, Snooze, Verdict
+from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 
 LENGTHS = struct.Struct("!II")
 """Bytes of the header, bytes of the body."""
@@ -93,6 +93,8 @@ class Ruled:
                 return RetryAfter(seconds)
             case "Snooze", float(seconds):
                 return Snooze(seconds)
+            case "RateLimited", float(seconds):
+                return RateLimited(seconds)
         raise ValueError(f"not a verdict: {self.verdict!r}")
 
 

@@ -7,7 +7,7 @@ when holding does.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from amqpjobs.errors import DecodeError
 from amqpjobs.message import HEADER_DUE
@@ -41,12 +41,12 @@ class Deferral:
         del self._held[delivery]
         self.offer(delivery)  # the clock on the wall may have been set back meanwhile
 
-    def take_held(self) -> list[Delivery]:
-        """Everything that is held, in the order in which it came."""
-        held = list(self._held)
-        for timer in self._held.values():
-            timer.cancel()
-        self._held.clear()
+    def take_held(self, queues: Collection[str] | None = None) -> list[Delivery]:
+        """Everything that is held, in the order in which it came; of these AMQP queues alone, if
+        they are given."""
+        held = [d for d in self._held if queues is None or d.queue in queues]
+        for delivery in held:
+            self._held.pop(delivery).cancel()
         return held
 
 

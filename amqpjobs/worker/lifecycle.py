@@ -5,27 +5,33 @@ Changes when starting or stopping does.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from amqpjobs.context import Context
 from amqpjobs.definition import Definition
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.outcome import Outcome, Released
+from amqpjobs.outcome import Done, Outcome, Released, Snoozed
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.topology import Queue, topology_of
+from amqpjobs.topology import Lane, Queue, topology_of
+from amqpjobs.worker.blocked import BlockedLoop
+from amqpjobs.worker.condition import condition
 from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.liveness import OK, STARTING, STOPPING, Liveness, notify
+from amqpjobs.worker.liveness import STOPPING, Liveness, notify
 from amqpjobs.worker.parking import Parking
+from amqpjobs.worker.pausing import Pausing
 from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.presence import Presence
+from amqpjobs.worker.rates import prefetch_of
 from amqpjobs.worker.reporting import Reporting
-from amqpjobs.worker.settled import Settled
+from amqpjobs.worker.settled import LONG, Settled
 from amqpjobs.worker.settlement import Settlement
 
 if TYPE_CHECKING:
@@ -74,15 +80,18 @@ class Worker:
         self._link = Link(settings, "consume")
         self._execution = Execution(self.concurrency)
         self._presence = Presence()
-        self._intake = Intake(self._queues, self.concurrency, self._start, self._presence.certain)
+        self._intake = Intake(
+            self._queues, self.concurrency, self._start, self._wake, certain=self._presence.certain
+        )
         self._deferral = Deferral(self._intake.offer)
+        self._pausing = Pausing(
+            self._queues, self.prefetch, self._link, self._intake, self._deferral
+        )
         self._remembered = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments)
         self._running: dict[Run, asyncio.Task[None]] = {}
         self._subscriptions = [
-            Subscription(self._link, lane.queue, self.prefetch, self._deferral.offer, self._ensure)
-            for queue in self._queues
-            for lane in queue.lanes
+            self._subscription(queue, lane) for queue in self._queues for lane in queue.lanes
         ]
         self._pipeline = Pipeline(
             app,
@@ -96,28 +105,27 @@ class Worker:
         self._publisher: Publisher | None = None
         self._last_resort: asyncio.TimerHandle | None = None
 
+    def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
+        prefetch = prefetch_of(queue, lane, self.prefetch)
+        return Subscription(self._link, lane.queue, prefetch, self._deferral.offer, self._ensure)
+
     def __repr__(self) -> str:
         return f"<Worker {self._intake!r}, {'ready' if self.ready else 'not ready'}>"
 
     @property
     def ready(self) -> bool:
-        """Whether every queue is being consumed, and the worker was not told to stop."""
-        return not self._stopping.is_set() and all(s.consuming for s in self._subscriptions)
+        """Whether every queue is being consumed, or paused on purpose, and the worker was not told
+        to stop."""
+        return not self._stopping.is_set() and all(
+            s.consuming or s.paused for s in self._subscriptions
+        )
 
     @property
     def state(self) -> str:
         """How it is, for probes: see `Liveness`."""
-        publisher = self._publisher
         if self._stopping.is_set():
             return STOPPING
-        if publisher is not None and publisher.publication.blocked is not None:
-            return f"blocked: {publisher.publication.blocked}"
-        if not all(subscription.starts for subscription in self._subscriptions):
-            return STARTING
-        if self._link.wire is None or (publisher is not None and publisher.link.wire is None):
-            return "reconnecting"
-        lost = [s.queue for s in self._subscriptions if not s.consuming]
-        return f"not consuming: {', '.join(lost)}" if lost else OK
+        return condition(self._link, self._publisher, self._subscriptions)
 
     @property
     def stuck(self) -> bool:
@@ -187,7 +195,10 @@ class Worker:
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
     async def _work(self, parking: Parking) -> None:
+        blocked = BlockedLoop(self._app.settings.blocked_after, self._job_of)
         liveness = Liveness(self._app.settings.heartbeat_file, lambda: self.state)
+        assert self._settlement is not None  # noqa: S101 - parking was made with it
+        settle = self._settlement.settle
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._link.run(), name="amqpjobs consuming link"),
@@ -197,15 +208,19 @@ class Worker:
                     name="amqpjobs presence",
                 ),
                 group.create_task(liveness.run(), name="amqpjobs liveness"),
+                group.create_task(blocked.run(), name="amqpjobs blocked loop"),
                 group.create_task(parking.run(), name="amqpjobs parking"),
             ]
             consumers = [
                 group.create_task(s.run(), name=f"amqpjobs consumer {s.queue}")
                 for s in self._subscriptions
             ]
+            pausing = group.create_task(
+                self._pausing.run(self._subscriptions, settle), name="amqpjobs pausing"
+            )
             tasks.append(group.create_task(self._announce(), name="amqpjobs announcement"))
             await self._stopping.wait()
-            await self._drain()
+            await self._drain(pausing)
             for task in (*tasks, *consumers):
                 task.cancel()
 
@@ -237,11 +252,14 @@ class Worker:
             if self._link.wire is None:
                 suspects.clear()
                 continue
-            lost = {s for s in self._subscriptions if s.starts and not s.consuming}
+            lost = {s for s in self._subscriptions if s.starts and not s.consuming and not s.paused}
             for subscription in lost & suspects:
                 log.warning("watchdog: not consuming", extra={"queue": subscription.queue})
                 subscription.restart()
             suspects = lost - suspects
+
+    def _wake(self, queue: str, seconds: float) -> None:
+        self._loop.call_later(seconds, self._intake.open, queue)
 
     def _start(self, delivery: Delivery) -> None:
         run = Run(delivery)
@@ -251,12 +269,16 @@ class Worker:
         # One task for each job, and no callback at its end: both cost as much as a no-op handler.
         try:
             outcome = await self._pipeline.outcome_of(run)
+            if self._intake.gated or isinstance(outcome, Snoozed):
+                self._pausing.ended(run.delivery, outcome)
             if run.delivery.settled:
                 return  # given back by force while the handler would not end
             assert self._settlement is not None  # noqa: S101 - set before anything is consumed
             waiting = self._settlement.settle(run.delivery, outcome)
             if waiting is not None:
                 outcome = await self._settled(run, waiting)
+            elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:
+                self._remembered.acked(run.delivery)
             self._reporting.report(run, outcome)
         except Exception:
             log.critical("a bug in amqpjobs around job %r", run.context, exc_info=True)
@@ -264,7 +286,13 @@ class Worker:
             if not run.delivery.settled:
                 run.delivery.release()
             del self._running[run]
+            if self._intake.gated:
+                self._pausing.ended(run.delivery, None)
             self._intake.finished()
+
+    def _job_of(self, task: "asyncio.Task[Any]") -> Context | None:
+        # Called from another thread, while this one stands still.
+        return next((r.context for r, own in list(self._running.items()) if own is task), None)
 
     async def _settled(self, run: Run, waiting: Awaitable[Outcome]) -> Outcome:
         try:
@@ -274,7 +302,7 @@ class Worker:
                 raise
             return Released("the worker was told to stop")
 
-    async def _drain(self) -> None:
+    async def _drain(self, pausing: asyncio.Task[None]) -> None:
         """Stop as the README's contract says. One budget, counted from the signal."""
         end = self._stopped_at + self._budget
         margin = min(1.0, self._budget / 8)
@@ -283,6 +311,7 @@ class Worker:
         notify("STOPPING=1")
         log.info("stopping", extra={"running": self._intake.running, "budget_s": self._budget})
         self._intake.close()
+        pausing.cancel()
         await asyncio.gather(*(s.cancel() for s in self._subscriptions))
         waiting = [*self._intake.take_waiting(), *self._deferral.take_held()]
         waiting = [delivery for delivery in waiting if not delivery.stale]

@@ -41,7 +41,7 @@ from amqpjobs.outcome import (
 )
 from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.retry import Retry
-from amqpjobs.verdicts import Reject, RetryAfter, Snooze, Verdict
+from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.worker.deferral import LONGEST_HOLD
 from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_of
 
@@ -223,6 +223,8 @@ class Pipeline:
 
     def _ruled(self, run: Run, verdict: Verdict) -> Outcome:
         match verdict:
+            case RateLimited(seconds=seconds):
+                return Snoozed(time.time() + seconds, rate_limited=seconds)
             case Snooze(seconds=seconds):
                 return Snoozed(time.time() + seconds)
             case RetryAfter(seconds=seconds):

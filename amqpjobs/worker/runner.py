@@ -17,7 +17,7 @@ from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, Inva
 from amqpjobs.job import Job
 from amqpjobs.results import dump_result
 from amqpjobs.retry import class_name
-from amqpjobs.verdicts import Reject, RetryAfter, Snooze, Verdict
+from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.worker.calls import (
     LARGEST_RESULT,
     LENGTHS,
@@ -179,6 +179,8 @@ def ruled(verdict: Verdict) -> Ruled:
     match verdict:
         case RetryAfter(seconds=seconds):
             return Ruled("RetryAfter", seconds)
+        case RateLimited(seconds=seconds):
+            return Ruled("RateLimited", seconds)
         case Snooze(seconds=seconds):
             return Ruled("Snooze", seconds)
         case Reject(reason=reason):

@@ -3,16 +3,25 @@
 Changes when a redelivery can be recognised better.
 """
 
+import time
 from collections import OrderedDict
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from amqpjobs.copies import epoch_of
 from amqpjobs.errors import DecodeError
 from amqpjobs.message import HEADER_ATTEMPT, HEADER_DUE
-from amqpjobs.rabbitmq.deliveries import Delivery
+from amqpjobs.rabbitmq.deliveries import ConsumerChannel, Delivery
 
 REMEMBERED = 10_000
 """Deliveries. A crash forgets them all: this makes duplicates rarer, it does not rule them out."""
+
+LONG = 1.0
+"""Seconds. A run that took so long may have outlived its connection, and costs most to repeat; to
+remember shorter ones, too, would cost more than it saves."""
+
+ARRIVES = 60.0
+"""Seconds after which an ack has arrived if its channel is still there: a connection that is dead
+is noticed before."""
 
 Key: TypeAlias = tuple[object, ...]
 
@@ -21,13 +30,23 @@ class Settled:
     """The last deliveries that were replaced by a copy, or done on a channel that was lost."""
 
     def __init__(self) -> None:
-        self._keys: OrderedDict[Key, None] = OrderedDict()
+        self._keys: OrderedDict[Key, _Ack | None] = OrderedDict()
 
     def remember(self, delivery: Delivery) -> None:
         """It is settled, whether RabbitMQ learns of it or not."""
+        self._remember(delivery, None)
+
+    def acked(self, delivery: Delivery) -> None:
+        """It was acked on a channel that seems to be there. If that turns out to be lost, so was
+        the ack, perhaps: a job that had blocked the event loop until RabbitMQ gave its connection
+        up would run again, and again.
+        """
+        self._remember(delivery, _Ack(delivery.channel, time.monotonic()))
+
+    def _remember(self, delivery: Delivery, ack: "_Ack | None") -> None:
         key = _key(delivery)
         if key is not None:
-            self._keys[key] = None
+            self._keys[key] = ack
             if len(self._keys) > REMEMBERED:
                 self._keys.popitem(last=False)
 
@@ -36,7 +55,20 @@ class Settled:
         if not delivery.redelivered or not self._keys:
             return False
         key = _key(delivery)
-        return key is not None and key in self._keys
+        if key is None or key not in self._keys:
+            return False
+        ack = self._keys[key]
+        return ack is None or ack.may_be_lost
+
+
+class _Ack(NamedTuple):
+    channel: ConsumerChannel
+    at: float
+
+    @property
+    def may_be_lost(self) -> bool:
+        # Only then: a message with the same id may well be published again, and be redelivered.
+        return self.channel.closed and self.channel.closed_at - self.at < ARRIVES
 
 
 def _key(delivery: Delivery) -> Key | None:

@@ -1,6 +1,6 @@
 """The app that the workers of the fault tests run. Where effects go is in the environment.
 
-Queues: ``work`` has four jobs, ``other`` one of its own, ``echo`` one that takes any JSON.
+Queues: ``work`` has five jobs, ``other`` one of its own, ``echo`` one that takes any JSON.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ class Jobs:
     item: Any
     fails: Any
     again: Any
+    blocks: Any
     other: Any
     echo: Any
 
@@ -74,6 +75,13 @@ def build(settings: Settings | None = None) -> Jobs:
             raise RetryAfter(seconds)
         note(ctx, time.time())
 
+    @app.job(queue=work_queue)
+    async def blocks(ctx: Context, seconds: float) -> None:
+        """Does what an `async def` must not do."""
+        start = time.time()
+        time.sleep(seconds)  # noqa: ASYNC251 - the fault
+        note(ctx, start)
+
     @app.job(queue="other")
     async def other(ctx: Context, number: int, seconds: float = 0.0) -> None:
         start = time.time()
@@ -84,7 +92,7 @@ def build(settings: Settings | None = None) -> Jobs:
     async def echo(ctx: Context, value: JsonValue) -> None:
         note(ctx, time.time())
 
-    return Jobs(app, work, item, fails, again, other, echo)
+    return Jobs(app, work, item, fails, again, blocks, other, echo)
 
 
 app = build().app

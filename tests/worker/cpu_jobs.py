@@ -133,6 +133,11 @@ def later(how: str) -> Any:
 
 
 @app.job(queue="cpu", cpu=True)
+def limited(ctx: Context) -> None:
+    raise ctx.rate_limited(9)
+
+
+@app.job(queue="cpu", cpu=True)
 def lie() -> int:
     return "not a number"  # type: ignore[return-value]
 

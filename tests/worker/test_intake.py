@@ -219,7 +219,7 @@ def test_nothing_is_started_in_doubt():
     """What was delivered may not be ours any more; it starts when it is known to be."""
     certain = False
     started = []
-    intake = Intake([Queue("a")], 2, started.append, lambda: certain)
+    intake = Intake([Queue("a")], 2, started.append, certain=lambda: certain)
     for number in range(3):
         intake.offer(delivery("a", number))
     assert (started, intake.waiting) == ([], 3)

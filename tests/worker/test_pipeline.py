@@ -808,6 +808,17 @@ async def test_snooze_puts_a_job_off(bench, way):
     assert before + 50 <= outcome.due <= time.time() + 50
 
 
+async def test_a_rate_limit_says_so_beside_the_snooze(bench):
+    """For whoever starts the queue's jobs; a plain snooze says nothing about the others."""
+
+    async def job(ctx: Context, n: int) -> None:
+        raise ctx.rate_limited(50) if n else Snooze(50)
+
+    bench.job(job)
+    assert (await bench.of(b"1")).rate_limited == 50
+    assert (await bench.of(b"0")).rate_limited is None
+
+
 async def test_a_retry_beyond_the_deadline_is_a_dead_letter_now(bench):
     """It would be dropped as expired, and nobody would learn why it failed."""
     bench.job(failing_with(Boom()), retry=Retry(first=60.0, jitter=False))

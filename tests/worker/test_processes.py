@@ -24,6 +24,7 @@ from amqpjobs.errors import (
 )
 from amqpjobs.job import Job
 from amqpjobs.message import Properties
+from amqpjobs.verdicts import RateLimited
 from amqpjobs.worker.processes import ProcessPool
 from amqpjobs.worker.tracebacks import exception_name, innermost_frames
 from tests.worker import cpu_jobs
@@ -165,6 +166,13 @@ async def test_what_puts_a_job_off_comes_out_as_it_is(pool: ProcessPool, way: st
     with pytest.raises(Snooze) as snooze:
         await run(pool, cpu_jobs.later, f"{way} snooze")
     assert snooze.value.seconds == 1.5
+
+
+async def test_a_rate_limit_comes_out_as_one(pool: ProcessPool) -> None:
+    """So that the worker, which starts the queue's jobs, hears of it."""
+    with pytest.raises(RateLimited) as limited:
+        await run(pool, cpu_jobs.limited)
+    assert limited.value.seconds == 9.0
 
 
 async def test_a_body_is_validated_in_the_process_too(pool: ProcessPool) -> None:
