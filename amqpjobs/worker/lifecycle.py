@@ -19,14 +19,16 @@ from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.topology import Lane, Queue, topology_of
 from amqpjobs.worker.bindings import choose, only_jobs
 from amqpjobs.worker.blocked import BlockedLoop
+from amqpjobs.worker.condition import condition
 from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.liveness import Liveness, notify
+from amqpjobs.worker.liveness import STOPPING, Liveness, notify
 from amqpjobs.worker.overtime import Overtime
 from amqpjobs.worker.parking import Parking
 from amqpjobs.worker.pausing import Pausing
 from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.presence import Presence
 from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.rates import prefetch_of
 from amqpjobs.worker.redeliveries import Redeliveries
@@ -79,8 +81,11 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._link = Link(settings, "consume")
         self._execution = Execution(self.concurrency)
+        self._presence = Presence()
         self._running: dict[Run, asyncio.Task[None]] = {}
-        self._intake = Intake(self._queues, self.concurrency, self._start, self._wake)
+        self._intake = Intake(
+            chosen, self.concurrency, self._start, self._wake, certain=self._presence.certain
+        )
         self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
         self._redeliveries = Redeliveries(chosen, self._running, self._intake, self._quarantine)
         self._deferral = Deferral(self._intake.offer, self._redeliveries.offer)
@@ -124,6 +129,13 @@ class Worker:
         return not self._stopping.is_set() and all(
             s.consuming or s.paused for s in self._subscriptions
         )
+
+    @property
+    def state(self) -> str:
+        """How it is, for probes: see `Liveness`."""
+        if self._stopping.is_set():
+            return STOPPING
+        return condition(self._link, self._publisher, self._subscriptions)
 
     @property
     def stuck(self) -> bool:
@@ -196,13 +208,17 @@ class Worker:
 
     async def _work(self, parking: Parking) -> None:
         blocked = BlockedLoop(self._app.settings.blocked_after, self._job_of)
-        liveness = Liveness(self._app.settings.heartbeat_file)
+        liveness = Liveness(self._app.settings.heartbeat_file, lambda: self.state)
         assert self._settlement is not None  # noqa: S101 - parking was made with it
         settle = self._settlement.settle
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._link.run(), name="amqpjobs consuming link"),
                 group.create_task(self._watch(), name="amqpjobs watchdog"),
+                group.create_task(
+                    self._presence.run(self._subscriptions, self._intake.go_on),
+                    name="amqpjobs presence",
+                ),
                 group.create_task(liveness.run(), name="amqpjobs liveness"),
                 group.create_task(blocked.run(), name="amqpjobs blocked loop"),
                 group.create_task(parking.run(), name="amqpjobs parking"),
