@@ -85,7 +85,9 @@ class Worker:
         self._redeliveries = Redeliveries(chosen, self._running, self._intake, self._quarantine)
         self._deferral = Deferral(self._intake.offer, self._redeliveries.offer)
         self._overtime = Overtime(app, chosen, self.concurrency, self.prefetch, self._running)
-        self._pausing = Pausing(chosen, self.prefetch, self._link, self._intake, self._deferral)
+        self._pausing = Pausing(
+            chosen, self.prefetch, self._link, self._intake, self._deferral, self._quarantine
+        )
         self._remembered = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments)
         self._subscriptions = [
@@ -266,7 +268,7 @@ class Worker:
         self._overtime.lost(queue, reason)
 
     def _wake(self, queue: str, seconds: float) -> None:
-        self._loop.call_later(seconds, self._intake.open, queue)
+        self._loop.call_later(seconds, self._pausing.open, queue)
 
     def _start(self, delivery: Delivery) -> None:
         run = Run(delivery)
