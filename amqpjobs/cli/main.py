@@ -13,6 +13,7 @@ import typer
 
 from amqpjobs.cli import (
     bench,
+    chaos,
     consume,
     dead,
     delayed,
@@ -67,6 +68,7 @@ program.command()(queues.queues)
 program.command()(doctor.doctor)
 program.command()(health.health)
 program.command()(bench.bench)
+program.command()(chaos.chaos)
 program.add_typer(dead.group, name="dead")
 program.add_typer(delayed.group, name="delayed")
 program.add_typer(topology.group, name="topology")

@@ -105,6 +105,17 @@ class Subscription:
         """Wait until it consumes."""
         await self._started.wait()
 
+    async def answered(self) -> None:
+        """Wait until RabbitMQ has answered on the channel, or the channel is gone: then it is known
+        which deliveries are still ours."""
+        underlay = self._underlay
+        if underlay is None or underlay.is_closed:
+            return
+        try:
+            await underlay.basic_qos(prefetch_count=self.prefetch)
+        except (BrokerUnavailable, aiormq_errors.AMQPError, RuntimeError, OSError) as error:
+            log.debug("no answer on the channel of %s: %r", self.queue, error)
+
     def restart(self) -> None:
         """Consume again: for the watchdog, when this side missed that the consumer is gone."""
         self._cancelled.set()

@@ -91,11 +91,15 @@ class Publication:
         properties: Properties,
         body: bytes,
         timeout: float,
+        *,
+        through_alarms: bool = False,
     ) -> None:
         """Send a message and wait for the confirm.
 
         Args:
             timeout: seconds, waiting for a connection included.
+            through_alarms: wait on while RabbitMQ blocks publishers. What it had read when it
+                raised its alarm it takes at the end of it: sent again, it would be there twice.
 
         Raises:
             Unroutable, PublishRejected: it is stored nowhere.
@@ -103,13 +107,16 @@ class Publication:
         """
         fate = self.send(exchange, routing_key, properties, body)
         try:
-            async with asyncio.timeout(timeout):
-                await fate
-        except TimeoutError:
-            raise self.not_confirmed(fate, properties.message_id, timeout) from None
+            await asyncio.wait((fate,), timeout=timeout)
+            while through_alarms and self.blocked is not None and not fate.done():
+                await asyncio.wait((fate,), timeout=timeout)
         except asyncio.CancelledError:
             self.take_back(fate)
             raise
+        if not fate.done():
+            fate.cancel()
+            raise self.not_confirmed(fate, properties.message_id, timeout)
+        fate.result()
 
     def not_confirmed(
         self, fate: "asyncio.Future[None]", message_id: str | None, timeout: float

@@ -47,6 +47,8 @@ class Waiting:
         body: bytes,
         due: float,
         timeout: float,
+        *,
+        through_alarms: bool = False,
     ) -> None:
         """Send a message towards a queue, and wait for the confirm.
 
@@ -54,6 +56,7 @@ class Waiting:
             due: when it is to be there, in seconds since the epoch. It arrives up to a second
                 earlier, since the ladder has whole seconds; a worker waits for the rest.
             timeout: seconds, making levels of the ladder included.
+            through_alarms: see `Publication.publish`.
 
         Raises:
             PublishError: one of its kinds; see there.
@@ -64,8 +67,9 @@ class Waiting:
         exchange, routing_key = await self.way_within(destination, properties, due, timeout)
         try:
             await self._publication.publish(
-                exchange, routing_key, properties, body, max(0.0, end - clock())
-            )
+                exchange, routing_key, properties, body, max(0.0, end - clock()),
+                through_alarms=through_alarms,
+            )  # fmt: skip
         except PublishError:
             self._ready = -1
             raise

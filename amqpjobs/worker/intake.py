@@ -28,6 +28,8 @@ class Intake:
         start: called with each delivery whose turn it is; `finished` gives its slot back.
         wake: called with a queue's name and seconds, after which to call `open` with the name.
         clock: seconds.
+        certain: whether what was delivered is known to be still ours; if not, nothing is started
+            until `resume`.
 
     Attributes:
         gated: whether any queue has a gate.
@@ -41,8 +43,10 @@ class Intake:
         start: Callable[[Delivery], None],
         wake: Callable[[str, float], object] = lambda _, __: None,
         clock: Callable[[], float] = time.monotonic,
+        certain: Callable[[], bool] = lambda: True,
     ) -> None:
         self._start = start
+        self._certain = certain
         self._wake = wake
         self._clock = clock
         self._free = concurrency
@@ -90,7 +94,13 @@ class Intake:
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery: start it, or keep it until there is a slot."""
         gated = self._gated.get(delivery.queue) if self.gated else None
-        if self._free and not self._waiting and not self._still and gated is None:
+        if (
+            self._free
+            and not self._waiting
+            and not self._still
+            and gated is None
+            and self._certain()
+        ):
             # Nothing else waits, so there is nothing to be fair to.
             self._free -= 1
             self._start(delivery)
@@ -126,6 +136,10 @@ class Intake:
             dropped += found
         return dropped
 
+    def go_on(self) -> None:
+        """Start what waits, as far as may be: it is certain again what is ours."""
+        self._fill()
+
     def open(self, name: str) -> None:
         """Ask this queue's gate again."""
         for turns in self._turns:
@@ -154,6 +168,8 @@ class Intake:
         return waiting
 
     def _fill(self) -> None:
+        if not self._certain():
+            return
         while self._free and self._waiting and not self._still:
             turns = self._turns[self._next_queue]
             self._next_queue = (self._next_queue + 1) % len(self._turns)

@@ -19,14 +19,17 @@ from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.topology import Lane, Queue, topology_of
 from amqpjobs.worker.bindings import choose, only_jobs
 from amqpjobs.worker.blocked import BlockedLoop
+from amqpjobs.worker.condition import condition
 from amqpjobs.worker.deferral import Deferral
+from amqpjobs.worker.draining import give_back, interrupt, wait_for
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.liveness import Liveness, notify
+from amqpjobs.worker.liveness import STOPPING, Liveness, notify
 from amqpjobs.worker.overtime import Overtime
 from amqpjobs.worker.parking import Parking
 from amqpjobs.worker.pausing import Pausing
 from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.presence import Presence
 from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.rates import prefetch_of
 from amqpjobs.worker.redeliveries import Redeliveries
@@ -79,8 +82,11 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._link = Link(settings, "consume")
         self._execution = Execution(self.concurrency)
+        self._presence = Presence()
         self._running: dict[Run, asyncio.Task[None]] = {}
-        self._intake = Intake(self._queues, self.concurrency, self._start, self._wake)
+        self._intake = Intake(
+            chosen, self.concurrency, self._start, self._wake, certain=self._presence.certain
+        )
         self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
         self._redeliveries = Redeliveries(chosen, self._running, self._intake, self._quarantine)
         self._deferral = Deferral(self._intake.offer, self._redeliveries.offer)
@@ -124,6 +130,13 @@ class Worker:
         return not self._stopping.is_set() and all(
             s.consuming or s.paused for s in self._subscriptions
         )
+
+    @property
+    def state(self) -> str:
+        """How it is, for probes: see `Liveness`."""
+        if self._stopping.is_set():
+            return STOPPING
+        return condition(self._link, self._publisher, self._subscriptions)
 
     @property
     def stuck(self) -> bool:
@@ -196,13 +209,17 @@ class Worker:
 
     async def _work(self, parking: Parking) -> None:
         blocked = BlockedLoop(self._app.settings.blocked_after, self._job_of)
-        liveness = Liveness(self._app.settings.heartbeat_file)
+        liveness = Liveness(self._app.settings.heartbeat_file, lambda: self.state)
         assert self._settlement is not None  # noqa: S101 - parking was made with it
         settle = self._settlement.settle
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._link.run(), name="amqpjobs consuming link"),
                 group.create_task(self._watch(), name="amqpjobs watchdog"),
+                group.create_task(
+                    self._presence.run(self._subscriptions, self._intake.go_on),
+                    name="amqpjobs presence",
+                ),
                 group.create_task(liveness.run(), name="amqpjobs liveness"),
                 group.create_task(blocked.run(), name="amqpjobs blocked loop"),
                 group.create_task(parking.run(), name="amqpjobs parking"),
@@ -332,61 +349,15 @@ class Worker:
             *self._deferral.take_held(),
         ]
         waiting = [delivery for delivery in waiting if not delivery.stale]
-        await self._give_back(waiting, end - margin)
-        await self._wait_for_running(end - margin)
-        await self._interrupt(end - margin / 2)
+        assert self._settlement is not None  # noqa: S101 - set before anything is consumed
+        await give_back(waiting, self._settlement, self._reporting, end - margin)
+        await wait_for(self._running, self._hurry, end - margin)
+        await interrupt(self._running, self._reporting, end - margin / 2)
         await asyncio.gather(*(s.close() for s in self._subscriptions))
         log.info("stopped", extra={"took_s": round(self._loop.time() - self._stopped_at, 3)})
-
-    async def _give_back(self, waiting: list[Delivery], until: float) -> None:
-        """Give back what was not started, in the order in which it was delivered."""
-        if not waiting:
-            return
-        assert self._settlement is not None  # noqa: S101 - set before anything is consumed
-        outcome: Outcome = Released("not started when the worker was told to stop")
-        settling = [self._settlement.settle(delivery, outcome) for delivery in waiting]
-        for delivery in waiting:
-            self._reporting.report(Run(delivery), outcome)
-        copies = [asyncio.ensure_future(copy) for copy in settling if copy is not None]
-        if copies:
-            _, late = await asyncio.wait(copies, timeout=max(0.0, until - self._loop.time()))
-            for copy in late:
-                copy.cancel()
 
     def _leave(self) -> None:
         """Drop the connections: what was written has had its time to arrive."""
         for link in (self._link, self._publisher.link if self._publisher else None):
             if link is not None and link.wire is not None:
                 link.wire.protocol.abort()
-
-    async def _wait_for_running(self, until: float) -> None:
-        """Let running jobs end, until then or until a second signal."""
-        hurry = asyncio.ensure_future(self._hurry.wait())
-        try:
-            while self._running and not hurry.done():
-                left = until - self._loop.time()
-                if left <= 0:
-                    return
-                await asyncio.wait(
-                    (*self._running.values(), hurry),
-                    timeout=left,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-        finally:
-            hurry.cancel()
-
-    async def _interrupt(self, until: float) -> None:
-        """Cancel what runs; give back by force what will not end."""
-        tasks = tuple(self._running.values())
-        for run, task in self._running.items():
-            run.interrupted = True
-            task.cancel("the worker was told to stop")
-        if tasks:
-            await asyncio.wait(tasks, timeout=max(0.05, until - self._loop.time()))
-        outcome: Outcome = Released("it did not end when it was cancelled")
-        # Those that go on regardless; and those that were cancelled before their first step, of
-        # which Python runs nothing at all.
-        for run in self._running:
-            if not run.delivery.settled:
-                run.delivery.release()
-                self._reporting.report(run, outcome)

@@ -189,9 +189,13 @@ class Settlement:
 
     async def _send(self, copy: Properties, body: bytes, target: str, due: float | None) -> None:
         if due is None:
-            await self._publication.publish("", target, copy, body, CONFIRM_TIMEOUT)
+            await self._publication.publish(
+                "", target, copy, body, CONFIRM_TIMEOUT, through_alarms=True
+            )
         else:
-            await self._waiting.publish(target, copy, body, due, CONFIRM_TIMEOUT)
+            await self._waiting.publish(
+                target, copy, body, due, CONFIRM_TIMEOUT, through_alarms=True
+            )
 
 
 def _of(delivery: Delivery) -> Properties:

@@ -43,12 +43,14 @@ async def check_blocked_loop(
     assert blocked["stack"][0].endswith(" blocks")
     assert (end["job_id"], end["blocked_s"] >= seconds - 0.5) == (fatal.id, True)
     lost = worker.events("connection lost, reconnecting")
-    ledger.tell(f"connections lost: {len(lost)}")
+    ledger.fault("a blocked loop")
+    ledger.measured(f"connections lost: {len(lost)}")
     ledger.check(duplicates=C)
     assert not leftovers(broker.url)
     assert not workers.trouble()
 
 
+@pytest.mark.row("F23")
 @pytest.mark.timeout(180)
 async def test_a_blocked_loop_is_named_and_recovers(
     broker: VirtualHost, workers: Fleet, ledger: Ledger
@@ -57,7 +59,8 @@ async def test_a_blocked_loop_is_named_and_recovers(
     await check_blocked_loop(broker, workers, ledger, 2, 8.0)
 
 
-@pytest.mark.full
+@pytest.mark.row("F23")
+@pytest.mark.faults_full
 @pytest.mark.timeout(600)
 async def test_a_minute_of_a_blocked_loop(
     broker: VirtualHost, workers: Fleet, ledger: Ledger

@@ -11,6 +11,8 @@ from tests.faults.ledger import Ledger
 from tests.faults.proxy import ACK, Frame, Proxy
 from tests.faults.publishing import finish, leftovers, publishing
 
+pytestmark = pytest.mark.row("F9")
+
 
 def not_ack(frame: Frame) -> bool:
     return frame.name != ACK
@@ -62,7 +64,7 @@ async def test_after_a_reconnect_the_same_id_is_sent_again(
 
         sending = asyncio.create_task(publisher.send_many(messages))
         await until(lose, 10, "the confirms are lost")
-        ledger.tell("confirms lost, now the connection")
+        ledger.fault("confirms lost, now the connection")
         proxy.heal()
         proxy.reset_all()
         assert await sending == []

@@ -17,6 +17,8 @@ from tests.faults.ledger import Ledger
 from tests.faults.proxy import Direction, Proxy
 from tests.faults.publishing import Publishing, finish, leftovers, publishing
 
+pytestmark = pytest.mark.row("F8")
+
 HEARTBEAT = 2
 NOTICED = 3 * (HEARTBEAT + 1)
 """Seconds until a silent peer is taken for dead."""
@@ -76,7 +78,7 @@ async def under(
     fault: Fault, name: str, proxy: Proxy, publisher: Publishing, random: Random, count: int
 ) -> float:
     """One fault while jobs flow, and the healing; seconds until all jobs were done."""
-    publisher.ledger.tell(name)
+    publisher.ledger.fault(name)
     work = publisher.jobs.work
     sending = asyncio.create_task(publisher.send_many(work.message(n, 0.01) for n in range(count)))
     await asyncio.sleep(random.uniform(0.0, 0.05))
@@ -119,7 +121,7 @@ async def test_no_broken_connection_loses_a_job(
     await check_faults(broker, workers, ledger, random, rounds=1, count=30)
 
 
-@pytest.mark.full
+@pytest.mark.faults_full
 @pytest.mark.timeout(3600)
 async def test_no_broken_connection_loses_a_job_for_long(
     broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random
@@ -150,7 +152,7 @@ async def check_silence(
         item = publisher.jobs.item
         before = proxy.accepted
         proxy.set(direction, **SILENT[kind])
-        ledger.tell(f"{kind} {direction}")
+        ledger.fault(f"{kind} {direction}")
         sending = asyncio.create_task(
             publisher.send_many(item.message({"number": n, "text": "x" * text}) for n in range(60))
         )
@@ -184,7 +186,7 @@ async def test_silence_is_noticed_with_full_buffers(
     await check_silence(broker, workers, ledger, "up", "stalled", text=500_000)
 
 
-@pytest.mark.full
+@pytest.mark.faults_full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", SILENT)
 @pytest.mark.parametrize("direction", ["up", "down"])

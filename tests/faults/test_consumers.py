@@ -51,7 +51,7 @@ async def check_channel_errors(
         flowing = asyncio.create_task(flow_on_both(publisher, 50 * faults))
         for number in range(1, faults + 1):
             await until(lambda n=number: len(ledger.done()) >= 40 * n, 20, "jobs flow")
-            ledger.tell("an ack of a tag that never was, on the channel of `work`")
+            ledger.fault("an ack of a tag that never was, on the channel of `work`")
             connection = consuming(proxy, "work")
             connection.inject("up", acknowledgement(connection.consumers["work"], 999_999))
             took = await until(
@@ -75,6 +75,7 @@ def worker_starts(worker: WorkerProcess, queue: str) -> int:
     return sum(line["queue"] == queue for line in worker.events("consuming"))
 
 
+@pytest.mark.row("F12")
 async def test_a_channel_error_costs_one_consumer_only(
     broker: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:
@@ -82,7 +83,8 @@ async def test_a_channel_error_costs_one_consumer_only(
     await check_channel_errors(broker, workers, ledger, faults=2)
 
 
-@pytest.mark.full
+@pytest.mark.row("F12")
+@pytest.mark.faults_full
 @pytest.mark.timeout(900)
 async def test_many_channel_errors(broker: VirtualHost, workers: Fleet, ledger: Ledger) -> None:
     """The full form."""
@@ -99,7 +101,7 @@ async def check_deleted_queues(
                 assert await publisher.send(publisher.jobs.work.message(number, 1.0)) is None
                 await until(lambda s=stranger: s.ready("work") == 0, 10, "the job has started")
                 stranger.delete("work")
-                ledger.tell("deleted `work`")
+                ledger.fault("deleted `work`")
                 began = time.monotonic()
                 await until(
                     lambda n=number: worker_starts(worker, "work") == n + 2, BACK, "it is back"
@@ -114,6 +116,7 @@ async def check_deleted_queues(
     assert not workers.trouble()
 
 
+@pytest.mark.row("F13")
 async def test_a_deleted_queue_is_declared_and_consumed_again(
     broker: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:
@@ -121,13 +124,15 @@ async def test_a_deleted_queue_is_declared_and_consumed_again(
     await check_deleted_queues(broker, workers, ledger, deletions=2)
 
 
-@pytest.mark.full
+@pytest.mark.row("F13")
+@pytest.mark.faults_full
 @pytest.mark.timeout(900)
 async def test_many_deleted_queues(broker: VirtualHost, workers: Fleet, ledger: Ledger) -> None:
     """The full form."""
     await check_deleted_queues(broker, workers, ledger, deletions=50)
 
 
+@pytest.mark.row("F13")
 async def test_a_queue_redeclared_by_somebody_else_is_consumed_again(
     request: pytest.FixtureRequest, broker: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:
@@ -150,6 +155,7 @@ async def test_a_queue_redeclared_by_somebody_else_is_consumed_again(
     ledger.check(duplicates=0)
 
 
+@pytest.mark.row("F13")
 async def test_an_over_long_job_costs_no_consumer_for_long(
     broker_43: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:
@@ -162,7 +168,7 @@ async def test_an_over_long_job_costs_no_consumer_for_long(
     ):
         assert await publisher.send(publisher.jobs.work.message(0, 8.0)) is None
         took = await until(lambda: worker.events("consumer lost"), 12, "the consumer is cancelled")
-        ledger.tell(f"cancelled after {took:.1f} s")
+        ledger.fault(f"cancelled after {took:.1f} s")
         await until(lambda: worker_starts(worker, "work") >= 2, BACK, "it is back")
         for number in range(20):
             assert await publisher.send(publisher.jobs.work.message(number)) is None
@@ -175,7 +181,8 @@ async def test_an_over_long_job_costs_no_consumer_for_long(
     assert not workers.trouble()
 
 
-@pytest.mark.full
+@pytest.mark.row("F13")
+@pytest.mark.faults_full
 async def test_over_long_jobs_one_after_the_other_cost_no_consumer_for_long(
     broker_43: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:

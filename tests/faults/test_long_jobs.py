@@ -115,7 +115,7 @@ async def test_a_long_job_runs_at_most_once_more_for_each_time_it_lose(
     ledger.check(duplicates=losses(workers) * C)
 
 
-@pytest.mark.full
+@pytest.mark.faults_full
 @pytest.mark.timeout(900)
 async def test_long_jobs_over_minutes(impatient: Broker, workers: Fleet, ledger: Ledger) -> None:
     """The full form."""

@@ -173,7 +173,7 @@ async def test_a_worker_that_lost_its_connection_suspects_nothing_that_it_held(
     ledger.check(duplicates=C)
 
 
-@pytest.mark.full
+@pytest.mark.faults_full
 @pytest.mark.timeout(3600)
 async def test_many_culprits(
     broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random

@@ -14,7 +14,8 @@ from amqpjobs import App
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.inspection import connected
 from amqpjobs.worker.lifecycle import Worker
-from tests.broker_server import VirtualHost
+from amqpjobs.worker.liveness import state_of
+from tests.broker_server import VirtualHost, poll
 from tests.brokers import Broker
 from tests.support.amqp import close_connections, count, delete_queue, publish, stranger, take
 from tests.support.programs import command, consuming, environment
@@ -232,9 +233,11 @@ def test_a_worker_shows_that_it_lives(broker: VirtualHost, tmp_path: Path) -> No
     assert before.returncode == 1
     assert "no worker writes it" in before.stderr
     with consuming("work", env=env) as worker:
+        assert poll(lambda: state_of(file) == "ok", 5)
         during = command("health", env=env)
         assert (during.returncode, during.stderr) == (0, "")
-        assert file.read_text() == f"{worker.pid}\n"
+        assert during.stdout.startswith("healthy: ok, ")
+        assert file.read_text() == f"{worker.pid} ok\n"
         worker.kill()
         os.utime(file, (time.time() - 60, time.time() - 60))
         stale = command("health", env=env)

@@ -248,3 +248,19 @@ def test_the_turns_of_a_cycle_are_spread_evenly(priorities, turns):
         places = [i for i, n in enumerate([*gaps, *gaps]) if n == name]
         widest = max(b - a for a, b in pairwise(places))
         assert widest <= -(-len(names) // names.count(name)) + 1
+
+
+def test_nothing_is_started_in_doubt():
+    """What was delivered may not be ours any more; it starts when it is known to be."""
+    certain = False
+    started = []
+    intake = Intake([Queue("a")], 2, started.append, certain=lambda: certain)
+    for number in range(3):
+        intake.offer(delivery("a", number))
+    assert (started, intake.waiting) == ([], 3)
+    certain = True
+    intake.go_on()
+    assert len(started) == 2
+    certain = False
+    intake.finished()
+    assert (len(started), intake.waiting) == (2, 1)
