@@ -84,3 +84,18 @@ def console() -> Any:
 def say(text: str) -> None:
     """A message to the person, on stderr."""
     sys.stderr.write(text + "\n")
+
+
+def agrees(question: str, *, default: bool) -> bool:
+    """Ask the person, on stderr: stdout is for data."""
+    while True:
+        sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        answer = line.strip().lower()
+        if answer in ("y", "yes", "n", "no"):
+            return answer.startswith("y")
+        if not line:
+            return False  # nobody is there any more
+        if not answer:
+            return default

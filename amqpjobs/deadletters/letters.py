@@ -141,7 +141,7 @@ class Group:
         id: the same for the same failure, today and after a release.
         first: when the oldest was put there, in seconds since the epoch, as far as any says.
         last: the same of the youngest.
-        example: one of them, the youngest, without its body.
+        example: one of them, the youngest.
     """
 
     id: str

@@ -332,7 +332,7 @@ def test_a_failed_job_is_looked_at(env: dict[str, str], broker_43: VirtualHost) 
     assert {"lanes", "lanes.high", "work"} <= set(listed)
     assert listed["work"]["ready"] == listed["work"]["consumers"] == 0
     people = command("queues", env=env)
-    assert re.search(r"work\s+-\s+0", people.stdout), people.stdout
+    assert re.search(r"work\s+-\s+-\s+0", people.stdout), people.stdout
     for done in (table, show, people):
         assert "\x1b[" not in done.stdout, "no colours without a terminal"
         assert SECRET not in done.stdout

@@ -26,7 +26,7 @@ from amqpjobs.deadletters.moving import WINDOW
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.message import Failure, Properties
 from tests.broker_server import VirtualHost
-from tests.support.amqp import count, delete_queue, drain, publish, stranger, take
+from tests.support.amqp import count, declare, delete_queue, drain, publish, stranger, take
 from tests.support.programs import PROGRAM, ROOT, command, environment, running
 from tests.support.workers import app_at
 
@@ -216,6 +216,21 @@ async def test_a_beginning_that_begins_several_is_refused(app: App, broker: Virt
     moved = await bench.replay(Selection(("id-00011", "id-0000", "nothing")[::2]))
     assert (moved.done, moved.missing) == (1, ("nothing",))
     assert await bodies(broker, "work") == [11]
+
+
+async def test_a_queue_that_takes_no_more_ends_it(app: App, broker: VirtualHost) -> None:
+    """What is over its limit stays where it was, and the rest is not tried."""
+    await fill_numbers(app, range(1200))
+    async with stranger(broker.url) as channel:
+        limits = {"x-queue-type": "classic", "x-max-length": 10, "x-overflow": "reject-publish"}
+        await declare(channel, "small", limits)
+    moved = await app.dead_letters("work").replay(EVERY, to="small")
+    assert moved.stopped
+    assert moved.done >= 10
+    assert moved.done + moved.failed <= 10 + WINDOW
+    sent, left = await bodies(broker, "small"), await bodies(broker, "work.dead")
+    assert len(sent) == moved.done
+    assert sorted(sent + left) == list(range(1200))
 
 
 async def test_two_replays_at_the_same_time(app: App, broker: VirtualHost) -> None:

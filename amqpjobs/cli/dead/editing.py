@@ -24,7 +24,7 @@ from amqpjobs.cli.dead.options import (
 )
 from amqpjobs.cli.dead.rows import compact, pretty
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
-from amqpjobs.cli.output import print_json, printable, say
+from amqpjobs.cli.output import agrees, print_json, printable, say
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _edited(editor: list[str], path: Path, bench: "DeadLetters", letter: "Letter
             problem = str(error)
         say(f"amqpjobs: it does not fit {letter.job or 'the job'}: {printable(problem)}")
         asked = sys.stdin.isatty() and sys.stderr.isatty()
-        if not asked or not typer.confirm("Edit it again?", default=True, err=True):
+        if not asked or not agrees("Edit it again?", default=True):
             say(f"nothing was sent; your text is in {path}")
             raise typer.Exit(1)
 

@@ -33,7 +33,10 @@ from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import console, print_json, print_rows, printable, say, table_of
 
 if TYPE_CHECKING:
-    from amqpjobs.deadletters import Letter, Look
+    from amqpjobs.deadletters import DeadLetters, Letter, Look
+
+SHOWN_AT_ONCE = 100
+"""Letters, for who gives only a character or two of an id."""
 
 
 def list_(
@@ -105,20 +108,18 @@ def show(
             _print_whole(letter)
 
 
-async def _find(bench: Any, which: str) -> "Look":
+async def _find(bench: "DeadLetters", which: str) -> "Look":
     from amqpjobs.deadletters import Selection
     from amqpjobs.deadletters.letters import is_group
 
     selection = Selection((which,))
     if not is_group(which):
-        look: Look = await bench.look(selection)
+        look = await bench.look(selection, limit=SHOWN_AT_ONCE)
+        if look.more:
+            say(f"the oldest {SHOWN_AT_ONCE} of each queue")
         return look
     look = await bench.groups(selection)
-    for group in look.groups:
-        # A group may be large: only one of it is looked at whole.
-        example = Selection((which,), job=group.example.job, since=group.last)
-        found = await bench.look(example, limit=1)
-        look.letters = found.letters[:1] or [group.example]
+    look.letters = [group.example for group in look.groups]
     return look
 
 

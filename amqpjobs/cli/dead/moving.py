@@ -26,7 +26,7 @@ from amqpjobs.cli.dead.options import (
 )
 from amqpjobs.cli.dead.running import work
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
-from amqpjobs.cli.output import say
+from amqpjobs.cli.output import agrees, say
 from amqpjobs.errors import ConfigurationError
 
 
@@ -94,7 +94,7 @@ def discard(
             raise ConfigurationError("nobody is here to be asked: --yes discards without asking")
         limit = asyncio.run(bench.discard(selection, dry_run=True)).done
         what = word_of(parked=parked, unroutable=unroutable)
-        if limit and not typer.confirm(f"Throw {limit} {what} away, for good?", err=True):
+        if limit and not agrees(f"Throw {limit} {what} away, for good?", default=False):
             say("nothing was discarded")
             raise typer.Exit(1)
     work(

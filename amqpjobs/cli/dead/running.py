@@ -61,7 +61,7 @@ def work(
         if moved.value is not None:
             report(moved.value, done, form, interrupted=True)
         raise
-    report(moved.value, f"would be {done}" if dry_run else done, form)
+    report(moved.value, f"would be {done}" if dry_run else done, form, dry_run=dry_run)
     value = moved.value
     if value.failed or value.doubtful or value.stopped or value.missing or value.absent:
         raise typer.Exit(1)
@@ -104,7 +104,14 @@ def progress(verb: str, last: _Last) -> Iterator[None]:
         yield
 
 
-def report(moved: "Moved | None", done: str, form: Form, *, interrupted: bool = False) -> None:
+def report(
+    moved: "Moved | None",
+    done: str,
+    form: Form,
+    *,
+    interrupted: bool = False,
+    dry_run: bool = False,
+) -> None:
     """What was done, on stdout unless that is taken; what was not, on stderr."""
     if moved is None:
         if interrupted:
@@ -113,7 +120,7 @@ def report(moved: "Moved | None", done: str, form: Form, *, interrupted: bool = 
     if form == "json":
         told: dict[str, Any] = {f.name: getattr(moved, f.name) for f in fields(moved)}
         told["unseen"] = [str(unseen) for unseen in moved.unseen]
-        print_json(told | {"interrupted": interrupted})
+        print_json(told | {"interrupted": interrupted, "dry_run": dry_run})
     else:
         targets = ", ".join(f"{printable(k)} {n}" for k, n in sorted(moved.targets.items()))
         stream = sys.stdout if form == "text" else sys.stderr
