@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import time
 
+import aio_pika
+
 from amqpjobs import Context, Queue, Retry, RetryAfter, Snooze
 from amqpjobs.copies import failure_of, history_of
 from amqpjobs.message import HEADER_ATTEMPT, HEADER_EPOCH
