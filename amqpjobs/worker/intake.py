@@ -112,6 +112,19 @@ class Intake:
         if self._free:
             self._fill()
 
+    def admits(self, delivery: Delivery) -> bool:
+        """Whether its queue's gate lets a delivery start that takes no slot of these; it counts as
+        started. If not, `open` is the time to ask again."""
+        turns = self._gated.get(delivery.queue) if self.gated else None
+        if turns is None or turns.gate is None:
+            return True
+        if turns.gate.wait(self._clock()):
+            if not turns.shut:
+                self._passes(turns, turns.gate)
+            return False
+        turns.gate.enter(delivery, self._clock())
+        return True
+
     def finished(self) -> None:
         """A slot is free again."""
         self._free += 1

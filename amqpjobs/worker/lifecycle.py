@@ -91,19 +91,17 @@ class Worker:
         self._redeliveries = Redeliveries(chosen, self._running, self._intake, self._quarantine)
         self._deferral = Deferral(self._intake.offer, self._redeliveries.offer)
         self._overtime = Overtime(app, chosen, self.concurrency, self.prefetch, self._running)
-        self._pausing = Pausing(chosen, self.prefetch, self._link, self._intake, self._deferral)
+        self._pausing = Pausing(
+            chosen, self.prefetch, self._link, self._intake, self._deferral, self._quarantine
+        )
         self._remembered = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments)
         self._subscriptions = [
             self._subscription(queue, lane) for queue in self._queues for lane in queue.lanes
         ]
+        size = settings.max_message_size
         self._pipeline = Pipeline(
-            app,
-            self._execution,
-            self._stopping,
-            only_jobs(app),
-            settings.max_message_size,
-            self._remembered,
+            app, self._execution, self._stopping, only_jobs(app), size, self._remembered
         )
         self._settlement: Settlement | None = None
         self._publisher: Publisher | None = None
@@ -283,7 +281,7 @@ class Worker:
         self._overtime.lost(queue, reason)
 
     def _wake(self, queue: str, seconds: float) -> None:
-        self._loop.call_later(seconds, self._intake.open, queue)
+        self._loop.call_later(seconds, self._pausing.open, queue)
 
     def _start(self, delivery: Delivery) -> None:
         run = Run(delivery)

@@ -39,7 +39,7 @@ class Quarantine:
     Args:
         start: called with each delivery whose turn it is; `finished` gives its place back.
         intake: is paused for a job that can only run in this process; when it is closed, nothing is
-            started here either.
+            started here either, and its gates hold suspects back as they do the others.
         execution: runs that one.
     """
 
@@ -87,12 +87,20 @@ class Quarantine:
         self._waiting.clear()
         return waiting
 
+    def open(self) -> None:
+        """Ask the gates of the queues again."""
+        self._fill()
+
     def _fill(self) -> None:
-        while self._free and self._waiting and not self._intake.closed and not self._alone.locked():
-            delivery = self._waiting.popleft()
+        for delivery in tuple(self._waiting):
+            if not self._free or self._intake.closed or self._alone.locked():
+                return
             if not delivery.stale:
+                if not self._intake.admits(delivery):
+                    continue
                 self._free -= 1
                 self._start(delivery)
+            self._waiting.remove(delivery)
 
     async def run(self, definition: Definition, context: Context, body: bytes) -> object:
         """Run a suspect's handler, and return its result.

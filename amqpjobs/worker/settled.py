@@ -41,7 +41,9 @@ class Settled:
         the ack, perhaps: a job that had blocked the event loop until RabbitMQ gave its connection
         up would run again, and again.
         """
-        self._remember(delivery, _Ack(delivery.channel, time.monotonic()))
+        # RabbitMQ may have taken it back although the channel is there: that is known for good.
+        ack = None if delivery.stale else _Ack(delivery.channel, time.monotonic())
+        self._remember(delivery, ack)
 
     def _remember(self, delivery: Delivery, ack: "_Ack | None") -> None:
         key = key_of(delivery)

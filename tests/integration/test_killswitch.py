@@ -212,6 +212,23 @@ async def test_a_long_outage_sends_nobody_to_the_dead_letters(broker: VirtualHos
     assert await waiting(broker.url, "work", "work.high", "work.dead") == 0
 
 
+async def test_a_classic_queue_pauses_and_resumes_too(broker: VirtualHost) -> None:
+    """There, what was given back cannot be told from what a worker died of: it is run in
+    quarantine, behind the same gate."""
+    outage = Outage(broker.url, KillSwitch(at_least=3, pause=0.3), type="classic")
+    async with outage.worker() as worker:
+        await outage.publish(15)
+        await until(lambda: paused(worker), "it is paused")
+        await until(lambda: not outage.running, "nothing runs")
+        outage.most, ran = 0, outage.ran
+        await until(lambda: outage.ran >= ran + 2, "it was tried twice")
+        assert outage.most == 1
+        outage.down = False
+        await until(lambda: len(outage.done) == 15, "all are done")
+    assert sorted(outage.done) == list(range(15))
+    assert await waiting(broker.url, "work", "work.dead") == 0
+
+
 async def test_a_lost_connection_does_not_resume(broker: VirtualHost) -> None:
     """It connects again, stays paused, says so again, and resumes when it is time."""
     outage = Outage(broker.url, KillSwitch(at_least=3, pause=6))
