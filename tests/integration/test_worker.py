@@ -93,8 +93,8 @@ async def test_one_of_two_workers_in_a_process_may_stop(broker: VirtualHost) -> 
 
 
 def test_a_job_whose_worker_is_killed_runs_in_another(broker: VirtualHost, tmp_path: Path) -> None:
-    """`kill -9` in the middle of a job: RabbitMQ gives it to the next one, no attempt used. From 4.3
-    it counts that as a sudden death, and the job runs in quarantine there."""
+    """`kill -9` in the middle of a job: RabbitMQ gives it to the next one, no attempt used. From
+    4.3 it counts that as a sudden death, and the job runs in quarantine there."""
     env = environment(broker.url, tmp_path)
     ledger = Ledger(env)
     with consuming("work", env=env) as first:
