@@ -99,13 +99,9 @@ class Worker:
         self._subscriptions = [
             self._subscription(queue, lane) for queue in self._queues for lane in queue.lanes
         ]
+        size = settings.max_message_size
         self._pipeline = Pipeline(
-            app,
-            self._execution,
-            self._stopping,
-            only_jobs(app),
-            settings.max_message_size,
-            self._remembered,
+            app, self._execution, self._stopping, only_jobs(app), size, self._remembered
         )
         self._settlement: Settlement | None = None
         self._publisher: Publisher | None = None

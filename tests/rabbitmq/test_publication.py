@@ -381,6 +381,32 @@ async def test_a_message_that_could_not_leave_in_time_was_not_sent(desk):
     assert bodies(await desk.connect()) == []
 
 
+async def test_what_was_sent_into_an_alarm_can_be_waited_for(desk, wire):
+    """RabbitMQ takes it when the alarm is over: sent again, it would be there twice."""
+    publish = desk.publication.publish("", "q", Properties(), b"a", 0.01, through_alarms=True)
+    waiting = asyncio.create_task(publish)
+    await turns()
+    wire.say(commands.Connection.Blocked("low on memory"), channel=0)
+    done, _ = await asyncio.wait([waiting], timeout=0.05)
+    assert not done
+    wire.say(commands.Connection.Unblocked(), channel=0)
+    wire.confirm(1)
+    assert await waiting is None
+    assert bodies(wire) == ["a"]
+
+
+async def test_after_an_alarm_nobody_waits_longer_than_told(desk, wire):
+    """It is over, and the confirm does not come."""
+    publish = desk.publication.publish("", "q", Properties(), b"a", 0.01, through_alarms=True)
+    waiting = asyncio.create_task(publish)
+    await turns()
+    wire.say(commands.Connection.Blocked("low on memory"), channel=0)
+    await asyncio.wait([waiting], timeout=0.05)
+    wire.say(commands.Connection.Unblocked(), channel=0)
+    with pytest.raises(NotConfirmed, match="it may have arrived"):
+        await waiting
+
+
 async def test_a_message_that_an_alarm_held_back_was_not_sent(desk, wire):
     """The error says what stood in the way."""
     wire.say(commands.Connection.Blocked("low on disk"), channel=0)
