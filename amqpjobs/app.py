@@ -25,6 +25,8 @@ from amqpjobs.topology import Queue, Topology, topology_of
 
 if TYPE_CHECKING:
     from amqpjobs.blocking import BlockingApp
+    from amqpjobs.deadletters import DeadLetters
+    from amqpjobs.deadletters.letters import Kind
     from amqpjobs.publisher import Publisher
     from amqpjobs.settings import Settings
 
@@ -312,6 +314,22 @@ class App:
                 f"the app {self.name!r} has no queue {unknown[0]!r}; it has: {known}"
             )
         return [self._queues[name] for name in chosen] or list(self._queues.values())
+
+    def dead_letters(self, *queues: str, kind: "Kind" = "dead") -> "DeadLetters":
+        """What failed for good, to look at, replay, mend or throw away; all methods of it are
+        coroutines.
+
+        Args:
+            queues: names of queues; all of the app's if none.
+            kind: ``dead``, or ``parked`` for jobs that no worker knew, or ``unroutable`` for what
+                was delayed for a queue that is gone.
+
+        Raises:
+            ConfigurationError: there is no such queue.
+        """
+        from amqpjobs.deadletters import DeadLetters
+
+        return DeadLetters(self, self.choose_queues(queues), kind)
 
     def blocking(self) -> "BlockingApp":
         """For synchronous code: ``with app.blocking() as client: client.later(job.message(x))``."""

@@ -42,6 +42,10 @@ class Enqueuer(Protocol):
         """Publish, and return when the broker has confirmed."""
         ...
 
+    async def close(self) -> None:
+        """Close what publishing has opened on this event loop."""
+        ...
+
 
 class Definition:
     """What ``@app.job`` was told, and what the function says about itself.

@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     prefetch: PositiveInt | None = None
     """Deliveries that one worker process holds of each queue; None for twice the concurrency."""
 
+    consumer_timeout: PositiveFloat | None = None
+    """Until RabbitMQ takes back what is not settled; None: 1800 up to RabbitMQ 4.2, where this only
+    says what the broker was configured to, and enough for the jobs from 4.3, where it is told."""
+
     shutdown_timeout: PositiveFloat = 8.0
     """From SIGTERM to the end of the process."""
 

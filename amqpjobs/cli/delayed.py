@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
-from amqpjobs.cli.output import print_rows, say
+from amqpjobs.cli.output import moment, print_rows, say
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -69,8 +68,8 @@ def summary_rows(found: "Iterable[Delayed]") -> list[dict[str, Any]]:
             "queue": queue,
             "level": level,
             "waiting": len(members),
-            "first_due": _moment(min(dues, default=None)),
-            "last_due": _moment(max(dues, default=None)),
+            "first_due": moment(min(dues, default=None)),
+            "last_due": moment(max(dues, default=None)),
         })  # fmt: skip
     return rows
 
@@ -78,19 +77,10 @@ def summary_rows(found: "Iterable[Delayed]") -> list[dict[str, Any]]:
 def job_row(delayed: "Delayed") -> dict[str, Any]:
     """One waiting message."""
     return {
-        "due": _moment(delayed.due),
+        "due": moment(delayed.due),
         "queue": delayed.queue,
         "job": delayed.job,
         "id": delayed.id,
         "attempt": delayed.attempt,
         "level": delayed.level,
     }
-
-
-def _moment(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-    except (ValueError, OverflowError, OSError):
-        return f"{seconds:.0f} s since the epoch"

@@ -37,7 +37,8 @@ class Subscription:
         prefetch: deliveries that may be unsettled at once; see `consume_with`.
         on_delivery: called for each delivery, from the event loop, and must not block.
         ensure: called before each start; declares or checks the queue.
-        arguments: of `basic.consume`.
+        arguments: of `basic.consume` on this connection.
+        on_lost: called with the queue and the reason when the consumer is lost.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class Subscription:
         prefetch: int,
         on_delivery: OnDelivery,
         ensure: Callable[[Wire], Awaitable[None]],
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Callable[[Wire, str], Mapping[str, Any] | None] | None = None,
+        on_lost: Callable[[str, str], None] | None = None,
     ) -> None:
         self.queue = queue
         self.prefetch = prefetch
@@ -55,7 +57,8 @@ class Subscription:
         self._link = link
         self._on_delivery = on_delivery
         self._ensure = ensure
-        self._arguments = dict(arguments or {})
+        self._arguments = arguments
+        self._on_lost = on_lost
         self._channel: ConsumerChannel | None = None
         self._underlay: Any = None
         self._tag: str | None = None
@@ -148,7 +151,12 @@ class Subscription:
             if reason is None:
                 continue
             log.warning("consumer lost", extra={"queue": self.queue, "reason": reason})
-            if self._channel_lost(wire):
+            channel_lost = self._channel_lost(wire)
+            if channel_lost and self._channel is not None:
+                self._channel.close()  # before anybody asks which deliveries are stale
+            if self._on_lost is not None:
+                self._on_lost(self.queue, reason)
+            if channel_lost:
                 await self._drop()
 
     async def _rest(self, wire: Wire) -> None:
@@ -191,9 +199,8 @@ class Subscription:
         # Not of the channel, but of the consumers that are started on it from now on
         # (https://www.rabbitmq.com/docs/consumer-prefetch).
         await self._underlay.basic_qos(prefetch_count=self._has)
-        answer = await self._underlay.basic_consume(
-            self.queue, _unused, arguments=self._arguments or None
-        )
+        arguments = self._arguments(wire, self.queue) if self._arguments else None
+        answer = await self._underlay.basic_consume(self.queue, _unused, arguments=arguments)
         self._tag = answer.consumer_tag
         self.starts += 1
         self._started.set()

@@ -47,7 +47,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The handler returned this JSON, which is the body of the frame."""
+    """The handler returned this JSON, which is the body of the frame; empty for what cannot be
+    passed on, and need not be."""
 
     result: bytes
 
@@ -130,8 +131,8 @@ def call_of(definition: Definition, context: Context) -> Call:
     if function.__module__ == "__main__" or "<locals>" in function.__qualname__:
         where = "the program's main module" if function.__module__ == "__main__" else "a function"
         raise definition.fail(
-            f"cpu=True runs it in another process, which cannot import it from {where}; put the "
-            "job in an importable module, at its top level"
+            f"another process, such as that of a cpu=True job, cannot import it from {where}; put "
+            "the job in an importable module, at its top level"
         )
     return Call(function.__module__, function.__qualname__, _told(context), definition.memory_limit)
 

@@ -22,10 +22,16 @@ class Deferral:
 
     Args:
         pass_on: called with each delivery, at once for nearly all of them.
+        again: called instead with what was delivered before; None for no difference.
     """
 
-    def __init__(self, pass_on: Callable[[Delivery], None]) -> None:
+    def __init__(
+        self,
+        pass_on: Callable[[Delivery], None],
+        again: Callable[[Delivery], None] | None = None,
+    ) -> None:
         self._pass_on = pass_on
+        self._again = again or pass_on
         self._held: dict[Delivery, asyncio.TimerHandle] = {}
         self._loop = asyncio.get_running_loop()
 
@@ -34,12 +40,19 @@ class Deferral:
         wait = _seconds_early(delivery)
         if 0 < wait <= LONGEST_HOLD:
             self._held[delivery] = self._loop.call_later(wait, self._due, delivery)
+        elif delivery.redelivered:
+            self._again(delivery)
         else:
             self._pass_on(delivery)
 
     def _due(self, delivery: Delivery) -> None:
         del self._held[delivery]
         self.offer(delivery)  # the clock on the wall may have been set back meanwhile
+
+    @property
+    def held(self) -> tuple[Delivery, ...]:
+        """What is held, in the order in which it came."""
+        return tuple(self._held)
 
     def take_held(self, queues: Collection[str] | None = None) -> list[Delivery]:
         """Everything that is held, in the order in which it came; of these AMQP queues alone, if

@@ -33,6 +33,7 @@ class Intake:
 
     Attributes:
         gated: whether any queue has a gate.
+        closed: whether nothing is started any more.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class Intake:
         self._free = concurrency
         self._concurrency = concurrency
         self._waiting = 0  # of the queues that take part
-        self._closed = False
+        self.closed = False
+        self._still = False  # closed, or paused
         self._lanes: dict[str, deque[Delivery]] = {
             lane.queue: deque() for queue in queues for lane in queue.lanes
         }
@@ -95,7 +97,7 @@ class Intake:
         if (
             self._free
             and not self._waiting
-            and not self._closed
+            and not self._still
             and gated is None
             and self._certain()
         ):
@@ -110,14 +112,45 @@ class Intake:
         if self._free:
             self._fill()
 
+    def admits(self, delivery: Delivery) -> bool:
+        """Whether its queue's gate lets a delivery start that takes no slot of these; it counts as
+        started. If not, `open` is the time to ask again."""
+        turns = self._gated.get(delivery.queue) if self.gated else None
+        if turns is None or turns.gate is None:
+            return True
+        if turns.gate.wait(self._clock()):
+            if not turns.shut:
+                self._passes(turns, turns.gate)
+            return False
+        turns.gate.enter(delivery, self._clock())
+        return True
+
     def finished(self) -> None:
         """A slot is free again."""
         self._free += 1
         if self._waiting:
             self._fill()
 
+    def pause(self) -> None:
+        """Start nothing until `resume`."""
+        self._still = True
+
     def resume(self) -> None:
-        """What waits is ours, or is stale by now: start it."""
+        """Go on after `pause`."""
+        self._still = self.closed
+        self._fill()
+
+    def drop(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out of what waits."""
+        dropped: list[Delivery] = []
+        for turns in self._turns:
+            found = turns.drop(unwanted)
+            self._waiting -= 0 if turns.shut else len(found)
+            dropped += found
+        return dropped
+
+    def go_on(self) -> None:
+        """Start what waits, as far as may be: it is certain again what is ours."""
         self._fill()
 
     def open(self, name: str) -> None:
@@ -131,11 +164,14 @@ class Intake:
 
     def close(self) -> None:
         """Start nothing more. What is offered from now on only waits, for `take_waiting`."""
-        self._closed = True
+        self.closed = self._still = True
+
+    def all_waiting(self) -> list[Delivery]:
+        """Everything that waits, in the order in which each queue delivered it."""
+        return [delivery for lane in self._lanes.values() for delivery in lane]
 
     def take_waiting(self, name: str | None = None) -> list[Delivery]:
-        """Everything that waits, in the order in which each queue delivered it; of one queue, if
-        its name is given."""
+        """The same, and it waits no more; of one queue, if its name is given."""
         waiting: list[Delivery] = []
         for turns in self._turns:
             if name is None or turns.queue.name == name:
@@ -147,7 +183,7 @@ class Intake:
     def _fill(self) -> None:
         if not self._certain():
             return
-        while self._free and self._waiting and not self._closed:
+        while self._free and self._waiting and not self._still:
             turns = self._turns[self._next_queue]
             self._next_queue = (self._next_queue + 1) % len(self._turns)
             if turns.shut or (turns.gate is not None and not self._passes(turns, turns.gate)):
@@ -204,6 +240,15 @@ class _Turns:
                 self._next = place
                 return lane.popleft()
         return None
+
+    def drop(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Those of them that nobody wants."""
+        found = [
+            (lane, delivery) for lane in self._lanes for delivery in lane if unwanted(delivery)
+        ]
+        for lane, delivery in found:
+            lane.remove(delivery)
+        return [delivery for _, delivery in found]
 
     def take(self) -> list[Delivery]:
         """All of them, lane by lane."""

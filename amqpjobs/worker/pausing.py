@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from amqpjobs.outcome import Outcome, Released, Snoozed
 from amqpjobs.rabbitmq.connection import Link
@@ -18,6 +19,7 @@ from amqpjobs.topology import Queue
 from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.gates import Gate
 from amqpjobs.worker.intake import Intake
+from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.rates import prefetch_of
 
 log = logging.getLogger("amqpjobs.worker")
@@ -34,16 +36,23 @@ class Pausing:
         link: where they are consumed.
         intake: starts the jobs, or does not.
         deferral: holds what came too early.
+        quarantine: starts jobs beside the intake.
     """
 
     def __init__(
-        self, queues: list[Queue], prefetch: int, link: Link, intake: Intake, deferral: Deferral
+        self,
+        queues: list[Queue],
+        prefetch: int,
+        link: Link,
+        intake: Intake,
+        deferral: Deferral,
+        quarantine: Quarantine,
     ) -> None:
         self._intake = intake
+        places = _Places(intake, deferral, quarantine)
+        self._places = places
         self._queues = {lane.queue: queue for queue in queues for lane in queue.lanes}
-        self._paused = {
-            queue.name: _Pause(queue, prefetch, link, intake, deferral) for queue in queues
-        }
+        self._paused = {queue.name: _Pause(queue, prefetch, link, places) for queue in queues}
 
     def ended(self, delivery: Delivery, outcome: Outcome | None) -> None:
         """A run has ended: what follows from it for its queue. None if nobody knows how."""
@@ -59,7 +68,11 @@ class Pausing:
             changed = _close(gate, queue, limited, now) or changed
         if changed:
             self._paused[queue.name].changed.set()
-            self._intake.open(queue.name)
+            self._places.open(queue.name)
+
+    def open(self, name: str) -> None:
+        """Start what the queue's gate lets through by now."""
+        self._places.open(name)
 
     async def run(self, subscriptions: list[Subscription], settle: Settle) -> None:
         """Pause and resume until cancelled.
@@ -74,18 +87,37 @@ class Pausing:
                 group.create_task(pause.run(own, settle), name=f"amqpjobs pausing {name}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where deliveries wait in this worker."""
+
+    intake: Intake
+    deferral: Deferral
+    quarantine: Quarantine
+
+    def open(self, name: str) -> None:
+        # Suspects first: they are few, and what waits in the intake would leave them nothing.
+        self.quarantine.open()
+        self.intake.open(name)
+
+    def take_waiting(self, queue: Queue) -> list[Delivery]:
+        lanes = [lane.queue for lane in queue.lanes]
+        return [
+            *self.quarantine.drop(lambda delivery: delivery.queue in lanes),
+            *self.intake.take_waiting(queue.name),
+            *self.deferral.take_held(lanes),
+        ]
+
+
 class _Pause:
     """One queue, consumed or not."""
 
-    def __init__(
-        self, queue: Queue, prefetch: int, link: Link, intake: Intake, deferral: Deferral
-    ) -> None:
+    def __init__(self, queue: Queue, prefetch: int, link: Link, places: "_Places") -> None:
         self.changed = asyncio.Event()
         self._queue = queue
         self._prefetch = {lane.queue: prefetch_of(queue, lane, prefetch) for lane in queue.lanes}
         self._link = link
-        self._intake = intake
-        self._deferral = deferral
+        self._places = places
         self._holding: asyncio.Task[None] | None = None
         self._mark = Mark(link, queue.name)
 
@@ -94,7 +126,7 @@ class _Pause:
         try:
             while True:
                 await self.changed.wait()
-                gate = self._intake.gate_of(self._queue)
+                gate = self._places.intake.gate_of(self._queue)
                 if gate is not None:
                     await self._follow(gate, subscriptions, settle)
         finally:
@@ -113,7 +145,7 @@ class _Pause:
             if consuming is not before:
                 _tell(self._queue, gate, before, consuming)
                 await self._consume(subscriptions, consuming, settle)
-                self._intake.open(self._queue.name)
+                self._places.open(self._queue.name)
             if consuming:
                 return
             before = consuming
@@ -143,8 +175,7 @@ class _Pause:
 
     async def _give_back(self, settle: Settle) -> None:
         """What was not started goes to other workers, or waits on the broker."""
-        waiting = self._intake.take_waiting(self._queue.name)
-        waiting += self._deferral.take_held([lane.queue for lane in self._queue.lanes])
+        waiting = self._places.take_waiting(self._queue)
         outcome = Released("its queue is paused")
         # Before anything is awaited: a worker that is told to stop gives back what is not settled.
         settling = [settle(delivery, outcome) for delivery in waiting if not delivery.stale]

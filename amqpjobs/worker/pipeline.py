@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from amqpjobs.codec import Arguments
 from amqpjobs.context import Context, Stopping, current_context
 from amqpjobs.definition import Definition
-from amqpjobs.errors import DecodeError
+from amqpjobs.errors import DecodeError, JobProcessDied
 from amqpjobs.message import (
     HEADER_ATTEMPT,
     HEADER_DEADLINE,
@@ -48,6 +48,7 @@ from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_o
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.worker.execution import Execution
+    from amqpjobs.worker.quarantine import Quarantine
     from amqpjobs.worker.settled import Settled
 
 log = logging.getLogger("amqpjobs.worker")
@@ -59,12 +60,17 @@ WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Run:
-    """One delivery being worked on, and what is known of it so far."""
+    """One delivery being worked on, and what is known of it so far.
 
-    __slots__ = ("context", "definition", "delivery", "interrupted", "started")
+    Attributes:
+        quarantine: where it runs if a worker may have died of it, else None.
+    """
 
-    def __init__(self, delivery: Delivery) -> None:
+    __slots__ = ("context", "definition", "delivery", "interrupted", "quarantine", "started")
+
+    def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
         self.delivery = delivery
+        self.quarantine = quarantine
         self.definition: Definition | None = None
         self.context: Context | None = None
         self.started = time.monotonic()
@@ -118,8 +124,11 @@ class Pipeline:
             definition, context = self._open(run)
             token = current_context.set(context)
             try:
-                arguments = self._validate(run, definition)
-                result = await self._process(definition, context, arguments, run.delivery.body)
+                if run.quarantine is None:
+                    arguments = self._validate(run, definition)
+                    result = await self._process(definition, context, arguments, run.delivery.body)
+                else:
+                    result = await self._isolate(run, run.quarantine, definition, context)
             finally:
                 current_context.reset(token)
         except Refused as refusal:
@@ -136,7 +145,7 @@ class Pipeline:
             if run.interrupted:
                 # Libraries turn a cancellation into errors of their own.
                 return Released("the worker was told to stop")
-            return self._failed(run, error)
+            return self._failed(run, error) if run.quarantine is None else self._judged(run, error)
         if result is None:
             return DONE_NOTHING
         if isinstance(result, Verdict):
@@ -186,15 +195,26 @@ class Pipeline:
         return definition
 
     def _validate(self, run: Run, definition: Definition) -> Arguments:
-        header, body = run.delivery.header, run.delivery.body
         try:
-            if header.content_type != JSON or header.content_encoding is not None:
-                _check_content(header.content_type, header.content_encoding)
-            if len(body) > self._max_size:
-                _too_large(body, self._max_size)
-            return definition.payload.load(body)
+            self._check(run)
+            return definition.payload.load(run.delivery.body)
         except DecodeError as error:
             raise Refused(self._rejected(run, "invalid", error, error)) from None
+
+    def _check(self, run: Run) -> None:
+        header, body = run.delivery.header, run.delivery.body
+        if header.content_type != JSON or header.content_encoding is not None:
+            _check_content(header.content_type, header.content_encoding)
+        if len(body) > self._max_size:
+            _too_large(body, self._max_size)
+
+    async def _isolate(
+        self, run: Run, quarantine: "Quarantine", definition: Definition, context: Context
+    ) -> object:
+        """Middleware around it, as around every job; it is validated where it runs."""
+        self._check(run)
+        execute = lambda inner: quarantine.run(definition, inner, run.delivery.body)  # noqa: E731
+        return await onion(self._processing, execute)(context)
 
     async def _process(
         self, definition: Definition, context: Context, arguments: Arguments, body: bytes
@@ -237,9 +257,20 @@ class Pipeline:
             case _:
                 return self._failed(run, verdict)
 
+    def _judged(self, run: Run, error: BaseException) -> Outcome:
+        """What an error in quarantine says of the job. What its handler raised is a failure like
+        any other, and comes as a `RemoteError`."""
+        if isinstance(error, JobProcessDied):
+            words = f"{error}; it ran by itself, since a worker may have died of it"
+            return self._rejected(run, "poison", words, error)
+        if isinstance(error, DecodeError):
+            return self._rejected(run, "invalid", error, error)
+        return self._failed(run, error)
+
     def _failed(self, run: Run, error: BaseException, message: str | None = None) -> Outcome:
         """What the retry policy makes of an error."""
-        failure = self._failure(run, "failed", message or error, error)
+        reason = "poison" if isinstance(error, JobProcessDied) else "failed"
+        failure = self._failure(run, reason, message or error, error)
         context, policy = run.context, self._policy(run)
         if context is None or not policy.wants(error, context.attempt):
             return Rejected(failure, error)

@@ -1,4 +1,4 @@
-"""The processes of ``cpu=True`` jobs: how many there are, and which one is next.
+"""The processes that run jobs: how many there are, and which one is next.
 
 Changes when they are started, shared or ended differently.
 """
@@ -38,10 +38,14 @@ class ProcessPool:
 
     Args:
         size: how many there may be.
+        expendable: for jobs that may kill their process. When memory runs out, the kernel is to
+            take one of these; and one that dies is proof against a job only if no other job ran in
+            it before, so that job is run once more, in a new one.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, expendable: bool = False) -> None:
         self._size = size
+        self._expendable = expendable
         self._slots = asyncio.Semaphore(size)
         self._idle: list[JobProcess] = []
         self._alive: set[JobProcess] = set()
@@ -66,10 +70,19 @@ class ProcessPool:
         """
         call = frame_of_call(call_of(definition, context), body)
         async with self._slots:
-            answer = await self._ask(self._take_idle(), call, context.stopping)
+            answer = await self._first_answer(call, context.stopping)
             if isinstance(answer, Worn):
                 answer = await self._ask(None, call, context.stopping)
         return _result(definition, answer)
+
+    async def _first_answer(self, call: bytes, stopping: Stopping) -> Answer:
+        idle = self._take_idle()
+        try:
+            return await self._ask(idle, call, stopping)
+        except JobProcessDied:
+            if idle is None or not self._expendable or self._closed:
+                raise
+            return Worn()
 
     async def _ask(self, process: JobProcess | None, call: bytes, stopping: Stopping) -> Answer:
         process = process or await self._start()
@@ -97,10 +110,15 @@ class ProcessPool:
     async def _start(self) -> JobProcess:
         if self._closed:
             raise JobProcessDied("the worker has closed its processes")
-        process = await JobProcess.start()
+        process = await JobProcess.start(expendable=self._expendable)
         self._alive.add(process)
         process.ended.add_done_callback(lambda _: self._alive.discard(process))
         return process
+
+    def rest(self) -> None:
+        """End the idle processes; the next job starts one again."""
+        while self._idle:
+            self._idle.pop().hang_up()
 
     async def close(self) -> None:
         """End the idle processes, and kill those that are not; returns when they are gone."""
@@ -127,6 +145,8 @@ async def _all_ended(processes: set[JobProcess], timeout: float) -> None:
 
 def _result(definition: Definition, answer: Answer) -> object:
     match answer:
+        case Returned(b""):
+            return None
         case Returned(data):
             return load_result(definition, data)
         case Raised():

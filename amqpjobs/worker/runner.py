@@ -9,9 +9,12 @@ import json
 import logging
 import socket
 import traceback
+from contextlib import suppress
+from contextvars import copy_context
 from functools import reduce
 
-from amqpjobs.context import current_context
+from amqpjobs.codec import Arguments
+from amqpjobs.context import Context, current_context
 from amqpjobs.definition import Definition
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, InvalidResult
 from amqpjobs.job import Job
@@ -31,6 +34,7 @@ from amqpjobs.worker.calls import (
     context_of,
     frame_of_answer,
 )
+from amqpjobs.worker.execution import within
 from amqpjobs.worker.memory import Memory, limited_to
 from amqpjobs.worker.tracebacks import exception_name, innermost_frames
 
@@ -76,10 +80,18 @@ class Runner:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._memory = Memory()
+        # One for all calls: the clients that handlers keep are bound to their event loop.
+        self._events = asyncio.Runner()
         self._definitions: dict[tuple[str, str], Definition] = {}
 
     def serve(self) -> None:
         """Work until the worker hangs up, or this process is of no use any more."""
+        try:
+            self._serve()
+        finally:
+            self._events.close()
+
+    def _serve(self) -> None:
         connection = self._connection
         while (lengths := receive(connection, LENGTHS.size)) is not None:
             header_size, body_size = LENGTHS.unpack(lengths)
@@ -108,7 +120,7 @@ class Runner:
         token = current_context.set(context)
         try:
             with limited_to(call.memory_limit):
-                result = definition.invoke(context, arguments)
+                result = self._run(definition, context, arguments)
         except Verdict as verdict:
             return ruled(verdict)
         except BaseException as error:  # noqa: BLE001 - `sys.exit` too is a failure of the job
@@ -117,12 +129,28 @@ class Runner:
             current_context.reset(token)
         return returned(definition, result)
 
+    def _run(self, definition: Definition, context: Context, arguments: Arguments) -> object:
+        if definition.kind != "async":
+            return definition.invoke(context, arguments)
+        handler = awaited(definition, context, arguments)
+        return self._events.run(handler, context=copy_context())
+
     def _definition(self, call: Call) -> Definition:
         place = call.module, call.qualname
         if place not in self._definitions:
             with self._memory.used_by_code():
                 self._definitions[place] = find(*place)
         return self._definitions[place]
+
+
+async def awaited(definition: Definition, context: Context, arguments: Arguments) -> object:
+    """The result of an ``async def``, which is run in a process when a worker has died with it."""
+    try:
+        return await within(definition.timeout, definition.invoke(context, arguments))
+    finally:
+        # Nothing runs between two calls: a connection that was left open would miss its heartbeats.
+        with suppress(AmqpJobsError):
+            await definition.app.close()
 
 
 def receive(connection: socket.socket, size: int) -> bytes | None:
@@ -147,7 +175,7 @@ def find(module: str, qualname: str) -> Definition:
     except BaseException as error:
         log.exception("cannot import %s", module)
         raise ConfigurationError(
-            f"the process for cpu=True jobs cannot import {module}: {exception_name(error)}: "
+            f"the process of a job cannot import {module}: {exception_name(error)}: "
             f"{text_of(error)}"
         ) from error
     try:
@@ -156,21 +184,24 @@ def find(module: str, qualname: str) -> Definition:
         job = None
     if not isinstance(job, Job):
         raise ConfigurationError(
-            f"the process for cpu=True jobs finds no job at {module}:{qualname}; @app.job must be "
+            f"the process of a job finds no job at {module}:{qualname}; @app.job must be "
             "its outermost decorator, and its name must not be used again"
         )
     return job.definition
 
 
 def returned(definition: Definition, result: object) -> Answer:
-    """The answer for what a handler returned."""
+    """The answer for what a handler returned. Only of a ``cpu=True`` job is it asked that it can be
+    passed on: others are here by way of exception, and have succeeded."""
     if isinstance(result, Verdict):
         return ruled(result)
     try:
         return Returned(dump_result(definition, result, LARGEST_RESULT))
-    except (ConfigurationError, InvalidResult) as error:
-        return unfit(error)
     except Exception as error:  # noqa: BLE001 - serializers are the user's
+        if definition.kind != "process":
+            return Returned(b"")
+        if isinstance(error, ConfigurationError | InvalidResult):
+            return unfit(error)
         return raised(error)
 
 

@@ -27,7 +27,7 @@ Key: TypeAlias = tuple[object, ...]
 
 
 class Settled:
-    """The last deliveries that were replaced by a copy, or done on a channel that was lost."""
+    """The last deliveries that were remembered."""
 
     def __init__(self) -> None:
         self._keys: OrderedDict[Key, _Ack | None] = OrderedDict()
@@ -41,10 +41,12 @@ class Settled:
         the ack, perhaps: a job that had blocked the event loop until RabbitMQ gave its connection
         up would run again, and again.
         """
-        self._remember(delivery, _Ack(delivery.channel, time.monotonic()))
+        # RabbitMQ may have taken it back although the channel is there: that is known for good.
+        ack = None if delivery.stale else _Ack(delivery.channel, time.monotonic())
+        self._remember(delivery, ack)
 
     def _remember(self, delivery: Delivery, ack: "_Ack | None") -> None:
-        key = _key(delivery)
+        key = key_of(delivery)
         if key is not None:
             self._keys[key] = ack
             if len(self._keys) > REMEMBERED:
@@ -54,11 +56,18 @@ class Settled:
         """Whether this is one of those again."""
         if not delivery.redelivered or not self._keys:
             return False
-        key = _key(delivery)
+        key = key_of(delivery)
         if key is None or key not in self._keys:
             return False
         ack = self._keys[key]
         return ack is None or ack.may_be_lost
+
+    def forget(self, delivery: Delivery) -> bool:
+        """The same, for the last time."""
+        known = self.knows(delivery)
+        if known:
+            self._keys.pop(key_of(delivery) or (), None)
+        return known
 
 
 class _Ack(NamedTuple):
@@ -71,7 +80,7 @@ class _Ack(NamedTuple):
         return self.channel.closed and self.channel.closed_at - self.at < ARRIVES
 
 
-def _key(delivery: Delivery) -> Key | None:
+def key_of(delivery: Delivery) -> Key | None:
     """What no copy of a message shares with it: a retry has another attempt, what was put off
     another time, a replay another epoch. None for a message without an id."""
     try:
@@ -81,5 +90,6 @@ def _key(delivery: Delivery) -> Key | None:
         return None
     if not header.message_id:
         return None
-    told = headers.get(HEADER_ATTEMPT), headers.get(HEADER_DUE), epoch_of(headers)
-    return (delivery.queue, header.type, header.message_id, *told, hash(delivery.body))
+    # A stranger may have written tables there, which are no part of a key.
+    told = repr((headers.get(HEADER_ATTEMPT), headers.get(HEADER_DUE), epoch_of(headers)))
+    return (delivery.queue, header.type, header.message_id, told, hash(delivery.body))

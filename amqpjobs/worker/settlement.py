@@ -74,7 +74,7 @@ class Settlement:
         match outcome:
             case Done():
                 if delivery.stale:
-                    # The ack cannot arrive. If it comes here again, it need not run again.
+                    # No ack counts any more. If it comes here again, it need not run again.
                     self._settled.remember(delivery)
                 delivery.ack()
             case Expired() | Superseded():

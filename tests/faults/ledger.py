@@ -147,7 +147,9 @@ class Ledger:
 
     def effects(self) -> list[Effect]:
         """All effects so far, in the order in which they were written."""
-        return [Effect(**json.loads(line)) for line in self.effects_file.read_text().splitlines()]
+        # Who reads while somebody writes may see half of the last line.
+        whole = self.effects_file.read_text().rpartition("\n")[0]
+        return [Effect(**json.loads(line)) for line in whole.splitlines()]
 
     def done(self) -> set[str]:
         """The ids that have an effect."""

@@ -88,6 +88,9 @@ async def finish(
     Second copies may still be waiting when every job has been done once. AMQP does not tell how
     many are unacked, so a worker that is told to stop too early gives some back: then another one
     is started for them.
+
+    Args:
+        options: of that one, such as its app.
     """
     for _ in range(3):
         with Stranger(url) as stranger:

@@ -51,6 +51,7 @@ async def check_blocked_loop(
 
 
 @pytest.mark.row("F23")
+@pytest.mark.row("F23")
 @pytest.mark.timeout(180)
 async def test_a_blocked_loop_is_named_and_recovers(
     broker: VirtualHost, workers: Fleet, ledger: Ledger
@@ -59,6 +60,7 @@ async def test_a_blocked_loop_is_named_and_recovers(
     await check_blocked_loop(broker, workers, ledger, 2, 8.0)
 
 
+@pytest.mark.row("F23")
 @pytest.mark.row("F23")
 @pytest.mark.faults_full
 @pytest.mark.timeout(600)
@@ -69,6 +71,7 @@ async def test_a_minute_of_a_blocked_loop(
     await check_blocked_loop(broker, workers, ledger, 15, 60.0)
 
 
+@pytest.mark.row("F23")
 async def test_a_frozen_process_is_no_blocked_loop(
     broker_43: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:

@@ -164,7 +164,8 @@ async def test_dead_letters_of_strangers_can_be_listed(
         for message in messages:
             await asyncio.to_thread(stranger.publish, "echo.dead", message.body, message.properties)
     listed = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "amqpjobs", "dead", "list", "echo", "--limit", "1000", "--json"),
+        *(sys.executable, "-m", "amqpjobs", "dead", "list", "echo"),
+        *("--each", "--limit", "1000", "--json"),
         *("--app", "tests.faults.jobs:app", "--url", broker.url),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -193,6 +193,42 @@ async def test_a_paused_queue_is_tried_one_job_at_a_time(broker: VirtualHost) ->
         await until(lambda: len(outage.done) == 20, "all are done")
 
 
+async def test_a_long_outage_sends_nobody_to_the_dead_letters(broker: VirtualHost) -> None:
+    """What is at the head of its queue is delivered and given back with every trial. Up to 4.2
+    RabbitMQ counts that, and puts away what was given back too often."""
+    switch = KillSwitch(at_least=3, pause=0.05, longest=0.05)
+    outage = Outage(broker.url, switch, delivery_limit=4, priorities={"high": 2, "low": 1})
+    async with outage.worker() as worker:
+        await outage.app.later_many(
+            outage.job.with_options(priority=priority).message(n)
+            for n, priority in enumerate(["high", "low"] * 10)
+        )
+        await until(lambda: paused(worker), "it is paused")
+        ran = outage.ran
+        await until(lambda: outage.ran >= ran + 25, "it was tried many times")
+        outage.down = False
+        await until(lambda: len(outage.done) == 20, "all are done")
+    assert sorted(outage.done) == list(range(20))
+    assert await waiting(broker.url, "work", "work.high", "work.dead") == 0
+
+
+async def test_a_classic_queue_pauses_and_resumes_too(broker: VirtualHost) -> None:
+    """There, what was given back cannot be told from what a worker died of: it is run in
+    quarantine, behind the same gate."""
+    outage = Outage(broker.url, KillSwitch(at_least=3, pause=0.3), type="classic")
+    async with outage.worker() as worker:
+        await outage.publish(15)
+        await until(lambda: paused(worker), "it is paused")
+        await until(lambda: not outage.running, "nothing runs")
+        outage.most, ran = 0, outage.ran
+        await until(lambda: outage.ran >= ran + 2, "it was tried twice")
+        assert outage.most == 1
+        outage.down = False
+        await until(lambda: len(outage.done) == 15, "all are done")
+    assert sorted(outage.done) == list(range(15))
+    assert await waiting(broker.url, "work", "work.dead") == 0
+
+
 async def test_a_lost_connection_does_not_resume(broker: VirtualHost) -> None:
     """It connects again, stays paused, says so again, and resumes when it is time."""
     outage = Outage(broker.url, KillSwitch(at_least=3, pause=6))

@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import pytest
 
 from amqpjobs import App
-from amqpjobs.rabbitmq.declaration import Declarer
-from amqpjobs.rabbitmq.inspection import connected
 from amqpjobs.worker.lifecycle import Worker
 from amqpjobs.worker.liveness import state_of
 from tests.broker_server import VirtualHost, poll
@@ -209,19 +208,25 @@ async def test_a_failed_job_waits_until_it_can_be_put_aside(own_broker: Broker) 
         assert await count(channel, "work.dead") == 0
 
 
-async def test_a_dead_letter_queue_that_is_gone_keeps_the_job(
+async def test_a_dead_letter_queue_that_is_gone_is_made_again(
     broker: VirtualHost, tally: Tally, worker: Worker
 ) -> None:
-    """A copy that cannot be published is no copy: the job goes back to its queue, with pauses, and
-    into the dead letters as soon as there are any. Other jobs are done meanwhile."""
+    """A copy that cannot be published is no copy: the job is held until it can be. Other jobs are
+    done meanwhile."""
     delete_queue(broker, "work.dead")
     async with stranger(broker.url) as channel:
         await publish(channel, "work", b"no json", message_id="bad")
-    await until(lambda: worker._settlement and worker._settlement._failures, "it failed")
     await tally.job.later(1)
     await tally.finished(1)
-    async with connected(tally.app.settings, "declare") as wire, Declarer(wire) as declarer:
-        await declarer.apply(tally.app.topology)
+
+    async def dead() -> bool:
+        async with stranger(broker.url) as channel:
+            try:
+                return await count(channel, "work.dead") == 1
+            except aio_pika.exceptions.ChannelNotFoundEntity:
+                return False
+
+    await until(dead, "the dead letter is there")
     assert (await take(broker.url, "work.dead")).message_id == "bad"
 
 

@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import time
 
+import aio_pika
+
 from amqpjobs import Context, Queue, Retry, RetryAfter, Snooze
 from amqpjobs.copies import failure_of, history_of
 from amqpjobs.message import HEADER_ATTEMPT, HEADER_EPOCH
@@ -161,15 +163,16 @@ async def test_a_queue_that_is_deleted_comes_back_for_its_retries(broker: Virtua
             raise ConnectionError("not yet")
         raise ValueError("never")
 
-    async with working(app), stranger(broker.url) as channel:
+    async with working(app):
         await job.later(1)
         await until(lambda: runs == [1, 2], "it ran twice")
 
         async def dead() -> bool:
-            try:
-                return await count(channel, "work.dead") == 1
-            except Exception:
-                return False
+            async with stranger(broker.url) as channel:
+                try:
+                    return await count(channel, "work.dead") == 1
+                except aio_pika.exceptions.ChannelNotFoundEntity:
+                    return False
 
         await until(dead, "the dead letter is there")
 

@@ -57,6 +57,7 @@ class Channel:
         self.on_consumer_cancel_callbacks: set[Any] = set()
         self.calls: list[str] = []
         self.prefetch = 0
+        self.arguments: Any = None
 
     @property
     def closing(self) -> "asyncio.Future[None]":
@@ -87,6 +88,7 @@ class Channel:
 
     async def basic_consume(self, queue: str, callback: Any, arguments: Any = None) -> Any:
         self.calls.append(f"consume {queue}")
+        self.arguments = arguments
         tag = f"tag{len(self.calls)}"
         self.consumers[tag] = callback
         return SimpleNamespace(consumer_tag=tag)

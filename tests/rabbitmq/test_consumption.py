@@ -407,6 +407,50 @@ def test_over_many_lives_no_ack_reaches_the_wrong_one(seed):
     asyncio.run(scenario())
 
 
+async def test_who_is_told_of_a_lost_consumer_sees_what_is_stale(monkeypatch):
+    """Whether its channel went along decides what becomes of what it held."""
+    monkeypatch.setattr(consumption_module, "RESTART_PAUSE", 0.0)
+    told = []
+    bench = Bench()
+    bench.subscription._on_lost = lambda queue, reason: told.append(
+        (queue, reason, bench.deliveries[1].stale)
+    )
+    wire = await bench.connect()
+    wire.deliver(1)
+    bench.subscription.restart()
+    await turns()
+    bench.link.lose()
+    await turns()
+    assert [stale for _, _, stale in told] == [False, True]
+    assert told[0][:2] == ("queue", "cancelled by the broker, or by the watchdog")
+    await bench.end()
+
+
+@pytest.mark.parametrize("timeout", [None, 5000])
+async def test_each_connection_is_asked_for_the_arguments(timeout):
+    """The next one may be to another version."""
+    arguments = {"x-consumer-timeout": timeout} if timeout else None
+    asked = []
+
+    def tell(wire, queue):
+        asked.append((wire.generation, queue))
+        return arguments
+
+    link = Link()
+    subscription = Subscription(link, "queue", 7, lambda delivery: None, _nothing, tell)
+    task = asyncio.create_task(subscription.run())
+    wire = link.connect()
+    await turns()
+    assert asked == [(1, "queue")]
+    assert wire.channels[0].arguments == arguments
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _nothing(wire):
+    """The queue is there."""
+
+
 # --- paused, and with another prefetch -------------------------------------------------------
 
 

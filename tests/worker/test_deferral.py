@@ -40,6 +40,20 @@ async def test_what_is_due_or_says_nothing_is_passed_on_at_once(hand):
     assert deferral.take_held() == []
 
 
+async def test_what_was_delivered_before_goes_another_way(hand):
+    """When it is due, as all others."""
+    passed, again = [], []
+    deferral = Deferral(passed.append, again.append)
+    new, old = hand.give(), hand.give(redelivered=True)
+    early = hand.give(redelivered=True, headers=due_in(0.05))
+    for delivery in (new, old, early):
+        deferral.offer(delivery)
+    assert (passed, again) == ([new], [old])
+    assert deferral.held == (early,)
+    await until(lambda: again == [old, early], "the early one is passed on")
+    assert passed == [new]
+
+
 async def test_what_is_early_is_passed_on_when_it_is_due(hand):
     """Never before."""
     passed = []

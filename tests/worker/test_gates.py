@@ -204,6 +204,38 @@ def test_what_waits_can_be_taken_queue_by_queue():
     assert len(bench.intake.take_waiting()) == 2
 
 
+def test_what_starts_beside_the_intake_passes_the_same_gate():
+    """Quarantine: it counts for the rate, and what is closed is closed for it, too."""
+    bench = Bench(Queue("q", rate="1/s"), Queue("a"))
+    suspect = delivery("q", "suspect")
+    assert bench.intake.admits(delivery("a"))
+    assert bench.intake.admits(suspect)
+    bench.offer("q")
+    assert bench.started == []
+    assert not bench.intake.admits(delivery("q"))
+    assert len(bench.time.timers) == 1
+    bench.time.pass_to(1.0, bench.intake)
+    assert len(bench.started) == 1
+    assert bench.intake.running == 1
+    assert not bench.intake.admits(delivery("q"))
+    bench.time.pass_to(2.1, bench.intake)
+    assert bench.intake.admits(delivery("q"))
+
+
+def test_a_trial_may_run_in_quarantine():
+    """And what it says counts."""
+    bench = Bench(Queue("q", kill_switch=SWITCH))
+    bench.trip()
+    suspect = delivery("q", "suspect")
+    assert not bench.intake.admits(suspect)
+    bench.gate().switch.look(10.0)
+    assert bench.intake.admits(suspect)
+    bench.offer("q")
+    assert bench.started == []
+    assert bench.gate().left(suspect, DONE_NOTHING, 11.0)
+    assert bench.gate().consuming(11.0) is True
+
+
 @pytest.mark.parametrize("switch", [None, SWITCH])
 @given(
     steps=st.lists(

@@ -48,3 +48,12 @@ async def test_an_ack_that_has_arrived_is_forgotten(monkeypatch):
     """The same message, published again and given back, must run."""
     assert not await known(monkeypatch, lost_after=None)
     assert not await known(monkeypatch, lost_after=ARRIVES + 1)
+
+
+async def test_an_ack_of_what_was_taken_back_is_known_to_be_lost():
+    """Its channel is there, and RabbitMQ gives it out again all the same."""
+    async with Hand() as hand:
+        settled, first = Settled(), hand.give()
+        first.lose()
+        settled.acked(first)
+        assert settled.knows(hand.give(redelivered=True))

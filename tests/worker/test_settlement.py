@@ -456,3 +456,22 @@ async def test_a_copy_that_is_not_confirmed_is_given_back_after_all():
             assert await task == Released("stop")
             assert (await hand.settlements())[-1] == f"give back {number}"
         await bench.end()
+
+
+async def test_what_rabbitmq_took_back_while_it_ran_is_known_when_it_comes_again(bench):
+    """Its channel lives, and its ack counts no more: RabbitMQ from 4.3, after the consumer
+    timeout."""
+    first = bench.hand.give()
+    first.lose()
+    assert bench.settlement.settle(first, Done()) is None
+    assert bench.settled.knows(bench.hand.give(redelivered=True))
+
+
+async def test_what_was_taken_back_and_failed_is_left_to_its_redelivery(bench):
+    """A copy now would be one too many."""
+    first = bench.hand.give()
+    first.lose()
+    outcome = await bench.settle(first, Rejected(FAILURE))
+    assert isinstance(outcome, Released)
+    assert await bench.copies() == []
+    assert not bench.settled.knows(bench.hand.give(redelivered=True))
