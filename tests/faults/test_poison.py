@@ -18,9 +18,9 @@ from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing, finish, leftovers
 from tests.faults.stranger import Stranger
 from tests.support.amqp import drain, stranger
+from tests.support.transport import reach
 
 pytestmark = pytest.mark.row("F16")
-from tests.support.transport import reach
 
 APP = "tests.faults.poison:app"
 C, P, PROCESSES = 4, 20, 2
