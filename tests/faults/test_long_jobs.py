@@ -14,6 +14,8 @@ from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing, finish, leftovers, quiet
 from tests.support.transport import reach
 
+pytestmark = pytest.mark.row("F14")
+
 APP = "tests.faults.long:app"
 C, P = 4, 8
 

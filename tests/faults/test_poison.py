@@ -20,6 +20,8 @@ from tests.faults.stranger import Stranger
 from tests.support.amqp import drain, stranger
 from tests.support.transport import reach
 
+pytestmark = pytest.mark.row("F16")
+
 APP = "tests.faults.poison:app"
 C, P, PROCESSES = 4, 20, 2
 
