@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 from amqpjobs.app import App
 from amqpjobs.context import Context
 from amqpjobs.job import INJECTED, Job
+from amqpjobs.limits import KillSwitch
 from amqpjobs.message import JobHandle, Message
-from amqpjobs.outcome import Reject
+from amqpjobs.retry import Retry
 from amqpjobs.topology import Queue
+from amqpjobs.verdicts import Reject, RetryAfter, Snooze
 
 if TYPE_CHECKING:
     from fast_depends import Depends
@@ -19,9 +21,13 @@ __all__ = [
     "Depends",
     "Job",
     "JobHandle",
+    "KillSwitch",
     "Message",
     "Queue",
     "Reject",
+    "Retry",
+    "RetryAfter",
+    "Snooze",
     "__version__",
 ]
 

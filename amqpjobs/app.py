@@ -20,16 +20,21 @@ from amqpjobs.errors import ConfigurationError, PublishError, PublishManyFailed,
 from amqpjobs.job import JobDecorator, make_job
 from amqpjobs.message import JobHandle, Message
 from amqpjobs.middleware import Processing, Publishing, onion
+from amqpjobs.retry import Retry
 from amqpjobs.topology import Queue, Topology, topology_of
 
 if TYPE_CHECKING:
     from amqpjobs.blocking import BlockingApp
+    from amqpjobs.deadletters import DeadLetters
+    from amqpjobs.deadletters.letters import Kind
     from amqpjobs.publisher import Publisher
     from amqpjobs.settings import Settings
 
 log = logging.getLogger("amqpjobs.app")
 
 R = TypeVar("R")
+
+DEFAULT_RETRY = Retry()
 
 AT_ONCE = 1_000
 """Messages that go through publishing middleware at the same time."""
@@ -43,6 +48,7 @@ class App:
         settings: None for the environment (see `amqpjobs.settings.Settings`), read on first use.
         processing: middleware around every job that a worker runs, outermost first.
         publishing: middleware around every message that is published, outermost first.
+        retry: when a job that failed runs again, for jobs that do not say so themselves.
     """
 
     def __init__(
@@ -52,11 +58,13 @@ class App:
         settings: "Settings | None" = None,
         processing: Sequence[Processing] = (),
         publishing: Sequence[Publishing] = (),
+        retry: Retry = DEFAULT_RETRY,
     ) -> None:
         if not name:
             raise ConfigurationError("an app needs a name")
         self.name = name
         self.processing = tuple(processing)
+        self.retry = retry
         self._publishing = tuple(publishing)
         self._given_settings = settings
         self._definitions: dict[str, Definition] = {}
@@ -119,6 +127,7 @@ class App:
         timeout: float | None = None,
         cpu: bool = False,
         memory_limit: int | None = None,
+        retry: Retry | None = None,
     ) -> JobDecorator:
         """Make a job of a function, or of a method of a class that is rebuilt from its fields.
 
@@ -130,6 +139,7 @@ class App:
                 process killed; a thread cannot be ended, and runs on with nobody listening.
             cpu: for a plain ``def``: run it in a process of its own, killed at the timeout.
             memory_limit: with ``cpu``: bytes of address space; more raises ``MemoryError`` in it.
+            retry: when it runs again after a failure; None for the app's policy.
 
         Raises:
             ConfigurationError: when the module loads, for a function that cannot be a job.
@@ -141,7 +151,7 @@ class App:
                 raise ConfigurationError(f"@app.job is for functions and methods, not {function!r}")
             definition = Definition(
                 function, bound, self, name=name, timeout=timeout, cpu=cpu,
-                memory_limit=memory_limit,
+                memory_limit=memory_limit, retry=retry,
             )  # fmt: skip
             self._register(definition)
             return make_job(definition)
@@ -304,6 +314,22 @@ class App:
                 f"the app {self.name!r} has no queue {unknown[0]!r}; it has: {known}"
             )
         return [self._queues[name] for name in chosen] or list(self._queues.values())
+
+    def dead_letters(self, *queues: str, kind: "Kind" = "dead") -> "DeadLetters":
+        """What failed for good, to look at, replay, mend or throw away; all methods of it are
+        coroutines.
+
+        Args:
+            queues: names of queues; all of the app's if none.
+            kind: ``dead``, or ``parked`` for jobs that no worker knew, or ``unroutable`` for what
+                was delayed for a queue that is gone.
+
+        Raises:
+            ConfigurationError: there is no such queue.
+        """
+        from amqpjobs.deadletters import DeadLetters
+
+        return DeadLetters(self, self.choose_queues(queues), kind)
 
     def blocking(self) -> "BlockingApp":
         """For synchronous code: ``with app.blocking() as client: client.later(job.message(x))``."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.message import Properties, trace_parent
+from amqpjobs.verdicts import RateLimited, Snooze
 
 log = logging.getLogger("amqpjobs.job")
 
@@ -112,6 +113,21 @@ class Context:
         if not 0 <= fraction <= 1:
             raise ConfigurationError(f"progress is a fraction from 0 to 1, not {fraction!r}")
         self.log.info("progress", extra={"progress": round(fraction, 4), "detail": message})
+
+    def rate_limited(self, seconds: float) -> Snooze:
+        """What to raise when somebody has had enough of us, as by HTTP 429.
+
+        ``raise ctx.rate_limited(30)`` runs this job again in 30 seconds, no attempt used, and until
+        then this worker process starts no other job of its queue. Those that run go on. In a plain
+        call it is an exception like any other.
+
+        Args:
+            seconds: from 0, such as the header ``Retry-After`` says.
+
+        Raises:
+            ConfigurationError: not a number of seconds.
+        """
+        return RateLimited(seconds)
 
     def __repr__(self) -> str:
         return f"<Context {self.job} {self.job_id} attempt {self.attempt}>"

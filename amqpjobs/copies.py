@@ -3,11 +3,17 @@
 Changes when a copy may carry something else.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 from amqpjobs.message import (
+    HEADER_ATTEMPT,
+    HEADER_DEADLINE,
+    HEADER_DUE,
+    HEADER_EPOCH,
     HEADER_ERROR,
+    HEADER_HISTORY,
     PERSISTENT,
     Failure,
     FieldValue,
@@ -23,22 +29,92 @@ BROKER_HEADERS = frozenset({
 """Written by the broker, or obeyed by it. On a copy they would be taken for its own history (up to
 3.13: a cycle, and dropped; https://github.com/celery/celery/issues/9867), or copy it elsewhere."""
 
+LEFT_BEHIND = BROKER_HEADERS | {HEADER_ERROR, HEADER_DUE}
+
+MAX_HISTORY = 10
+"""Errors that a message carries with it: what it grows by must stay far below a frame."""
+
+MAX_EPOCH = 2**31 - 1
+
+MAX_HISTORY_TEXT = 300
+"""Characters of each error's message in the history."""
+
 
 def copied(original: Properties, failure: Failure | None = None) -> Properties:
     """The properties of a copy, with why it was put aside, or without for one that goes back.
 
-    What would act on the copy stays behind: its expiration; the broker's own headers; and
-    ``user_id``, which RabbitMQ compares with the user who publishes, closing the channel over a
-    difference (https://www.rabbitmq.com/docs/validated-user-id).
+    What would act on the copy stays behind: its expiration; when it was due; the broker's own
+    headers; and ``user_id``, which RabbitMQ compares with the user who publishes, closing the
+    channel over a difference (https://www.rabbitmq.com/docs/validated-user-id).
     """
     headers: dict[str, FieldValue] = {
-        k: v for k, v in original.headers.items() if k not in BROKER_HEADERS and k != HEADER_ERROR
+        k: v for k, v in original.headers.items() if k not in LEFT_BEHIND
     }
     if failure is not None:
         headers[HEADER_ERROR] = _table(failure)
     return replace(
         original, headers=headers, delivery_mode=PERSISTENT, expiration=None, user_id=None
     )
+
+
+def retried(original: Properties, failure: Failure, attempt: int, due: float) -> Properties:
+    """The properties of the copy that runs after a failed run.
+
+    Args:
+        failure: of that run; it becomes the last of the history.
+        attempt: which run the next one is.
+        due: when it is to be, in seconds since the epoch.
+    """
+    later = snoozed(original, due)
+    headers: dict[str, FieldValue] = {
+        **later.headers,
+        HEADER_ATTEMPT: attempt,
+        HEADER_HISTORY: [_table(f) for f in history_of(later.headers, failure)],
+    }
+    return replace(later, headers=headers)
+
+
+def snoozed(original: Properties, due: float) -> Properties:
+    """The properties of the copy that runs at a later time, as if it were this one."""
+    later = copied(original)
+    return replace(later, headers={**later.headers, HEADER_DUE: milliseconds(due)})
+
+
+def replayed(original: Properties) -> Properties:
+    """The properties of a dead letter that gets another life: attempts are counted from 1 again,
+    the epoch is one more, the deadline is gone, and why it died is the last of its history."""
+    failure = failure_of(original.headers)
+    headers = dict(copied(original).headers)
+    headers.pop(HEADER_ATTEMPT, None)
+    headers.pop(HEADER_DEADLINE, None)
+    headers[HEADER_EPOCH] = epoch_of(original.headers) + 1
+    headers[HEADER_HISTORY] = [_table(f) for f in history_of(original.headers, failure)]
+    return replace(copied(original), headers=headers)
+
+
+def epoch_of(headers: Headers) -> int:
+    """How often the job was replayed. A stranger's nonsense counts as never."""
+    epoch = headers.get(HEADER_EPOCH)
+    return epoch if isinstance(epoch, int) and 0 <= epoch <= MAX_EPOCH else 0
+
+
+def history_of(headers: Headers, last: Failure | None = None) -> list[Failure]:
+    """The errors of earlier runs as far as the message carries them, oldest first.
+
+    Args:
+        last: one more.
+    """
+    tables = headers.get(HEADER_HISTORY)
+    tables = tables if isinstance(tables, list | tuple) else ()
+    history = [_failure(table) for table in tables if isinstance(table, Mapping)]
+    if last is not None:
+        history.append(replace(last, message=last.message[:MAX_HISTORY_TEXT]))
+    return history[-MAX_HISTORY:]
+
+
+def milliseconds(time: float) -> int:
+    """A time in seconds since the epoch as headers have it. Rounded up: never early."""
+    return math.ceil(time * 1000)
 
 
 def failure_of(headers: Headers) -> Failure | None:
@@ -64,12 +140,13 @@ def _table(failure: Failure) -> dict[str, FieldValue]:
         "queue": failure.queue,
         "worker": failure.worker,
         "time": round(failure.time * 1000) if failure.time is not None else None,
+        "attempt": failure.attempt,
     }
     return {k: v for k, v in table.items() if v is not None}
 
 
 def _failure(table: Mapping[str, FieldValue]) -> Failure:
-    frames, time = table.get("frames"), table.get("time")
+    frames, time, attempt = table.get("frames"), table.get("time"), table.get("attempt")
     return Failure(
         reason=_text(table.get("reason")) or "unknown",
         message=_text(table.get("message")) or "",
@@ -79,6 +156,7 @@ def _failure(table: Mapping[str, FieldValue]) -> Failure:
         queue=_text(table.get("queue")),
         worker=_text(table.get("worker")),
         time=time / 1000 if isinstance(time, int) else None,
+        attempt=attempt if isinstance(attempt, int) else None,
     )
 
 

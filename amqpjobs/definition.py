@@ -23,8 +23,9 @@ from typing import (
 from amqpjobs.context import Context
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.message import JobHandle, Message
-from amqpjobs.outcome import Reject
+from amqpjobs.retry import Retry
 from amqpjobs.topology import Queue
+from amqpjobs.verdicts import Verdict
 
 if TYPE_CHECKING:
     from amqpjobs.codec import Arguments, Payload
@@ -41,6 +42,10 @@ class Enqueuer(Protocol):
         """Publish, and return when the broker has confirmed."""
         ...
 
+    async def close(self) -> None:
+        """Close what publishing has opened on this event loop."""
+        ...
+
 
 class Definition:
     """What ``@app.job`` was told, and what the function says about itself.
@@ -53,6 +58,7 @@ class Definition:
         timeout: seconds one run may take; None for no limit.
         cpu: run it in a worker process that is killed at its timeout.
         memory_limit: bytes of address space of that process; None for no limit.
+        retry: when it runs again after a failure; None for the app's policy.
 
     Raises:
         ConfigurationError: a function that cannot be a job, by name.
@@ -68,6 +74,7 @@ class Definition:
         timeout: float | None = None,
         cpu: bool = False,
         memory_limit: int | None = None,
+        retry: Retry | None = None,
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
         qualified = function.__qualname__.rpartition("<locals>.")[2]
@@ -77,6 +84,7 @@ class Definition:
         self.app = app
         self.timeout = timeout
         self.memory_limit = memory_limit
+        self.retry = retry
         self.is_method = "." in qualified
         self.owner: type | None = None
         self.kind: Kind = self._kind(cpu)
@@ -194,7 +202,7 @@ class Definition:
         from amqpjobs.codec import jsonable
 
         try:
-            return TypeAdapter(jsonable(_without_reject(self.hints.get("return", Any))))
+            return TypeAdapter(jsonable(_without_verdicts(self.hints.get("return", Any))))
         except PydanticUserError as error:
             raise self.fail(
                 f"what it returns cannot travel as JSON: {str(error).splitlines()[0]}"
@@ -241,10 +249,11 @@ def hints_of(function: Callable[..., Any], job: str) -> dict[str, Any]:
     return hints
 
 
-def _without_reject(hint: Any) -> Any:
-    """The annotation of a result: a `Reject` that may be returned is no result."""
-    kinds = [kind for kind in get_args(hint) if kind is not Reject]
-    return Union[tuple(kinds)] if Reject in get_args(hint) and kinds else hint  # noqa: UP007
+def _without_verdicts(hint: Any) -> Any:
+    """The annotation of a result: a verdict that may be returned is no result."""
+    given = get_args(hint)
+    kinds = [kind for kind in given if not (isinstance(kind, type) and issubclass(kind, Verdict))]
+    return Union[tuple(kinds)] if kinds and len(kinds) < len(given) else hint  # noqa: UP007
 
 
 def _is_dependency(value: object) -> bool:

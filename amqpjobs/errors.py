@@ -111,15 +111,23 @@ class RemoteError(AmqpJobsError):
 
     Attributes:
         exception: the name of the exception's class, ``module.Class``.
+        kinds: that name and those of the classes it is derived from.
         frames: its innermost stack frames, innermost first.
         traceback: the whole of it as Python prints it; also a note of this error.
     """
 
     def __init__(
-        self, message: str, *, exception: str, frames: tuple[str, ...], traceback: str
+        self,
+        message: str,
+        *,
+        exception: str,
+        kinds: tuple[str, ...],
+        frames: tuple[str, ...],
+        traceback: str,
     ) -> None:
         super().__init__(message)
         self.exception = exception
+        self.kinds = kinds
         self.frames = frames
         self.traceback = traceback
         self.add_note(f"In the process of the job:\n{traceback}")

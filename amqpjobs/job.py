@@ -4,13 +4,16 @@ Changes when what can be done with a job changes.
 """
 
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from amqpjobs.context import Context, current_context, plain_context
 from amqpjobs.definition import Definition
+from amqpjobs.delays import LONGEST_DELAY
 from amqpjobs.errors import ConfigurationError, InvalidArguments
 from amqpjobs.message import NO_OPTIONS, JobHandle, Message, Options, new_job_id
 from amqpjobs.topology import Queue
@@ -104,13 +107,18 @@ class Job(Generic[P, R, C]):
         priority: str | int | None = None,
         expires: float | None = None,
         timeout: float | None = None,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
     ) -> "Job[P, R, C]":
         """The same job with options for the calls made through what this returns.
 
         Args:
             priority: one of the queue's priorities.
-            expires: seconds; a job that was not started by then is not run any more.
+            expires: seconds, counted from when it may be started; a job that was not started by
+                then is not run any more.
             timeout: seconds that the call itself may take, such as waiting for the confirm.
+            delay: seconds, or a timedelta, up to 8.5 years: it is not started before.
+            at: the same as a time, with its time zone; one that has passed means at once.
 
         Raises:
             ConfigurationError: an option that cannot be used with this job's queue.
@@ -120,8 +128,21 @@ class Job(Generic[P, R, C]):
                 raise ConfigurationError(
                     f"{name} is a number of seconds above 0 and up to {LONGEST}, not {seconds!r}"
                 )
-        given = {"priority": priority, "expires": expires, "timeout": timeout}
-        options = replace(self.options, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+        if delay is not None and at is not None:
+            raise ConfigurationError("give delay=..., or at=..., not both")
+        given = {
+            "priority": priority,
+            "expires": expires,
+            "timeout": timeout,
+            "delay": _seconds(delay),
+            "at": _moment(at),
+        }
+        base = (
+            self.options
+            if delay is None and at is None
+            else replace(self.options, delay=None, at=None)
+        )
+        options = replace(base, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
         self.definition.queue.route(options.priority)
         return Job(self.definition, options, self._instance)
 
@@ -152,6 +173,29 @@ class Job(Generic[P, R, C]):
 
     def __repr__(self) -> str:
         return repr(self.definition)
+
+
+def _seconds(delay: float | timedelta | None) -> float | None:
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if seconds is not None and not 0 <= seconds <= LONGEST_DELAY:
+        raise ConfigurationError(
+            f"delay is a number of seconds from 0 to {LONGEST_DELAY} (8.5 years), not {delay!r}"
+        )
+    return seconds
+
+
+def _moment(at: datetime | None) -> float | None:
+    if at is None:
+        return None
+    if at.tzinfo is None or at.utcoffset() is None:
+        raise ConfigurationError(
+            f"at={at!r} has no time zone, so it is a different moment on each machine: give it "
+            "one, such as datetime(..., tzinfo=ZoneInfo('Europe/Berlin'))"
+        )
+    moment = at.timestamp()
+    if moment - time.time() > LONGEST_DELAY:
+        raise ConfigurationError(f"at={at!r} is more than 8.5 years away")
+    return moment
 
 
 class JobMethod(property):

@@ -35,8 +35,17 @@ HEADER_ATTEMPT = "amqpjobs-attempt"
 HEADER_DEADLINE = "amqpjobs-deadline"
 """Not to be started after this time: milliseconds since the epoch."""
 
+HEADER_DUE = "amqpjobs-due"
+"""Not to be started before this time: milliseconds since the epoch."""
+
+HEADER_EPOCH = "amqpjobs-epoch"
+"""How often the job was replayed from the dead letters; missing means never."""
+
 HEADER_ERROR = "amqpjobs-error"
 """Why a message is in ``<queue>.dead`` or ``<queue>.parked``: a table, see `Failure`."""
+
+HEADER_HISTORY = "amqpjobs-history"
+"""The errors of earlier runs, oldest first: a list of such tables, the last few of them."""
 
 
 TRACE_PARENT = "traceparent"
@@ -97,11 +106,20 @@ class Options:
         expires: seconds after which a job that was not started is not run any more.
         timeout: seconds that this call itself may take: for ``later`` until the broker has
             confirmed; None for the setting ``AMQPJOBS_PUBLISH_TIMEOUT``.
+        delay: seconds, counted from publishing, before which it is not started.
+        at: the same as a time: seconds since the epoch.
     """
 
     priority: str | int | None = None
     expires: float | None = None
     timeout: float | None = None
+    delay: float | None = None
+    at: float | None = None
+
+    def due(self, now: float) -> float | None:
+        """Not to be started before this time (seconds since the epoch), if it is still to come."""
+        due = now + self.delay if self.delay is not None else self.at
+        return due if due is not None and due > now else None
 
 
 NO_OPTIONS = Options()
@@ -156,6 +174,7 @@ class Failure:
         queue: the queue that the message was consumed from.
         worker: host and process id of the worker.
         time: seconds since the epoch.
+        attempt: which run it was, from 1.
     """
 
     reason: str
@@ -166,3 +185,4 @@ class Failure:
     queue: str | None = None
     worker: str | None = None
     time: float | None = None
+    attempt: int | None = None

@@ -9,18 +9,6 @@ from typing import TypeAlias
 from amqpjobs.message import Failure
 
 
-class Reject(Exception):
-    """Raised or returned by a handler: put this job into the dead letters now.
-
-    Args:
-        reason: what the person who looks at the dead letters should read.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 @dataclass(frozen=True, slots=True)
 class Done:
     """The handler returned. The delivery is acked."""
@@ -34,6 +22,36 @@ class Rejected:
 
     failure: Failure
     error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """This run failed, and the job runs again: a copy with the next attempt waits for ``pause``
+    seconds, then the delivery is acked."""
+
+    failure: Failure
+    pause: float
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snoozed:
+    """Not now, and no attempt used: a copy waits until ``due`` (seconds since the epoch), then the
+    delivery is acked.
+
+    Attributes:
+        rate_limited: seconds for which its queue's jobs are not to start here; None for no such
+            word.
+    """
+
+    due: float
+    rate_limited: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """RabbitMQ gave it out again although it was settled: the ack did not arrive. What came of it
+    is on its way, or done; the delivery is acked and counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +76,7 @@ class Released:
     reason: str
 
 
-Outcome: TypeAlias = Done | Rejected | Parked | Expired | Released
+Outcome: TypeAlias = Done | Rejected | Retried | Snoozed | Parked | Expired | Superseded | Released
 
 DONE_NOTHING = Done()
 """The commonest outcome: a handler that returned None."""

@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 
 from amqpjobs.background import BackgroundTask
 from amqpjobs.context import current_context
+from amqpjobs.copies import milliseconds
 from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError, TopologyMismatch
 from amqpjobs.message import (
     HEADER_DEADLINE,
+    HEADER_DUE,
     JSON,
     PERSISTENT,
     FieldValue,
@@ -22,9 +24,11 @@ from amqpjobs.message import (
     Message,
     Properties,
 )
+from amqpjobs.rabbitmq.confirms import MAX_UNCONFIRMED
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
-from amqpjobs.rabbitmq.publication import MAX_UNCONFIRMED, Publication
+from amqpjobs.rabbitmq.publication import Publication
+from amqpjobs.rabbitmq.waiting import Waiting
 from amqpjobs.settings import Settings
 from amqpjobs.telemetry.propagation import outgoing_trace
 from amqpjobs.topology import Topology
@@ -49,6 +53,7 @@ class Publisher:
         self._topology = topology
         self.link = Link(settings, "publish")
         self.publication = Publication(self.link, self._prepare)
+        self.waiting = Waiting(self.link, self.publication, declare=settings.declare_topology)
         self._prepared = not settings.declare_topology
         self._tasks: list[BackgroundTask] = []
 
@@ -88,10 +93,22 @@ class Publisher:
             log.warning("topology: %s", error)
             self._prepared = True
 
+    async def restore(self) -> None:
+        """Declare again: somebody has deleted a queue.
+
+        Raises:
+            TopologyMismatch: it is there with other arguments, or not ours to make.
+            BrokerUnavailable: the connection went away meanwhile.
+        """
+        if self._settings.declare_topology:
+            async with Declarer(await self.link.up()) as declarer:
+                await declarer.apply(self._topology)
+
     async def close(self) -> None:
         """Close the connection; calls that still wait get their errors."""
         for task in reversed(self._tasks):
             await task.stop()
+        self.publication.close()
         await self.link.close()
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
@@ -99,10 +116,16 @@ class Publisher:
 
         Raises:
             PublishError: one of its kinds; see there.
+            TopologyMismatch: the delays are not there, and this user may not declare them.
         """
-        properties = self._properties(message)
+        now = time.time()
+        due = message.options.due(now)
+        properties = self._properties(message, now, due)
         timeout = message.options.timeout or self._settings.publish_timeout
-        await self.publication.publish("", message.queue, properties, message.body, timeout)
+        if due is None:
+            await self.publication.publish("", message.queue, properties, message.body, timeout)
+        else:
+            await self.waiting.publish(message.queue, properties, message.body, due, timeout)
         return JobHandle(message.id, message.job, message.queue)
 
     async def enqueue_many(
@@ -121,15 +144,14 @@ class Publisher:
                 if len(window) >= 2 * MAX_UNCONFIRMED:
                     results.append(await self._fate(*window[0]))
                     window.popleft()
+                timeout = message.options.timeout or self._settings.publish_timeout
+                end = clock() + timeout
                 try:
-                    properties = self._properties(message)
-                except MessageTooLarge as error:
+                    fate = await self._send(message, timeout)
+                except PublishError as error:
                     fate = asyncio.get_running_loop().create_future()
                     fate.set_exception(error)
-                else:
-                    fate = self.publication.send("", message.queue, properties, message.body)
-                timeout = message.options.timeout or self._settings.publish_timeout
-                window.append((message, fate, clock() + timeout))
+                window.append((message, fate, end))
             while window:
                 results.append(await self._fate(*window[0]))
                 window.popleft()
@@ -137,6 +159,17 @@ class Publisher:
             for _, fate, _ in window:
                 self.publication.take_back(fate)
         return results
+
+    async def _send(self, message: Message[Any], timeout: float) -> "asyncio.Future[None]":
+        now = time.time()
+        due = message.options.due(now)
+        properties = self._properties(message, now, due)
+        exchange, routing_key = "", message.queue
+        if due is not None:
+            exchange, routing_key = await self.waiting.way_within(
+                message.queue, properties, due, timeout
+            )
+        return self.publication.send(exchange, routing_key, properties, message.body)
 
     async def _fate(
         self, message: Message[Any], fate: "asyncio.Future[None]", deadline: float
@@ -153,7 +186,7 @@ class Publisher:
             return error
         return JobHandle(message.id, message.job, message.queue)
 
-    def _properties(self, message: Message[Any]) -> Properties:
+    def _properties(self, message: Message[Any], now: float, due: float | None) -> Properties:
         if len(message.body) > self._settings.max_message_size:
             raise MessageTooLarge(
                 f"{message.job}: the message has {len(message.body)} bytes, the limit is "
@@ -161,13 +194,14 @@ class Publisher:
                 "is, or raise AMQPJOBS_MAX_MESSAGE_SIZE",
                 message_id=message.id,
             )
-        now = time.time()
         headers: dict[str, FieldValue] = outgoing_trace(current_context.get())
         expires = message.options.expires
         if expires is not None:
             # Not AMQP's `expiration`: the broker would put what expires into the dead letters, the
             # worker acks it, and the fate of a job must not depend on who looks first.
-            headers[HEADER_DEADLINE] = round((now + expires) * 1000)
+            headers[HEADER_DEADLINE] = round(((due or now) + expires) * 1000)
+        if due is not None:
+            headers[HEADER_DUE] = milliseconds(due)
         return Properties(
             content_type=JSON,
             headers=headers,

@@ -76,8 +76,15 @@ class Settings(BaseSettings):
     prefetch: PositiveInt | None = None
     """Deliveries that one worker process holds of each queue; None for twice the concurrency."""
 
+    consumer_timeout: PositiveFloat | None = None
+    """Until RabbitMQ takes back what is not settled; None: 1800 up to RabbitMQ 4.2, where this only
+    says what the broker was configured to, and enough for the jobs from 4.3, where it is told."""
+
     shutdown_timeout: PositiveFloat = 8.0
     """From SIGTERM to the end of the process."""
+
+    blocked_after: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    """A handler that blocks the event loop for so long is named in the log; 0 for never."""
 
     heartbeat_file: Path | None = None
     """Touched by the event loop every few seconds, for ``amqpjobs health``."""

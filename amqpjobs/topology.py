@@ -9,18 +9,27 @@ from types import MappingProxyType
 from typing import Literal
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.limits import LONGEST_HOLD, KillSwitch, starts_per_second
 
 DEAD_EXCHANGE = "amqpjobs.dead"
 
-MAX_NAME = 199
-"""Bytes. AMQP's routing keys end at 255; delayed jobs will carry 56 bytes in front of the name."""
+DELAY_DELIVER = "amqpjobs.delay.deliver"
+"""The exchange behind the last level of the delays: it knows the queues."""
+
+DELAY_UNROUTABLE = "amqpjobs.delay.unroutable"
+"""What was delayed for a queue that is not there any more: an exchange, and its queue. Without it
+RabbitMQ would hold such messages, and 32 of them stop a level for everybody."""
+
+LEVELS = 28
+"""Of the delays: see `amqpjobs.delays`."""
+
+MAX_NAME = 255 - 2 * LEVELS
+"""Bytes. AMQP's routing keys end at 255, and a delay has its bits in front of the name."""
 
 KEPT_FOR_GOOD = 1_000_000
 """Delivery limit of the queues that people look into: looking gives a message back, RabbitMQ up to
 4.2 counts that, and from 4.0 a quorum queue without a limit drops a message after 20 such looks
 (https://www.rabbitmq.com/docs/quorum-queues, "Poison Message Handling")."""
-
-NO_ARGUMENTS: Mapping[str, str | int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,9 @@ class Queue:
         delivery_limit: for quorum queues: how often a delivery may come back after a sudden death
             of its worker (up to RabbitMQ 4.2: or be given back) before the broker itself puts it
             into ``<name>.dead``.
+        rate: how many jobs one worker process starts at most, over all priorities: ``"100/s"``,
+            ``"30/m"``, ``"20/h"``; up to one second's worth at once.
+        kill_switch: when consuming pauses because what the jobs depend on is down; None for never.
 
     Raises:
         ConfigurationError: a name, weight or combination that cannot work.
@@ -63,6 +75,8 @@ class Queue:
     type: Literal["quorum", "classic"] = "quorum"
     max_priority: int | None = None
     delivery_limit: int = 20
+    rate: str | None = None
+    kill_switch: KillSwitch | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "priorities", MappingProxyType(dict(self.priorities)))
@@ -78,6 +92,8 @@ class Queue:
             return "a queue needs a name, and names with 'amq.' in front are RabbitMQ's own"
         if max(len(lane.queue.encode()) for lane in self.lanes) > MAX_NAME:
             return f"the name, with its longest priority, is over {MAX_NAME} bytes"
+        if {"*", "#"} & set(self.name.split(".")):
+            return "a part of the name that is only '*' or '#' is a wildcard in a routing key"
         if not all(isinstance(w, int) and w >= 1 for w in self.priorities.values()):
             return f"weights are whole numbers from 1, not {dict(self.priorities)!r}"
         if {"dead", "parked", ""} & set(self.priorities):
@@ -96,7 +112,34 @@ class Queue:
                 return f"max_priority is a number from 1 to 255, not {self.max_priority!r}"
         if self.delivery_limit < 1:
             return f"delivery_limit is a number from 1, not {self.delivery_limit!r}"
+        return self._limit_problem()
+
+    def _limit_problem(self) -> str | None:
+        try:
+            slowest = self.slowest_starts
+        except ConfigurationError as error:
+            return str(error)
+        if slowest is not None and 1 / slowest > LONGEST_HOLD:
+            of = " of the least urgent priority" if self.priorities else ""
+            return (
+                f"rate={self.rate!r} starts a job{of} every {1 / slowest:.0f} s. It would be held "
+                f"unacked for so long, and RabbitMQ takes back what is not acked after 30 minutes: "
+                f"one every {LONGEST_HOLD:.0f} s is the slowest. For less, publish with a delay"
+            )
         return None
+
+    @property
+    def starts(self) -> float | None:
+        """Its rate, in starts a second."""
+        return None if self.rate is None else starts_per_second(self.rate)
+
+    @property
+    def slowest_starts(self) -> float | None:
+        """Of its rate, what is left for the least urgent priority, in starts a second."""
+        starts = self.starts
+        if starts is None or not self.priorities:
+            return starts
+        return starts * min(self.priorities.values()) / sum(self.priorities.values())
 
     @property
     def dead(self) -> str:
@@ -158,19 +201,21 @@ class QueueDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeDeclaration:
-    """An AMQP exchange. All are durable."""
+    """An AMQP exchange with its arguments. All are durable."""
 
     name: str
     type: Literal["direct", "fanout", "topic"]
+    arguments: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class BindingDeclaration:
-    """A queue bound to an exchange."""
+    """A queue, or an exchange, bound to an exchange."""
 
     exchange: str
-    queue: str
+    target: str
     routing_key: str
+    to: Literal["queue", "exchange"] = "queue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +233,8 @@ def topology_of(queues: Iterable[Queue]) -> Topology:
     Raises:
         ConfigurationError: two of them would share an AMQP queue.
     """
-    declarations: dict[str, QueueDeclaration] = {}
-    bindings: list[BindingDeclaration] = []
+    declarations: dict[str, QueueDeclaration] = {DELAY_UNROUTABLE: _kept(DELAY_UNROUTABLE)}
+    bindings = [BindingDeclaration(DELAY_UNROUTABLE, DELAY_UNROUTABLE, "")]
     for queue in queues:
         for declaration in _declarations(queue):
             if declaration.name in declarations:
@@ -199,17 +244,24 @@ def topology_of(queues: Iterable[Queue]) -> Topology:
                 )
             declarations[declaration.name] = declaration
         bindings.append(BindingDeclaration(DEAD_EXCHANGE, queue.dead, queue.dead))
+        for lane in queue.lanes:
+            # Exactly so many words in front: `#.high` would also match a queue `mails.high`.
+            key = "*." * LEVELS + lane.queue
+            bindings.append(BindingDeclaration(DELAY_DELIVER, lane.queue, key))
     return Topology(
-        (ExchangeDeclaration(DEAD_EXCHANGE, "direct"),),
+        (
+            ExchangeDeclaration(DEAD_EXCHANGE, "direct"),
+            ExchangeDeclaration(DELAY_UNROUTABLE, "fanout"),
+            ExchangeDeclaration(DELAY_DELIVER, "topic", {"alternate-exchange": DELAY_UNROUTABLE}),
+        ),
         tuple(declarations.values()),
         tuple(bindings),
     )
 
 
 def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
-    keep: dict[str, str | int] = {"x-queue-type": "quorum", "x-delivery-limit": KEPT_FOR_GOOD}
-    yield QueueDeclaration(queue.dead, keep)
-    yield QueueDeclaration(queue.parked, keep)
+    yield _kept(queue.dead)
+    yield _kept(queue.parked)
     arguments: dict[str, str | int] = {
         "x-queue-type": queue.type,
         "x-dead-letter-exchange": DEAD_EXCHANGE,
@@ -223,3 +275,7 @@ def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
         arguments["x-max-priority"] = queue.max_priority
     for lane in queue.lanes:
         yield QueueDeclaration(lane.queue, arguments)
+
+
+def _kept(name: str) -> QueueDeclaration:
+    return QueueDeclaration(name, {"x-queue-type": "quorum", "x-delivery-limit": KEPT_FOR_GOOD})

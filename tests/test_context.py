@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from amqpjobs import Context
+from amqpjobs import Context, Snooze
 from amqpjobs.context import plain_context
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.message import Properties
@@ -104,6 +104,15 @@ def test_a_plain_call_is_the_first_attempt_and_is_never_stopped():
     assert (made.queue, made.attempt, made.deadline) == ("", 1, None)
     assert not made.stopping.is_set()
     assert made.message == Properties()
+
+
+def test_a_rate_limit_is_a_snooze():
+    """To be raised; in a plain call it is an exception like any other."""
+    verdict = plain_context("resize", "7").rate_limited(30)
+    assert isinstance(verdict, Snooze)
+    assert verdict.seconds == 30
+    with pytest.raises(ConfigurationError, match="seconds from 0, not -1"):
+        context().rate_limited(-1)
 
 
 def test_nothing_can_be_put_on_it():

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 from contextvars import copy_context
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Generic, TypeVar
 
 import attrs
@@ -163,13 +164,48 @@ def test_a_native_priority_travels_with_the_message():
     [
         {"expires": 0}, {"expires": -1}, {"expires": float("nan")}, {"expires": float("inf")},
         {"expires": 4_294_968}, {"timeout": 0}, {"timeout": -0.5}, {"priority": "urgent"},
-        {"priority": 3},
+        {"priority": 3}, {"delay": -1}, {"delay": float("nan")}, {"delay": float("inf")},
+        {"delay": 2**28}, {"delay": timedelta(seconds=-1)}, {"at": datetime(2050, 1, 1)},
+        {"at": datetime(2150, 1, 1, tzinfo=UTC)},
+        {"delay": 1, "at": datetime(2027, 1, 1, tzinfo=UTC)},
     ],
 )  # fmt: skip
 def test_options_that_cannot_work_are_told_at_once(options):
     """Not when the job is sent."""
     with pytest.raises(ConfigurationError):
         double.with_options(**options)
+
+
+def test_a_delay_is_seconds_or_a_timedelta():
+    """Counted from when the message is published, not from when it is made."""
+    for delay in (90, 90.0, timedelta(minutes=1.5)):
+        options = double.with_options(delay=delay).message(1).options
+        assert options.delay == 90
+        assert options.due(1000.0) == 1090.0
+    assert double.with_options(delay=0).message(1).options.due(1000.0) is None
+    assert double.message(1).options.due(1000.0) is None
+
+
+def test_a_time_is_the_same_moment_in_every_zone():
+    """Whoever reads the message."""
+    moment = datetime(2027, 1, 1, 12, tzinfo=UTC)
+    elsewhere = moment.astimezone(timezone(timedelta(hours=5)))
+    dues = {double.with_options(at=at).options.due(0.0) for at in (moment, elsewhere)}
+    assert dues == {moment.timestamp()}
+
+
+def test_a_time_that_has_passed_means_at_once():
+    """As somebody would expect who was late."""
+    assert double.with_options(at=datetime(2020, 1, 1, tzinfo=UTC)).options.due(2e9) is None
+
+
+def test_a_delay_takes_the_place_of_a_time_that_was_given_before():
+    """And the other way round: the last word counts."""
+    at = datetime(2027, 1, 1, tzinfo=UTC)
+    options = double.with_options(at=at).with_options(delay=5).options
+    assert (options.delay, options.at) == (5, None)
+    options = double.with_options(delay=5).with_options(at=at).with_options(timeout=3).options
+    assert (options.delay, options.at, options.timeout) == (None, at.timestamp(), 3)
 
 
 # --- methods ---------------------------------------------------------------------------------

@@ -15,9 +15,13 @@ NAMES = [
     "Depends",
     "Job",
     "JobHandle",
+    "KillSwitch",
     "Message",
     "Queue",
     "Reject",
+    "Retry",
+    "RetryAfter",
+    "Snooze",
     "__version__",
 ]
 

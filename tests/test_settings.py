@@ -201,3 +201,11 @@ def test_a_password_in_the_url_of_the_management_api_is_not_shown_either():
 def test_every_setting_has_a_variable_and_a_default():
     """A worker needs RabbitMQ's address and nothing else."""
     assert [name for name, info in Settings.model_fields.items() if info.is_required()] == []
+
+
+def test_the_watch_on_the_event_loop_can_be_switched_off():
+    """One second, or another number, or never."""
+    assert load_settings().blocked_after == 1.0
+    assert load_settings(blocked_after=0).blocked_after == 0
+    with pytest.raises(ConfigurationError, match="AMQPJOBS_BLOCKED_AFTER"):
+        load_settings(blocked_after=-1)

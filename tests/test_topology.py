@@ -8,7 +8,10 @@ from amqpjobs import Queue
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.topology import (
     DEAD_EXCHANGE,
+    DELAY_DELIVER,
+    DELAY_UNROUTABLE,
     KEPT_FOR_GOOD,
+    LEVELS,
     MAX_NAME,
     BindingDeclaration,
     ExchangeDeclaration,
@@ -123,8 +126,18 @@ def test_queues_of_one_name_meet_in_a_set():
 def test_the_topology_of_a_queue_is_its_lanes_its_dead_letters_and_the_parked_ones():
     """All durable, quorum by default, bound so that the broker's own dead letters meet ours."""
     made = topology_of([Queue("q", priorities={"high": 2, "low": 1}, delivery_limit=5)])
-    assert made.exchanges == (ExchangeDeclaration(DEAD_EXCHANGE, "direct"),)
-    assert made.bindings == (BindingDeclaration(DEAD_EXCHANGE, "q.dead", "q.dead"),)
+    assert made.exchanges == (
+        ExchangeDeclaration(DEAD_EXCHANGE, "direct"),
+        ExchangeDeclaration(DELAY_UNROUTABLE, "fanout"),
+        ExchangeDeclaration(DELAY_DELIVER, "topic", {"alternate-exchange": DELAY_UNROUTABLE}),
+    )
+    bits = "*." * LEVELS
+    assert made.bindings == (
+        BindingDeclaration(DELAY_UNROUTABLE, DELAY_UNROUTABLE, ""),
+        BindingDeclaration(DEAD_EXCHANGE, "q.dead", "q.dead"),
+        BindingDeclaration(DELAY_DELIVER, "q.high", f"{bits}q.high"),
+        BindingDeclaration(DELAY_DELIVER, "q", f"{bits}q"),
+    )
     arguments = {d.name: dict(d.arguments) for d in made.queues}
     lane = {
         "x-queue-type": "quorum", "x-delivery-limit": 5, "x-overflow": "reject-publish",
@@ -132,7 +145,16 @@ def test_the_topology_of_a_queue_is_its_lanes_its_dead_letters_and_the_parked_on
         "x-dead-letter-strategy": "at-least-once",
     }  # fmt: skip
     keep = {"x-queue-type": "quorum", "x-delivery-limit": KEPT_FOR_GOOD}
-    assert arguments == {"q.dead": keep, "q.parked": keep, "q.high": lane, "q": lane}
+    assert arguments == {
+        DELAY_UNROUTABLE: keep, "q.dead": keep, "q.parked": keep, "q.high": lane, "q": lane,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["*", "a.#", "a.*.b"])
+def test_a_name_that_would_be_a_wildcard_is_refused(name):
+    """The delays address a queue by a routing key that ends in its name."""
+    with pytest.raises(ConfigurationError, match="wildcard"):
+        Queue(name)
 
 
 def test_the_dead_letters_are_declared_before_what_dies_into_them():

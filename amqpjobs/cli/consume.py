@@ -46,6 +46,9 @@ def consume(
     from amqpjobs.telemetry.logs import configure_logs
 
     configure_logs(settings.log_level, settings.log_format)
+    if url is not None:
+        # Jobs in processes of their own publish too, and know the environment only.
+        os.environ["AMQPJOBS_URL"] = url
     loaded.choose_queues(queues or [])  # what is wrong is said once, not by every process
     if reload or processes > 1:
         from amqpjobs.cli.supervision import Supervisor, child_command

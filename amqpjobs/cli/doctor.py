@@ -18,10 +18,7 @@ from amqpjobs.cli.output import print_rows
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.rabbitmq.connection import Wire
-
-CONSUMER_TIMEOUT = 1800
-"""Seconds: RabbitMQ's default time for a consumer to settle a delivery
-(https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout)."""
+    from amqpjobs.rabbitmq.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,8 @@ async def _examine(app: "App") -> list[Check]:
         checks = [_version(wire), *_limits(wire, app)]
         checks += [check async for check in _permissions(wire)]
         checks += [check async for check in _queues(app, wire)]
-        checks += [_clock(wire), *_timeouts(app), _files(app), *_transport(app)]
+        checks.append(await _unroutable(wire))
+        checks += [_clock(wire), *_timeouts(app, wire.profile), _files(app), *_transport(app)]
     return checks
 
 
@@ -130,10 +128,29 @@ async def _queues(app: "App", wire: "Wire") -> AsyncIterator[Check]:
             yield Check(
                 f"queue {queue.name!r}",
                 "warning",
-                "a classic queue: one node has it, and a job that kills its worker comes back "
-                "for ever",
+                "a classic queue: one node has it, and it does not count how often a job came back",
                 "use type='quorum' unless you need native priorities",
             )
+
+
+async def _unroutable(wire: "Wire") -> Check:
+    from amqpjobs.errors import TopologyMismatch
+    from amqpjobs.rabbitmq.declaration import Declarer
+    from amqpjobs.topology import DELAY_UNROUTABLE
+
+    async with Declarer(wire) as declarer:
+        try:
+            count = (await declarer.look(DELAY_UNROUTABLE)).message_count or 0
+        except TopologyMismatch:
+            count = 0
+    if not count:
+        return Check("delays", "ok", "none without a queue to go to")
+    return Check(
+        "delays",
+        "warning",
+        f"{count} jobs waited for a queue that is gone; they are in {DELAY_UNROUTABLE}",
+        "declare the queue again, then `amqpjobs dead replay --unroutable`",
+    )
 
 
 def _clock(wire: "Wire") -> Check:
@@ -146,17 +163,21 @@ def _clock(wire: "Wire") -> Check:
     return Check("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
 
 
-def _timeouts(app: "App") -> list[Check]:
+def _timeouts(app: "App", profile: "Profile") -> list[Check]:
+    from amqpjobs.worker.holding import holding_of
+
+    settings = app.settings
+    prefetch = settings.prefetch or 2 * settings.concurrency
     checks = [
-        Check(
-            f"job {definition.name!r}",
-            "warning",
-            f"may run {definition.timeout:g} s; RabbitMQ takes a delivery back after "
-            f"{CONSUMER_TIMEOUT} s by default",
-            "split the job, or raise consumer_timeout on the broker",
-        )
-        for definition in app.jobs.values()
-        if definition.timeout is not None and definition.timeout >= CONSUMER_TIMEOUT
+        Check(f"job {problem.job!r}", "warning", problem.finding, problem.mend)
+        for queue in app.queues.values()
+        for problem in holding_of(
+            app,
+            queue,
+            profile,
+            concurrency=settings.concurrency,
+            held=prefetch * len(queue.lanes),
+        ).problems()
     ]
     without = [d.name for d in app.jobs.values() if d.timeout is None]
     if without:
@@ -165,10 +186,10 @@ def _timeouts(app: "App") -> list[Check]:
                 "timeouts",
                 "warning",
                 f"jobs without one: {', '.join(without[:5])}",
-                f"give @app.job(timeout=seconds), below {CONSUMER_TIMEOUT}",
+                "give @app.job(timeout=seconds), or a job that hangs is run again, and hangs again",
             )
         )
-    return checks or [Check("timeouts", "ok", "every job has one")]
+    return checks or [Check("timeouts", "ok", "every job has one, which RabbitMQ waits for")]
 
 
 def _files(app: "App") -> Check:

@@ -1,4 +1,8 @@
-"""``amqpjobs health``: whether a worker's event loop is alive, by its heartbeat file."""
+"""``amqpjobs health``: whether a worker's event loop is alive, by its heartbeat file.
+
+A worker that RabbitMQ blocks, or that waits for its broker, is alive: whoever restarts it for that
+only adds the work of starting. So the state is printed, and changes the exit status on demand only.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,9 +21,19 @@ def health(
     max_age: Annotated[
         float | None, typer.Option("--max-age", min=1, help="Seconds; older is not healthy.")
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 1 in any state but ok, too: for readiness, and for alerts."
+        ),
+    ] = False,
 ) -> None:
-    """Exit with 0 if the worker touched its heartbeat file lately, else with 1. For probes."""
-    from amqpjobs.worker.liveness import STALE, age_of
+    """Exit with 0 if the worker touched its heartbeat file lately, else with 1. For probes.
+
+    Prints its state: ok, starting, stopping, reconnecting, "not consuming: queues", or "blocked:
+    reason" while RabbitMQ takes no messages. None of these is mended by a restart.
+    """
+    from amqpjobs.worker.liveness import OK, STALE, age_of, state_of
 
     if file is None:
         raise ConfigurationError(
@@ -32,4 +46,8 @@ def health(
     if age > (max_age or STALE):
         say(f"not healthy: {file} was touched {age:.0f} s ago")
         raise typer.Exit(1)
-    typer.echo(f"healthy: {age:.0f} s ago")
+    state = state_of(file)
+    if strict and state != OK:
+        say(f"not healthy: {state}, {age:.0f} s ago")
+        raise typer.Exit(1)
+    typer.echo(f"healthy: {state}, {age:.0f} s ago")

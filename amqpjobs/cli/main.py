@@ -13,8 +13,10 @@ import typer
 
 from amqpjobs.cli import (
     bench,
+    chaos,
     consume,
     dead,
+    delayed,
     doctor,
     health,
     queues,
@@ -66,7 +68,9 @@ program.command()(queues.queues)
 program.command()(doctor.doctor)
 program.command()(health.health)
 program.command()(bench.bench)
+program.command()(chaos.chaos)
 program.add_typer(dead.group, name="dead")
+program.add_typer(delayed.group, name="delayed")
 program.add_typer(topology.group, name="topology")
 
 

@@ -6,6 +6,7 @@ Changes when the form of the output does.
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 def print_json(data: object) -> None:
     """One JSON document."""
-    sys.stdout.write(json.dumps(data, indent=2, default=str, ensure_ascii=False) + "\n")
+    text = json.dumps(data, indent=2, default=str, ensure_ascii=False)
+    # Half of a surrogate pair, which JSON may hold and UTF-8 may not, goes as its escape.
+    sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
 
 
 def print_rows(
@@ -48,8 +51,26 @@ def table_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> "Tabl
         table.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         cells = (row.get(column) for column in columns)
-        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in cells))
+        table.add_row(*(Text("-" if cell is None else printable(str(cell))) for cell in cells))
     return table
+
+
+def printable(text: str) -> str:
+    """The text with an escape in place of each character that would act on a terminal: strangers
+    write ids and messages."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def moment(seconds: float | None) -> str | None:
+    """A time as people read it, in UTC; seconds since the epoch where no calendar has it."""
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.0f} s since the epoch"
 
 
 def console() -> Any:
@@ -63,3 +84,18 @@ def console() -> Any:
 def say(text: str) -> None:
     """A message to the person, on stderr."""
     sys.stderr.write(text + "\n")
+
+
+def agrees(question: str, *, default: bool) -> bool:
+    """Ask the person, on stderr: stdout is for data."""
+    while True:
+        sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        answer = line.strip().lower()
+        if answer in ("y", "yes", "n", "no"):
+            return answer.startswith("y")
+        if not line:
+            return False  # nobody is there any more
+        if not answer:
+            return default

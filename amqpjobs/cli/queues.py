@@ -13,8 +13,12 @@ from amqpjobs.cli.output import console, print_rows, table_of
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.rabbitmq.connection import Wire
+    from amqpjobs.rabbitmq.inspection import Depth
 
-COLUMNS = ("queue", "priority", "ready", "unacked", "consumers", "dead", "parked")
+COLUMNS = ("queue", "priority", "state", "ready", "unacked", "consumers", "dead", "parked")
+
+DELAYED = "(delayed)"
+UNROUTABLE = "(delayed, and its queue is gone)"
 
 
 def queues(
@@ -23,8 +27,9 @@ def queues(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Show the app's queues: ready, unacked, consumers, dead letters, parked jobs.
+    """Show the app's queues: ready, unacked, consumers, dead letters, parked jobs, and delays.
 
+    The state is 'paused' where a worker has paused the queue, 'consuming' where somebody consumes.
     Unacked comes from the management API (AMQPJOBS_MANAGEMENT_URL); '-' where it does not answer.
     """
     loaded = load_app(app, url=url)
@@ -60,19 +65,25 @@ async def _print(app: "App", wire: "Wire", *, watch: bool, as_json: bool) -> Non
 
 async def rows_of(app: "App", wire: "Wire") -> list[dict[str, Any]]:
     """One row for each AMQP queue that jobs wait in."""
+    from amqpjobs.rabbitmq.delayed import counts
     from amqpjobs.rabbitmq.inspection import depths
+    from amqpjobs.rabbitmq.marks import marked
+    from amqpjobs.topology import DELAY_UNROUTABLE
 
     names = [
         name
         for queue in app.queues.values()
         for name in (*(lane.queue for lane in queue.lanes), queue.dead, queue.parked)
     ]
-    found = await depths(wire, names, app.settings)
-    rows = []
+    found = await depths(wire, [*names, DELAY_UNROUTABLE], app.settings)
+    waiting = sum((await counts(wire)).values())
+    paused = await marked(wire, app.queues)
+    rows: list[dict[str, Any]] = []
     for queue in app.queues.values():
         for lane in queue.lanes:
             depth, dead, parked = found[lane.queue], found[queue.dead], found[queue.parked]
             row: dict[str, Any] = {"queue": lane.queue, "priority": lane.priority}
+            row["state"] = _state(depth, paused=queue.name in paused)
             row["ready"] = depth.ready if depth else None
             row["unacked"] = depth.unacked if depth else None
             row["consumers"] = depth.consumers if depth else None
@@ -82,4 +93,16 @@ async def rows_of(app: "App", wire: "Wire") -> list[dict[str, Any]]:
             row["parked"] = parked.ready if parked and whole else None
             row["exists"] = depth is not None
             rows.append(row)
+    # Of the virtual host: the delays belong to no queue.
+    if waiting:
+        rows.append({"queue": DELAYED, "ready": waiting, "exists": True})
+    lost = found[DELAY_UNROUTABLE]
+    if lost is not None and lost.ready:
+        rows.append({"queue": UNROUTABLE, "ready": lost.ready, "exists": True})
     return rows
+
+
+def _state(depth: "Depth | None", *, paused: bool) -> str | None:
+    if paused:
+        return "paused"
+    return "consuming" if depth is not None and depth.consumers else None

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,7 @@ import typer
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_json, say
-from amqpjobs.errors import DecodeError, InvalidArguments
+from amqpjobs.errors import ConfigurationError, DecodeError
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -50,7 +51,7 @@ def run(
         with asyncio.Runner(loop_factory=loop_factory(loaded.settings)) as runner:
             result = runner.run(_run(loaded, definition, body))
     except DecodeError as error:
-        raise InvalidArguments(f"--args: {error}", job=job) from error
+        raise ConfigurationError(f"--args: {error}") from error
     except asyncio.CancelledError:
         raise typer.Exit(130) from None
     except Exception as error:
@@ -88,6 +89,13 @@ def enqueue(
     expires: Annotated[
         float | None, typer.Option("--expires", help="Seconds after which it is not run any more.")
     ] = None,
+    delay: Annotated[
+        float | None, typer.Option("--delay", help="Seconds before which it is not started.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", help="A time with its zone, in place of --delay: 2027-01-31T12:00Z."),
+    ] = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
@@ -97,11 +105,13 @@ def enqueue(
     loaded = load_app(app, url=url)
     definition = loaded.find(job)
     level: str | int | None = int(priority) if priority and priority.isdigit() else priority
-    configured = Job[..., object, object](definition).with_options(priority=level, expires=expires)
+    configured = Job[..., object, object](definition).with_options(
+        priority=level, expires=expires, delay=delay, at=_moment(at)
+    )
     try:
         message = configured.message_of(_body(args))
     except DecodeError as error:
-        raise InvalidArguments(f"--args: {error}", job=job) from error
+        raise ConfigurationError(f"--args: {error}") from error
     handle = asyncio.run(_enqueue(loaded, message))
     if as_json:
         print_json({"id": handle.id, "job": handle.job, "queue": handle.queue})
@@ -118,6 +128,15 @@ async def _enqueue(app: "App", message: "Message[object]") -> "JobHandle[object]
             # A program waits for its broker; a person at the prompt is told.
             raise link.last_error
         return await app.enqueue(message)
+
+
+def _moment(at: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(at) if at else None
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--at {at!r} is not a time of ISO 8601, such as 2027-01-31T12:00+01:00"
+        ) from error
 
 
 def _body(args: str) -> bytes:

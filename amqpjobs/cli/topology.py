@@ -1,12 +1,14 @@
 """``amqpjobs topology``: what the app needs on the broker. Changes when looking at it does."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_json, print_rows
+from amqpjobs.delays import LONGEST_DELAY, ladder, level_of
+from amqpjobs.topology import Topology
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -15,22 +17,42 @@ if TYPE_CHECKING:
 group = typer.Typer(help="Show, apply or check the queues and exchanges.", no_args_is_help=True)
 
 
+DelayOption = Annotated[
+    float | None,
+    typer.Option(
+        "--longest-delay",
+        min=0,
+        max=LONGEST_DELAY,
+        help="Seconds that the delays must reach; by default the longest pause of the app's "
+        "retries. Levels beyond are made when they are first needed.",
+    ),
+]
+
+
 @group.command()
-def show(app: AppOption = None, as_json: JsonOption = False) -> None:
+def show(
+    app: AppOption = None, longest_delay: DelayOption = None, as_json: JsonOption = False
+) -> None:
     """Show what the app declares. Needs no broker."""
-    rows = rows_of(load_app(app))
+    rows = rows_of(whole_of(load_app(app), longest_delay))
     print_rows(rows, ("kind", "name", "arguments"), as_json=as_json, empty="nothing to declare")
 
 
 @group.command()
-def apply(app: AppOption = None, as_json: JsonOption = False, url: UrlOption = None) -> None:
+def apply(
+    app: AppOption = None,
+    longest_delay: DelayOption = None,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
     """Declare what is missing. Deletes and changes nothing; a difference is an error."""
     loaded = load_app(app, url=url)
-    asyncio.run(_apply(loaded))
+    whole = whole_of(loaded, longest_delay)
+    asyncio.run(_apply(loaded, whole))
     if as_json:
-        print_json(rows_of(loaded))
+        print_json(rows_of(whole))
     else:
-        typer.echo(f"applied: {len(rows_of(loaded))} declarations")
+        typer.echo(f"applied: {len(rows_of(whole))} declarations")
 
 
 @group.command()
@@ -46,12 +68,26 @@ def check(app: AppOption = None, as_json: JsonOption = False, url: UrlOption = N
         raise typer.Exit(1)
 
 
-async def _apply(app: "App") -> None:
+def whole_of(app: "App", longest_delay: float | None) -> Topology:
+    """The app's topology, with the levels that delays of so many seconds need."""
+    own = app.topology
+    if longest_delay is None:
+        policies = [definition.retry or app.retry for definition in app.jobs.values()]
+        longest_delay = max((policy.longest for policy in policies), default=0)
+    delays = ladder(range(level_of(min(int(longest_delay), LONGEST_DELAY)) + 1))
+    return Topology(
+        own.exchanges + delays.exchanges,
+        own.queues + delays.queues,
+        own.bindings + delays.bindings,
+    )
+
+
+async def _apply(app: "App", whole: Topology) -> None:
     from amqpjobs.rabbitmq.declaration import Declarer
     from amqpjobs.rabbitmq.inspection import connected
 
     async with connected(app.settings, "declare") as wire, Declarer(wire) as declarer:
-        await declarer.apply(app.topology)
+        await declarer.apply(whole)
 
 
 async def _check(app: "App") -> "list[Finding]":
@@ -62,11 +98,10 @@ async def _check(app: "App") -> "list[Finding]":
         return await declarer.check(app.topology)
 
 
-def rows_of(app: "App") -> list[dict[str, Any]]:
+def rows_of(topology: Topology) -> list[dict[str, Any]]:
     """The declarations, in the order in which they are made."""
-    topology = app.topology
     rows: list[dict[str, Any]] = [
-        {"kind": "exchange", "name": e.name, "arguments": {"type": e.type}}
+        {"kind": "exchange", "name": e.name, "arguments": {"type": e.type, **e.arguments}}
         for e in topology.exchanges
     ]
     rows += [
@@ -75,7 +110,7 @@ def rows_of(app: "App") -> list[dict[str, Any]]:
     rows += [
         {
             "kind": "binding",
-            "name": b.queue,
+            "name": b.target,
             "arguments": {"exchange": b.exchange, "routing_key": b.routing_key},
         }
         for b in topology.bindings

@@ -34,10 +34,11 @@ class Subscription:
     Args:
         link: the connection.
         queue: the AMQP queue.
-        prefetch: deliveries that may be unsettled at once.
+        prefetch: deliveries that may be unsettled at once; see `consume_with`.
         on_delivery: called for each delivery, from the event loop, and must not block.
         ensure: called before each start; declares or checks the queue.
-        arguments: of `basic.consume`.
+        arguments: of `basic.consume` on this connection.
+        on_lost: called with the queue and the reason when the consumer is lost.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class Subscription:
         prefetch: int,
         on_delivery: OnDelivery,
         ensure: Callable[[Wire], Awaitable[None]],
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Callable[[Wire, str], Mapping[str, Any] | None] | None = None,
+        on_lost: Callable[[str, str], None] | None = None,
     ) -> None:
         self.queue = queue
         self.prefetch = prefetch
@@ -55,13 +57,17 @@ class Subscription:
         self._link = link
         self._on_delivery = on_delivery
         self._ensure = ensure
-        self._arguments = dict(arguments or {})
+        self._arguments = arguments
+        self._on_lost = on_lost
         self._channel: ConsumerChannel | None = None
         self._underlay: Any = None
         self._tag: str | None = None
         self._cancelled = asyncio.Event()
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._has = prefetch
+        self._changed = asyncio.Event()
+        self._resting = asyncio.Event()
 
     def __repr__(self) -> str:
         state = "consuming" if self.consuming else "not consuming"
@@ -80,9 +86,35 @@ class Subscription:
             and self._link.wire is not None
         )
 
+    @property
+    def paused(self) -> bool:
+        """Whether it was told not to consume for now: then it is not lost."""
+        return self.prefetch == 0
+
+    def consume_with(self, prefetch: int) -> None:
+        """Consume with this prefetch from now on, on the same channel: what is unsettled can still
+        be settled. 0 is to consume nothing, until told otherwise, over all lives of the link."""
+        self.prefetch = prefetch
+        self._changed.set()
+
+    async def rested(self) -> None:
+        """Wait until nothing is delivered any more, after ``consume_with(0)``."""
+        await self._resting.wait()
+
     async def started(self) -> None:
         """Wait until it consumes."""
         await self._started.wait()
+
+    async def answered(self) -> None:
+        """Wait until RabbitMQ has answered on the channel, or the channel is gone: then it is known
+        which deliveries are still ours."""
+        underlay = self._underlay
+        if underlay is None or underlay.is_closed:
+            return
+        try:
+            await underlay.basic_qos(prefetch_count=self.prefetch)
+        except (BrokerUnavailable, aiormq_errors.AMQPError, RuntimeError, OSError) as error:
+            log.debug("no answer on the channel of %s: %r", self.queue, error)
 
     def restart(self) -> None:
         """Consume again: for the watchdog, when this side missed that the consumer is gone."""
@@ -92,7 +124,12 @@ class Subscription:
         """Consume until cancelled or `cancel` is called."""
         failures = 0
         while not self._stopping.is_set():
+            self._resting.set()
             wire = await self._link.up()
+            if self.paused:
+                await self._rest(wire)
+                continue
+            self._resting.clear()
             try:
                 await self._start(wire)
             except (AmqpJobsError, aiormq_errors.AMQPError, TimeoutError) as error:
@@ -107,13 +144,44 @@ class Subscription:
                 await _pause(wire, min(failures, 5) * RESTART_PAUSE)
                 continue
             failures = 0
-            reason = await self._until_lost(wire)
+            reason = await self._until_ended(wire)
             if self._stopping.is_set():
                 # Running jobs are still to be settled on this channel.
                 return
+            if reason is None:
+                continue
             log.warning("consumer lost", extra={"queue": self.queue, "reason": reason})
-            if self._channel_lost(wire):
+            channel_lost = self._channel_lost(wire)
+            if channel_lost and self._channel is not None:
+                self._channel.close()  # before anybody asks which deliveries are stale
+            if self._on_lost is not None:
+                self._on_lost(self.queue, reason)
+            if channel_lost:
                 await self._drop()
+
+    async def _rest(self, wire: Wire) -> None:
+        """Wait until told to consume; leave the channel if it is lost meanwhile."""
+        while self.paused and not self._stopping.is_set():
+            self._changed.clear()
+            self._cancelled.clear()
+            if self._underlay is None:
+                await self._changed.wait()
+            elif await self._until_lost(wire) is not None:
+                await self._drop()
+                return
+
+    async def _until_ended(self, wire: Wire) -> str | None:
+        """Wait until the consumer is lost, and why; None if it was ended to consume otherwise."""
+        if not self.consuming and self.paused:
+            return None  # told so while it was about to start
+        while True:
+            reason = await self._until_lost(wire)
+            if reason is not None or self._stopping.is_set():
+                return reason
+            self._changed.clear()
+            if self._has != self.prefetch:
+                await self._cancel()
+                return None
 
     async def _start(self, wire: Wire) -> None:
         """Consume: on the channel that is there, so that what runs can still be settled on it, or
@@ -121,26 +189,33 @@ class Subscription:
         await self._ensure(wire)
         if self._underlay is None:
             self._underlay = await wire.channel()
-            await self._underlay.basic_qos(prefetch_count=self.prefetch)
             self._underlay.on_consumer_cancel_callbacks.add(lambda _: self._cancelled.set())
             self._channel = ConsumerChannel(wire, self._underlay, self.queue, self._on_delivery)
+        if self.paused:
+            return
         self._cancelled.clear()
-        answer = await self._underlay.basic_consume(
-            self.queue, _unused, arguments=self._arguments or None
-        )
+        self._changed.clear()
+        self._has = self.prefetch
+        # Not of the channel, but of the consumers that are started on it from now on
+        # (https://www.rabbitmq.com/docs/consumer-prefetch).
+        await self._underlay.basic_qos(prefetch_count=self._has)
+        arguments = self._arguments(wire, self.queue) if self._arguments else None
+        answer = await self._underlay.basic_consume(self.queue, _unused, arguments=arguments)
         self._tag = answer.consumer_tag
         self.starts += 1
         self._started.set()
-        log.info("consuming", extra={"queue": self.queue, "prefetch": self.prefetch})
+        log.info("consuming", extra={"queue": self.queue, "prefetch": self._has})
 
     def _channel_lost(self, wire: Wire) -> bool:
         return wire.lost.is_set() or self._underlay is None or self._underlay.is_closed
 
-    async def _until_lost(self, wire: Wire) -> str:
+    async def _until_lost(self, wire: Wire) -> str | None:
+        """Wait, and say why; None if it was told something meanwhile."""
         closing = self._underlay.closing
         waits = [
             asyncio.ensure_future(wire.lost.wait()),
             asyncio.ensure_future(self._cancelled.wait()),
+            asyncio.ensure_future(self._changed.wait()),
         ]
         try:
             await asyncio.wait((closing, *waits), return_when=asyncio.FIRST_COMPLETED)
@@ -148,6 +223,8 @@ class Subscription:
                 return wire.reason or "the connection was lost"
             if closing.done() and not closing.cancelled():
                 return str(closing.exception() or "the channel was closed")
+            if self._changed.is_set() and not self._cancelled.is_set():
+                return None
             return "cancelled by the broker, or by the watchdog"
         finally:
             for wait in (closing, *waits):
@@ -171,6 +248,10 @@ class Subscription:
     async def cancel(self) -> None:
         """Ask for no more deliveries. What is unsettled can still be settled."""
         self._stopping.set()
+        self._changed.set()
+        await self._cancel()
+
+    async def _cancel(self) -> None:
         self.flush()
         underlay, tag = self._underlay, self._tag
         if underlay is None or not self.consuming or tag is None:

@@ -144,6 +144,7 @@ class Declarer:
             aiormq_errors.ChannelPreconditionFailed,
             aiormq_errors.ChannelAccessRefused,
             aiormq_errors.ChannelNotFoundEntity,
+            aiormq_errors.ChannelLockedResource,
         ):
             self._channel = None
             raise
@@ -154,16 +155,18 @@ class Declarer:
 
 async def _declare(channel: AbstractChannel, declaration: Declaration, passive: bool) -> Any:
     match declaration:
-        case ExchangeDeclaration(name, kind):
+        case ExchangeDeclaration(name, kind, arguments):
             return await channel.exchange_declare(
-                name, exchange_type=kind, durable=True, passive=passive
+                name, exchange_type=kind, durable=True, passive=passive, arguments=dict(arguments)
             )
         case QueueDeclaration(name, arguments):
             return await channel.queue_declare(
                 name, durable=True, passive=passive, arguments=dict(arguments)
             )
-        case BindingDeclaration(exchange, queue, routing_key):
-            return await channel.queue_bind(queue, exchange, routing_key)
+        case BindingDeclaration(exchange, target, routing_key, "queue"):
+            return await channel.queue_bind(target, exchange, routing_key)
+        case BindingDeclaration(exchange, target, routing_key):
+            return await channel.exchange_bind(target, exchange, routing_key=routing_key)
 
 
 def _entities(topology: Topology) -> list[ExchangeDeclaration | QueueDeclaration]:
@@ -176,8 +179,8 @@ def _entity(declaration: Declaration) -> str:
             return f"exchange {name!r}"
         case QueueDeclaration(name):
             return f"queue {name!r}"
-        case BindingDeclaration(exchange, queue):
-            return f"binding of {queue!r} to {exchange!r}"
+        case BindingDeclaration(exchange, target):
+            return f"binding of {target!r} to {exchange!r}"
 
 
 def _mismatch(declaration: Declaration, text: str) -> TopologyMismatch:

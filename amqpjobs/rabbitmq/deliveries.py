@@ -4,6 +4,7 @@ Changes when what is known of a delivery, or the way of its ack, does.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,10 @@ from amqpjobs.rabbitmq.frames import (
     readable_properties,
     split_header,
 )
+
+DEPLOYS = 2
+"""How often a delivery may be given back by workers that stop, where RabbitMQ counts that as their
+sudden death (up to 4.2). Otherwise each deploy would make suspects of all that was held."""
 
 
 class Delivery:
@@ -71,16 +76,45 @@ class Delivery:
         return readable_properties(self._header)
 
     @property
+    def channel(self) -> "ConsumerChannel":
+        """The channel that it came on, and that its ack goes to."""
+        return self._channel
+
+    @property
     def stale(self) -> bool:
-        """Whether its channel is gone: RabbitMQ delivers it again, and no ack will reach it."""
-        return self._channel.closed
+        """Whether its channel is gone, or RabbitMQ has taken it back: it is delivered again, and no
+        ack will reach it."""
+        channel = self._channel
+        return channel.closed or self.tag in channel.taken_back
+
+    def lose(self) -> None:
+        """RabbitMQ has taken it back although its channel lives, as 4.3 does when the consumer
+        timeout is over. It ignores an ack then, so that nothing else need be known here."""
+        self._channel.taken_back.add(self.tag)
 
     @property
     def returns(self) -> int:
         """How often it was given back or its worker died, where the broker counts the first as the
         second (up to 4.2); 0 where giving back is free."""
-        if not self.redelivered or not self._channel.nack_counts:
-            return 0
+        return self._count() if self.redelivered and self._channel.nack_counts else 0
+
+    def is_suspect(self, limit: int | None) -> bool:
+        """Whether a worker may have died of it.
+
+        RabbitMQ counts the deliveries of a quorum queue whose channel was lost, whatever the
+        reason: from 4.3 these only, before also those that were given back. Tried on 3.10.8 and
+        4.3.6; the time after which RabbitMQ takes a delivery back counts before 4.3 only.
+
+        Args:
+            limit: the delivery limit of its queue; None for a classic queue, which counts nothing:
+                there, having been delivered before is all that is known.
+        """
+        if not self.redelivered or limit is None:
+            return self.redelivered
+        enough = 1 + (DEPLOYS if self._channel.nack_counts else 0)
+        return self._count() >= min(enough, limit)
+
+    def _count(self) -> int:
         try:
             count = self.header.headers.get("x-delivery-count")
         except DecodeError:
@@ -115,6 +149,8 @@ class ConsumerChannel:
     def __init__(self, wire: Wire, underlay: Any, queue: str, on_delivery: OnDelivery) -> None:
         self.queue = queue
         self.closed = False
+        self.taken_back: set[int] = set()
+        self.closed_at = 0.0
         self.acked_at = 0.0
         self.nack_counts = wire.profile.nack_counts
         self._protocol = wire.protocol
@@ -189,6 +225,8 @@ class ConsumerChannel:
         self._protocol.write(b"".join(frames))
 
     def _on_close(self) -> None:
+        if not self.closed:
+            self.closed_at = time.monotonic()
         self.closed = True
         self._acked.clear()
 

@@ -5,7 +5,7 @@ import base64
 import json
 import urllib.request
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.error import URLError
 from urllib.parse import quote, unquote, urlsplit
@@ -16,20 +16,12 @@ from amqpjobs.errors import TopologyMismatch
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
-from amqpjobs.rabbitmq.frames import encode_nack, readable_properties
+from amqpjobs.rabbitmq.holding import HeldDelivery
+from amqpjobs.rabbitmq.scan import Scan
 from amqpjobs.settings import Settings
 
 PEEK_BYTES = 32 * 2**20
 """Bodies of at most this many bytes together are held while looking."""
-
-PEEK_SILENCE = 2.0
-"""Seconds after which a queue has no more for us than what came."""
-
-MAX_PREFETCH = 65535
-"""What `basic.qos` can say."""
-
-RETURN_TIMEOUT = 1.0
-"""Seconds; somebody else may have taken them meanwhile."""
 
 MANAGEMENT_TIMEOUT = 2.0
 """Seconds. The management API is a convenience; AMQP cannot tell how much is unacked."""
@@ -57,6 +49,7 @@ class Found:
     properties: Properties
     body: bytes
     redelivered: bool
+    routing_key: str
 
 
 @asynccontextmanager
@@ -90,45 +83,9 @@ async def depths(wire: Wire, names: Iterable[str], settings: Settings) -> dict[s
     return found
 
 
-class _Collector:
-    """Keeps the first messages of a queue, up to a number and up to `PEEK_BYTES`."""
-
-    def __init__(self, wanted: int) -> None:
-        self.found: list[Found] = []
-        self.last = 0
-        self.arrived = asyncio.Event()
-        self._wanted = wanted
-        self._size = 0
-
-    @property
-    def full(self) -> bool:
-        return len(self.found) >= self._wanted or self._size >= PEEK_BYTES
-
-    def delivered(
-        self,
-        consumer_tag: bytes,
-        delivery_tag: int,
-        redelivered: bool,
-        exchange: bytes,
-        routing_key: bytes,
-        header: bytes,
-        body: bytes,
-    ) -> None:
-        self.last = delivery_tag
-        if not self.full:
-            self._size += len(body)
-            self.found.append(Found(readable_properties(header), body, redelivered))
-        self.arrived.set()
-
-    def returned(self, *_: object) -> None:
-        """Nothing is published on this channel."""
-
-    def confirmed(self, *_: object) -> None:
-        """Nothing is published on this channel."""
-
-
 async def peek(wire: Wire, queue: str, limit: int) -> list[Found]:
-    """The first messages of a queue. They are given back to their places.
+    """The first messages of a queue, up to `PEEK_BYTES` of them. They are given back to their
+    places.
 
     What RabbitMQ itself dead-lettered was written by strangers: aiormq, whose `basic.get` this
     could be, gives the connection up over properties that it cannot read.
@@ -136,53 +93,22 @@ async def peek(wire: Wire, queue: str, limit: int) -> list[Found]:
     Raises:
         TopologyMismatch: there is no such queue.
     """
-    async with Declarer(wire) as declarer:
-        count = (await declarer.look(queue)).message_count or 0
-    wanted = min(count, limit, MAX_PREFETCH)
-    if not wanted:
-        return []
-    channel = await wire.channel()
-    collector = _Collector(wanted)
-    wire.protocol.divert(channel.number, collector)
-    try:
-        await channel.basic_qos(prefetch_count=wanted)
-        answer = await channel.basic_consume(queue, _unused)
-        await _collect(collector)
-        await channel.basic_cancel(answer.consumer_tag or "")
-        if collector.last:
-            wire.protocol.write(encode_nack(channel.number, collector.last, True, True))
-            wire.protocol.flush()
-    finally:
-        if not channel.is_closed:
-            await channel.close()
-        wire.protocol.undivert(channel.number)
-    await _returned(wire, queue, len(collector.found))
-    return collector.found
+    found: list[Found] = []
+    size = 0
+    async with Scan(wire, queue, found_of, limit=limit) as scan:
+        async for message, _ in scan:
+            found.append(message)
+            size += len(message.body)
+            if size >= PEEK_BYTES:
+                break
+    return found
 
 
-async def _returned(wire: Wire, queue: str, count: int) -> None:
-    """Wait until what was looked at is back: a second look at once would find the queue empty."""
-    async with Declarer(wire) as declarer:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(RETURN_TIMEOUT):
-                # Polled, since a queue tells nobody how much is in it.
-                while ((await declarer.look(queue)).message_count or 0) < count:  # noqa: ASYNC110
-                    await asyncio.sleep(RETURN_TIMEOUT / 50)
-
-
-async def _collect(collector: _Collector) -> None:
-    """Wait until it is full, or nothing comes any more: somebody else may be taking them."""
-    while not collector.full:
-        collector.arrived.clear()
-        try:
-            async with asyncio.timeout(PEEK_SILENCE):
-                await collector.arrived.wait()
-        except TimeoutError:
-            return
-
-
-async def _unused(message: object) -> None:
-    """aiormq wants a callback; the splitter takes every delivery before it."""
+def found_of(delivery: HeldDelivery) -> Found:
+    """A delivery of a scan as a value."""
+    return Found(
+        delivery.readable_properties(), delivery.body, delivery.redelivered, delivery.routing_key
+    )
 
 
 async def may_declare(wire: Wire, name: str) -> bool:

@@ -9,50 +9,16 @@ the guarantees of publishing do.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from aiormq import exceptions as aiormq_errors
 
-from amqpjobs.errors import (
-    BrokerUnavailable,
-    NotConfirmed,
-    PublishError,
-    PublishRejected,
-    Unroutable,
-)
+from amqpjobs.errors import BrokerUnavailable, NotConfirmed
 from amqpjobs.message import Properties
+from amqpjobs.rabbitmq.confirms import ConfirmChannel, Outgoing
 from amqpjobs.rabbitmq.connection import Link, Wire
-from amqpjobs.rabbitmq.frames import encode_publish
 
 log = logging.getLogger("amqpjobs.rabbitmq")
-
-MAX_UNCONFIRMED = 1_000
-"""Messages. Enough to fill the way to the broker and back; few enough to send again."""
-
-MAX_UNCONFIRMED_BYTES = 16 * 2**20
-
-
-class Outgoing:
-    """One message on its way to the broker, and the future of its fate."""
-
-    __slots__ = ("body", "exchange", "fate", "properties", "returned", "routing_key", "sent")
-
-    def __init__(
-        self,
-        exchange: str,
-        routing_key: str,
-        properties: Properties,
-        body: bytes,
-        fate: "asyncio.Future[None]",
-    ) -> None:
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.properties = properties
-        self.body = body
-        self.fate = fate
-        self.sent = False
-        self.returned: str | None = None
 
 
 class Publication:
@@ -68,8 +34,9 @@ class Publication:
         self._prepare = prepare
         # By fate, so that one whose caller has given up is found and not kept.
         self._backlog: OrderedDict[asyncio.Future[None], Outgoing] = OrderedDict()
-        self._channel: _ConfirmChannel | None = None
+        self._channel: ConfirmChannel | None = None
         self._loop = asyncio.get_running_loop()
+        self._closed = False
         self.blocked: str | None = None
 
     def __repr__(self) -> str:
@@ -92,12 +59,24 @@ class Publication:
         """
         fate: asyncio.Future[None] = self._loop.create_future()
         outgoing = Outgoing(exchange, routing_key, properties, body, fate)
+        if self._closed:
+            fate.set_exception(_closed(outgoing))
+            return fate
         channel = self._channel
         if channel is not None and not self._backlog and channel.has_room(self.blocked):
             channel.transmit(outgoing)
         else:
             self._backlog[fate] = outgoing
         return fate
+
+    def close(self) -> None:
+        """Give up all that was not confirmed, and whatever is sent from now on: nobody works on it
+        any more. To be called when `run` has ended."""
+        self._closed = True
+        backlog, self._backlog = self._backlog, OrderedDict()
+        for fate, outgoing in backlog.items():
+            if not fate.done():
+                fate.set_exception(_closed(outgoing))
 
     def take_back(self, fate: "asyncio.Future[None]") -> None:
         """Give a message up. One that waits does not leave any more; one that was sent may still
@@ -112,11 +91,15 @@ class Publication:
         properties: Properties,
         body: bytes,
         timeout: float,
+        *,
+        through_alarms: bool = False,
     ) -> None:
         """Send a message and wait for the confirm.
 
         Args:
             timeout: seconds, waiting for a connection included.
+            through_alarms: wait on while RabbitMQ blocks publishers. What it had read when it
+                raised its alarm it takes at the end of it: sent again, it would be there twice.
 
         Raises:
             Unroutable, PublishRejected: it is stored nowhere.
@@ -124,13 +107,16 @@ class Publication:
         """
         fate = self.send(exchange, routing_key, properties, body)
         try:
-            async with asyncio.timeout(timeout):
-                await fate
-        except TimeoutError:
-            raise self.not_confirmed(fate, properties.message_id, timeout) from None
+            await asyncio.wait((fate,), timeout=timeout)
+            while through_alarms and self.blocked is not None and not fate.done():
+                await asyncio.wait((fate,), timeout=timeout)
         except asyncio.CancelledError:
             self.take_back(fate)
             raise
+        if not fate.done():
+            fate.cancel()
+            raise self.not_confirmed(fate, properties.message_id, timeout)
+        fate.result()
 
     def not_confirmed(
         self, fate: "asyncio.Future[None]", message_id: str | None, timeout: float
@@ -170,10 +156,10 @@ class Publication:
             finally:
                 self._detach(channel)
 
-    async def _attach(self, wire: Wire) -> "_ConfirmChannel":
+    async def _attach(self, wire: Wire) -> "ConfirmChannel":
         await self._prepare(wire)
         underlay = await wire.channel(confirms=True)
-        channel = _ConfirmChannel(wire, underlay, self._drain)
+        channel = ConfirmChannel(wire, underlay, self._drain)
         wire.protocol.on_blocked.append(self._on_blocked)
         wire.protocol.on_unblocked.append(self._on_unblocked)
         self.blocked = None
@@ -181,7 +167,7 @@ class Publication:
         self._drain()
         return channel
 
-    def _detach(self, channel: "_ConfirmChannel") -> None:
+    def _detach(self, channel: "ConfirmChannel") -> None:
         self._channel = None
         self.blocked = None
         channel.wire.protocol.on_blocked.remove(self._on_blocked)
@@ -224,161 +210,6 @@ class Publication:
                 channel.transmit(outgoing)
 
 
-class _ConfirmChannel:
-    """The publishing channel of one life: numbers what is sent, and matches what comes back."""
-
-    def __init__(self, wire: Wire, underlay: Any, on_room: Callable[[], None]) -> None:
-        self.pending: dict[int, Outgoing] = {}
-        self.closed = asyncio.Event()
-        self.error: str | None = None
-        self.wire = wire
-        self._protocol = wire.protocol
-        self._number: int = underlay.number
-        self._underlay = underlay
-        self._on_room = on_room
-        self._next = 1
-        self._lowest = 1
-        self._bytes = 0
-        self._open = True
-        self._protocol.divert(self._number, self, self._on_close)
-        self._protocol.on_writable.append(on_room)
-        self._watch = asyncio.get_running_loop().create_task(self._until_closed())
-
-    async def _until_closed(self) -> None:
-        """Wait for whichever goes first: the channel or the whole connection."""
-        closing = self._underlay.closing
-        lost = asyncio.ensure_future(self.wire.lost.wait())
-        try:
-            await asyncio.wait((closing, lost), return_when=asyncio.FIRST_COMPLETED)
-            whole = self.wire.lost.is_set() or self._protocol.refusal is not None
-            if not whole and closing.done() and not closing.cancelled():
-                self.error = str(closing.exception() or "closed")
-        finally:
-            lost.cancel()
-            closing.cancel()
-            self.closed.set()
-
-    def has_room(self, blocked: str | None) -> bool:
-        return (
-            blocked is None
-            and self._open
-            and len(self.pending) < MAX_UNCONFIRMED
-            and self._bytes < MAX_UNCONFIRMED_BYTES
-            and self._protocol.writable
-            # On a channel that the broker has closed, a frame would cost the connection.
-            and not self._underlay.is_closed
-        )
-
-    def _on_close(self) -> None:
-        self._open = False
-
-    def transmit(self, outgoing: Outgoing) -> None:
-        try:
-            frames = encode_publish(
-                self._number,
-                outgoing.exchange,
-                outgoing.routing_key,
-                outgoing.properties,
-                outgoing.body,
-                self.wire.frame_max,
-            )
-        except ValueError as error:
-            outgoing.fate.set_exception(
-                PublishError(
-                    f"AMQP cannot carry the message: {error}",
-                    message_id=outgoing.properties.message_id,
-                )
-            )
-            return
-        outgoing.sent = True
-        outgoing.returned = None
-        self.pending[self._next] = outgoing
-        self._next += 1
-        self._bytes += len(outgoing.body)
-        self._protocol.write(frames)
-        if len(self.pending) == 1:
-            # Nothing else is on its way, so nothing is gained by waiting for company.
-            self._protocol.flush()
-
-    def delivered(self, *_: object) -> None:
-        """Nothing is consumed on this channel."""
-
-    def returned(
-        self, code: int, text: str, exchange: bytes, routing_key: bytes, header: bytes, body: bytes
-    ) -> None:
-        """A `basic.return`, which RabbitMQ sends before the message's `basic.ack`.
-
-        It names no delivery tag; the oldest unconfirmed message that equals it is it.
-        """
-        key = routing_key.decode(errors="replace")
-        for outgoing in self.pending.values():
-            if (
-                outgoing.returned is None
-                and outgoing.routing_key == key
-                and outgoing.body == body
-                and (outgoing.properties.message_id or "").encode() in header
-            ):
-                outgoing.returned = f"{text} ({code})"
-                return
-
-    def confirmed(self, delivery_tag: int, multiple: bool, acked: bool) -> None:
-        """A `basic.ack` or `basic.nack` of the broker. `multiple` costs what it confirms: the
-        lowest open tag moves up, and each tag is passed once in a channel's life."""
-        if multiple:
-            tags: Iterable[int] = range(self._lowest, delivery_tag + 1)
-            self._lowest = delivery_tag + 1
-        else:
-            tags = (delivery_tag,)
-        for tag in tags:
-            outgoing = self.pending.pop(tag, None)
-            if outgoing is not None:
-                self._bytes -= len(outgoing.body)
-                _conclude(outgoing, acked)
-        self._on_room()
-
-    def forget_given_up(self) -> None:
-        """Free the room of messages that nobody waits for any more.
-
-        A confirm that never comes would take its room for as long as the channel lives, and enough
-        of them all of it. None of these would be sent again anyway.
-        """
-        given_up = [tag for tag, outgoing in self.pending.items() if outgoing.fate.done()]
-        for tag in given_up:
-            self._bytes -= len(self.pending.pop(tag).body)
-
-    def give_up(self) -> list[Outgoing]:
-        """Stop using the channel; what is unconfirmed, in order."""
-        self._watch.cancel()
-        self._protocol.undivert(self._number)
-        self._protocol.on_writable.remove(self._on_room)
-        pending, self.pending = list(self.pending.values()), {}
-        return pending
-
-
-def _conclude(outgoing: Outgoing, acked: bool) -> None:
-    fate, message_id = outgoing.fate, outgoing.properties.message_id
-    if fate.done():
-        return
-    if outgoing.returned is not None:
-        fate.set_exception(
-            Unroutable(
-                f"there is no queue {outgoing.routing_key!r} ({outgoing.returned}): run `amqpjobs "
-                "topology apply`, or start a worker that may declare it",
-                message_id=message_id,
-            )
-        )
-    elif acked:
-        fate.set_result(None)
-    else:
-        fate.set_exception(
-            PublishRejected(
-                f"RabbitMQ refused a message for {outgoing.routing_key!r}: the queue is full, or "
-                "it could not be written",
-                message_id=message_id,
-            )
-        )
-
-
 async def _settle_down(wire: Wire) -> None:
     """Do not spin on a connection that gives no channel."""
     try:
@@ -386,3 +217,12 @@ async def _settle_down(wire: Wire) -> None:
             await wire.lost.wait()
     except TimeoutError:
         return
+
+
+def _closed(outgoing: Outgoing) -> NotConfirmed:
+    return NotConfirmed(
+        "the connection was closed here before RabbitMQ confirmed; "
+        + ("it may have arrived" if outgoing.sent else "it was not sent"),
+        message_id=outgoing.properties.message_id,
+        sent=outgoing.sent,
+    )

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from amqpjobs.context import Context, Stopping
 from amqpjobs.definition import Definition
 from amqpjobs.message import Properties
+from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 
 LENGTHS = struct.Struct("!II")
 """Bytes of the header, bytes of the body."""
@@ -46,7 +47,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The handler returned this JSON, which is the body of the frame."""
+    """The handler returned this JSON, which is the body of the frame; empty for what cannot be
+    passed on, and need not be."""
 
     result: bytes
 
@@ -60,6 +62,7 @@ class Raised:
     """
 
     exception: str
+    kinds: tuple[str, ...]
     message: str
     frames: tuple[str, ...]
     traceback: str
@@ -67,10 +70,33 @@ class Raised:
 
 
 @dataclass(frozen=True, slots=True)
-class GaveUp:
-    """The handler asked for the dead letters with `Reject`."""
+class Ruled:
+    """The handler raised or returned a verdict: see `amqpjobs.verdicts`.
 
-    reason: str
+    Attributes:
+        verdict: the name of its class.
+        argument: what it is made of.
+    """
+
+    verdict: str
+    argument: str | float
+
+    def read(self) -> Verdict:
+        """The verdict itself.
+
+        Raises:
+            ValueError: there is none of this name.
+        """
+        match self.verdict, self.argument:
+            case "Reject", str(reason):
+                return Reject(reason)
+            case "RetryAfter", float(seconds):
+                return RetryAfter(seconds)
+            case "Snooze", float(seconds):
+                return Snooze(seconds)
+            case "RateLimited", float(seconds):
+                return RateLimited(seconds)
+        raise ValueError(f"not a verdict: {self.verdict!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +116,9 @@ class Worn:
     """Not run: earlier jobs left too little of this job's memory limit. A new process can."""
 
 
-Answer: TypeAlias = Returned | Raised | GaveUp | Unfit | Worn
+Answer: TypeAlias = Returned | Raised | Ruled | Unfit | Worn
 
-_ANSWERS: dict[str, type[Answer]] = {k.__name__: k for k in (Raised, GaveUp, Unfit, Worn)}
+_ANSWERS: dict[str, type[Answer]] = {k.__name__: k for k in (Raised, Ruled, Unfit, Worn)}
 
 
 def call_of(definition: Definition, context: Context) -> Call:
@@ -105,8 +131,8 @@ def call_of(definition: Definition, context: Context) -> Call:
     if function.__module__ == "__main__" or "<locals>" in function.__qualname__:
         where = "the program's main module" if function.__module__ == "__main__" else "a function"
         raise definition.fail(
-            f"cpu=True runs it in another process, which cannot import it from {where}; put the "
-            "job in an importable module, at its top level"
+            f"another process, such as that of a cpu=True job, cannot import it from {where}; put "
+            "the job in an importable module, at its top level"
         )
     return Call(function.__module__, function.__qualname__, _told(context), definition.memory_limit)
 
@@ -162,8 +188,12 @@ def read_answer(header: bytes, body: bytes) -> Answer:
         kind = fields.pop("answer")
         if kind == "Returned":
             return Returned(body)
-        if "frames" in fields:
-            fields["frames"] = tuple(fields["frames"])
-        return _ANSWERS[kind](**fields)
+        for name in ("frames", "kinds"):
+            if name in fields:
+                fields[name] = tuple(fields[name])
+        answer = _ANSWERS[kind](**fields)
+        if isinstance(answer, Ruled):
+            answer.read()
+        return answer
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not an answer") from error

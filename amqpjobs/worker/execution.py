@@ -4,7 +4,8 @@ Changes when there is another place to run one.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from anyio import CapacityLimiter, to_thread
@@ -16,6 +17,26 @@ from amqpjobs.errors import JobTimeout
 
 if TYPE_CHECKING:
     from amqpjobs.worker.processes import ProcessPool
+
+R = TypeVar("R")
+
+
+async def within(seconds: float | None, handler: Awaitable[R]) -> R:
+    """Wait for a handler, and cancel it when its time is over.
+
+    Raises:
+        JobTimeout: it was cancelled.
+    """
+    if seconds is None:
+        return await handler
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await handler
+    except TimeoutError as error:
+        if not limit.expired():
+            raise  # the handler's own
+        raise JobTimeout(f"ran longer than its timeout of {seconds:g} s") from error
 
 
 class _ThreadCall:
@@ -66,16 +87,7 @@ class Execution:
         Cancelling ends an ``async def`` where it awaits, and kills a process. A thread cannot be
         ended: it is abandoned, runs on, and its result is dropped.
         """
-        if definition.timeout is None:
-            return await self._run(definition, context, arguments, body)
-        limit = asyncio.timeout(definition.timeout)
-        try:
-            async with limit:
-                return await self._run(definition, context, arguments, body)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise  # the handler's own
-            raise JobTimeout(f"ran longer than its timeout of {definition.timeout:g} s") from error
+        return await within(definition.timeout, self._run(definition, context, arguments, body))
 
     async def _run(
         self, definition: Definition, context: Context, arguments: Arguments, body: bytes

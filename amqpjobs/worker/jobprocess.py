@@ -1,4 +1,4 @@
-"""One process of ``cpu=True`` jobs, as the worker sees it: started, asked, and killed.
+"""One process that runs jobs, as the worker sees it: started, asked, and killed.
 
 What runs in it is `amqpjobs.worker.child`. Changes when its life does.
 """
@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from amqpjobs.context import Stopping
 from amqpjobs.errors import JobProcessDied
@@ -26,8 +27,18 @@ BOOT = "import sys; sys.path[:] = sys.argv[3:]; from amqpjobs.worker.child impor
 
 CHUNK = 2**18
 
+WORST_OOM_SCORE = "1000"
+"""proc(5), oom_score_adj: the kernel's first choice."""
+
 KILL_TIME = 1.0
 """Seconds to wait for the end of a process that was killed; the kernel needs a few milliseconds."""
+
+
+def expect_death(pid: int) -> None:
+    """Have the kernel kill this process first when memory runs out. The way of Linux (proc(5));
+    elsewhere there is no such file."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text(WORST_OOM_SCORE)
 
 
 class JobProcess:
@@ -47,8 +58,15 @@ class JobProcess:
         )
 
     @classmethod
-    async def start(cls) -> "JobProcess":
-        """Start one, in a session of its own: a terminal's Ctrl-C is for the worker to handle."""
+    async def start(cls, *, expendable: bool = False) -> "JobProcess":
+        """Start one, in a session of its own: a terminal's Ctrl-C is for the worker to handle.
+
+        Args:
+            expendable: the kernel is to kill it before all others when memory runs out.
+
+        Raises:
+            OSError: the machine has no room for it.
+        """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
@@ -63,6 +81,8 @@ class JobProcess:
         except BaseException:
             ours.close()
             raise
+        if expendable:
+            expect_death(process.pid)
         return cls(process, ours)
 
     async def _wait(self) -> None:

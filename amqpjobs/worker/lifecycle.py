@@ -5,24 +5,36 @@ Changes when starting or stopping does.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from amqpjobs.definition import Definition
-from amqpjobs.errors import ConfigurationError
-from amqpjobs.outcome import Outcome, Released
+from amqpjobs.context import Context
+from amqpjobs.outcome import Done, Outcome, Released, Snoozed
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.topology import Queue, topology_of
+from amqpjobs.topology import Lane, Queue, topology_of
+from amqpjobs.worker.bindings import choose, only_jobs
+from amqpjobs.worker.blocked import BlockedLoop
+from amqpjobs.worker.condition import condition
+from amqpjobs.worker.deferral import Deferral
+from amqpjobs.worker.draining import give_back, interrupt, wait_for
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.liveness import Liveness, notify
+from amqpjobs.worker.liveness import STOPPING, Liveness, notify
+from amqpjobs.worker.overtime import Overtime
 from amqpjobs.worker.parking import Parking
+from amqpjobs.worker.pausing import Pausing
 from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.presence import Presence
+from amqpjobs.worker.quarantine import Quarantine
+from amqpjobs.worker.rates import prefetch_of
+from amqpjobs.worker.redeliveries import Redeliveries
 from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.settled import LONG, Settled
 from amqpjobs.worker.settlement import Settlement
 
 if TYPE_CHECKING:
@@ -58,7 +70,7 @@ class Worker:
     ) -> None:
         app.check()
         self._app = app
-        self._queues = _choose(app, tuple(queues))
+        chosen = self._queues = choose(app, tuple(queues))
         settings = app.settings
         self.concurrency = concurrency or settings.concurrency
         self.prefetch = prefetch or settings.prefetch or 2 * self.concurrency
@@ -70,28 +82,59 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._link = Link(settings, "consume")
         self._execution = Execution(self.concurrency)
-        self._intake = Intake(self._queues, self.concurrency, self._start)
-        self._reporting = Reporting(arguments=settings.log_arguments)
+        self._presence = Presence()
         self._running: dict[Run, asyncio.Task[None]] = {}
+        self._intake = Intake(
+            chosen, self.concurrency, self._start, self._wake, certain=self._presence.certain
+        )
+        self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
+        self._redeliveries = Redeliveries(chosen, self._running, self._intake, self._quarantine)
+        self._deferral = Deferral(self._intake.offer, self._redeliveries.offer)
+        self._overtime = Overtime(app, chosen, self.concurrency, self.prefetch, self._running)
+        self._pausing = Pausing(
+            chosen, self.prefetch, self._link, self._intake, self._deferral, self._quarantine
+        )
+        self._remembered = Settled()
+        self._reporting = Reporting(arguments=settings.log_arguments)
         self._subscriptions = [
-            Subscription(self._link, lane.queue, self.prefetch, self._intake.offer, self._ensure)
-            for queue in self._queues
-            for lane in queue.lanes
+            self._subscription(queue, lane) for queue in self._queues for lane in queue.lanes
         ]
+        size = settings.max_message_size
         self._pipeline = Pipeline(
-            app, self._execution, self._stopping, _only_jobs(app), settings.max_message_size
+            app, self._execution, self._stopping, only_jobs(app), size, self._remembered
         )
         self._settlement: Settlement | None = None
         self._publisher: Publisher | None = None
         self._last_resort: asyncio.TimerHandle | None = None
+
+    def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
+        return Subscription(
+            self._link,
+            lane.queue,
+            prefetch_of(queue, lane, self.prefetch),
+            self._deferral.offer,
+            self._ensure,
+            self._overtime.arguments,
+            self._lost,
+        )
 
     def __repr__(self) -> str:
         return f"<Worker {self._intake!r}, {'ready' if self.ready else 'not ready'}>"
 
     @property
     def ready(self) -> bool:
-        """Whether every queue is being consumed, and the worker was not told to stop."""
-        return not self._stopping.is_set() and all(s.consuming for s in self._subscriptions)
+        """Whether every queue is being consumed, or paused on purpose, and the worker was not told
+        to stop."""
+        return not self._stopping.is_set() and all(
+            s.consuming or s.paused for s in self._subscriptions
+        )
+
+    @property
+    def state(self) -> str:
+        """How it is, for probes: see `Liveness`."""
+        if self._stopping.is_set():
+            return STOPPING
+        return condition(self._link, self._publisher, self._subscriptions)
 
     @property
     def stuck(self) -> bool:
@@ -127,6 +170,7 @@ class Worker:
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(self._link.close)
                 stack.push_async_callback(self._execution.close)
+                stack.push_async_callback(self._quarantine.close)
                 parking = await self._begin(stack)
                 if parking is not None:
                     await self._work(parking)
@@ -144,6 +188,7 @@ class Worker:
                 await stack.enter_async_context(self._app.lifespan())
                 self._publisher = await self._app.open_publisher()
                 await self._ensure(wire)
+                self._overtime.warn(wire.profile)
         except TimeoutError:
             if not self._stopping.is_set():
                 raise
@@ -153,33 +198,40 @@ class Worker:
         publication = self._publisher.publication
         self._settlement = Settlement(
             publication,
-            {lane.queue: q.dead for q in self._queues for lane in q.lanes},
-            {lane.queue: q.parked for q in self._queues for lane in q.lanes},
-            {
-                lane.queue: q.delivery_limit
-                for q in self._queues
-                if q.type == "quorum"
-                for lane in q.lanes
-            },
+            self._publisher.waiting,
+            self._queues,
+            self._remembered,
+            self._publisher.restore,
         )
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
     async def _work(self, parking: Parking) -> None:
-        liveness = Liveness(self._app.settings.heartbeat_file)
+        blocked = BlockedLoop(self._app.settings.blocked_after, self._job_of)
+        liveness = Liveness(self._app.settings.heartbeat_file, lambda: self.state)
+        assert self._settlement is not None  # noqa: S101 - parking was made with it
+        settle = self._settlement.settle
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._link.run(), name="amqpjobs consuming link"),
                 group.create_task(self._watch(), name="amqpjobs watchdog"),
+                group.create_task(
+                    self._presence.run(self._subscriptions, self._intake.go_on),
+                    name="amqpjobs presence",
+                ),
                 group.create_task(liveness.run(), name="amqpjobs liveness"),
+                group.create_task(blocked.run(), name="amqpjobs blocked loop"),
                 group.create_task(parking.run(), name="amqpjobs parking"),
             ]
             consumers = [
                 group.create_task(s.run(), name=f"amqpjobs consumer {s.queue}")
                 for s in self._subscriptions
             ]
+            pausing = group.create_task(
+                self._pausing.run(self._subscriptions, settle), name="amqpjobs pausing"
+            )
             tasks.append(group.create_task(self._announce(), name="amqpjobs announcement"))
             await self._stopping.wait()
-            await self._drain()
+            await self._drain(pausing)
             for task in (*tasks, *consumers):
                 task.cancel()
 
@@ -211,26 +263,48 @@ class Worker:
             if self._link.wire is None:
                 suspects.clear()
                 continue
-            lost = {s for s in self._subscriptions if s.starts and not s.consuming}
+            lost = {s for s in self._subscriptions if s.starts and not s.consuming and not s.paused}
             for subscription in lost & suspects:
                 log.warning("watchdog: not consuming", extra={"queue": subscription.queue})
                 subscription.restart()
             suspects = lost - suspects
 
+    def _lost(self, queue: str, reason: str) -> None:
+        self._redeliveries.survived(
+            (
+                *self._intake.all_waiting(),
+                *self._deferral.held,
+                *self._redeliveries.waiting(),
+                *(run.delivery for run in self._running),
+            )
+        )
+        self._overtime.lost(queue, reason)
+
+    def _wake(self, queue: str, seconds: float) -> None:
+        self._loop.call_later(seconds, self._pausing.open, queue)
+
     def _start(self, delivery: Delivery) -> None:
         run = Run(delivery)
+        self._running[run] = self._loop.create_task(self._run(run))
+
+    def _isolate(self, delivery: Delivery) -> None:
+        run = Run(delivery, self._quarantine)
         self._running[run] = self._loop.create_task(self._run(run))
 
     async def _run(self, run: Run) -> None:
         # One task for each job, and no callback at its end: both cost as much as a no-op handler.
         try:
             outcome = await self._pipeline.outcome_of(run)
+            if self._intake.gated or isinstance(outcome, Snoozed):
+                self._pausing.ended(run.delivery, outcome)
             if run.delivery.settled:
                 return  # given back by force while the handler would not end
             assert self._settlement is not None  # noqa: S101 - set before anything is consumed
             waiting = self._settlement.settle(run.delivery, outcome)
             if waiting is not None:
                 outcome = await self._settled(run, waiting)
+            elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:
+                self._remembered.acked(run.delivery)
             self._reporting.report(run, outcome)
         except Exception:
             log.critical("a bug in amqpjobs around job %r", run.context, exc_info=True)
@@ -238,7 +312,15 @@ class Worker:
             if not run.delivery.settled:
                 run.delivery.release()
             del self._running[run]
-            self._intake.finished()
+            if self._intake.gated:
+                self._pausing.ended(run.delivery, None)
+            (self._intake if run.quarantine is None else run.quarantine).finished()
+            if self._redeliveries.held:
+                self._redeliveries.ended(run)
+
+    def _job_of(self, task: "asyncio.Task[Any]") -> Context | None:
+        # Called from another thread, while this one stands still.
+        return next((r.context for r, own in list(self._running.items()) if own is task), None)
 
     async def _settled(self, run: Run, waiting: Awaitable[Outcome]) -> Outcome:
         try:
@@ -248,7 +330,7 @@ class Worker:
                 raise
             return Released("the worker was told to stop")
 
-    async def _drain(self) -> None:
+    async def _drain(self, pausing: asyncio.Task[None]) -> None:
         """Stop as the README's contract says. One budget, counted from the signal."""
         end = self._stopped_at + self._budget
         margin = min(1.0, self._budget / 8)
@@ -257,85 +339,23 @@ class Worker:
         notify("STOPPING=1")
         log.info("stopping", extra={"running": self._intake.running, "budget_s": self._budget})
         self._intake.close()
+        pausing.cancel()
         await asyncio.gather(*(s.cancel() for s in self._subscriptions))
-        waiting = [d for d in self._intake.take_waiting() if not d.stale]
-        await self._give_back(waiting, end - margin)
-        await self._wait_for_running(end - margin)
-        await self._interrupt(end - margin / 2)
+        waiting = [
+            *self._redeliveries.take_waiting(),
+            *self._intake.take_waiting(),
+            *self._deferral.take_held(),
+        ]
+        waiting = [delivery for delivery in waiting if not delivery.stale]
+        assert self._settlement is not None  # noqa: S101 - set before anything is consumed
+        await give_back(waiting, self._settlement, self._reporting, end - margin)
+        await wait_for(self._running, self._hurry, end - margin)
+        await interrupt(self._running, self._reporting, end - margin / 2)
         await asyncio.gather(*(s.close() for s in self._subscriptions))
         log.info("stopped", extra={"took_s": round(self._loop.time() - self._stopped_at, 3)})
-
-    async def _give_back(self, waiting: list[Delivery], until: float) -> None:
-        """Give back what was not started, in the order in which it was delivered."""
-        if not waiting:
-            return
-        assert self._settlement is not None  # noqa: S101 - set before anything is consumed
-        outcome: Outcome = Released("not started when the worker was told to stop")
-        settling = [self._settlement.settle(delivery, outcome) for delivery in waiting]
-        for delivery in waiting:
-            self._reporting.report(Run(delivery), outcome)
-        copies = [asyncio.ensure_future(copy) for copy in settling if copy is not None]
-        if copies:
-            _, late = await asyncio.wait(copies, timeout=max(0.0, until - self._loop.time()))
-            for copy in late:
-                copy.cancel()
 
     def _leave(self) -> None:
         """Drop the connections: what was written has had its time to arrive."""
         for link in (self._link, self._publisher.link if self._publisher else None):
             if link is not None and link.wire is not None:
                 link.wire.protocol.abort()
-
-    async def _wait_for_running(self, until: float) -> None:
-        """Let running jobs end, until then or until a second signal."""
-        hurry = asyncio.ensure_future(self._hurry.wait())
-        try:
-            while self._running and not hurry.done():
-                left = until - self._loop.time()
-                if left <= 0:
-                    return
-                await asyncio.wait(
-                    (*self._running.values(), hurry),
-                    timeout=left,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-        finally:
-            hurry.cancel()
-
-    async def _interrupt(self, until: float) -> None:
-        """Cancel what runs; give back by force what will not end."""
-        tasks = tuple(self._running.values())
-        for run, task in self._running.items():
-            run.interrupted = True
-            task.cancel("the worker was told to stop")
-        if tasks:
-            await asyncio.wait(tasks, timeout=max(0.05, until - self._loop.time()))
-        outcome: Outcome = Released("it did not end when it was cancelled")
-        # Those that go on regardless; and those that were cancelled before their first step, of
-        # which Python runs nothing at all.
-        for run in self._running:
-            if not run.delivery.settled:
-                run.delivery.release()
-                self._reporting.report(run, outcome)
-
-
-def _choose(app: "App", names: tuple[str, ...]) -> list[Queue]:
-    queues = app.choose_queues(names)
-    if not queues:
-        raise ConfigurationError(
-            f"the app {app.name!r} has no jobs: is the module that declares them imported?"
-        )
-    return queues
-
-
-def _only_jobs(app: "App") -> dict[str, Definition]:
-    """By AMQP queue: the job for messages that name none, where the queue has but one job."""
-    jobs: dict[str, list[Definition]] = {}
-    for definition in app.jobs.values():
-        jobs.setdefault(definition.queue.name, []).append(definition)
-    return {
-        lane.queue: jobs[queue.name][0]
-        for queue in app.queues.values()
-        if len(jobs.get(queue.name, ())) == 1
-        for lane in queue.lanes
-    }

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 log = logging.getLogger("amqpjobs.worker")
@@ -18,25 +19,45 @@ INTERVAL = 5.0
 STALE = 30.0
 """Seconds after which a heartbeat file means that its process is stuck or gone."""
 
+LOOK = 1.0
+"""Seconds between two looks at the state: a new one is told at once."""
+
+OK = "ok"
+"""The state of a worker that has all it needs."""
+
+STARTING, STOPPING = "starting", "stopping"
+
 
 class Liveness:
-    """Touches the heartbeat file and tells systemd.
+    """Touches the heartbeat file, which says how the worker is, and tells systemd.
 
     Args:
         file: to touch; None for none.
+        state: how the worker is: ``ok``; ``starting``; ``stopping``; ``reconnecting``;
+            ``not consuming: queue, queue``; ``blocked: reason`` while RabbitMQ takes no messages.
     """
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, state: Callable[[], str] = lambda: OK) -> None:
         self._file = file
+        self._state = state
+        self._told = STARTING
 
     async def run(self) -> None:
-        """Give a sign every few seconds, until cancelled."""
+        """Give a sign every few seconds, and when the state changes, until cancelled."""
         try:
             while True:
                 self._beat()
-                await asyncio.sleep(INTERVAL)
+                await self._pause()
         finally:
             self._remove()
+
+    async def _pause(self) -> None:
+        clock = asyncio.get_running_loop().time
+        end = clock() + INTERVAL
+        while True:
+            await asyncio.sleep(min(LOOK, INTERVAL))
+            if clock() >= end or self._state() != self._told:
+                return
 
     def _remove(self) -> None:
         if self._file is None:
@@ -49,12 +70,24 @@ class Liveness:
 
     def _beat(self) -> None:
         notify("WATCHDOG=1")
+        self._tell()
         if self._file is None:
             return
         try:
-            self._file.write_text(f"{os.getpid()}\n")
+            self._file.write_text(f"{os.getpid()} {self._told}\n")
         except OSError as error:
             log.warning("heartbeat file: %s", error)
+
+    def _tell(self) -> None:
+        """Put a new state into the log."""
+        before, self._told = self._told, self._state()
+        if self._told == before:
+            return
+        notify(f"STATUS={self._told}")
+        if self._told == OK and before != STARTING:
+            log.info("healthy again", extra={"was": before})
+        elif self._told not in (OK, STARTING, STOPPING):
+            log.warning("not healthy", extra={"state": self._told})
 
 
 def age_of(file: Path) -> float | None:
@@ -63,6 +96,15 @@ def age_of(file: Path) -> float | None:
         return max(0.0, time.time() - file.stat().st_mtime)
     except FileNotFoundError:
         return None
+
+
+def state_of(file: Path) -> str:
+    """How the worker was when it touched the file."""
+    try:
+        _, _, state = file.read_text(errors="replace").strip().partition(" ")
+    except OSError:
+        return OK  # it has ended since its age was looked at
+    return state or OK
 
 
 def notify(state: str) -> None:

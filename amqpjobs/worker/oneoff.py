@@ -10,7 +10,7 @@ from amqpjobs.context import Context, current_context
 from amqpjobs.definition import Definition
 from amqpjobs.message import Properties, new_job_id
 from amqpjobs.middleware import onion
-from amqpjobs.outcome import Reject
+from amqpjobs.verdicts import Verdict
 from amqpjobs.worker.execution import Execution
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ async def run_once(
     Raises:
         DecodeError: the arguments do not fit.
         JobTimeout: it ran longer than its timeout.
-        Reject: the handler rejected the job.
+        Verdict: the handler raised or returned one: a run by itself has no later.
         Exception: whatever the handler raised.
     """
     arguments = definition.payload.load(body)
@@ -50,6 +50,6 @@ async def run_once(
     finally:
         current_context.reset(token)
         await execution.close()
-    if isinstance(result, Reject):
+    if isinstance(result, Verdict):
         raise result
     return result

@@ -6,6 +6,7 @@ Every path through here ends in one `Outcome`; none settles anything. Changes wh
 import asyncio
 import logging
 import os
+import random
 import socket
 import time
 from collections.abc import Mapping
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, NoReturn
 from amqpjobs.codec import Arguments
 from amqpjobs.context import Context, Stopping, current_context
 from amqpjobs.definition import Definition
-from amqpjobs.errors import DecodeError
+from amqpjobs.errors import DecodeError, JobProcessDied
 from amqpjobs.message import (
     HEADER_ATTEMPT,
     HEADER_DEADLINE,
+    HEADER_DUE,
     JSON,
     NO_HEADERS,
     Failure,
@@ -31,29 +33,44 @@ from amqpjobs.outcome import (
     Expired,
     Outcome,
     Parked,
-    Reject,
     Rejected,
     Released,
+    Retried,
+    Snoozed,
+    Superseded,
 )
 from amqpjobs.rabbitmq.deliveries import Delivery
+from amqpjobs.retry import Retry
+from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
+from amqpjobs.worker.deferral import LONGEST_HOLD
 from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.worker.execution import Execution
+    from amqpjobs.worker.quarantine import Quarantine
+    from amqpjobs.worker.settled import Settled
 
 log = logging.getLogger("amqpjobs.worker")
+
+LAST_MOMENT = 2**53 / 1000
+"""Seconds since the epoch. Beyond, a float does not have milliseconds any more."""
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Run:
-    """One delivery being worked on, and what is known of it so far."""
+    """One delivery being worked on, and what is known of it so far.
 
-    __slots__ = ("context", "definition", "delivery", "interrupted", "started")
+    Attributes:
+        quarantine: where it runs if a worker may have died of it, else None.
+    """
 
-    def __init__(self, delivery: Delivery) -> None:
+    __slots__ = ("context", "definition", "delivery", "interrupted", "quarantine", "started")
+
+    def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
         self.delivery = delivery
+        self.quarantine = quarantine
         self.definition: Definition | None = None
         self.context: Context | None = None
         self.started = time.monotonic()
@@ -76,6 +93,7 @@ class Pipeline:
         stopping: set when the worker is told to stop.
         only_jobs: by AMQP queue: the one job for messages that name none.
         max_size: bodies over this many bytes are refused.
+        settled: what was settled here before, and may come again.
     """
 
     def __init__(
@@ -85,6 +103,7 @@ class Pipeline:
         stopping: Stopping,
         only_jobs: Mapping[str, Definition],
         max_size: int,
+        settled: "Settled",
     ) -> None:
         self._jobs = app.jobs
         self._processing = app.processing
@@ -92,6 +111,8 @@ class Pipeline:
         self._stopping = stopping
         self._only_jobs = only_jobs
         self._max_size = max_size
+        self._settled = settled
+        self._retry = app.retry
 
     def knows(self, name: str | None, queue: str) -> bool:
         """Whether a message of this ``type`` from this AMQP queue has a job here."""
@@ -103,14 +124,17 @@ class Pipeline:
             definition, context = self._open(run)
             token = current_context.set(context)
             try:
-                arguments = self._validate(run, definition)
-                result = await self._process(definition, context, arguments, run.delivery.body)
+                if run.quarantine is None:
+                    arguments = self._validate(run, definition)
+                    result = await self._process(definition, context, arguments, run.delivery.body)
+                else:
+                    result = await self._isolate(run, run.quarantine, definition, context)
             finally:
                 current_context.reset(token)
         except Refused as refusal:
             return refusal.outcome
-        except Reject as error:
-            return self._rejected(run, "rejected", error.reason)
+        except Verdict as verdict:
+            return self._ruled(run, verdict)
         except asyncio.CancelledError as error:
             return self._interrupted(run, error)
         except (KeyboardInterrupt, GeneratorExit):
@@ -121,11 +145,11 @@ class Pipeline:
             if run.interrupted:
                 # Libraries turn a cancellation into errors of their own.
                 return Released("the worker was told to stop")
-            return self._rejected(run, "failed", error, error)
+            return self._failed(run, error) if run.quarantine is None else self._judged(run, error)
         if result is None:
             return DONE_NOTHING
-        if isinstance(result, Reject):
-            return self._rejected(run, "rejected", result.reason)
+        if isinstance(result, Verdict):
+            return self._ruled(run, result)
         return Done(result)
 
     def _open(self, run: Run) -> tuple[Definition, Context]:
@@ -142,15 +166,21 @@ class Pipeline:
                 header.message_id or new_job_id(),
                 definition.queue.name,
                 _attempt(headers),
-                _deadline(headers),
+                _milliseconds(headers, HEADER_DEADLINE),
                 self._stopping,
                 delivery.properties,
             )
+            due = _due(headers)
         except DecodeError as error:
             raise Refused(self._rejected(run, "undecodable", error, error)) from None
         run.context = context
-        if context.deadline is not None and context.deadline < time.time():
+        if delivery.redelivered and self._settled.knows(delivery):
+            raise Refused(Superseded())
+        now = time.time()
+        if context.deadline is not None and context.deadline < now:
             raise Refused(Expired(context.deadline))
+        if due is not None and due > now + LONGEST_HOLD:
+            raise Refused(Snoozed(due))
         return definition, context
 
     def _resolve(self, run: Run, name: str | None) -> Definition:
@@ -165,15 +195,26 @@ class Pipeline:
         return definition
 
     def _validate(self, run: Run, definition: Definition) -> Arguments:
-        header, body = run.delivery.header, run.delivery.body
         try:
-            if header.content_type != JSON or header.content_encoding is not None:
-                _check_content(header.content_type, header.content_encoding)
-            if len(body) > self._max_size:
-                _too_large(body, self._max_size)
-            return definition.payload.load(body)
+            self._check(run)
+            return definition.payload.load(run.delivery.body)
         except DecodeError as error:
             raise Refused(self._rejected(run, "invalid", error, error)) from None
+
+    def _check(self, run: Run) -> None:
+        header, body = run.delivery.header, run.delivery.body
+        if header.content_type != JSON or header.content_encoding is not None:
+            _check_content(header.content_type, header.content_encoding)
+        if len(body) > self._max_size:
+            _too_large(body, self._max_size)
+
+    async def _isolate(
+        self, run: Run, quarantine: "Quarantine", definition: Definition, context: Context
+    ) -> object:
+        """Middleware around it, as around every job; it is validated where it runs."""
+        self._check(run)
+        execute = lambda inner: quarantine.run(definition, inner, run.delivery.body)  # noqa: E731
+        return await onion(self._processing, execute)(context)
 
     async def _process(
         self, definition: Definition, context: Context, arguments: Arguments, body: bytes
@@ -198,7 +239,56 @@ class Pipeline:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise error
-        return self._rejected(run, "failed", "the job cancelled itself", error)
+        return self._failed(run, error, "the job cancelled itself")
+
+    def _ruled(self, run: Run, verdict: Verdict) -> Outcome:
+        match verdict:
+            case RateLimited(seconds=seconds):
+                return Snoozed(time.time() + seconds, rate_limited=seconds)
+            case Snooze(seconds=seconds):
+                return Snoozed(time.time() + seconds)
+            case RetryAfter(seconds=seconds):
+                failure = self._failure(run, "failed", f"retry after {seconds:g} s", verdict)
+                if run.context is not None and self._policy(run).has_left(run.context.attempt):
+                    return self._again(run, failure, seconds, verdict)
+                return Rejected(failure, verdict)
+            case Reject(reason=reason):
+                return self._rejected(run, "rejected", reason)
+            case _:
+                return self._failed(run, verdict)
+
+    def _judged(self, run: Run, error: BaseException) -> Outcome:
+        """What an error in quarantine says of the job. What its handler raised is a failure like
+        any other, and comes as a `RemoteError`."""
+        if isinstance(error, JobProcessDied):
+            words = f"{error}; it ran by itself, since a worker may have died of it"
+            return self._rejected(run, "poison", words, error)
+        if isinstance(error, DecodeError):
+            return self._rejected(run, "invalid", error, error)
+        return self._failed(run, error)
+
+    def _failed(self, run: Run, error: BaseException, message: str | None = None) -> Outcome:
+        """What the retry policy makes of an error."""
+        reason = "poison" if isinstance(error, JobProcessDied) else "failed"
+        failure = self._failure(run, reason, message or error, error)
+        context, policy = run.context, self._policy(run)
+        if context is None or not policy.wants(error, context.attempt):
+            return Rejected(failure, error)
+        pause = policy.pause(context.attempt, random.random())  # noqa: S311 - not a secret
+        return self._again(run, failure, pause, error)
+
+    def _again(
+        self, run: Run, failure: Failure, pause: float, error: BaseException
+    ) -> Retried | Rejected:
+        deadline = run.context.deadline if run.context else None
+        if deadline is not None and time.time() + pause >= deadline:
+            # Nobody would start it any more; as a dead letter it is seen, and can be replayed.
+            return Rejected(failure, error)
+        return Retried(failure, pause, error)
+
+    def _policy(self, run: Run) -> Retry:
+        definition = run.definition
+        return definition.retry if definition and definition.retry is not None else self._retry
 
     def _rejected(
         self, run: Run, reason: str, message: object, error: BaseException | None = None
@@ -217,6 +307,7 @@ class Pipeline:
             queue=run.delivery.queue,
             worker=WORKER,
             time=time.time(),
+            attempt=run.context.attempt if run.context else None,
         )
 
 
@@ -241,10 +332,17 @@ def _attempt(headers: Headers) -> int:
     return attempt
 
 
-def _deadline(headers: Headers) -> float | None:
-    deadline = headers.get(HEADER_DEADLINE)
-    if deadline is None:
+def _milliseconds(headers: Headers, name: str) -> float | None:
+    moment = headers.get(name)
+    if moment is None:
         return None
-    if isinstance(deadline, bool) or not isinstance(deadline, int) or deadline < 0:
-        raise DecodeError(f"header {HEADER_DEADLINE} is not milliseconds since the epoch")
-    return deadline / 1000
+    if isinstance(moment, bool) or not isinstance(moment, int) or moment < 0:
+        raise DecodeError(f"header {name} is not milliseconds since the epoch")
+    return moment / 1000
+
+
+def _due(headers: Headers) -> float | None:
+    due = _milliseconds(headers, HEADER_DUE)
+    if due is not None and due > LAST_MOMENT:
+        raise DecodeError(f"header {HEADER_DUE} is after the year 287396")
+    return due

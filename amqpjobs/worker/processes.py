@@ -1,4 +1,4 @@
-"""The processes of ``cpu=True`` jobs: how many there are, and which one is next.
+"""The processes that run jobs: how many there are, and which one is next.
 
 Changes when they are started, shared or ended differently.
 """
@@ -14,13 +14,12 @@ from amqpjobs.errors import (
     JobProcessDied,
     RemoteError,
 )
-from amqpjobs.outcome import Reject
 from amqpjobs.results import load_result
 from amqpjobs.worker.calls import (
     Answer,
-    GaveUp,
     Raised,
     Returned,
+    Ruled,
     Unfit,
     Worn,
     call_of,
@@ -39,10 +38,14 @@ class ProcessPool:
 
     Args:
         size: how many there may be.
+        expendable: for jobs that may kill their process. When memory runs out, the kernel is to
+            take one of these; and one that dies is proof against a job only if no other job ran in
+            it before, so that job is run once more, in a new one.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, expendable: bool = False) -> None:
         self._size = size
+        self._expendable = expendable
         self._slots = asyncio.Semaphore(size)
         self._idle: list[JobProcess] = []
         self._alive: set[JobProcess] = set()
@@ -60,17 +63,26 @@ class ProcessPool:
 
         Raises:
             RemoteError: the handler raised.
-            Reject: the handler raised or returned it.
+            Verdict: the handler raised or returned one.
             JobProcessDied: the process ended before the job did.
             InvalidResult: what the handler returned cannot be passed on.
             ConfigurationError: a process cannot import the job.
         """
         call = frame_of_call(call_of(definition, context), body)
         async with self._slots:
-            answer = await self._ask(self._take_idle(), call, context.stopping)
+            answer = await self._first_answer(call, context.stopping)
             if isinstance(answer, Worn):
                 answer = await self._ask(None, call, context.stopping)
         return _result(definition, answer)
+
+    async def _first_answer(self, call: bytes, stopping: Stopping) -> Answer:
+        idle = self._take_idle()
+        try:
+            return await self._ask(idle, call, stopping)
+        except JobProcessDied:
+            if idle is None or not self._expendable or self._closed:
+                raise
+            return Worn()
 
     async def _ask(self, process: JobProcess | None, call: bytes, stopping: Stopping) -> Answer:
         process = process or await self._start()
@@ -98,10 +110,15 @@ class ProcessPool:
     async def _start(self) -> JobProcess:
         if self._closed:
             raise JobProcessDied("the worker has closed its processes")
-        process = await JobProcess.start()
+        process = await JobProcess.start(expendable=self._expendable)
         self._alive.add(process)
         process.ended.add_done_callback(lambda _: self._alive.discard(process))
         return process
+
+    def rest(self) -> None:
+        """End the idle processes; the next job starts one again."""
+        while self._idle:
+            self._idle.pop().hang_up()
 
     async def close(self) -> None:
         """End the idle processes, and kill those that are not; returns when they are gone."""
@@ -128,17 +145,20 @@ async def _all_ended(processes: set[JobProcess], timeout: float) -> None:
 
 def _result(definition: Definition, answer: Answer) -> object:
     match answer:
+        case Returned(b""):
+            return None
         case Returned(data):
             return load_result(definition, data)
         case Raised():
             raise RemoteError(
                 answer.message,
                 exception=answer.exception,
+                kinds=answer.kinds,
                 frames=answer.frames,
                 traceback=answer.traceback,
             )
-        case GaveUp(reason):
-            raise Reject(reason)
+        case Ruled():
+            raise answer.read()
         case Unfit(error, message):
             raise _ERRORS[error](message)
         case Worn():

@@ -5,7 +5,18 @@ import time
 from typing import assert_never
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.outcome import Done, Expired, Outcome, Parked, Rejected, Released
+from amqpjobs.message import Failure
+from amqpjobs.outcome import (
+    Done,
+    Expired,
+    Outcome,
+    Parked,
+    Rejected,
+    Released,
+    Retried,
+    Snoozed,
+    Superseded,
+)
 from amqpjobs.worker.pipeline import WORKER, Run
 
 log = logging.getLogger("amqpjobs.worker")
@@ -81,19 +92,34 @@ def _bare_keys(run: Run) -> dict[str, object]:
 
 
 def _describe(outcome: Outcome) -> tuple[int, str, dict[str, object]]:
+    """The level, the outcome's name, and what else the line says."""
     match outcome:
         case Done():
             return logging.INFO, "done", {}
         case Rejected(failure):
-            detail: dict[str, object] = {"reason": failure.message}
-            if failure.exception:
-                detail["exception"] = failure.exception
-            return logging.ERROR, failure.reason, detail
+            return logging.ERROR, failure.reason, _why(failure)
+        case Retried(failure, pause):
+            again = {**_why(failure), "pause_s": round(pause, 3)}
+            return logging.WARNING, "retried", again | _where(failure)
         case Parked(failure):
             return logging.WARNING, "parked", {"reason": failure.message}
+        case Snoozed(due):
+            return logging.INFO, "snoozed", {"pause_s": round(max(0.0, due - time.time()), 3)}
         case Expired(deadline):
             return logging.WARNING, "expired", {"deadline": deadline}
         case Released(reason):
             return logging.WARNING, "released", {"reason": reason}
+        case Superseded():
+            return logging.WARNING, "superseded", {"reason": "settled before; its ack was lost"}
         case _:
             assert_never(outcome)
+
+
+def _why(failure: Failure) -> dict[str, object]:
+    why: dict[str, object] = {"reason": failure.message}
+    return why | {"exception": failure.exception} if failure.exception else why
+
+
+def _where(failure: Failure) -> dict[str, object]:
+    # The traceback comes with the last failure: one for each run would be noise.
+    return {"at": failure.frames[0]} if failure.frames else {}

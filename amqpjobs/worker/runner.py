@@ -9,27 +9,32 @@ import json
 import logging
 import socket
 import traceback
+from contextlib import suppress
+from contextvars import copy_context
 from functools import reduce
 
-from amqpjobs.context import current_context
+from amqpjobs.codec import Arguments
+from amqpjobs.context import Context, current_context
 from amqpjobs.definition import Definition
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, InvalidResult
 from amqpjobs.job import Job
-from amqpjobs.outcome import Reject
 from amqpjobs.results import dump_result
+from amqpjobs.retry import class_name
+from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.worker.calls import (
     LARGEST_RESULT,
     LENGTHS,
     Answer,
     Call,
-    GaveUp,
     Raised,
     Returned,
+    Ruled,
     Unfit,
     Worn,
     context_of,
     frame_of_answer,
 )
+from amqpjobs.worker.execution import within
 from amqpjobs.worker.memory import Memory, limited_to
 from amqpjobs.worker.tracebacks import exception_name, innermost_frames
 
@@ -75,10 +80,18 @@ class Runner:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._memory = Memory()
+        # One for all calls: the clients that handlers keep are bound to their event loop.
+        self._events = asyncio.Runner()
         self._definitions: dict[tuple[str, str], Definition] = {}
 
     def serve(self) -> None:
         """Work until the worker hangs up, or this process is of no use any more."""
+        try:
+            self._serve()
+        finally:
+            self._events.close()
+
+    def _serve(self) -> None:
         connection = self._connection
         while (lengths := receive(connection, LENGTHS.size)) is not None:
             header_size, body_size = LENGTHS.unpack(lengths)
@@ -107,14 +120,20 @@ class Runner:
         token = current_context.set(context)
         try:
             with limited_to(call.memory_limit):
-                result = definition.invoke(context, arguments)
-        except Reject as error:
-            return GaveUp(text_of(error))
+                result = self._run(definition, context, arguments)
+        except Verdict as verdict:
+            return ruled(verdict)
         except BaseException as error:  # noqa: BLE001 - `sys.exit` too is a failure of the job
             return raised(error, call.memory_limit)
         finally:
             current_context.reset(token)
         return returned(definition, result)
+
+    def _run(self, definition: Definition, context: Context, arguments: Arguments) -> object:
+        if definition.kind != "async":
+            return definition.invoke(context, arguments)
+        handler = awaited(definition, context, arguments)
+        return self._events.run(handler, context=copy_context())
 
     def _definition(self, call: Call) -> Definition:
         place = call.module, call.qualname
@@ -122,6 +141,16 @@ class Runner:
             with self._memory.used_by_code():
                 self._definitions[place] = find(*place)
         return self._definitions[place]
+
+
+async def awaited(definition: Definition, context: Context, arguments: Arguments) -> object:
+    """The result of an ``async def``, which is run in a process when a worker has died with it."""
+    try:
+        return await within(definition.timeout, definition.invoke(context, arguments))
+    finally:
+        # Nothing runs between two calls: a connection that was left open would miss its heartbeats.
+        with suppress(AmqpJobsError):
+            await definition.app.close()
 
 
 def receive(connection: socket.socket, size: int) -> bytes | None:
@@ -146,7 +175,7 @@ def find(module: str, qualname: str) -> Definition:
     except BaseException as error:
         log.exception("cannot import %s", module)
         raise ConfigurationError(
-            f"the process for cpu=True jobs cannot import {module}: {exception_name(error)}: "
+            f"the process of a job cannot import {module}: {exception_name(error)}: "
             f"{text_of(error)}"
         ) from error
     try:
@@ -155,22 +184,40 @@ def find(module: str, qualname: str) -> Definition:
         job = None
     if not isinstance(job, Job):
         raise ConfigurationError(
-            f"the process for cpu=True jobs finds no job at {module}:{qualname}; @app.job must be "
+            f"the process of a job finds no job at {module}:{qualname}; @app.job must be "
             "its outermost decorator, and its name must not be used again"
         )
     return job.definition
 
 
 def returned(definition: Definition, result: object) -> Answer:
-    """The answer for what a handler returned."""
-    if isinstance(result, Reject):
-        return GaveUp(text_of(result))
+    """The answer for what a handler returned. Only of a ``cpu=True`` job is it asked that it can be
+    passed on: others are here by way of exception, and have succeeded."""
+    if isinstance(result, Verdict):
+        return ruled(result)
     try:
         return Returned(dump_result(definition, result, LARGEST_RESULT))
-    except (ConfigurationError, InvalidResult) as error:
-        return unfit(error)
     except Exception as error:  # noqa: BLE001 - serializers are the user's
+        if definition.kind != "process":
+            return Returned(b"")
+        if isinstance(error, ConfigurationError | InvalidResult):
+            return unfit(error)
         return raised(error)
+
+
+def ruled(verdict: Verdict) -> Ruled:
+    """The answer for a verdict; one of a subclass is what it is derived from."""
+    match verdict:
+        case RetryAfter(seconds=seconds):
+            return Ruled("RetryAfter", seconds)
+        case RateLimited(seconds=seconds):
+            return Ruled("RateLimited", seconds)
+        case Snooze(seconds=seconds):
+            return Ruled("Snooze", seconds)
+        case Reject(reason=reason):
+            return Ruled("Reject", clean(str(reason)[:LONGEST_MESSAGE]))
+        case _:
+            return Ruled("Reject", text_of(verdict))
 
 
 def unfit(error: AmqpJobsError) -> Unfit:
@@ -186,6 +233,7 @@ def raised(error: BaseException, limit: int | None = None) -> Raised:
         message = f"{message or 'out of memory'} (memory_limit is {limit} bytes)"
     return Raised(
         exception=exception_name(error),
+        kinds=tuple(class_name(kind) for kind in type(error).__mro__),
         message=message,
         frames=innermost_frames(error),
         traceback=clean("".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]),

@@ -5,72 +5,102 @@ Changes when an outcome is added, or what is promised about one.
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import assert_never
 
-from amqpjobs.copies import copied
-from amqpjobs.errors import PublishError
-from amqpjobs.message import HEADER_ERROR, Failure
-from amqpjobs.outcome import Done, Expired, Outcome, Parked, Rejected, Released
+from amqpjobs.copies import copied, retried, snoozed
+from amqpjobs.errors import AmqpJobsError, PublishError, Unroutable
+from amqpjobs.message import HEADER_DUE, HEADER_HISTORY, FieldValue, Properties
+from amqpjobs.outcome import (
+    Done,
+    Expired,
+    Outcome,
+    Parked,
+    Rejected,
+    Released,
+    Retried,
+    Snoozed,
+    Superseded,
+)
 from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.rabbitmq.publication import Publication
+from amqpjobs.rabbitmq.waiting import Waiting
+from amqpjobs.topology import Queue
+from amqpjobs.worker.settled import Settled
 
 log = logging.getLogger("amqpjobs.worker")
 
 CONFIRM_TIMEOUT = 10.0
-"""Seconds for the confirm of a copy before the original is given back."""
+"""Seconds for the confirm of a copy before it is tried again."""
 
 LONGEST_PAUSE = 5.0
-"""Seconds. When copies cannot be published, giving back at once would spin."""
+"""Seconds. When copies cannot be published, trying again at once would spin."""
 
 
 class Settlement:
-    """Acks, gives back, or puts aside.
+    """Acks, gives back, or replaces by a copy.
 
     Args:
         publication: for copies; not on the consuming connection, which an alarm must not stop.
-        dead: by AMQP queue: where rejected jobs go.
-        parked: by AMQP queue: where unknown jobs go.
-        limits: by AMQP queue: its delivery limit, if it has one.
+        waiting: for copies that are to arrive later.
+        queues: that are consumed.
+        settled: where it is remembered what must not run again.
+        restore: declares the queues again, when one of them is not there.
     """
 
     def __init__(
         self,
         publication: Publication,
-        dead: dict[str, str],
-        parked: dict[str, str],
-        limits: dict[str, int],
+        waiting: Waiting,
+        queues: list[Queue],
+        settled: Settled,
+        restore: Callable[[], Awaitable[None]],
     ) -> None:
         self._publication = publication
-        self._dead = dead
-        self._parked = parked
-        self._limits = limits
-        self._failures = 0
+        self._waiting = waiting
+        self._settled = settled
+        self._restore = restore
+        self._queues = {lane.queue: queue for queue in queues for lane in queue.lanes}
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> Awaitable[Outcome] | None:
         """Settle a delivery.
 
         Returns:
             None when it is settled; for a copy that has to be confirmed first, what to wait for:
-            it returns the outcome in the end, which is `Released` if there was no confirm.
+            it returns the outcome in the end, which is `Released` if the original comes again.
         """
         match outcome:
-            case Done() | Expired():
+            case Done():
+                if delivery.stale:
+                    # No ack counts any more. If it comes here again, it need not run again.
+                    self._settled.remember(delivery)
+                delivery.ack()
+            case Expired() | Superseded():
                 delivery.ack()
             case Released():
                 return self._give_back(delivery, outcome)
             case Rejected(failure):
-                return self._put_aside(delivery, self._dead[delivery.queue], failure, outcome)
+                target = self._queues[delivery.queue].dead
+                return self._replace(delivery, copied(_of(delivery), failure), target, outcome)
             case Parked(failure):
-                return self._put_aside(delivery, self._parked[delivery.queue], failure, outcome)
+                target = self._queues[delivery.queue].parked
+                return self._replace(delivery, copied(_of(delivery), failure), target, outcome)
+            case Retried(failure, pause):
+                due = time.time() + pause
+                copy = retried(_of(delivery), failure, (failure.attempt or 1) + 1, due)
+                return self._replace(delivery, copy, delivery.queue, outcome, due)
+            case Snoozed(due):
+                copy = snoozed(_of(delivery), due)
+                return self._replace(delivery, copy, delivery.queue, outcome, due)
             case _:
                 assert_never(outcome)
         return None
 
     def _give_back(self, delivery: Delivery, outcome: Outcome) -> Awaitable[Outcome] | None:
-        limit = self._limits.get(delivery.queue)
-        if limit is None or delivery.stale or delivery.returns < limit // 2:
+        queue = self._queues[delivery.queue]
+        if queue.type != "quorum" or delivery.stale or delivery.returns < queue.delivery_limit // 2:
             delivery.release()
             return None
         return self._renew(delivery, outcome)
@@ -80,7 +110,14 @@ class Settlement:
         towards the delivery limit, and being interrupted often is no reason for the dead letters:
         half of the limit is left for what the limit is for."""
         original = delivery.readable_properties()
-        properties = replace(copied(original), expiration=original.expiration)
+        due = {k: v for k, v in original.headers.items() if k == HEADER_DUE}
+        properties = copied(original)
+        # As if it were the original: still not before its time, and not beyond it.
+        properties = replace(
+            properties,
+            headers={**properties.headers, **due},
+            expiration=original.expiration,
+        )
         try:
             await self._publication.publish(
                 "", delivery.queue, properties, delivery.body, CONFIRM_TIMEOUT
@@ -93,50 +130,82 @@ class Settlement:
             delivery.ack()
         return outcome
 
-    async def _put_aside(
-        self, delivery: Delivery, target: str, failure: Failure, outcome: Outcome
+    async def _replace(
+        self,
+        delivery: Delivery,
+        copy: Properties,
+        target: str,
+        outcome: Outcome,
+        due: float | None = None,
     ) -> Outcome:
-        """Publish a copy, wait for its confirm, and only then ack the original."""
-        if delivery.stale:
-            # RabbitMQ delivers it again; a copy now would be one too many.
-            delivery.ack()
-            return Released("the connection was lost")
+        """Publish a copy, wait for its confirm, and only then ack the original. Without a confirm
+        the original stays unacked, and the copy is tried again: giving the original back would run
+        the job again, and again."""
+        failures = 0
         try:
-            await self._publish(delivery, target, failure)
-        except PublishError as error:
-            self._failures += 1
-            log.warning(
-                "a job could not be put aside, and is given back to its queue",
-                extra={"queue": delivery.queue, "target": target, "error": str(error)},
-            )
-            await self._pause(delivery)
-            return Released(f"no copy in {target}: {error}")
+            while not delivery.stale:
+                try:
+                    await self._publish(delivery, copy, target, due)
+                    break
+                except AmqpJobsError as error:
+                    failures += 1
+                    log.warning(
+                        "the copy of a job is not confirmed; it stays unacked until it is",
+                        extra={"queue": delivery.queue, "target": target, "error": str(error)},
+                    )
+                    await self._mend(error, min(LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)))
+            else:
+                # RabbitMQ delivers it again; a copy now would be one too many.
+                delivery.ack()
+                return Released("the connection was lost")
         except asyncio.CancelledError:
             if not delivery.settled:
                 delivery.release()
             raise
-        self._failures = 0
+        if due is not None:
+            self._settled.remember(delivery)
         if not delivery.settled:
             delivery.ack()
         return outcome
 
-    async def _publish(self, delivery: Delivery, target: str, failure: Failure) -> None:
-        properties = copied(delivery.readable_properties(), failure)
-        publish = self._publication.publish
+    async def _mend(self, error: AmqpJobsError, pause: float) -> None:
+        if isinstance(error, Unroutable):
+            try:
+                await self._restore()
+            except AmqpJobsError as failure:
+                log.warning("topology: %s", failure)
+        await asyncio.sleep(pause)
+
+    async def _publish(
+        self, delivery: Delivery, copy: Properties, target: str, due: float | None
+    ) -> None:
         try:
-            await publish("", target, properties, delivery.body, CONFIRM_TIMEOUT)
+            await self._send(copy, delivery.body, target, due)
         except PublishError as error:
             if type(error) is not PublishError:
                 raise
             # Headers that just fit into a frame do not fit with ours added: ours matter more.
-            bare = replace(properties, headers={HEADER_ERROR: properties.headers[HEADER_ERROR]})
-            await publish("", target, bare, delivery.body, CONFIRM_TIMEOUT)
+            await self._send(_bare(copy), delivery.body, target, due)
 
-    async def _pause(self, delivery: Delivery) -> None:
-        try:
-            # An exponent with a limit: 2**1024 is no float, and failures can go on for days.
-            pause = 0.1 * 2 ** min(self._failures, 20)
-            await asyncio.sleep(min(LONGEST_PAUSE, pause))
-        finally:
-            if not delivery.settled:
-                delivery.release()
+    async def _send(self, copy: Properties, body: bytes, target: str, due: float | None) -> None:
+        if due is None:
+            await self._publication.publish(
+                "", target, copy, body, CONFIRM_TIMEOUT, through_alarms=True
+            )
+        else:
+            await self._waiting.publish(
+                target, copy, body, due, CONFIRM_TIMEOUT, through_alarms=True
+            )
+
+
+def _of(delivery: Delivery) -> Properties:
+    return delivery.readable_properties()
+
+
+def _bare(copy: Properties) -> Properties:
+    headers: dict[str, FieldValue] = {
+        name: value
+        for name, value in copy.headers.items()
+        if name.startswith("amqpjobs-") and name != HEADER_HISTORY
+    }
+    return replace(copy, headers=headers)

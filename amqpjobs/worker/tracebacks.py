@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 
 from amqpjobs.errors import RemoteError
+from amqpjobs.retry import class_name
 
 OURS = str(Path(__file__).parents[1]) + os.sep
 
@@ -31,12 +32,7 @@ def exception_name(error: BaseException) -> str:
     name that it has there."""
     if isinstance(error, RemoteError):
         return error.exception
-    kind = type(error)
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    return class_name(type(error))
 
 
 def innermost_frames(error: BaseException) -> tuple[str, ...]:

@@ -14,7 +14,9 @@ from examples.photo_album.album import thumbnails
 ROOT = Path(__file__).parents[2]
 APP = "examples.photo_album.album:app"
 CONSUME = ("consume", thumbnails.name, "--app", APP, "--concurrency", "2")
-DEAD_LETTERS = ("dead", "list", thumbnails.name, "--app", APP, "--limit", "10000", "--json")
+DEAD_LETTERS = (
+    "dead", "list", thumbnails.name, "--each", "--app", APP, "--limit", "10000", "--json",
+)  # fmt: skip
 
 STOP_TIMEOUT = 15.0
 """Seconds from SIGTERM to a worker's end; it promises 8."""

@@ -34,6 +34,7 @@ from harness import (
     write,
 )
 
+
 class Backlog:
     """One contender's queue, kept at a length."""
 

@@ -40,10 +40,14 @@ async def turn(
         await bench.fill(contender, queue, waiting, options.prefetch)
         await broker.expect(queue, waiting)
         await asyncio.sleep(options.settle)
-        results = await asyncio.gather(*(
-            bench.run(contender, queue, "consume", options.count, options.prefetch, options.uvloop)
-            for _ in range(processes)
-        ))
+        results = await asyncio.gather(
+            *(
+                bench.run(
+                    contender, queue, "consume", options.count, options.prefetch, options.uvloop
+                )
+                for _ in range(processes)
+            )
+        )
     finally:
         await broker.delete(queue)
     return sum(options.count / result["seconds"] for result in results)

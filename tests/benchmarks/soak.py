@@ -68,7 +68,9 @@ async def main(options: argparse.Namespace) -> int:
         described = environment(broker.version, options)
     parts = tenths(samples)
     rate = result["count"] / result["seconds"]
-    print(f"{result['count']:,} jobs, {rate:,.0f} a second, each published, confirmed, run and acked")
+    print(
+        f"{result['count']:,} jobs, {rate:,.0f} a second, each published, confirmed, run and acked"
+    )
     head = ["MiB, median of each tenth", *(str(part + 1) for part in range(PARTS))]
     print(table(head, [["amqpjobs", *(f"{part:.1f}" for part in parts)]]))
     results = {"jobs": result["count"], "rate": rate, "memory_mib": parts}

@@ -137,6 +137,7 @@ class Fleet:
         concurrency: int = 4,
         prefetch: int = 8,
         prefix: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
         app: str = "tests.faults.jobs:app",
         **environment: object,
     ) -> WorkerProcess:
@@ -144,11 +145,12 @@ class Fleet:
 
         Args:
             prefix: a command to run it by.
+            options: more of `consume`'s.
             environment: variables, such as ``AMQPJOBS_HEARTBEAT=2``.
         """
         command = [
             *prefix, sys.executable, "-m", "amqpjobs", "consume", *queues, "--app", app,
-            "--concurrency", str(concurrency), "--prefetch", str(prefetch),
+            "--concurrency", str(concurrency), "--prefetch", str(prefetch), *options,
         ]  # fmt: skip
         variables = {
             **{k: v for k, v in os.environ.items() if not k.startswith("AMQPJOBS_")},

@@ -1,6 +1,6 @@
 """The app that the workers of the fault tests run. Where effects go is in the environment.
 
-Queues: ``work`` has three jobs, ``other`` one of its own, ``echo`` one that takes any JSON.
+Queues: ``work`` has five jobs, ``other`` one of its own, ``echo`` one that takes any JSON.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, JsonValue
 
-from amqpjobs import App, Context, Queue
+from amqpjobs import App, Context, Queue, Retry, RetryAfter
 from amqpjobs.settings import Settings
 from tests.faults.ledger import Effect, record
 
@@ -35,6 +35,8 @@ class Jobs:
     work: Any
     item: Any
     fails: Any
+    again: Any
+    blocks: Any
     other: Any
     echo: Any
 
@@ -47,7 +49,7 @@ def note(ctx: Context, start: float, text: str = "") -> None:
 
 def build(settings: Settings | None = None) -> Jobs:
     """Make the app."""
-    app = App("faults", settings=settings)
+    app = App("faults", settings=settings, retry=Retry(attempts=1))
     work_queue = Queue("work")
 
     @app.job(queue=work_queue)
@@ -66,6 +68,20 @@ def build(settings: Settings | None = None) -> Jobs:
         """Raises what the hex digits say, as `os.fsdecode` would have made it of a file name."""
         raise ValueError(bytes.fromhex(text).decode(errors="surrogateescape"))
 
+    @app.job(queue=work_queue, retry=Retry(attempts=10))
+    async def again(ctx: Context, seconds: float, times: int) -> None:
+        """Asks so many times for another attempt, so many seconds later."""
+        if ctx.attempt <= times:
+            raise RetryAfter(seconds)
+        note(ctx, time.time())
+
+    @app.job(queue=work_queue)
+    async def blocks(ctx: Context, seconds: float) -> None:
+        """Does what an `async def` must not do."""
+        start = time.time()
+        time.sleep(seconds)  # noqa: ASYNC251 - the fault
+        note(ctx, start)
+
     @app.job(queue="other")
     async def other(ctx: Context, number: int, seconds: float = 0.0) -> None:
         start = time.time()
@@ -76,7 +92,7 @@ def build(settings: Settings | None = None) -> Jobs:
     async def echo(ctx: Context, value: JsonValue) -> None:
         note(ctx, time.time())
 
-    return Jobs(app, work, item, fails, other, echo)
+    return Jobs(app, work, item, fails, again, blocks, other, echo)
 
 
 app = build().app

@@ -88,6 +88,9 @@ class Ledger:
         self.folder = folder
         self.seed = seed
         self.effects_file = folder / "effects"
+        self.faults = 0
+        self.notes: list[str] = []
+        self.checked: tuple[Verdict, int] | None = None
         self._began = time.time()
         self._history: list[tuple[float, str]] = []
         self._files = {
@@ -105,8 +108,18 @@ class Ledger:
         self._files.clear()
 
     def tell(self, event: str) -> None:
-        """Add a fault, or anything else that happened, to the history."""
+        """Add something that happened to the history."""
         self._history.append((time.time(), event))
+
+    def fault(self, event: str, count: int = 1) -> None:
+        """Add a fault to the history, and count it."""
+        self.faults += count
+        self.tell(event)
+
+    def measured(self, what: str) -> None:
+        """Add a measurement to the history, and to the run's closing line."""
+        self.notes.append(what)
+        self.tell(what)
 
     def attempt(self, *ids: str) -> None:
         """These are about to be sent."""
@@ -134,7 +147,9 @@ class Ledger:
 
     def effects(self) -> list[Effect]:
         """All effects so far, in the order in which they were written."""
-        return [Effect(**json.loads(line)) for line in self.effects_file.read_text().splitlines()]
+        # Who reads while somebody writes may see half of the last line.
+        whole = self.effects_file.read_text().rpartition("\n")[0]
+        return [Effect(**json.loads(line)) for line in whole.splitlines()]
 
     def done(self) -> set[str]:
         """The ids that have an effect."""
@@ -169,10 +184,15 @@ class Ledger:
             LedgerBroken: lost, phantom, or too many duplicates.
         """
         verdict = self.verdict(dead)
+        self.checked = verdict, duplicates
         (self.folder / "report").write_text(self.report(verdict, duplicates))
         if verdict.lost or verdict.phantom or verdict.repeated > duplicates:
             raise LedgerBroken(self.report(verdict, duplicates))
         return verdict
+
+    def counted(self, jobs: int) -> None:
+        """For messages without ids: the test itself has found each where it had to be, once."""
+        self.checked = Verdict(jobs, jobs, len(self.effects()), 0, (), (), {}), 0
 
     def report(self, verdict: Verdict, bound: int) -> str:
         """The verdict, with all that is needed to look for the reason."""

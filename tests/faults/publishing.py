@@ -80,12 +80,17 @@ async def publishing(url: str, ledger: Ledger, **settings: object) -> AsyncItera
         yield Publishing(jobs, ledger)
 
 
-async def finish(url: str, workers: Fleet, ledger: Ledger, queue: str = "work") -> None:
+async def finish(
+    url: str, workers: Fleet, ledger: Ledger, queue: str = "work", **options: Any
+) -> None:
     """Let the workers empty the queue, and stop them.
 
     Second copies may still be waiting when every job has been done once. AMQP does not tell how
     many are unacked, so a worker that is told to stop too early gives some back: then another one
     is started for them.
+
+    Args:
+        options: of that one, such as its app.
     """
     for _ in range(3):
         with Stranger(url) as stranger:
@@ -94,7 +99,7 @@ async def finish(url: str, workers: Fleet, ledger: Ledger, queue: str = "work") 
         await workers.stop()
         if not leftovers(url, [queue]):
             return
-        await workers.start(url, queue)
+        await workers.start(url, queue, **options)
     raise AssertionError(f"{queue} does not get empty")
 
 

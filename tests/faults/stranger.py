@@ -143,5 +143,12 @@ class Stranger:
             found.append((payload, body))
 
 
+def message_id(properties: bytes) -> str:
+    """The id of a message that was drained."""
+    content = header.ContentHeader()
+    content.unmarshal(properties)
+    return str(content.properties.message_id)
+
+
 def _frame(kind: int, payload: bytes) -> bytes:
     return struct.pack(">BHI", kind, 1, len(payload)) + payload + b"\xce"

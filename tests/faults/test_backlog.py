@@ -56,6 +56,7 @@ def lines(ledger: Ledger) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(MEBI), b""))
 
 
+@pytest.mark.row("F21")
 async def test_a_backlog_takes_no_memory(
     broker: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:
@@ -72,7 +73,8 @@ async def test_a_backlog_takes_no_memory(
     assert long < LIMIT
 
 
-@pytest.mark.full
+@pytest.mark.row("F21")
+@pytest.mark.faults_full
 @pytest.mark.timeout(7200)
 async def test_a_million_jobs_wait(broker: VirtualHost, workers: Fleet, ledger: Ledger) -> None:
     """The full form: memory flat, throughput at least 0.8 of a short queue's."""
@@ -113,6 +115,7 @@ async def check_slow_job(
     return worker
 
 
+@pytest.mark.row("F22")
 async def test_a_slow_job_holds_up_nobody(
     broker: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:
@@ -123,7 +126,8 @@ async def test_a_slow_job_holds_up_nobody(
     assert not leftovers(broker.url)
 
 
-@pytest.mark.full
+@pytest.mark.row("F22")
+@pytest.mark.faults_full
 @pytest.mark.timeout(900)
 async def test_a_very_slow_job_holds_up_nobody(
     broker: VirtualHost, workers: Fleet, ledger: Ledger
@@ -135,6 +139,7 @@ async def test_a_very_slow_job_holds_up_nobody(
     assert not leftovers(broker.url)
 
 
+@pytest.mark.row("F22")
 async def test_the_acks_of_fast_jobs_do_not_cover_a_slow_one(
     broker: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:

@@ -11,6 +11,8 @@ from tests.faults.ledger import Ledger
 from tests.faults.proxy import ACK, Frame, Proxy
 from tests.faults.publishing import finish, leftovers, publishing
 
+pytestmark = pytest.mark.row("F9")
+
 
 def not_ack(frame: Frame) -> bool:
     return frame.name != ACK
@@ -27,6 +29,7 @@ async def test_a_lost_confirm_is_reported_as_unknown(
         work = publisher.jobs.work
         assert await publisher.send(work.message(0)) is None
         proxy.set("down", keep=not_ack)
+        ledger.fault("99 confirms dropped", 99)
         error = await publisher.send(work.message(1))
         assert isinstance(error, NotConfirmed)
         assert error.sent
@@ -62,7 +65,7 @@ async def test_after_a_reconnect_the_same_id_is_sent_again(
 
         sending = asyncio.create_task(publisher.send_many(messages))
         await until(lose, 10, "the confirms are lost")
-        ledger.tell("confirms lost, now the connection")
+        ledger.fault("confirms lost, now the connection")
         proxy.heal()
         proxy.reset_all()
         assert await sending == []
@@ -82,6 +85,7 @@ async def test_late_confirms_are_not_lost_confirms(
         Proxy(broker.url) as proxy,
         publishing(proxy.url, ledger, publish_timeout=20) as publisher,
     ):
+        ledger.fault("10 confirms late", 10)
         proxy.set("down", delay=lambda frame: 0.5 if frame.name == ACK else 0.0)
         assert await publisher.send_many(publisher.jobs.work.message(n) for n in range(10)) == []
     await workers.start(broker.url, "work")

@@ -1,4 +1,4 @@
-"""F1, F5 and F6: workers are killed, brokers are killed, brokers are frozen."""
+"""F1, F5 to F7: workers are killed, brokers are killed, frozen, and restarted in order."""
 
 import asyncio
 from random import Random
@@ -33,7 +33,7 @@ async def check_kills(
             await until(lambda n=before: len(ledger.done()) >= n + 40, 20, "jobs flow")
             await asyncio.sleep(random.uniform(*pause))
             place = random.randrange(W)
-            ledger.tell(f"kill -9 {serving[place].name}")
+            ledger.fault(f"kill -9 {serving[place].name}")
             serving[place].end()
             serving[place] = await workers.start(broker.url, "work", concurrency=C, prefetch=P)
         flowing.cancel()
@@ -45,6 +45,7 @@ async def check_kills(
     assert not workers.trouble()
 
 
+@pytest.mark.row("F1")
 async def test_killed_workers_lose_nothing(
     broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random
 ) -> None:
@@ -52,7 +53,8 @@ async def test_killed_workers_lose_nothing(
     await check_kills(broker, workers, ledger, random, kills=3, pause=(0.0, 0.2))
 
 
-@pytest.mark.full
+@pytest.mark.row("F1")
+@pytest.mark.faults_full
 @pytest.mark.timeout(1800)
 async def test_many_killed_workers_lose_nothing(
     broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random
@@ -85,7 +87,7 @@ async def check_broker_kills(
             before = len(ledger.done())
             await until(lambda n=before: len(ledger.done()) >= n + 60, 30, "jobs flow")
             known = {worker: starts(worker) for worker in serving}
-            ledger.tell("kill -9 the broker")
+            ledger.fault("kill -9 the broker")
             await asyncio.to_thread(broker.kill)
             await asyncio.to_thread(broker.start)
             ledger.tell("the broker is up")
@@ -106,6 +108,7 @@ async def check_broker_kills(
     assert not workers.trouble()
 
 
+@pytest.mark.row("F5")
 @pytest.mark.timeout(240)
 async def test_a_killed_broker_loses_nothing(
     own_broker: Broker, workers: Fleet, ledger: Ledger, random: Random
@@ -114,7 +117,8 @@ async def test_a_killed_broker_loses_nothing(
     await check_broker_kills(own_broker, workers, ledger, random, kills=1)
 
 
-@pytest.mark.full
+@pytest.mark.row("F5")
+@pytest.mark.faults_full
 @pytest.mark.timeout(3600)
 async def test_an_often_killed_broker_loses_nothing(
     own_broker: Broker, workers: Fleet, ledger: Ledger, random: Random
@@ -133,7 +137,7 @@ async def check_pauses(
         worker = await workers.start(broker.url, "work", concurrency=C, prefetch=P, **environment)
         work = publisher.jobs.work
         assert await publisher.send_many(work.message(n, 0.02) for n in range(100)) == []
-        ledger.tell(f"SIGSTOP to the broker for {brief} s")
+        ledger.fault(f"SIGSTOP to the broker for {brief} s")
         broker.pause()
         sending = asyncio.create_task(publisher.send_many(work.message(n) for n in range(50)))
         await asyncio.sleep(brief)
@@ -141,7 +145,7 @@ async def check_pauses(
         assert await sending == []
         await publisher.all_done(20)
         assert not worker.events("connection lost, reconnecting")
-        ledger.tell(f"SIGSTOP to the broker for {long} s")
+        ledger.fault(f"SIGSTOP to the broker for {long} s")
         broker.pause()
         errors = await publisher.send_many(work.message(n) for n in range(50))
         assert len(errors) == 50
@@ -159,6 +163,7 @@ async def check_pauses(
     assert not workers.trouble()
 
 
+@pytest.mark.row("F6")
 @pytest.mark.timeout(240)
 async def test_a_paused_broker_is_noticed_when_it_stays_away(
     own_broker: Broker, workers: Fleet, ledger: Ledger
@@ -167,10 +172,65 @@ async def test_a_paused_broker_is_noticed_when_it_stays_away(
     await check_pauses(own_broker, workers, ledger, heartbeat=2, brief=2.0, long=15.0)
 
 
-@pytest.mark.full
+@pytest.mark.row("F6")
+@pytest.mark.faults_full
 @pytest.mark.timeout(600)
 async def test_a_broker_paused_for_a_minute(
     own_broker: Broker, workers: Fleet, ledger: Ledger
 ) -> None:
     """The full form: 5 s, and 60 s with the heartbeat that users have."""
     await check_pauses(own_broker, workers, ledger, heartbeat=15, brief=5.0, long=60.0)
+
+
+async def check_restarts(broker: Broker, workers: Fleet, ledger: Ledger, restarts: int) -> None:
+    width = 2
+    async with publishing(broker.url, ledger, publish_timeout=60, reconnect_limit=1) as publisher:
+        serving = [
+            await workers.start(
+                broker.url, "work", concurrency=C, prefetch=P, AMQPJOBS_RECONNECT_LIMIT=1
+            )
+            for _ in range(width)
+        ]
+        work = publisher.jobs.work
+        for _ in range(restarts):
+            assert await publisher.send_many(work.message(n, 0.1) for n in range(200)) == []
+            before = len(ledger.done())
+            await until(lambda n=before: len(ledger.done()) >= n + 20, 20, "jobs flow")
+            known = {worker: starts(worker) for worker in serving}
+            ledger.fault("rabbitmqctl stop_app, start_app")
+            await asyncio.to_thread(broker.stop_app)
+            # Published while it is away, a job waits for it in the publisher.
+            sending = asyncio.create_task(publisher.send(work.message(-1)))
+            await asyncio.to_thread(broker.start_app)
+            took = await until(
+                lambda k=known: all(starts(worker) > k[worker] for worker in serving),
+                15,
+                "consumers are back",
+            )
+            ledger.tell(f"consumers back after {took:.1f} s")
+            assert await sending is None
+            await publisher.all_done(60)
+        await finish(broker.url, workers, ledger)
+    ledger.check(duplicates=restarts * C * width)
+    assert {effect.attempt for effect in ledger.effects()} == {1}
+    assert not leftovers(broker.url)
+    assert not workers.trouble()
+
+
+@pytest.mark.row("F7")
+@pytest.mark.timeout(240)
+async def test_a_restart_of_the_broker_loses_nothing(
+    own_broker: Broker, workers: Fleet, ledger: Ledger
+) -> None:
+    """F7: in order, with a farewell to each connection: only what ran may run again."""
+    await check_restarts(own_broker, workers, ledger, restarts=1)
+
+
+@pytest.mark.row("F7")
+@pytest.mark.faults_full
+@pytest.mark.timeout(3600)
+async def test_many_restarts_of_the_broker_lose_nothing(
+    own_broker: Broker, workers: Fleet, ledger: Ledger
+) -> None:
+    """The full form."""
+    await check_restarts(own_broker, workers, ledger, restarts=10)

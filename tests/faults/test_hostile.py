@@ -44,7 +44,7 @@ async def face(
     """Publish, let one worker see all of it, stop it."""
     worker = await workers.start(broker.url)
     await asyncio.to_thread(post, broker.url, messages)
-    ledger.tell(f"{len(messages)} hostile messages confirmed")
+    ledger.fault(f"{len(messages)} hostile messages confirmed", len(messages))
     await until(
         lambda: sum(outcomes(worker).values()) >= len(messages),
         timeout,
@@ -87,10 +87,12 @@ async def check_hostile(
     done = sum(m.fate == ("done",) for m in messages)
     assert len(ledger.effects()) == done + 1
     assert outcomes(worker)["expired"] == sum(m.fate == ("dropped",) for m in messages)
+    ledger.counted(len(messages))
 
 
+@pytest.mark.row("F17")
 @pytest.mark.parametrize(
-    "heavy", [False, pytest.param(True, marks=[pytest.mark.full, pytest.mark.timeout(600)])]
+    "heavy", [False, pytest.param(True, marks=[pytest.mark.faults_full, pytest.mark.timeout(600)])]
 )
 async def test_no_body_kills_a_worker(
     broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random, heavy: bool
@@ -99,6 +101,7 @@ async def test_no_body_kills_a_worker(
     await check_hostile(broker, workers, ledger, list(bodies(random, heavy=heavy)))
 
 
+@pytest.mark.row("F18")
 async def test_no_property_kills_a_worker(
     broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random
 ) -> None:
@@ -161,7 +164,8 @@ async def test_dead_letters_of_strangers_can_be_listed(
         for message in messages:
             await asyncio.to_thread(stranger.publish, "echo.dead", message.body, message.properties)
     listed = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "amqpjobs", "dead", "list", "echo", "--limit", "1000", "--json"),
+        *(sys.executable, "-m", "amqpjobs", "dead", "list", "echo"),
+        *("--each", "--limit", "1000", "--json"),
         *("--app", "tests.faults.jobs:app", "--url", broker.url),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

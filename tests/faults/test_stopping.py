@@ -29,7 +29,7 @@ async def rolling_restart(
             for place, old in enumerate(serving):
                 serving[place] = await workers.start(url, "work")
                 began = time.monotonic()
-                ledger.tell(f"SIGTERM to {old.name}")
+                ledger.fault(f"SIGTERM to {old.name}")
                 old.send(signal.SIGTERM)
                 assert await old.ended(BUDGET + 4) == 0, old.tail()
                 took.append(time.monotonic() - began)
@@ -56,6 +56,7 @@ async def check_rolling_restart(
     assert not workers.trouble()
 
 
+@pytest.mark.row("F3")
 async def test_a_rolling_restart_runs_nothing_twice(
     broker: VirtualHost, workers: Fleet, ledger: Ledger
 ) -> None:
@@ -63,7 +64,8 @@ async def test_a_rolling_restart_runs_nothing_twice(
     await check_rolling_restart(broker, workers, ledger, rounds=1, width=2)
 
 
-@pytest.mark.full
+@pytest.mark.row("F3")
+@pytest.mark.faults_full
 @pytest.mark.timeout(1800)
 async def test_rolling_restarts_for_long(
     broker: VirtualHost, workers: Fleet, ledger: Ledger

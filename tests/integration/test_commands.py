@@ -223,8 +223,8 @@ def test_a_job_that_fails_here_is_exit_status_1(nowhere: dict[str, str]) -> None
     assert failed.returncode == 1
     assert failed.stdout == ""
     assert "ValueError: job 5 cannot be done" in failed.stderr
-    one_line(command("run", "quick", "--args", '"x"', env=nowhere), 1, "--args", "n:")
-    one_line(command("run", "quick", "--args", "{", env=nowhere), 1, "--args")
+    one_line(command("run", "quick", "--args", '"x"', env=nowhere), 2, "--args", "n:")
+    one_line(command("run", "quick", "--args", "{", env=nowhere), 2, "--args")
     one_line(command("run", "nothing", env=nowhere), 2, "nothing", "quick")
 
 
@@ -292,7 +292,7 @@ def test_enqueue_prints_the_id_that_the_worker_logs(env: dict[str, str]) -> None
         assert handle["queue"] == "lanes.high"
         worker.wait_for("job done", job_id=handle["id"], queue="lanes")
         one_line(command("enqueue", "urgent", "-a", "1", "--priority", "7", env=env), 2, "'high'")
-        one_line(command("enqueue", "quick", "-a", '"x"', env=env), 1, "--args", "n:")
+        one_line(command("enqueue", "quick", "-a", '"x"', env=env), 2, "--args", "n:")
         one_line(command("enqueue", "nothing", env=env), 2, "nothing")
         for line in worker.lines:
             assert line["timestamp"]
@@ -309,11 +309,11 @@ def test_a_failed_job_is_looked_at(env: dict[str, str], broker_43: VirtualHost) 
         asyncio.run(_foreign(broker_43.url))
         assert poll(lambda: _ready(broker_43, "work.dead") == 2, 10)
         assert "s3" not in str(worker), "arguments are not logged"
-    table = command("dead", "list", "work", env=env)
+    table = command("dead", "list", "work", "--each", env=env)
     assert (table.returncode, table.stderr) == (0, "")
     assert job_id in table.stdout
     assert "job 5 cannot be done" in table.stdout
-    rows = json.loads(command("dead", "list", "--json", env=env).stdout)
+    rows = json.loads(command("dead", "list", "--each", "--json", env=env).stdout)
     assert [row["reason"] for row in rows] == ["failed", "invalid"]
     assert rows[0]["exception"] == "ValueError"
     assert "tests/support/jobs.py" in rows[0]["frames"][0]
@@ -332,7 +332,7 @@ def test_a_failed_job_is_looked_at(env: dict[str, str], broker_43: VirtualHost) 
     assert {"lanes", "lanes.high", "work"} <= set(listed)
     assert listed["work"]["ready"] == listed["work"]["consumers"] == 0
     people = command("queues", env=env)
-    assert re.search(r"work\s+-\s+0", people.stdout), people.stdout
+    assert re.search(r"work\s+-\s+-\s+0", people.stdout), people.stdout
     for done in (table, show, people):
         assert "\x1b[" not in done.stdout, "no colours without a terminal"
         assert SECRET not in done.stdout
@@ -381,7 +381,7 @@ def test_looking_thirty_times_loses_no_dead_letter(
 
     asyncio.run(look_and_take())
     for _ in range(2):
-        rows = json.loads(command("dead", "list", "work", "--json", env=env).stdout)
+        rows = json.loads(command("dead", "list", "work", "--each", "--json", env=env).stdout)
         assert [row["id"] for row in rows] == ["0", "1", "2"]
     found = asyncio.run(drain(broker.url, "work.dead"))
     assert [m.message_id for m in found] == ["0", "1", "2"]

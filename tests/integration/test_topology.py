@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from amqpjobs.errors import TopologyMismatch
+from amqpjobs.topology import DELAY_UNROUTABLE
 from tests.broker_server import VirtualHost
 from tests.support.amqp import QUORUM, count, declare, publish, stranger
 from tests.support.programs import command, environment
@@ -53,7 +54,7 @@ async def test_a_worker_declares_what_its_queues_need(broker: VirtualHost) -> No
 
     async with working(app, "work"):
         found = queues_of(broker)
-    assert set(found) == {"work", "work.dead", "work.parked"}
+    assert set(found) == {"work", "work.dead", "work.parked", DELAY_UNROUTABLE}
     assert found["work"] == {
         "x-queue-type": "quorum",
         "x-delivery-limit": 20,

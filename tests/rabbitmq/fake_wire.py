@@ -57,6 +57,7 @@ class Channel:
         self.on_consumer_cancel_callbacks: set[Any] = set()
         self.calls: list[str] = []
         self.prefetch = 0
+        self.arguments: Any = None
 
     @property
     def closing(self) -> "asyncio.Future[None]":
@@ -87,6 +88,7 @@ class Channel:
 
     async def basic_consume(self, queue: str, callback: Any, arguments: Any = None) -> Any:
         self.calls.append(f"consume {queue}")
+        self.arguments = arguments
         tag = f"tag{len(self.calls)}"
         self.consumers[tag] = callback
         return SimpleNamespace(consumer_tag=tag)
@@ -107,6 +109,7 @@ class Published:
 
     channel: int
     number: int
+    exchange: str
     routing_key: str
     properties: Properties
     body: bytes
@@ -167,7 +170,13 @@ class Wire:
                     number = next(counts.setdefault(channel, itertools.count(1)))
                     found.append(
                         Published(
-                            channel, number, frame.routing_key, Properties(), b"", frame.mandatory
+                            channel,
+                            number,
+                            frame.exchange,
+                            frame.routing_key,
+                            Properties(),
+                            b"",
+                            frame.mandatory,
                         )
                     )
                 case ContentHeader():

@@ -405,3 +405,185 @@ def test_over_many_lives_no_ack_reaches_the_wrong_one(seed):
         await bench.end()
 
     asyncio.run(scenario())
+
+
+async def test_who_is_told_of_a_lost_consumer_sees_what_is_stale(monkeypatch):
+    """Whether its channel went along decides what becomes of what it held."""
+    monkeypatch.setattr(consumption_module, "RESTART_PAUSE", 0.0)
+    told = []
+    bench = Bench()
+    bench.subscription._on_lost = lambda queue, reason: told.append(
+        (queue, reason, bench.deliveries[1].stale)
+    )
+    wire = await bench.connect()
+    wire.deliver(1)
+    bench.subscription.restart()
+    await turns()
+    bench.link.lose()
+    await turns()
+    assert [stale for _, _, stale in told] == [False, True]
+    assert told[0][:2] == ("queue", "cancelled by the broker, or by the watchdog")
+    await bench.end()
+
+
+@pytest.mark.parametrize("timeout", [None, 5000])
+async def test_each_connection_is_asked_for_the_arguments(timeout):
+    """The next one may be to another version."""
+    arguments = {"x-consumer-timeout": timeout} if timeout else None
+    asked = []
+
+    def tell(wire, queue):
+        asked.append((wire.generation, queue))
+        return arguments
+
+    link = Link()
+    subscription = Subscription(link, "queue", 7, lambda delivery: None, _nothing, tell)
+    task = asyncio.create_task(subscription.run())
+    wire = link.connect()
+    await turns()
+    assert asked == [(1, "queue")]
+    assert wire.channels[0].arguments == arguments
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _nothing(wire):
+    """The queue is there."""
+
+
+# --- paused, and with another prefetch -------------------------------------------------------
+
+
+async def test_a_paused_consumer_keeps_its_channel(bench, wire):
+    """No more is delivered; what runs is settled where it came; then it goes on there."""
+    wire.deliver(1)
+    bench.subscription.consume_with(0)
+    await bench.subscription.rested()
+    assert bench.subscription.paused
+    assert not bench.subscription.consuming
+    assert wire.channels[0].calls == ["consume queue", "cancel tag1"]
+    bench.deliveries[1].ack()
+    await turns()
+    assert words(wire) == ["A1"]
+    bench.subscription.consume_with(3)
+    await turns()
+    assert wire.channels[0].calls == ["consume queue", "cancel tag1", "consume queue"]
+    assert (wire.channels[0].prefetch, len(wire.channels)) == (3, 1)
+    assert bench.subscription.consuming
+    assert not bench.subscription.paused
+
+
+async def test_another_prefetch_means_another_consumer(bench, wire):
+    """RabbitMQ takes a prefetch for the consumers that are started after it."""
+    bench.subscription.consume_with(1)
+    await turns()
+    assert wire.channels[0].calls == ["consume queue", "cancel tag1", "consume queue"]
+    assert wire.channels[0].prefetch == 1
+    bench.subscription.consume_with(1)
+    bench.subscription.consume_with(5)
+    bench.subscription.consume_with(1)
+    await turns()
+    assert len(wire.channels[0].calls) == 3, "nothing has changed in the end"
+    assert bench.subscription.consuming
+
+
+async def test_a_lost_connection_does_not_end_a_pause(bench, wire):
+    """It stays paused over all lives of the connection, until it is told otherwise."""
+    wire.deliver(1)
+    bench.subscription.consume_with(0)
+    await bench.subscription.rested()
+    bench.link.lose()
+    await turns()
+    assert bench.deliveries[1].stale
+    await bench.connect()
+    bench.link.lose()
+    again = await bench.connect()
+    assert again.channels == []
+    bench.subscription.consume_with(7)
+    await turns()
+    assert again.channels[0].calls == ["consume queue"]
+
+
+async def test_a_pause_begins_without_a_connection_too(bench, wire):
+    """Nobody is asked, and nobody waits."""
+    bench.link.lose()
+    await turns()
+    bench.subscription.consume_with(0)
+    async with asyncio.timeout(5):
+        await bench.subscription.rested()
+    again = await bench.connect()
+    assert again.channels == []
+
+
+async def test_a_channel_that_is_closed_in_a_pause_is_left(bench, wire):
+    """The next consumer has a new one."""
+    bench.subscription.consume_with(0)
+    await bench.subscription.rested()
+    wire.channels[0].refuse(aiormq_errors.ChannelPreconditionFailed("timeout"))
+    await turns()
+    assert bench.subscription.paused
+    bench.subscription.consume_with(7)
+    await turns()
+    assert wire.channels[1].calls == ["consume queue"]
+    assert bench.subscription.consuming
+
+
+async def test_a_paused_consumer_can_be_cancelled(bench, wire):
+    """A worker that stops: nothing is asked for any more, and the rest can be settled."""
+    wire.deliver(1)
+    bench.subscription.consume_with(0)
+    await bench.subscription.rested()
+    await bench.subscription.cancel()
+    bench.deliveries[1].release()
+    await turns()
+    assert bench.task.done()
+    assert words(wire) == ["n1"]
+    assert wire.channels[0].calls == ["consume queue", "cancel tag1"]
+
+
+async def test_a_pause_that_comes_while_it_starts_is_kept():
+    """The queue is being declared when it is told: it does not consume."""
+    made = []
+
+    def pause():
+        made[0].subscription.consume_with(0)
+
+    bench = Bench(pause)
+    made.append(bench)
+    wire = await bench.connect()
+    assert not bench.subscription.consuming
+    assert all(channel.calls == [] for channel in wire.channels)
+    await bench.subscription.rested()
+    await bench.end()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([0, 1, 7, "down", "up", "turn"]), max_size=30))
+def test_whatever_it_is_told_in_the_end_it_does(steps):
+    """Prefetches and connections come and go in any order: one consumer, or none, as told last."""
+
+    async def scenario():
+        bench = Bench()
+        wanted = 7
+        for step in [*steps, "up"]:
+            match step, bench.wire:
+                case "turn", _:
+                    await turns(2)
+                case "up", None:
+                    bench.link.connect()
+                case "down", wire if wire is not None:
+                    bench.link.lose()
+                case int(), _:
+                    wanted = step
+                    bench.subscription.consume_with(step)
+        async with asyncio.timeout(5):
+            while bench.subscription.consuming != (wanted > 0):
+                await asyncio.sleep(0)
+            await turns()
+        consumers = [len(c.consumers) for c in bench.wire.channels if not c.is_closed]
+        assert sum(consumers) == (1 if wanted else 0)
+        if wanted:
+            assert bench.wire.channels[-1].prefetch == wanted
+        await bench.end()
+
+    asyncio.run(scenario())

@@ -10,7 +10,7 @@ from pamqp import commands
 
 from amqpjobs.errors import NotConfirmed, PublishError, PublishRejected, Unroutable
 from amqpjobs.message import Properties
-from amqpjobs.rabbitmq import publication as publication_module
+from amqpjobs.rabbitmq import confirms as confirms_module
 from amqpjobs.rabbitmq.publication import Publication
 from tests.rabbitmq.fake_wire import Link, turns
 
@@ -284,7 +284,7 @@ async def test_what_is_said_of_a_closed_channel_touches_no_other(desk, wire):
 
 async def test_no_more_is_unconfirmed_than_the_limit(desk, wire, monkeypatch):
     """The rest waits, in order, and follows as confirms come."""
-    monkeypatch.setattr(publication_module, "MAX_UNCONFIRMED", 3)
+    monkeypatch.setattr(confirms_module, "MAX_UNCONFIRMED", 3)
     fates = [desk.send(str(i)) for i in range(8)]
     await turns()
     assert bodies(wire) == ["0", "1", "2"]
@@ -302,7 +302,7 @@ async def test_no_more_is_unconfirmed_than_the_limit(desk, wire, monkeypatch):
 
 async def test_no_more_bytes_are_unconfirmed_than_the_limit(desk, wire, monkeypatch):
     """One that is larger than the limit still goes when nothing else does."""
-    monkeypatch.setattr(publication_module, "MAX_UNCONFIRMED_BYTES", 10)
+    monkeypatch.setattr(confirms_module, "MAX_UNCONFIRMED_BYTES", 10)
     for body in ("x" * 20, "y", "z" * 9, "w"):
         desk.send(body, message_id="id")
     await turns()
@@ -314,7 +314,7 @@ async def test_no_more_bytes_are_unconfirmed_than_the_limit(desk, wire, monkeypa
 
 async def test_a_message_does_not_overtake_those_that_wait(desk, wire, monkeypatch):
     """Though there is room for it by now."""
-    monkeypatch.setattr(publication_module, "MAX_UNCONFIRMED", 1)
+    monkeypatch.setattr(confirms_module, "MAX_UNCONFIRMED", 1)
     for name in "abc":
         desk.send(name)
     wire.confirm(1)
@@ -381,6 +381,32 @@ async def test_a_message_that_could_not_leave_in_time_was_not_sent(desk):
     assert bodies(await desk.connect()) == []
 
 
+async def test_what_was_sent_into_an_alarm_can_be_waited_for(desk, wire):
+    """RabbitMQ takes it when the alarm is over: sent again, it would be there twice."""
+    publish = desk.publication.publish("", "q", Properties(), b"a", 0.01, through_alarms=True)
+    waiting = asyncio.create_task(publish)
+    await turns()
+    wire.say(commands.Connection.Blocked("low on memory"), channel=0)
+    done, _ = await asyncio.wait([waiting], timeout=0.05)
+    assert not done
+    wire.say(commands.Connection.Unblocked(), channel=0)
+    wire.confirm(1)
+    assert await waiting is None
+    assert bodies(wire) == ["a"]
+
+
+async def test_after_an_alarm_nobody_waits_longer_than_told(desk, wire):
+    """It is over, and the confirm does not come."""
+    publish = desk.publication.publish("", "q", Properties(), b"a", 0.01, through_alarms=True)
+    waiting = asyncio.create_task(publish)
+    await turns()
+    wire.say(commands.Connection.Blocked("low on memory"), channel=0)
+    await asyncio.wait([waiting], timeout=0.05)
+    wire.say(commands.Connection.Unblocked(), channel=0)
+    with pytest.raises(NotConfirmed, match="it may have arrived"):
+        await waiting
+
+
 async def test_a_message_that_an_alarm_held_back_was_not_sent(desk, wire):
     """The error says what stood in the way."""
     wire.say(commands.Connection.Blocked("low on disk"), channel=0)
@@ -422,7 +448,7 @@ async def test_messages_whose_callers_gave_up_are_not_kept(desk):
 
 async def test_confirms_that_never_come_do_not_take_the_room_of_others(desk, wire, monkeypatch):
     """Whoever waited for them has given up."""
-    monkeypatch.setattr(publication_module, "MAX_UNCONFIRMED", 2)
+    monkeypatch.setattr(confirms_module, "MAX_UNCONFIRMED", 2)
     for _ in range(2):
         with pytest.raises(NotConfirmed, match="it may have arrived"):
             await desk.publication.publish("", "q", Properties(), b"x", 0.001)
@@ -490,3 +516,19 @@ def test_whatever_happens_every_message_gets_its_fate_and_order_is_kept(seed):
         await desk.end()
 
     asyncio.run(scenario())
+
+
+async def test_a_publication_that_is_closed_keeps_nobody_waiting(desk, wire, monkeypatch):
+    """Not even until their timeout; and it says what may have arrived."""
+    monkeypatch.setattr(confirms_module, "MAX_UNCONFIRMED", 1)
+    sent, waiting = desk.send("a"), desk.send("b")
+    await turns()
+    await desk.end()
+    desk.publication.close()
+    late = desk.send("c")
+    errors = [fate.exception() for fate in (sent, waiting, late)]
+    assert all(isinstance(error, NotConfirmed) for error in errors)
+    assert [(error.message_id, error.sent) for error in errors] == [
+        ("a", True), ("b", False), ("c", False),
+    ]  # fmt: skip
+    assert bodies(wire) == ["a"]

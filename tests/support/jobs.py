@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from amqpjobs import App, Context, Queue
+from amqpjobs import App, Context, Queue, Retry
 from tests.support.waiting import until
 
-app = App("jobs")
+app = App("jobs", retry=Retry(attempts=1))
 work = Queue("work")
 lanes = Queue("lanes", priorities={"high": 2, "low": 1})
 

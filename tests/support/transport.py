@@ -18,14 +18,24 @@ def reach(url: str) -> dict[str, Any]:
     if not TLS:
         return {"url": url}
     parts = urlsplit(url)
-    if parts.scheme != "amqp" or parts.port not in TLS_PORTS:
+    port = port_of(url)
+    if parts.scheme != "amqp" or port not in TLS_PORTS.values():
         return {"url": url}
     login, _, _ = parts.netloc.rpartition("@")
-    place = f"{login}@127.0.0.1:{TLS_PORTS[parts.port]}"
+    place = f"{login}@127.0.0.1:{port}"
     return {
         "url": parts._replace(scheme="amqps", netloc=place).geturl(),
         "tls_ca_file": str(certificates().authority),
     }
+
+
+def port_of(url: str) -> int | None:
+    """The port that the library comes to; None for a URL that names none, or nonsense."""
+    try:
+        port = urlsplit(url).port
+    except ValueError:
+        return None
+    return TLS_PORTS.get(port, port) if TLS and port is not None else port
 
 
 def reach_by_environment(url: str) -> dict[str, str]:

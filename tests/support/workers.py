@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from amqpjobs import App
+from amqpjobs import App, Retry
 from amqpjobs.settings import load_settings
 from amqpjobs.worker.lifecycle import Worker
 from tests.support.transport import reach
@@ -13,9 +13,10 @@ from tests.support.waiting import PATIENCE
 
 
 def app_at(url: str, **settings: Any) -> App:
-    """An app for one test; patient enough for a busy machine, impatient enough for a test."""
+    """An app for one test; patient enough for a busy machine, impatient enough for a test. What
+    fails in it is not tried again, unless its job says so."""
     given = {"publish_timeout": 15, "shutdown_timeout": 3, "reconnect_limit": 1, **settings}
-    return App("tests", settings=load_settings(**{**reach(url), **given}))
+    return App("tests", settings=load_settings(**{**reach(url), **given}), retry=Retry(attempts=1))
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 from pydantic import BaseModel
 
-from amqpjobs import App, Context, Reject
+from amqpjobs import App, Context, Reject, RetryAfter, Snooze
 from amqpjobs.context import current_context
 
 app = App("cpu-jobs")
@@ -121,6 +121,20 @@ def reject(how: str) -> Any:
     if how == "raise":
         raise Reject("raised")
     return Reject("returned")
+
+
+@app.job(queue="cpu", cpu=True)
+def later(how: str) -> Any:
+    """Whether raised or returned, and of which class."""
+    verdict = RetryAfter(3) if "retry" in how else Snooze(1.5)
+    if "raise" in how:
+        raise verdict
+    return verdict
+
+
+@app.job(queue="cpu", cpu=True)
+def limited(ctx: Context) -> None:
+    raise ctx.rate_limited(9)
 
 
 @app.job(queue="cpu", cpu=True)

@@ -181,6 +181,41 @@ def test_once_closed_nothing_is_started():
     assert intake.waiting == 0
 
 
+def test_paused_it_starts_nothing_until_it_is_resumed():
+    """What is offered meanwhile waits, though there is a slot."""
+    started = Started()
+    intake = Intake([Queue("q")], 2, started.append)
+    intake.pause()
+    intake.offer(delivery("q", 1))
+    intake.offer(delivery("q", 2))
+    assert started == []
+    intake.resume()
+    assert [d.number for d in started] == [1, 2]
+
+
+def test_a_pause_that_ends_after_the_close_opens_nothing():
+    """The worker stops while a job runs alone."""
+    started = Started()
+    intake = Intake([Queue("q")], 1, started.append)
+    intake.pause()
+    intake.close()
+    intake.resume()
+    intake.offer(delivery("q"))
+    assert started == []
+
+
+def test_what_is_dropped_waits_no_more():
+    """Of whichever lane; the others keep their order."""
+    intake, started = full(Queue("q", priorities=PRIORITIES), waiting=3)
+    dropped = intake.drop(lambda d: d.number == 1)
+    assert sorted(d.queue for d in dropped) == ["q", "q.high", "q.low"]
+    assert intake.waiting == 6
+    for _ in range(6):
+        intake.finished()
+    assert {d.number for d in started} == {0, 2}
+    assert intake.waiting == 0
+
+
 def test_what_waits_is_given_back_in_the_order_of_its_queue():
     """So that the broker has it in its old place."""
     intake, _ = full(Queue("q", priorities=PRIORITIES), waiting=3)
@@ -213,3 +248,19 @@ def test_the_turns_of_a_cycle_are_spread_evenly(priorities, turns):
         places = [i for i, n in enumerate([*gaps, *gaps]) if n == name]
         widest = max(b - a for a, b in pairwise(places))
         assert widest <= -(-len(names) // names.count(name)) + 1
+
+
+def test_nothing_is_started_in_doubt():
+    """What was delivered may not be ours any more; it starts when it is known to be."""
+    certain = False
+    started = []
+    intake = Intake([Queue("a")], 2, started.append, certain=lambda: certain)
+    for number in range(3):
+        intake.offer(delivery("a", number))
+    assert (started, intake.waiting) == ([], 3)
+    certain = True
+    intake.go_on()
+    assert len(started) == 2
+    certain = False
+    intake.finished()
+    assert (len(started), intake.waiting) == (2, 1)

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from amqpjobs.worker import liveness as liveness_module
-from amqpjobs.worker.liveness import Liveness, age_of, notify
+from amqpjobs.worker.liveness import Liveness, age_of, notify, state_of
 
 
 @contextlib.asynccontextmanager
@@ -43,7 +43,8 @@ async def test_the_heartbeat_file_is_there_from_the_start_and_gone_at_the_end(tm
     file = tmp_path / "heartbeat"
     assert age_of(file) is None
     async with living(file):
-        assert file.read_text() == f"{os.getpid()}\n"
+        assert file.read_text() == f"{os.getpid()} ok\n"
+        assert state_of(file) == "ok"
         assert age_of(file) < 60
     assert not file.exists()
 
@@ -120,3 +121,36 @@ def test_a_systemd_that_is_gone_is_told_in_the_log(monkeypatch, tmp_path, caplog
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     notify("READY=1")
     assert "systemd could not be notified" in caplog.text
+
+
+async def test_a_new_state_is_told_at_once(tmp_path, monkeypatch, caplog, systemd):
+    """In the file, in the log, and to systemd; that it is over as well."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(liveness_module, "LOOK", 0.0)
+    file, state = tmp_path / "heartbeat", "ok"
+    liveness = Liveness(file, lambda: state)
+    task = asyncio.create_task(liveness.run())
+    async with asyncio.timeout(10):
+        for told in ("ok", "blocked: low on memory", "ok", "stopping"):
+            state = told
+            while not file.exists() or state_of(file) != told:
+                await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert [(r.message, getattr(r, "state", None)) for r in caplog.records] == [
+        ("not healthy", "blocked: low on memory"),
+        ("healthy again", None),
+    ]
+    said = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            said += systemd.recv(100) + b" "
+    assert b"STATUS=blocked: low on memory" in said
+
+
+def test_a_file_without_a_state_is_that_of_a_worker_that_is_well(tmp_path):
+    """Of an older release, or gone a moment ago."""
+    file = tmp_path / "heartbeat"
+    assert state_of(file) == "ok"
+    file.write_text("4711\n")
+    assert state_of(file) == "ok"

@@ -10,13 +10,30 @@ import time
 import pytest
 from pydantic import BaseModel
 
-from amqpjobs import App, Context, Queue, Reject
+from amqpjobs import App, Context, Queue, Reject, Retry, RetryAfter, Snooze
 from amqpjobs.context import current_context
-from amqpjobs.message import HEADER_ATTEMPT, HEADER_DEADLINE, HEADER_ERROR, Properties
-from amqpjobs.outcome import DONE_NOTHING, Done, Expired, Parked, Rejected, Released
+from amqpjobs.message import (
+    HEADER_ATTEMPT,
+    HEADER_DEADLINE,
+    HEADER_DUE,
+    HEADER_ERROR,
+    Properties,
+)
+from amqpjobs.outcome import (
+    DONE_NOTHING,
+    Done,
+    Expired,
+    Parked,
+    Rejected,
+    Released,
+    Retried,
+    Snoozed,
+    Superseded,
+)
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.settled import Settled
 from tests.rabbitmq.fake_wire import turns
 from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
 
@@ -29,7 +46,8 @@ class Bench:
     def __init__(self, hand):
         self.hand = hand
         self.processing = []
-        self.app = App("bench")
+        self.app = App("bench", retry=Retry(attempts=1))
+        self.settled = Settled()
         self.queue = Queue("queue", priorities={"high": 2, "low": 1})
         self.stopping = asyncio.Event()
         self.execution = Execution(2)
@@ -43,7 +61,7 @@ class Bench:
 
     def pipeline(self):
         self.app.processing = tuple(self.processing)
-        return Pipeline(self.app, self.execution, self.stopping, self.only, LIMIT)
+        return Pipeline(self.app, self.execution, self.stopping, self.only, LIMIT, self.settled)
 
     async def outcome(self, delivery):
         return await self.pipeline().outcome_of(Run(delivery))
@@ -231,7 +249,7 @@ def test_what_can_be_run_here_is_known():
     """For those who bring parked jobs back."""
     app = App("a")
     job = app.job(queue="q")(never)
-    pipeline = Pipeline(app, None, None, {"q": job.definition}, LIMIT)
+    pipeline = Pipeline(app, None, None, {"q": job.definition}, LIMIT, Settled())
     assert pipeline.knows("never", "anywhere")
     assert pipeline.knows(None, "q")
     assert not pipeline.knows("other", "q")
@@ -701,3 +719,146 @@ async def test_a_method_is_rebuilt_from_its_fields(bench):
     body = b'{"self": {"album_id": 7}, "loudly": true}'
     assert await bench.of(body, type="Album.publish") == Done("7 True Album.publish")
     assert why(await bench.of(b'{"self": {}, "loudly": true}', type="Album.publish")) == "invalid"
+
+
+class Boom(Exception):
+    """What a handler here raises."""
+
+
+def failing_with(error):
+    async def job(n: int) -> None:
+        raise error
+
+    return job
+
+
+async def test_a_job_that_raises_runs_again_until_its_attempts_are_used_up(bench):
+    """The policy decides; the attempt is the message's."""
+    error = Boom("no")
+    bench.job(failing_with(error), retry=Retry(attempts=3, first=8.0, jitter=False))
+    first, second, third = [
+        await bench.of(b"1", headers={HEADER_ATTEMPT: attempt}) for attempt in (1, 2, 3)
+    ]
+    assert isinstance(first, Retried)
+    assert (first.pause, first.error, first.failure.attempt) == (8.0, error, 1)
+    assert isinstance(second, Retried)
+    assert second.pause == 16.0
+    assert isinstance(third, Rejected)
+    assert (third.failure.reason, third.failure.attempt) == ("failed", 3)
+
+
+async def test_a_job_without_a_policy_has_the_apps(bench):
+    """And one with a policy its own."""
+    bench.app.retry = Retry(attempts=2, first=5.0, jitter=False)
+    bench.job(failing_with(Boom()))
+    bench.job(failing_with(Boom()), name="never", retry=Retry(attempts=1))
+    again = await bench.of(b"1")
+    assert isinstance(again, Retried)
+    assert again.pause == 5.0
+    assert isinstance(await bench.of(b"1", type="never"), Rejected)
+
+
+async def test_a_pause_is_drawn_anew_each_time(bench):
+    """Full jitter: jobs that failed together do not come back together."""
+    bench.job(failing_with(Boom()), retry=Retry(first=100.0))
+    pauses = {(await bench.of(b"1")).pause for _ in range(20)}
+    assert len(pauses) == 20
+    assert all(0 <= pause <= 100 for pause in pauses)
+
+
+async def test_what_the_policy_gives_up_on_is_dead_at_once(bench):
+    """And what it is not for."""
+    bench.job(failing_with(Boom()), retry=Retry(give_up_on=Boom))
+    bench.job(failing_with(KeyError("x")), name="other", retry=Retry(on=Boom))
+    assert isinstance(await bench.of(b"1"), Rejected)
+    assert isinstance(await bench.of(b"1", type="other"), Rejected)
+
+
+@pytest.mark.parametrize("way", ["raised", "returned"])
+async def test_retry_after_is_the_pause_and_an_attempt(bench, way):
+    """The handler knows better than the policy when."""
+
+    async def job(n: int) -> RetryAfter | None:
+        if way == "raised":
+            raise RetryAfter(77)
+        return RetryAfter(77)
+
+    bench.job(job, retry=Retry(attempts=2))
+    again = await bench.of(b"1")
+    assert isinstance(again, Retried)
+    assert again.pause == 77.0
+    last = await bench.of(b"1", headers={HEADER_ATTEMPT: 2})
+    assert isinstance(last, Rejected)
+    assert "77" in last.failure.message
+
+
+@pytest.mark.parametrize("way", ["raised", "returned"])
+async def test_snooze_puts_a_job_off(bench, way):
+    """Whatever its attempt is."""
+
+    async def job(n: int) -> Snooze | None:
+        if way == "raised":
+            raise Snooze(50)
+        return Snooze(50)
+
+    bench.job(job, retry=Retry(attempts=1))
+    before = time.time()
+    outcome = await bench.of(b"1", headers={HEADER_ATTEMPT: 9})
+    assert isinstance(outcome, Snoozed)
+    assert before + 50 <= outcome.due <= time.time() + 50
+
+
+async def test_a_rate_limit_says_so_beside_the_snooze(bench):
+    """For whoever starts the queue's jobs; a plain snooze says nothing about the others."""
+
+    async def job(ctx: Context, n: int) -> None:
+        raise ctx.rate_limited(50) if n else Snooze(50)
+
+    bench.job(job)
+    assert (await bench.of(b"1")).rate_limited == 50
+    assert (await bench.of(b"0")).rate_limited is None
+
+
+async def test_a_retry_beyond_the_deadline_is_a_dead_letter_now(bench):
+    """It would be dropped as expired, and nobody would learn why it failed."""
+    bench.job(failing_with(Boom()), retry=Retry(first=60.0, jitter=False))
+    deadline = round((time.time() + 30) * 1000)
+    assert isinstance(await bench.of(b"1", headers={HEADER_DEADLINE: deadline}), Rejected)
+    later = round((time.time() + 90) * 1000)
+    assert isinstance(await bench.of(b"1", headers={HEADER_DEADLINE: later}), Retried)
+
+
+async def test_what_comes_long_before_its_time_goes_back_into_the_delays(bench):
+    """Clocks differ, and strangers write headers; a little early is waited for elsewhere."""
+    bench.job(bench_job(bench))
+    due = round((time.time() + 600) * 1000)
+    assert await bench.of(b"1", headers={HEADER_DUE: due}) == Snoozed(due / 1000)
+    assert bench.ran == []
+    soon = round((time.time() + 0.5) * 1000)
+    assert isinstance(await bench.of(b"1", headers={HEADER_DUE: soon}), Done)
+
+
+@pytest.mark.parametrize("due", ["soon", True, -1, 2**63 - 1, 1.5])
+async def test_a_time_that_is_none_is_a_dead_letter(bench, due):
+    """With why."""
+    bench.job(bench_job(bench))
+    assert why(await bench.of(b"1", headers={HEADER_DUE: due})) == "undecodable"
+
+
+def bench_job(bench):
+    async def job(n: int) -> None:
+        bench.ran.append(n)
+
+    return job
+
+
+async def test_what_was_settled_before_is_not_run_again(bench):
+    """Its ack was lost: RabbitMQ says that it was delivered before."""
+    bench.job(bench_job(bench))
+    given = {"type": "job", "message_id": "7", "body": b"1"}
+    bench.settled.remember(bench.hand.give(**given))
+    again = bench.hand.give(redelivered=True, **given)
+    assert isinstance(await bench.outcome(again), Superseded)
+    assert bench.ran == []
+    assert isinstance(await bench.outcome(bench.hand.give(**given)), Done)
+    assert bench.ran == [1]

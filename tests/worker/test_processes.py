@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from amqpjobs import App, Reject
+from amqpjobs import App, Reject, RetryAfter, Snooze
 from amqpjobs.context import Context
 from amqpjobs.errors import (
     ConfigurationError,
@@ -24,6 +24,7 @@ from amqpjobs.errors import (
 )
 from amqpjobs.job import Job
 from amqpjobs.message import Properties
+from amqpjobs.verdicts import RateLimited
 from amqpjobs.worker.processes import ProcessPool
 from amqpjobs.worker.tracebacks import exception_name, innermost_frames
 from tests.worker import cpu_jobs
@@ -126,6 +127,7 @@ async def test_an_error_keeps_its_name_frames_and_traceback(pool: ProcessPool) -
     assert innermost_frames(error)[0].endswith(" fail")
     assert "cpu_jobs.py" in innermost_frames(error)[0]
     assert "raise UnusualError(message)" in error.__notes__[0]
+    assert error.kinds[:2] == ("tests.worker.cpu_jobs.UnusualError", "Exception")
 
 
 async def test_an_error_with_an_odd_message_is_told_all_the_same(pool: ProcessPool) -> None:
@@ -153,6 +155,24 @@ async def test_reject_comes_out_as_reject(pool: ProcessPool, how: str, reason: s
     """Raised or returned."""
     with pytest.raises(Reject, match=reason):
         await run(pool, cpu_jobs.reject, how)
+
+
+@pytest.mark.parametrize("way", ["raise", "return"])
+async def test_what_puts_a_job_off_comes_out_as_it_is(pool: ProcessPool, way: str) -> None:
+    """With its seconds."""
+    with pytest.raises(RetryAfter) as retry:
+        await run(pool, cpu_jobs.later, f"{way} retry")
+    assert retry.value.seconds == 3.0
+    with pytest.raises(Snooze) as snooze:
+        await run(pool, cpu_jobs.later, f"{way} snooze")
+    assert snooze.value.seconds == 1.5
+
+
+async def test_a_rate_limit_comes_out_as_one(pool: ProcessPool) -> None:
+    """So that the worker, which starts the queue's jobs, hears of it."""
+    with pytest.raises(RateLimited) as limited:
+        await run(pool, cpu_jobs.limited)
+    assert limited.value.seconds == 9.0
 
 
 async def test_a_body_is_validated_in_the_process_too(pool: ProcessPool) -> None:

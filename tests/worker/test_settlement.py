@@ -2,14 +2,30 @@
 acked."""
 
 import asyncio
+import time
+from dataclasses import replace
 
 import pytest
+from pamqp import commands
 
-from amqpjobs.errors import PublishError, PublishRejected, Unroutable
-from amqpjobs.message import HEADER_ATTEMPT, HEADER_ERROR, JSON, Failure, Properties
-from amqpjobs.outcome import Done, Expired, Parked, Rejected, Released
+from amqpjobs.copies import history_of, retried
+from amqpjobs.errors import Unroutable
+from amqpjobs.message import (
+    HEADER_ATTEMPT,
+    HEADER_DUE,
+    HEADER_ERROR,
+    HEADER_HISTORY,
+    JSON,
+    Failure,
+    Properties,
+)
+from amqpjobs.outcome import Done, Expired, Parked, Rejected, Released, Retried, Snoozed
 from amqpjobs.rabbitmq.publication import Publication
+from amqpjobs.rabbitmq.waiting import Waiting
+from amqpjobs.topology import Queue
+from amqpjobs.worker import settled as settled_module
 from amqpjobs.worker import settlement as settlement_module
+from amqpjobs.worker.settled import Settled
 from amqpjobs.worker.settlement import Settlement
 from tests.rabbitmq.fake_wire import Link, turns
 from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
@@ -29,10 +45,16 @@ class Bench:
         self.link = Link()
         self.wire = self.link.connect()
         self.publication = Publication(self.link, _nothing)
+        self.waiting = Waiting(self.link, self.publication, declare=False)
+        self.settled = Settled()
+        self.restored = 0
         self.settlement = Settlement(
-            self.publication, {"queue": "queue.dead"}, {"queue": "queue.parked"}, {"queue": 20}
+            self.publication, self.waiting, [Queue("queue")], self.settled, self.restore
         )
         self.tasks = [asyncio.create_task(self.publication.run())]
+
+    async def restore(self):
+        self.restored += 1
 
     def settle(self, delivery, outcome):
         """The task that waits for the confirm."""
@@ -147,8 +169,8 @@ async def test_headers_that_leave_no_room_for_ours_stay_behind(bench):
 
 
 @pytest.mark.parametrize("refusal", ["nack", "return", "channel"])
-async def test_a_copy_that_the_broker_does_not_take_gives_the_original_back(bench, refusal, caplog):
-    """No dead-letter queue, or a full one: the job stays in its queue."""
+async def test_a_copy_that_the_broker_does_not_take_is_tried_again(bench, refusal, caplog):
+    """No dead-letter queue, or a full one: the job stays unacked, and does not run again."""
     delivery = bench.hand.give(type="job")
     settling = bench.settle(delivery, Rejected(FAILURE))
     [copy] = await bench.copies()
@@ -159,36 +181,148 @@ async def test_a_copy_that_the_broker_does_not_take_gives_the_original_back(benc
         bench.wire.confirm(1)
     else:
         bench.wire.channels[0].refuse(RuntimeError("406"))
-    outcome = await settling
-    assert isinstance(outcome, Released)
-    assert "queue.dead" in outcome.reason
-    assert await bench.hand.settlements() == ["give back 1"]
-    assert "could not be put aside" in caplog.text
+    again = (await bench.copies())[-1]
+    assert again.properties == copy.properties
+    assert again is not copy
+    assert await bench.hand.settlements() == []
+    bench.wire.say(commands.Basic.Ack(again.number), again.channel)
+    assert await settling == Rejected(FAILURE)
+    assert await bench.hand.settlements() == ["ack 1"]
+    assert "is not confirmed" in caplog.text
+    assert bench.restored == (refusal == "return")
 
 
-async def test_a_copy_that_is_not_confirmed_in_time_gives_the_original_back(bench, monkeypatch):
-    """Never acked on a guess."""
+async def test_a_copy_that_is_not_confirmed_in_time_is_never_acked_on_a_guess(bench, monkeypatch):
+    """It may have arrived: then it is there twice, under one id."""
     monkeypatch.setattr(settlement_module, "CONFIRM_TIMEOUT", 0.01)
-    outcome = await bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
-    assert isinstance(outcome, Released)
-    assert await bench.hand.settlements() == ["give back 1"]
+    settling = bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
+    while len(await bench.copies()) < 3:
+        assert not settling.done()
+    assert await bench.hand.settlements() == []
+    monkeypatch.setattr(settlement_module, "CONFIRM_TIMEOUT", 60)
+    while not settling.done():
+        bench.wire.confirm(len(await bench.copies()))
+    assert await bench.hand.settlements() == ["ack 1"]
 
 
 async def test_copies_that_fail_again_and_again_are_not_tried_in_a_hot_loop(bench, monkeypatch):
-    """The job is given back after a pause, which has a limit: after any number of failures."""
-    monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 3600.0)
+    """There is a pause after each failure, which grows, and has a limit."""
+    monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 7.0)
     pauses = []
+    sleep = asyncio.sleep
 
     async def pause(seconds):
         pauses.append(seconds)
+        if len(pauses) == 1100:
+            bench.hand.link.lose()
+        await sleep(0)
 
     monkeypatch.setattr(settlement_module.asyncio, "sleep", pause)
-    for _ in range(1100):
-        settling = bench.settlement.settle(bench.hand.give(type="job"), Rejected(FAILURE))
-        bench.publication.send = refusing
-        assert isinstance(await settling, Released)
-    assert pauses[:3] == pytest.approx([0.2, 0.4, 0.8])
+    settling = bench.settlement.settle(bench.hand.give(type="job"), Rejected(FAILURE))
+    bench.publication.send = refusing
+    assert isinstance(await settling, Released)
+    assert pauses[:4] == pytest.approx([0.2, 0.4, 0.8, 1.6])
     assert pauses == sorted(pauses)
+    assert pauses[-1] == 7.0
+
+
+async def test_what_comes_again_since_its_connection_was_lost_is_not_copied_any_more(bench):
+    """Not even when the first try of the copy had failed: RabbitMQ gives it out again."""
+    settling = bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
+    await turns()
+    bench.hand.link.lose()
+    await turns()
+    bench.wire.confirm(1, acked=False)
+    assert isinstance(await settling, Released)
+    assert len(await bench.copies()) == 1
+
+
+async def test_a_failed_run_is_replaced_by_a_copy_with_the_next_attempt(bench):
+    """With the errors of all runs so far; below a second it goes straight to its queue."""
+    earlier = Failure("failed", "first", attempt=1)
+    history = retried(Properties(), earlier, 2, 1.0).headers
+    delivery = bench.hand.give(type="job", message_id="7", headers=dict(history))
+    before = time.time()
+    failure = replace(FAILURE, attempt=2, exception="ValueError", frames=("a.py:1 f",))
+    settling = bench.settle(delivery, Retried(failure, 0.5))
+    [copy] = await bench.copies()
+    assert (copy.exchange, copy.routing_key, copy.properties.message_id) == ("", "queue", "7")
+    headers = copy.properties.headers
+    assert headers[HEADER_ATTEMPT] == 3
+    assert before + 0.5 <= headers[HEADER_DUE] / 1000 <= time.time() + 0.51
+    assert [f.message for f in history_of(headers)] == ["first", "boom"]
+    assert history_of(headers)[1] == failure
+    assert HEADER_ERROR not in headers
+    assert await bench.hand.settlements() == []
+    bench.wire.confirm(1)
+    await settling
+    assert await bench.hand.settlements() == ["ack 1"]
+
+
+async def test_what_is_put_off_keeps_its_attempt(bench):
+    """And whatever else it knew."""
+    delivery = bench.hand.give(type="job", headers={HEADER_ATTEMPT: 4, "mine": 1})
+    bench.settle(delivery, Snoozed(time.time()))
+    [copy] = await bench.copies()
+    assert copy.properties.headers[HEADER_ATTEMPT] == 4
+    assert copy.properties.headers["mine"] == 1
+    assert HEADER_HISTORY not in copy.properties.headers
+
+
+async def test_the_history_keeps_the_last_errors_and_not_all_their_words(bench):
+    """A message must not grow with each run until no frame can hold it."""
+    properties = Properties()
+    for attempt in range(1, 101):
+        failure = Failure("failed", f"{attempt} " + "x" * 5000, attempt=attempt)
+        properties = retried(properties, failure, attempt + 1, 1.0)
+    history = history_of(properties.headers)
+    assert [f.attempt for f in history] == list(range(91, 101))
+    assert max(len(f.message) for f in history) == 300
+
+
+async def test_a_redelivery_of_what_was_replaced_is_known(bench):
+    """Its ack was lost with the connection: the copy is on its way, and this is one too many."""
+    given = {"type": "job", "message_id": "7", "body": b"1"}
+    settling = bench.settle(bench.hand.give(**given), Retried(FAILURE, 0.0))
+    await turns()
+    bench.wire.confirm(1)
+    [copy] = await bench.copies()
+    await settling
+    knows = bench.settled.knows
+    assert knows(bench.hand.give(redelivered=True, **given))
+    assert not knows(bench.hand.give(**given))
+    assert not knows(bench.hand.give(redelivered=True, **{**given, "message_id": "8"}))
+    assert not knows(bench.hand.give(redelivered=True, **{**given, "body": b"2"}))
+    assert not knows(bench.hand.give(copy.properties, redelivered=True, body=b"1"))
+
+
+async def test_a_redelivery_of_what_was_done_on_a_lost_connection_is_known(bench):
+    """The handler has run, and need not again."""
+    given = {"type": "job", "message_id": "7", "body": b"1"}
+    delivery = bench.hand.give(**given)
+    done = bench.hand.give(**{**given, "message_id": "8"})
+    bench.settlement.settle(done, Done())
+    bench.hand.link.lose()
+    await turns()
+    bench.settlement.settle(delivery, Done())
+    async with Hand() as again:
+        assert bench.settled.knows(again.give(redelivered=True, **given))
+        other = {**given, "message_id": "8"}
+        assert not bench.settled.knows(again.give(redelivered=True, **other))
+
+
+async def test_only_the_last_ones_are_remembered(bench, monkeypatch):
+    """Memory stays bounded."""
+    monkeypatch.setattr(settled_module, "REMEMBERED", 2)
+    for name in "abc":
+        bench.settled.remember(bench.hand.give(type="job", message_id=name))
+    known = [
+        bench.settled.knows(bench.hand.give(type="job", message_id=name, redelivered=True))
+        for name in "abc"
+    ]
+    assert known == [False, True, True]
+    bench.settled.remember(bench.hand.give(type="job", message_id=None))
+    assert not bench.settled.knows(bench.hand.give(message_id=None, type="job", redelivered=True))
 
 
 def refusing(*_):
@@ -262,16 +396,6 @@ async def test_a_delivery_is_not_settled_twice(bench):
     assert await bench.hand.settlements() == ["ack 1"]
 
 
-async def test_an_error_of_the_publication_is_the_reason(bench):
-    """In the words of whoever knows."""
-    settling = bench.settle(bench.hand.give(type="job"), Parked(FAILURE))
-    await turns()
-    bench.wire.confirm(1, acked=False)
-    outcome = await settling
-    assert "RabbitMQ refused a message for 'queue.parked'" in outcome.reason
-    assert issubclass(PublishRejected, PublishError)
-
-
 async def test_one_job_that_cannot_be_put_aside_does_not_hold_up_the_others(bench):
     """Each waits for its own confirm."""
     first, second = bench.hand.give(type="a"), bench.hand.give(type="b")
@@ -296,7 +420,9 @@ async def test_being_given_back_often_is_no_reason_for_the_dead_letters(
         bench = Bench(hand)
         await turns()
         delivery = hand.give(
-            redelivered=True, expiration="5000", headers={"x-delivery-count": count}
+            redelivered=True,
+            expiration="5000",
+            headers={"x-delivery-count": count, HEADER_DUE: 5},
         )
         settling = bench.settlement.settle(delivery, Released("stop"))
         if not copied:
@@ -306,7 +432,7 @@ async def test_being_given_back_often_is_no_reason_for_the_dead_letters(
             task = asyncio.ensure_future(settling)
             [copy] = await bench.copies()
             assert (copy.routing_key, copy.properties.expiration) == ("queue", "5000")
-            assert not copy.properties.headers
+            assert copy.properties.headers == {HEADER_DUE: 5}
             assert await hand.settlements() == []
             bench.wire.confirm(1)
             assert await task == Released("stop")
@@ -330,3 +456,22 @@ async def test_a_copy_that_is_not_confirmed_is_given_back_after_all():
             assert await task == Released("stop")
             assert (await hand.settlements())[-1] == f"give back {number}"
         await bench.end()
+
+
+async def test_what_rabbitmq_took_back_while_it_ran_is_known_when_it_comes_again(bench):
+    """Its channel lives, and its ack counts no more: RabbitMQ from 4.3, after the consumer
+    timeout."""
+    first = bench.hand.give()
+    first.lose()
+    assert bench.settlement.settle(first, Done()) is None
+    assert bench.settled.knows(bench.hand.give(redelivered=True))
+
+
+async def test_what_was_taken_back_and_failed_is_left_to_its_redelivery(bench):
+    """A copy now would be one too many."""
+    first = bench.hand.give()
+    first.lose()
+    outcome = await bench.settle(first, Rejected(FAILURE))
+    assert isinstance(outcome, Released)
+    assert await bench.copies() == []
+    assert not bench.settled.knows(bench.hand.give(redelivered=True))

@@ -1,0 +1,155 @@
+"""``amqpjobs dead edit``: a letter's body in an editor, and sent when it fits its job."""
+
+import asyncio
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from amqpjobs.cli.dead.looking import warn
+from amqpjobs.cli.dead.options import (
+    OneArgument,
+    ParkedOption,
+    QueuesOption,
+    ToOption,
+    UnroutableOption,
+    bench_of,
+    selection_of,
+)
+from amqpjobs.cli.dead.rows import compact, pretty
+from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.cli.output import agrees, print_json, printable, say
+from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError
+
+if TYPE_CHECKING:
+    from amqpjobs.deadletters import DeadLetters, Letter
+
+BOM = "\ufeff"
+"""Some editors write it; JSON has none."""
+
+
+def edit(
+    which: OneArgument,
+    app: AppOption = None,
+    queues: QueuesOption = None,
+    to: ToOption = None,
+    parked: ParkedOption = False,
+    unroutable: UnroutableOption = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Edit the arguments of a letter ($VISUAL, $EDITOR), and send it back when they fit its job.
+
+    While the editor is open nothing is held. What is left unchanged is not sent.
+    """
+    bench = bench_of(load_app(app, url=url), queues, parked=parked, unroutable=unroutable)
+    editor = _editor()
+    letter = _find(bench, which)
+    path = _write(letter)
+    body = _edited(editor, path, bench, letter)
+    if body is None:
+        path.unlink()
+        say("unchanged: nothing was sent")
+        return
+    try:
+        sent = asyncio.run(bench.replace(letter, body, to=to))
+    except (AmqpJobsError, KeyboardInterrupt):
+        say(f"your text is in {path}")
+        raise
+    if not sent:
+        say(
+            "amqpjobs: the letter is not there any more: somebody replays it, or has taken it out; "
+            f"nothing was sent. Your text is in {path}"
+        )
+        raise typer.Exit(1)
+    path.unlink()
+    target = to or letter.target
+    if as_json:
+        print_json({"id": letter.id, "job": letter.job, "queue": target})
+    else:
+        sys.stdout.write(f"sent to {target}\n")
+
+
+def _find(bench: "DeadLetters", which: str) -> "Letter":
+    look = asyncio.run(bench.look(selection_of([which], None, None, None, None, None)))
+    warn(look)
+    exact = [letter for letter in look.letters if letter.id == which] or look.letters
+    if not exact:
+        say(f"amqpjobs: no {which} here")
+        raise typer.Exit(1)
+    if len(exact) > 1:
+        ids = ", ".join(printable(letter.id or "-") for letter in exact[:5])
+        raise ConfigurationError(f"{which!r} is {len(exact)} letters: {ids}; one can be edited")
+    return exact[0]
+
+
+def _editor() -> list[str]:
+    given = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if given:
+        return shlex.split(given)
+    found = next((name for name in ("editor", "vi", "nano") if shutil.which(name)), None)
+    if found is None:
+        raise ConfigurationError("there is no editor here: set VISUAL or EDITOR")
+    return [found]
+
+
+def _write(letter: "Letter") -> Path:
+    """The body in a file that nobody else can read."""
+    text = pretty(letter.body)
+    if text is None:
+        try:
+            text = letter.body.decode()
+        except UnicodeDecodeError:
+            raise ConfigurationError(
+                "its body is no text: `amqpjobs dead show --raw` writes it as it is; export it, "
+                "mend the file, and import it"
+            ) from None
+    handle, name = tempfile.mkstemp(prefix="amqpjobs-", suffix=".json")
+    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        file.write(text + "\n")
+    return Path(name)
+
+
+def _edited(editor: list[str], path: Path, bench: "DeadLetters", letter: "Letter") -> bytes | None:
+    """The body that fits the job, or None if nothing was changed.
+
+    Raises:
+        typer.Exit: it does not fit, and nobody wants to mend it; the file is still there.
+    """
+    before = path.read_text(encoding="utf-8")
+    while True:
+        _run(editor, path)
+        try:
+            text = path.read_text(encoding="utf-8").removeprefix(BOM)
+            if text.strip() == before.strip():
+                return None
+            bench.check_body(letter, text.encode())
+            return compact(text)
+        except UnicodeDecodeError:
+            problem = "it is not UTF-8"
+        except (DecodeError, AmqpJobsError) as error:
+            problem = str(error)
+        say(f"amqpjobs: it does not fit {letter.job or 'the job'}: {printable(problem)}")
+        asked = sys.stdin.isatty() and sys.stderr.isatty()
+        if not asked or not agrees("Edit it again?", default=True):
+            say(f"nothing was sent; your text is in {path}")
+            raise typer.Exit(1)
+
+
+def _run(editor: list[str], path: Path) -> None:
+    try:
+        done = subprocess.run([*editor, str(path)], check=False)  # noqa: S603 - the user's editor
+    except OSError as error:
+        raise ConfigurationError(f"the editor {editor[0]!r} does not start: {error}") from None
+    if done.returncode:
+        say(
+            f"amqpjobs: the editor ended with status {done.returncode}: nothing was sent; your "
+            f"text is in {path}"
+        )
+        raise typer.Exit(1)

@@ -1,0 +1,163 @@
+"""``amqpjobs dead list`` and ``dead show``. Looking takes nothing out."""
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amqpjobs.cli.dead.options import (
+    ExceptionOption,
+    JobOption,
+    ParkedOption,
+    QueuesArgument,
+    QueuesOption,
+    ReasonOption,
+    SinceOption,
+    UnroutableOption,
+    UntilOption,
+    bench_of,
+    selection_of,
+    word_of,
+)
+from amqpjobs.cli.dead.rows import (
+    GROUPS,
+    HISTORY,
+    LETTERS,
+    group_row,
+    letter_row,
+    pretty,
+    whole_row,
+)
+from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.cli.output import console, print_json, print_rows, printable, say, table_of
+
+if TYPE_CHECKING:
+    from amqpjobs.deadletters import DeadLetters, Letter, Look
+
+SHOWN_AT_ONCE = 100
+"""Letters, for who gives only a character or two of an id."""
+
+
+def list_(
+    queues: QueuesArgument = None,
+    app: AppOption = None,
+    each: Annotated[bool, typer.Option("--each", help="One row for each, oldest first.")] = False,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="With --each: at most, of each queue.")
+    ] = 100,
+    job: JobOption = None,
+    reason: ReasonOption = None,
+    exception: ExceptionOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    parked: ParkedOption = False,
+    unroutable: UnroutableOption = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """List dead letters by what they died of: exception and place in the code; how many, when."""
+    bench = bench_of(load_app(app, url=url), queues, parked=parked, unroutable=unroutable)
+    selection = selection_of(None, job, reason, exception, since, until)
+    empty = f"no {word_of(parked=parked, unroutable=unroutable)}"
+    if each:
+        look = asyncio.run(bench.look(selection, limit=limit, bodies=False))
+        rows = [letter_row(letter) for letter in look.letters]
+        print_rows(rows, LETTERS, as_json=as_json, empty=empty)
+        if look.more:
+            say(f"the oldest {limit} of each queue; --limit shows more")
+    else:
+        look = asyncio.run(bench.groups(selection))
+        rows = [group_row(group) for group in look.groups]
+        print_rows(rows, GROUPS, as_json=as_json, empty=empty)
+    warn(look)
+
+
+def show(
+    which: Annotated[
+        str, typer.Argument(help="The job's id, or how it begins, or the id of a group.")
+    ],
+    queues: QueuesOption = None,
+    app: AppOption = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Only the body, as it is.")] = False,
+    parked: ParkedOption = False,
+    unroutable: UnroutableOption = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Show one dead letter whole: properties, failure, earlier errors, body.
+
+    Of a group, the youngest.
+    """
+    bench = bench_of(load_app(app, url=url), queues, parked=parked, unroutable=unroutable)
+    found = asyncio.run(_find(bench, which))
+    warn(found)
+    if not found.letters:
+        say(f"amqpjobs: no {which} among the {word_of(parked=parked, unroutable=unroutable)}")
+        raise typer.Exit(1)
+    if raw:
+        _write_raw(found.letters)
+    elif as_json:
+        print_json([whole_row(letter) for letter in found.letters])
+    else:
+        for group in found.groups:
+            if group.id == which:
+                console().print(table_of([group_row(group)], GROUPS))
+                sys.stdout.write("\n")
+        for letter in found.letters:
+            _print_whole(letter)
+
+
+async def _find(bench: "DeadLetters", which: str) -> "Look":
+    from amqpjobs.deadletters import Selection
+    from amqpjobs.deadletters.letters import is_group
+
+    selection = Selection((which,))
+    if not is_group(which):
+        look = await bench.look(selection, limit=SHOWN_AT_ONCE)
+        if look.more:
+            say(f"the oldest {SHOWN_AT_ONCE} of each queue")
+        return look
+    look = await bench.groups(selection)
+    look.letters = [group.example for group in look.groups]
+    return look
+
+
+def _write_raw(letters: "list[Letter]") -> None:
+    if len(letters) > 1:
+        ids = ", ".join(printable(letter.id or "-") for letter in letters[:5])
+        say(f"amqpjobs: --raw is for one letter, and these are {len(letters)}: {ids}")
+        raise typer.Exit(1)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(letters[0].body)
+
+
+def _print_whole(letter: "Letter") -> None:
+    whole = whole_row(letter)
+    history, body = whole.pop("history"), whole.pop("body")
+    del whole["why"]
+    rows = [{"property": k, "value": v} for k, v in _flat(whole)]
+    console().print(table_of(rows, ("property", "value")))
+    if history:
+        sys.stdout.write("\nearlier runs:\n")
+        console().print(table_of(history, HISTORY))
+    text = pretty(letter.body)
+    sys.stdout.write(f"\n{printable(body if text is None else text)}\n")
+
+
+def _flat(row: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for key, value in row.items():
+        if isinstance(value, dict):
+            flat += _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            flat += [(f"{prefix}{key}", item) for item in value]
+        elif value is not None:
+            flat.append((f"{prefix}{key}", value))
+    return flat
+
+
+def warn(gone: Any) -> None:
+    """Say what could not be seen, to whoever takes this for all there is."""
+    for unseen in gone.unseen:
+        say(f"{unseen}")

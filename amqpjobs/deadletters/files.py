@@ -1,0 +1,126 @@
+"""Letters into files and out of them. Changes when the promise of an export or an import does."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import BinaryIO
+
+from amqpjobs.deadletters.letters import Letter
+from amqpjobs.deadletters.lines import Line, imported, line_of, read_line
+from amqpjobs.deadletters.moving import Mover
+from amqpjobs.deadletters.results import Moved
+from amqpjobs.errors import ConfigurationError, DecodeError, PublishError
+from amqpjobs.rabbitmq.fields import short_string
+from amqpjobs.rabbitmq.frames import encode_properties
+from amqpjobs.rabbitmq.holding import HeldDelivery
+from amqpjobs.topology import DELAY_UNROUTABLE
+
+BATCH = 500
+"""Letters that one `fsync` makes safe."""
+
+FRAME = 131072 - 20
+"""Bytes of properties that RabbitMQ takes, as it is set by default."""
+
+
+class Writer:
+    """Writes letters, and takes them out of their queue when they are safe, if it is to.
+
+    Args:
+        out: where to; for ``remove`` a file, since nothing else can be made safe.
+        remove: whether what was written is taken out.
+        moved: counts them.
+    """
+
+    def __init__(self, out: BinaryIO, *, remove: bool, moved: Moved) -> None:
+        self._out = out
+        self._remove = remove
+        self._moved = moved
+        self._written: list[HeldDelivery] = []
+
+    async def write(self, letter: Letter, delivery: HeldDelivery) -> bool:
+        """Write one."""
+        self._out.write(line_of(letter))
+        self._moved.succeed(letter.place)
+        if not self._remove:
+            delivery.release()
+            return True
+        self._written.append(delivery)
+        if len(self._written) >= BATCH:
+            await self.settle()
+        return True
+
+    async def settle(self) -> None:
+        """Make safe what was written, and only then let RabbitMQ forget it."""
+        self._out.flush()
+        if not self._written:
+            return
+        written, self._written = self._written, []
+        await asyncio.shield(asyncio.to_thread(os.fsync, self._out.fileno()))
+        for delivery in written:
+            delivery.ack()
+
+
+def read_lines(file: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
+    """The lines of a file with their numbers, from 1; empty ones are left out.
+
+    Raises:
+        ConfigurationError: a line that is no letter, or that AMQP cannot carry; says which.
+    """
+    for number, text in enumerate(file, 1):
+        if not text.strip():
+            continue
+        try:
+            line = read_line(text)
+            _check(line)
+        except (DecodeError, ValueError, OverflowError) as error:
+            raise ConfigurationError(f"line {number}: {error}; nothing was sent") from None
+        yield number, line
+
+
+def _check(line: Line) -> None:
+    """Whether AMQP can carry it."""
+    size = len(encode_properties(imported(line)))
+    if size > FRAME:
+        raise DecodeError(f"its properties are {size} bytes long, and {FRAME} can be sent")
+    short_string(line.place, "the queue's name")
+    short_string(line.routing_key, "the routing key")
+
+
+async def send_lines(
+    lines: Iterable[tuple[int, Line]],
+    mover: Mover,
+    moved: Moved,
+    to: str | None,
+    on_progress: Callable[[Moved], None] | None = None,
+) -> None:
+    """Send lines, until RabbitMQ takes no more. ``moved`` has the first that it did not take, also
+    when this is cancelled."""
+
+    def settle(number: int, target: str, error: PublishError | None) -> None:
+        if error is None:
+            moved.succeed(target)
+        else:
+            moved.fail(error)
+            moved.refuse(number)
+        if on_progress is not None:
+            on_progress(moved)
+
+    try:
+        for number, line in lines:
+            if mover.broken is not None:
+                moved.stopped = True
+                moved.refuse(number)
+                return
+            target = to or line.place
+            # The routing key says where a delayed job was to go: only that exchange keeps it.
+            lost = target == DELAY_UNROUTABLE
+            exchange, key = (DELAY_UNROUTABLE, line.routing_key) if lost else ("", target)
+            told = partial(settle, number, target)
+            try:
+                await mover.send(exchange, key, imported(line), line.body, told)
+            except asyncio.CancelledError:
+                moved.refuse(number)
+                raise
+    finally:
+        await mover.drain()

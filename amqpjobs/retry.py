@@ -1,0 +1,120 @@
+"""The retry policy: whether a job that failed runs again, and when. A value, and pure.
+
+Changes when there is more to decide by.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from amqpjobs.errors import ConfigurationError, RemoteError
+
+Kinds: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a job that failed runs again: exponential back-off with full jitter.
+
+    With the defaults a job runs at most eight times, within two minutes. An interrupted run (a
+    worker that stopped or died) is not an attempt.
+
+    Args:
+        attempts: runs altogether, the first among them; 1 for never again, None for no end.
+        first: seconds; the upper bound of the first pause.
+        factor: by which the bound grows with each attempt, from 1.
+        limit: seconds; the bound grows no further.
+        jitter: take each pause at random between 0 and its bound, so that jobs which failed
+            together do not come back together
+            (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/);
+            if not, each pause is its bound.
+        on: classes of exceptions to retry on; on no others.
+        give_up_on: classes of exceptions that go to the dead letters at once, before ``on``.
+
+    Raises:
+        ConfigurationError: a number or a class that makes no sense.
+    """
+
+    attempts: int | None = 8
+    first: float = 1.0
+    factor: float = 2.0
+    limit: float = 600.0
+    jitter: bool = True
+    on: Kinds = Exception
+    give_up_on: Kinds = ()
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem:
+            raise ConfigurationError(f"Retry: {problem}")
+
+    def _problem(self) -> str | None:
+        if self.attempts is not None and (isinstance(self.attempts, bool) or self.attempts < 1):
+            return f"attempts is a number from 1, or None for no end, not {self.attempts!r}"
+        if not 0 <= self.first < float("inf"):
+            return f"first is a number of seconds from 0, not {self.first!r}"
+        if not 1 <= self.factor < float("inf"):
+            return f"factor is a number from 1, not {self.factor!r}"
+        if not self.first <= self.limit < float("inf"):
+            return f"limit is a number of seconds from first={self.first!r}, not {self.limit!r}"
+        return problem_with("on", self.on) or problem_with("give_up_on", self.give_up_on)
+
+    def wants(self, error: BaseException, attempt: int) -> bool:
+        """Whether a job whose run number ``attempt`` ended with this error runs again."""
+        if not self.has_left(attempt):
+            return False
+        return matches(error, self.on) and not matches(error, self.give_up_on)
+
+    def has_left(self, attempt: int) -> bool:
+        """Whether there is an attempt after run number ``attempt``."""
+        return self.attempts is None or attempt < self.attempts
+
+    def bound(self, attempt: int) -> float:
+        """The longest pause after run number ``attempt``, in seconds."""
+        try:
+            return min(self.limit, self.first * self.factor ** (attempt - 1))
+        except OverflowError:
+            return self.limit
+
+    @property
+    def longest(self) -> float:
+        """The longest pause that there can be, in seconds."""
+        if self.attempts is None:
+            return self.limit if self.factor > 1 else self.first
+        return self.bound(self.attempts - 1) if self.attempts > 1 else 0.0
+
+    def pause(self, attempt: int, chance: float) -> float:
+        """The pause after run number ``attempt``, in seconds.
+
+        Args:
+            chance: a random number from 0 to 1; there is none in here.
+        """
+        return self.bound(attempt) * chance if self.jitter else self.bound(attempt)
+
+
+def _classes(kinds: Kinds) -> Iterable[object]:
+    return kinds if isinstance(kinds, tuple) else (kinds,)
+
+
+def problem_with(name: str, kinds: Kinds) -> str | None:
+    """What is wrong with an argument that takes exception classes; None if it is fine."""
+    for kind in _classes(kinds):
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            return f"{name} takes exception classes, not {kind!r}"
+    return None
+
+
+def matches(error: BaseException, kinds: Kinds) -> bool:
+    """Whether the error is of one of these classes, in whatever process it was raised."""
+    if isinstance(error, kinds):
+        return True
+    # What a job's process raised is known here by the names of its classes alone.
+    return isinstance(error, RemoteError) and any(
+        isinstance(kind, type) and class_name(kind) in error.kinds for kind in _classes(kinds)
+    )
+
+
+def class_name(kind: type) -> str:
+    """``module.Class``, without the module for Python's own."""
+    module = kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"

@@ -1,0 +1,74 @@
+"""Deliveries that came before their time: held for less than two seconds, in no slot.
+
+The delays on the broker have whole seconds; the rest is waited here. What is earlier than that
+(clocks that differ, a stranger's header) is sent back into the delays by the pipeline. Changes
+when holding does.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+
+from amqpjobs.errors import DecodeError
+from amqpjobs.message import HEADER_DUE
+from amqpjobs.rabbitmq.deliveries import Delivery
+
+LONGEST_HOLD = 2.0
+"""Seconds."""
+
+
+class Deferral:
+    """Passes deliveries on when they are due.
+
+    Args:
+        pass_on: called with each delivery, at once for nearly all of them.
+        again: called instead with what was delivered before; None for no difference.
+    """
+
+    def __init__(
+        self,
+        pass_on: Callable[[Delivery], None],
+        again: Callable[[Delivery], None] | None = None,
+    ) -> None:
+        self._pass_on = pass_on
+        self._again = again or pass_on
+        self._held: dict[Delivery, asyncio.TimerHandle] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def offer(self, delivery: Delivery) -> None:
+        """Take a delivery; pass it on now, or when it is due."""
+        wait = _seconds_early(delivery)
+        if 0 < wait <= LONGEST_HOLD:
+            self._held[delivery] = self._loop.call_later(wait, self._due, delivery)
+        elif delivery.redelivered:
+            self._again(delivery)
+        else:
+            self._pass_on(delivery)
+
+    def _due(self, delivery: Delivery) -> None:
+        del self._held[delivery]
+        self.offer(delivery)  # the clock on the wall may have been set back meanwhile
+
+    @property
+    def held(self) -> tuple[Delivery, ...]:
+        """What is held, in the order in which it came."""
+        return tuple(self._held)
+
+    def take_held(self, queues: Collection[str] | None = None) -> list[Delivery]:
+        """Everything that is held, in the order in which it came; of these AMQP queues alone, if
+        they are given."""
+        held = [d for d in self._held if queues is None or d.queue in queues]
+        for delivery in held:
+            self._held.pop(delivery).cancel()
+        return held
+
+
+def _seconds_early(delivery: Delivery) -> float:
+    try:
+        header = delivery.header
+        if not header.has_amqpjobs_headers:
+            return 0
+        due = header.headers.get(HEADER_DUE)
+    except DecodeError:
+        return 0  # the pipeline says so, better
+    return due / 1000 - time.time() if isinstance(due, int) else 0

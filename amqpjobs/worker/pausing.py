@@ -1,0 +1,205 @@
+"""Pauses queues and resumes them, as their gates say: consumers, what waits here, and the marks.
+
+Changes when pausing a queue takes another step.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from amqpjobs.outcome import Outcome, Released, Snoozed
+from amqpjobs.rabbitmq.connection import Link
+from amqpjobs.rabbitmq.consumption import Subscription
+from amqpjobs.rabbitmq.deliveries import Delivery
+from amqpjobs.rabbitmq.marks import Mark
+from amqpjobs.topology import Queue
+from amqpjobs.worker.deferral import Deferral
+from amqpjobs.worker.gates import Gate
+from amqpjobs.worker.intake import Intake
+from amqpjobs.worker.quarantine import Quarantine
+from amqpjobs.worker.rates import prefetch_of
+
+log = logging.getLogger("amqpjobs.worker")
+
+Settle = Callable[[Delivery, Outcome], Awaitable[Outcome] | None]
+
+
+class Pausing:
+    """Holds the queues of one worker to their gates.
+
+    Args:
+        queues: that are consumed.
+        prefetch: deliveries held of each AMQP queue when all is well.
+        link: where they are consumed.
+        intake: starts the jobs, or does not.
+        deferral: holds what came too early.
+        quarantine: starts jobs beside the intake.
+    """
+
+    def __init__(
+        self,
+        queues: list[Queue],
+        prefetch: int,
+        link: Link,
+        intake: Intake,
+        deferral: Deferral,
+        quarantine: Quarantine,
+    ) -> None:
+        self._intake = intake
+        places = _Places(intake, deferral, quarantine)
+        self._places = places
+        self._queues = {lane.queue: queue for queue in queues for lane in queue.lanes}
+        self._paused = {queue.name: _Pause(queue, prefetch, link, places) for queue in queues}
+
+    def ended(self, delivery: Delivery, outcome: Outcome | None) -> None:
+        """A run has ended: what follows from it for its queue. None if nobody knows how."""
+        queue = self._queues[delivery.queue]
+        limited = outcome.rate_limited if isinstance(outcome, Snoozed) else None
+        gate = self._intake.gate_of(queue)
+        if gate is None and limited is None:
+            return
+        gate = gate or self._intake.make_gate(queue)
+        now = time.monotonic()
+        changed = gate.left(delivery, outcome, now)
+        if limited is not None:
+            changed = _close(gate, queue, limited, now) or changed
+        if changed:
+            self._paused[queue.name].changed.set()
+            self._places.open(queue.name)
+
+    def open(self, name: str) -> None:
+        """Start what the queue's gate lets through by now."""
+        self._places.open(name)
+
+    async def run(self, subscriptions: list[Subscription], settle: Settle) -> None:
+        """Pause and resume until cancelled.
+
+        Args:
+            subscriptions: of all queues.
+            settle: gives deliveries back.
+        """
+        async with asyncio.TaskGroup() as group:
+            for name, pause in self._paused.items():
+                own = [s for s in subscriptions if self._queues[s.queue].name == name]
+                group.create_task(pause.run(own, settle), name=f"amqpjobs pausing {name}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where deliveries wait in this worker."""
+
+    intake: Intake
+    deferral: Deferral
+    quarantine: Quarantine
+
+    def open(self, name: str) -> None:
+        # Suspects first: they are few, and what waits in the intake would leave them nothing.
+        self.quarantine.open()
+        self.intake.open(name)
+
+    def take_waiting(self, queue: Queue) -> list[Delivery]:
+        lanes = [lane.queue for lane in queue.lanes]
+        return [
+            *self.quarantine.drop(lambda delivery: delivery.queue in lanes),
+            *self.intake.take_waiting(queue.name),
+            *self.deferral.take_held(lanes),
+        ]
+
+
+class _Pause:
+    """One queue, consumed or not."""
+
+    def __init__(self, queue: Queue, prefetch: int, link: Link, places: "_Places") -> None:
+        self.changed = asyncio.Event()
+        self._queue = queue
+        self._prefetch = {lane.queue: prefetch_of(queue, lane, prefetch) for lane in queue.lanes}
+        self._link = link
+        self._places = places
+        self._holding: asyncio.Task[None] | None = None
+        self._mark = Mark(link, queue.name)
+
+    async def run(self, subscriptions: list[Subscription], settle: Settle) -> None:
+        """Do what the gate says, each time that it may say something else."""
+        try:
+            while True:
+                await self.changed.wait()
+                gate = self._places.intake.gate_of(self._queue)
+                if gate is not None:
+                    await self._follow(gate, subscriptions, settle)
+        finally:
+            if self._holding is not None:
+                self._holding.cancel()
+
+    async def _follow(self, gate: Gate, subscriptions: list[Subscription], settle: Settle) -> None:
+        """Pause, try, and resume; returns when the queue is consumed as ever."""
+        before: bool | None = True
+        while True:
+            self.changed.clear()
+            now = time.monotonic()
+            if gate.switch is not None:
+                gate.switch.look(now)
+            consuming = gate.consuming(now)
+            if consuming is not before:
+                _tell(self._queue, gate, before, consuming)
+                await self._consume(subscriptions, consuming, settle)
+                self._places.open(self._queue.name)
+            if consuming:
+                return
+            before = consuming
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if consuming is None else gate.changes_in(now)):
+                    await self.changed.wait()
+
+    async def _consume(
+        self, subscriptions: list[Subscription], consuming: bool | None, settle: Settle
+    ) -> None:
+        for subscription in subscriptions:
+            whole = self._prefetch[subscription.queue]
+            subscription.consume_with(whole if consuming else 0 if consuming is False else 1)
+        if consuming is False:
+            await self._end_mark()
+            self._holding = asyncio.create_task(self._mark.hold())
+            await asyncio.gather(*(s.rested() for s in subscriptions))
+            await self._give_back(settle)
+        elif consuming:
+            await self._end_mark()
+            await self._mark.remove()
+
+    async def _end_mark(self) -> None:
+        if self._holding is not None:
+            self._holding.cancel()
+            await asyncio.wait([self._holding])
+
+    async def _give_back(self, settle: Settle) -> None:
+        """What was not started goes to other workers, or waits on the broker."""
+        waiting = self._places.take_waiting(self._queue)
+        outcome = Released("its queue is paused")
+        # Before anything is awaited: a worker that is told to stop gives back what is not settled.
+        settling = [settle(delivery, outcome) for delivery in waiting if not delivery.stale]
+        await asyncio.gather(*(copy for copy in settling if copy is not None))
+        if waiting:
+            log.info("given back", extra={"queue": self._queue.name, "jobs": len(waiting)})
+
+
+def _close(gate: Gate, queue: Queue, seconds: float, now: float) -> bool:
+    was_open = gate.closed_until <= now
+    later = gate.close(seconds, now)
+    if later and was_open:
+        log.warning("rate limited", extra={"queue": queue.name, "pause_s": round(seconds, 3)})
+    return later
+
+
+def _tell(queue: Queue, gate: Gate, before: bool | None, consuming: bool | None) -> None:
+    keys: dict[str, object] = {"queue": queue.name}
+    switch = gate.switch
+    if consuming is None:
+        log.info("queue is tried, one job at a time", extra=keys)
+    elif consuming:
+        log.info("queue resumed", extra=keys)
+    elif switch is not None and switch.state == "paused":
+        failures, of = (1, 1) if before is None else (switch.failed, switch.ended)
+        keys |= {"failures": failures, "of": of, "pause_s": round(switch.pause, 3)}
+        log.warning("queue paused: what its jobs need seems to be down", extra=keys)

@@ -1,0 +1,115 @@
+"""What is delivered again. It may still run here; a worker may have died of it; or neither.
+
+Changes when a redelivery can mean something else.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from amqpjobs.rabbitmq.deliveries import Delivery
+from amqpjobs.topology import Queue
+from amqpjobs.worker.intake import Intake
+from amqpjobs.worker.quarantine import Quarantine
+from amqpjobs.worker.settled import Key, Settled, key_of
+
+if TYPE_CHECKING:
+    from amqpjobs.worker.pipeline import Run
+
+
+class Redeliveries:
+    """Holds what still runs here, puts suspects into quarantine, and passes the others on.
+
+    Args:
+        queues: that are consumed.
+        running: what runs in this worker now.
+        intake: where innocents go.
+        quarantine: where suspects go.
+
+    Attributes:
+        held: what waits for the end of an earlier run of the same, by that run.
+    """
+
+    def __init__(
+        self, queues: list[Queue], running: "Iterable[Run]", intake: Intake, quarantine: Quarantine
+    ) -> None:
+        self._limits = {
+            lane.queue: queue.delivery_limit if queue.type == "quorum" else None
+            for queue in queues
+            for lane in queue.lanes
+        }
+        self._running = running
+        self._intake = intake
+        self._quarantine = quarantine
+        self.held: dict[Run, Delivery] = {}
+        self._survived = Settled()
+
+    def __repr__(self) -> str:
+        return f"<Redeliveries: {len(self.held)} held, {self._quarantine!r}>"
+
+    def offer(self, delivery: Delivery) -> None:
+        """Take a delivery that was delivered before."""
+        key = key_of(delivery)
+        if key is not None:
+            self._drop_waiting(key)
+            first = self._run_of(key)
+            if first is not None:
+                if not first.delivery.stale:
+                    first.delivery.lose()
+                if first in self.held:
+                    _give_up(self.held[first])
+                self.held[first] = delivery
+                return
+        suspect = delivery.is_suspect(self._limits[delivery.queue])
+        if suspect and not self._survived.forget(delivery):
+            self._quarantine.offer(delivery)
+        else:
+            self._intake.offer(delivery)
+
+    def ended(self, run: "Run") -> None:
+        """A run is over: what was held for it is looked at again. If that run succeeded, it is
+        known by now that this need not run."""
+        delivery = self.held.pop(run, None)
+        if delivery is not None and not delivery.stale:
+            self.offer(delivery)
+
+    def survived(self, deliveries: Iterable[Delivery]) -> None:
+        """A channel was lost, and this worker lives: what it held there is not suspect for that."""
+        for delivery in deliveries:
+            if delivery.stale and not delivery.settled:
+                self._survived.remember(delivery)
+
+    def take_waiting(self) -> list[Delivery]:
+        """Everything that was not started."""
+        held = list(self.held.values())
+        self.held.clear()
+        return [*held, *self._quarantine.take_waiting()]
+
+    def waiting(self) -> list[Delivery]:
+        """The same, and it stays."""
+        return [*self.held.values(), *self._quarantine.waiting]
+
+    def _run_of(self, key: Key) -> "Run | None":
+        for run in self._running:
+            if key_of(run.delivery) == key:
+                return run
+        return None
+
+    def _drop_waiting(self, key: Key) -> None:
+        """From 4.3 RabbitMQ takes back, on a channel that lives, what waited for too long."""
+
+        def same(waiting: Delivery) -> bool:
+            return key_of(waiting) == key
+
+        places: tuple[Callable[[Callable[[Delivery], bool]], list[Delivery]], ...] = (
+            self._intake.drop,
+            self._quarantine.drop,
+        )
+        for drop in places:
+            for delivery in drop(same):
+                _give_up(delivery)
+
+
+def _give_up(delivery: Delivery) -> None:
+    """RabbitMQ has taken it back, and given it out again."""
+    delivery.lose()
+    delivery.ack()  # for the account of its channel: RabbitMQ ignores it

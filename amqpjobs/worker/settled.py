@@ -1,0 +1,95 @@
+"""What was settled here, in case its ack did not arrive: RabbitMQ then gives it out again.
+
+Changes when a redelivery can be recognised better.
+"""
+
+import time
+from collections import OrderedDict
+from typing import NamedTuple, TypeAlias
+
+from amqpjobs.copies import epoch_of
+from amqpjobs.errors import DecodeError
+from amqpjobs.message import HEADER_ATTEMPT, HEADER_DUE
+from amqpjobs.rabbitmq.deliveries import ConsumerChannel, Delivery
+
+REMEMBERED = 10_000
+"""Deliveries. A crash forgets them all: this makes duplicates rarer, it does not rule them out."""
+
+LONG = 1.0
+"""Seconds. A run that took so long may have outlived its connection, and costs most to repeat; to
+remember shorter ones, too, would cost more than it saves."""
+
+ARRIVES = 60.0
+"""Seconds after which an ack has arrived if its channel is still there: a connection that is dead
+is noticed before."""
+
+Key: TypeAlias = tuple[object, ...]
+
+
+class Settled:
+    """The last deliveries that were remembered."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[Key, _Ack | None] = OrderedDict()
+
+    def remember(self, delivery: Delivery) -> None:
+        """It is settled, whether RabbitMQ learns of it or not."""
+        self._remember(delivery, None)
+
+    def acked(self, delivery: Delivery) -> None:
+        """It was acked on a channel that seems to be there. If that turns out to be lost, so was
+        the ack, perhaps: a job that had blocked the event loop until RabbitMQ gave its connection
+        up would run again, and again.
+        """
+        # RabbitMQ may have taken it back although the channel is there: that is known for good.
+        ack = None if delivery.stale else _Ack(delivery.channel, time.monotonic())
+        self._remember(delivery, ack)
+
+    def _remember(self, delivery: Delivery, ack: "_Ack | None") -> None:
+        key = key_of(delivery)
+        if key is not None:
+            self._keys[key] = ack
+            if len(self._keys) > REMEMBERED:
+                self._keys.popitem(last=False)
+
+    def knows(self, delivery: Delivery) -> bool:
+        """Whether this is one of those again."""
+        if not delivery.redelivered or not self._keys:
+            return False
+        key = key_of(delivery)
+        if key is None or key not in self._keys:
+            return False
+        ack = self._keys[key]
+        return ack is None or ack.may_be_lost
+
+    def forget(self, delivery: Delivery) -> bool:
+        """The same, for the last time."""
+        known = self.knows(delivery)
+        if known:
+            self._keys.pop(key_of(delivery) or (), None)
+        return known
+
+
+class _Ack(NamedTuple):
+    channel: ConsumerChannel
+    at: float
+
+    @property
+    def may_be_lost(self) -> bool:
+        # Only then: a message with the same id may well be published again, and be redelivered.
+        return self.channel.closed and self.channel.closed_at - self.at < ARRIVES
+
+
+def key_of(delivery: Delivery) -> Key | None:
+    """What no copy of a message shares with it: a retry has another attempt, what was put off
+    another time, a replay another epoch. None for a message without an id."""
+    try:
+        header = delivery.header
+        headers = header.headers
+    except DecodeError:
+        return None
+    if not header.message_id:
+        return None
+    # A stranger may have written tables there, which are no part of a key.
+    told = repr((headers.get(HEADER_ATTEMPT), headers.get(HEADER_DUE), epoch_of(headers)))
+    return (delivery.queue, header.type, header.message_id, told, hash(delivery.body))

@@ -1,0 +1,58 @@
+"""The app of the poison tests: jobs that kill their process, and innocents. At the top level of a
+module, so that other processes can import them."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import time
+
+from amqpjobs import App, Context, Queue, Retry
+from tests.faults.jobs import note
+
+app = App("poison", retry=Retry(attempts=1))
+work = Queue("work")
+
+
+@app.job(queue=work)
+async def innocent(ctx: Context, number: int, seconds: float = 0.0) -> None:
+    start = time.time()
+    await asyncio.sleep(seconds)
+    note(ctx, start, str(number))
+
+
+@app.job(queue=work)
+def innocent_thread(ctx: Context, number: int) -> None:
+    note(ctx, time.time(), str(number))
+
+
+@app.job(queue=work)
+async def chained(ctx: Context, number: int) -> None:
+    """Enqueues another job, from wherever it runs."""
+    await innocent.later(number)
+    note(ctx, time.time(), str(number))
+
+
+@app.job(queue=work)
+async def culprit(how: str) -> None:
+    die(how)
+
+
+@app.job(queue=work)
+def culprit_thread(how: str) -> None:
+    die(how)
+
+
+@app.job(queue=work, cpu=True)
+def culprit_cpu(how: str) -> None:
+    die(how)
+
+
+def die(how: str) -> None:
+    match how:
+        case "segfault":
+            ctypes.string_at(0)
+        case "exit":
+            os._exit(7)
+        case "kill":  # as the kernel does when memory runs out
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,187 @@
+"""F16: jobs that kill their process. They are found, and nobody else is harmed."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import pytest
+
+from amqpjobs.message import Message
+from tests.broker_server import VirtualHost
+from tests.brokers import Broker
+from tests.faults import poison
+from tests.faults.fleet import Fleet, WorkerProcess, until
+from tests.faults.ledger import Ledger
+from tests.faults.publishing import Publishing, finish, leftovers
+from tests.faults.stranger import Stranger
+from tests.support.amqp import drain, stranger
+from tests.support.transport import reach
+
+pytestmark = pytest.mark.row("F16")
+
+APP = "tests.faults.poison:app"
+C, P, PROCESSES = 4, 20, 2
+
+QUARANTINED = "in quarantine: a worker may have died of it"
+
+DEATHS = {"3.10": 3, "4.3": 1}
+"""How many workers a culprit may kill before it is suspect."""
+
+
+@asynccontextmanager
+async def scene(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> AsyncIterator[tuple[Publishing, WorkerProcess]]:
+    """Supervised workers, and a publisher."""
+    poison.app.configure(**reach(broker.url))
+    async with poison.app.lifespan():
+        worker = await workers.start(
+            broker.url, "work", concurrency=C, prefetch=P, app=APP,
+            options=("--processes", str(PROCESSES)),
+        )  # fmt: skip
+        await until(lambda: len(worker.events("worker is ready")) == PROCESSES, 40, "all ready")
+        yield Publishing(poison, ledger), worker  # type: ignore[arg-type]
+
+
+async def batch(publisher: Publishing, messages: list[Message[Any]], dead: int = 0) -> float:
+    """Publish, and wait until all but so many are done: seconds."""
+    began = time.monotonic()
+    assert await publisher.send_many(messages) == []
+    ids = {message.id for message in messages}
+    ledger = publisher.ledger
+    await until(
+        lambda: len(ids & ledger.done()) == len(ids) - dead, 100, f"done: {ledger.verdict()}"
+    )
+    return time.monotonic() - began
+
+
+def deaths(worker: WorkerProcess) -> int:
+    return len(worker.events("worker process died, starting another"))
+
+
+def innocents(count: int) -> list[Message[Any]]:
+    """Of both kinds in turn."""
+    kinds = (poison.innocent, poison.innocent_thread)
+    return [kinds[number % 2].message(number) for number in range(count)]
+
+
+async def check_poison(
+    broker: VirtualHost,
+    workers: Fleet,
+    ledger: Ledger,
+    random: Random,
+    culprits: list[Message[Any]],
+    jobs: int,
+) -> None:
+    guilty = {message.id for message in culprits}
+    killers = sum(message.job != "culprit_cpu" for message in culprits)
+    async with scene(broker, workers, ledger) as (publisher, worker):
+        before = await batch(publisher, innocents(jobs))
+        messages = innocents(jobs)
+        place = random.randrange(jobs)
+        messages[place:place] = culprits
+        took = await batch(publisher, messages, dead=len(culprits))
+        ledger.tell(f"{took:.1f} s with the culprits, {before:.1f} s without")
+        poisoned = lambda: len(worker.events("job poison"))  # noqa: E731
+        await until(lambda: poisoned() == len(culprits), 60, "the culprits are found")
+        died = deaths(worker)
+        after = await batch(publisher, innocents(jobs))
+        ledger.tell(f"{after:.1f} s afterwards; {died} workers died")
+        assert deaths(worker) == died
+        with Stranger(broker.url) as looking:
+            await until(lambda: looking.consumers("work") == PROCESSES, 40, "all are back")
+        await finish(broker.url, workers, ledger, app=APP)
+    assert 1 <= died <= killers * DEATHS[broker.version] or not killers
+    assert after < 3 * before + 3
+    found = {m.message_id: m for m in await drain(broker.url, "work.dead")}
+    assert set(found) == guilty
+    for message in culprits:
+        error: Any = found[message.id].headers["amqpjobs-error"]
+        assert error["exception"] == "amqpjobs.errors.JobProcessDied"
+        assert error["reason"] == "poison"
+    ledger.check(duplicates=died * C, dead=guilty)
+    assert not leftovers(broker.url)
+    # A process that dies may say so in words of its own.
+    assert not [line for line in workers.trouble() if "text" not in line]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("how", ["segfault", "exit", "kill"])
+async def test_a_job_that_kills_its_process_is_found_and_nobody_else_is_harmed(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random, how: str
+) -> None:
+    """One of 1,000: it is a dead letter with the reason, all others are done, and it goes on as
+    fast as before."""
+    culprits = [poison.culprit.message(how)]
+    await check_poison(broker, workers, ledger, random, culprits, jobs=999)
+
+
+@pytest.mark.timeout(240)
+async def test_three_culprits_at_once(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random
+) -> None:
+    """An ``async def``, a thread and a process, side by side: each is found."""
+    culprits = [
+        poison.culprit.message("segfault"),
+        poison.culprit_thread.message("exit"),
+        poison.culprit_cpu.message("kill"),
+    ]
+    await check_poison(broker, workers, ledger, random, culprits, jobs=300)
+
+
+async def test_a_suspect_publishes_as_it_would_anywhere(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """A job that enqueues another one does so from quarantine too."""
+    poison.app.configure(**reach(broker.url))
+    async with poison.app.lifespan():
+        await poison.chained.later(1)
+        for _ in range(DEATHS[broker.version]):
+            async with stranger(broker.url) as channel:
+                queue = await channel.get_queue("work", ensure=False)
+                assert await queue.get(timeout=10)
+        worker = await workers.start(broker.url, "work", app=APP)
+        await until(lambda: len(ledger.effects()) == 2, 40, "both are done")
+    assert [line["job"] for line in worker.events(QUARANTINED)] == ["chained"]
+    assert len({effect.pid for effect in ledger.effects()} - {worker.pid}) == 1
+    await workers.stop()
+    assert not workers.trouble()
+
+
+@pytest.mark.timeout(240)
+async def test_a_worker_that_lost_its_connection_suspects_nothing_that_it_held(
+    own_broker_43: Broker, workers: Fleet, ledger: Ledger
+) -> None:
+    """RabbitMQ counts a lost connection as a sudden death; who lived through it knows better."""
+    poison.app.configure(**reach(own_broker_43.url))
+    async with poison.app.lifespan():
+        publisher = Publishing(poison, ledger)  # type: ignore[arg-type]
+        worker = await workers.start(
+            own_broker_43.url, "work", concurrency=C, prefetch=P, app=APP,
+            AMQPJOBS_RECONNECT_LIMIT=1,
+        )  # fmt: skip
+        messages = [poison.innocent.message(number, 1.0) for number in range(30)]
+        assert await publisher.send_many(messages) == []
+        await until(lambda: len(ledger.done()) >= C, 20, "some are done")
+        await asyncio.to_thread(own_broker_43.stop_app)
+        await asyncio.to_thread(own_broker_43.start_app)
+        await publisher.all_done(60)
+        await finish(own_broker_43.url, workers, ledger, app=APP)
+    assert worker.events("consumer lost")
+    assert not worker.events(QUARANTINED)
+    ledger.check(duplicates=C)
+
+
+@pytest.mark.faults_full
+@pytest.mark.timeout(3600)
+async def test_many_culprits(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random
+) -> None:
+    """The full form: ten times, one of 1,000 each time."""
+    for how in ("segfault", "exit", "kill") * 3:
+        culprits = [random.choice((poison.culprit, poison.culprit_thread)).message(how)]
+        async with asyncio.timeout(400):
+            await check_poison(broker, workers, ledger, random, culprits, jobs=999)
