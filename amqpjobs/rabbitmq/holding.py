@@ -67,6 +67,8 @@ class HoldingChannel(ConsumerChannel, Generic[T]):
         acks: how many were taken out.
         leaving: nothing more is wanted; what still comes is kept for being given back.
         redelivered: whether the last one was delivered before.
+        holds_acks: acks wait. While a full consumer is cancelled, each would make room for a
+            delivery that overtakes, or is overtaken by, those of the next consumer.
         chosen: what was wanted and not handed out yet.
         pages: by consumer tag, in order.
     """
@@ -84,6 +86,7 @@ class HoldingChannel(ConsumerChannel, Generic[T]):
         self.bytes = 0
         self.leaving = False
         self.redelivered = False
+        self.holds_acks = False
         self.arrived = asyncio.Event()
         self.chosen: deque[tuple[T, HeldDelivery]] = deque()
         self.pages: dict[bytes, Page] = {}
@@ -132,6 +135,13 @@ class HoldingChannel(ConsumerChannel, Generic[T]):
         self._page_of.pop(tag).open.discard(tag)
         self.acks += 1
         super().ack(tag)
+
+    def flush(self) -> None:
+        """Write the acks, unless they wait."""
+        if self.holds_acks:
+            self._scheduled = False
+        else:
+            super().flush()
 
     def nack(self, tag: int) -> None:
         """It stays. Given back at once it would come again, in front of all others."""

@@ -166,7 +166,7 @@ class Scan(Generic[T]):
 
     async def _turn_page(self, looking: HoldingChannel[T]) -> None:
         """The next messages come to the next consumer: prefetch counts for each."""
-        await self._cancel()
+        await self._cancel(looking)
         prefetch = min(self._page_size(looking), self.total - looking.seen)
         if prefetch >= 1:  # else they came while the consumer was cancelled
             await self._call(self._consume(looking, prefetch))
@@ -184,10 +184,18 @@ class Scan(Generic[T]):
         await self._underlay.basic_consume(self.queue, _unused, consumer_tag=tag)
         self._tag = tag
 
-    async def _cancel(self) -> None:
+    async def _cancel(self, looking: HoldingChannel[T]) -> None:
         tag, self._tag = self._tag, None
         if tag is not None:
-            await self._call(self._underlay.basic_cancel(tag))
+            looking.holds_acks = True
+            await self._call(self._end_consumer(looking, tag))
+
+    async def _end_consumer(self, looking: HoldingChannel[T], tag: str) -> None:
+        try:
+            await self._underlay.basic_cancel(tag)
+        finally:
+            looking.holds_acks = False
+            looking.flush()
 
     async def _call(self, call: Awaitable[Any]) -> None:
         """A call on the channel. One that is cancelled closes its channel in aiormq, and what is
@@ -236,7 +244,7 @@ class Scan(Generic[T]):
                 _ = self._calling.exception()  # told to whoever waited for it
             if not looking.closed and not underlay.is_closed:
                 await self._pass_returned(looking)
-                await self._cancel()
+                await self._cancel(looking)
                 await self._settle(looking)
         except AmqpJobsError:
             return  # whatever was held, RabbitMQ gives back by itself
@@ -254,7 +262,7 @@ class Scan(Generic[T]):
         looking.flush()
         await self._quiet(looking)
         while looking.redelivered and looking.full and await self._ready():
-            await self._cancel()
+            await self._cancel(looking)
             await self._call(self._consume(looking, min(self._page_size(looking), PASSED_AT_ONCE)))
             await self._quiet(looking)
 

@@ -50,6 +50,21 @@ async def test_what_is_acked_makes_room_and_what_is_released_is_kept_in_its_plac
     assert (page.unsettled(), page.full) == ([2, 3, 4], False)
 
 
+async def test_acks_wait_while_a_consumer_ends(holding):
+    """Each would make room for a delivery out of turn; none of them is forgotten."""
+    deliver(holding, b"yes", b"yes")
+    (_, first), (_, second) = holding.chosen
+    holding.holds_acks = True
+    first.ack()
+    await turns()
+    assert holding.wire.settlements() == []
+    holding.holds_acks = False
+    second.ack()
+    await turns()
+    [ack] = holding.wire.settlements()
+    assert (ack.delivery_tag, ack.multiple) == (2, True)
+
+
 async def test_beyond_the_limit_nothing_is_looked_at(holding):
     """What is acked lets RabbitMQ send more than was to be looked at; so does leaving."""
     deliver(holding, *[b"yes"] * 6)
