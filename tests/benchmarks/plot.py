@@ -8,8 +8,9 @@ from typing import Any
 import matplotlib as mpl
 
 mpl.use("Agg")
-mpl.rcParams["svg.fonttype"] = "none"  # text stays text: a tenth of the size
 from matplotlib import pyplot as plt
+
+mpl.rcParams["svg.fonttype"] = "none"  # text stays text: a tenth of the size
 
 OURS = "#d1495b"
 BASE = "#30638e"

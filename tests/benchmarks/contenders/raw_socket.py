@@ -59,11 +59,13 @@ class Connection:
 def message(queue: str, text: bytes) -> bytes:
     """A persistent, mandatory publish, as bytes."""
     properties = commands.Basic.Properties(delivery_mode=2)
-    return b"".join((
-        frame.marshal(commands.Basic.Publish(routing_key=queue, mandatory=True), 1),
-        frame.marshal(header.ContentHeader(body_size=len(text), properties=properties), 1),
-        frame.marshal(body.ContentBody(text), 1),
-    ))
+    return b"".join(
+        (
+            frame.marshal(commands.Basic.Publish(routing_key=queue, mandatory=True), 1),
+            frame.marshal(header.ContentHeader(body_size=len(text), properties=properties), 1),
+            frame.marshal(body.ContentBody(text), 1),
+        )
+    )
 
 
 def publish(args: Arguments) -> None:
