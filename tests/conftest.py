@@ -9,6 +9,7 @@ host, port 15672); the user must be an administrator, for every test has a virtu
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Final
 from urllib.parse import urlsplit
@@ -39,6 +40,10 @@ def pytest_configure() -> None:
     unknown = set(CHOSEN) - set(RELEASES)
     if unknown:
         raise pytest.UsageError(f"AMQPJOBS_TEST_BROKERS: {unknown} not among {set(RELEASES)}")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts what it puts into the background so, and what tests start would inherit it:
+        # no Ctrl-C would reach it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
