@@ -119,7 +119,11 @@ class Worker:
         )
 
     def __repr__(self) -> str:
-        return f"<Worker {self._intake!r}, {'ready' if self.ready else 'not ready'}>"
+        # In quarantine, too, which is beside the intake's slots.
+        return (
+            f"<Worker: {len(self._running)} running, {self._intake.waiting} waiting, "
+            f"{'ready' if self.ready else 'not ready'}>"
+        )
 
     @property
     def ready(self) -> bool:
@@ -337,7 +341,7 @@ class Worker:
         # A broker that does not answer must not hold the goodbyes beyond the budget.
         self._last_resort = self._loop.call_at(end - margin / 4, self._leave)
         notify("STOPPING=1")
-        log.info("stopping", extra={"running": self._intake.running, "budget_s": self._budget})
+        log.info("stopping", extra={"running": len(self._running), "budget_s": self._budget})
         self._intake.close()
         pausing.cancel()
         await asyncio.gather(*(s.cancel() for s in self._subscriptions))

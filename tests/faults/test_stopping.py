@@ -89,7 +89,7 @@ async def test_a_job_given_back_often_is_not_dead_lettered_for_it(
         for _ in range(25):
             worker = Worker(build(settings).app, ["work"], concurrency=1, prefetch=4)
             running = asyncio.create_task(worker.run())
-            await until(lambda w=worker: "1 running" in repr(w), 10, "a job runs")
+            await until(lambda w=worker: " 0 running" not in repr(w), 10, "a job runs")
             worker.stop()
             await running
     with Stranger(broker.url) as stranger:
