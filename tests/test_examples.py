@@ -80,7 +80,7 @@ def test_two_workers_make_the_album_and_the_large_photograph_fails_alone(
     assert not any(picture["failure"] for picture in pictures.values())
 
     app = ("--app", "examples.photo_album.album:app")
-    _, out, _ = run(broker.url, "amqpjobs", "dead", "list", *app, "--json")
+    _, out, _ = run(broker.url, "amqpjobs", "dead", "list", "--each", *app, "--json")
     assert [letter["id"] for letter in json.loads(out)] == [failed["job_id"]]
     _, out, _ = run(broker.url, "amqpjobs", "queues", *app, "--json")
     assert [queue["ready"] for queue in json.loads(out)] == [0, 0, 0]
