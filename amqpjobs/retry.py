@@ -16,8 +16,8 @@ Kinds: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 class Retry:
     """When a job that failed runs again: exponential back-off with full jitter.
 
-    With the defaults a job runs at most eight times, within two minutes. An interrupted run (a
-    worker that stopped or died) is not an attempt.
+    With the defaults a job runs at most eight times, within about two minutes. An interrupted run
+    (a worker that stopped or died) is not an attempt.
 
     Args:
         attempts: runs altogether, the first among them; 1 for never again, None for no end.

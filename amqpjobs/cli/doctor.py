@@ -149,7 +149,7 @@ async def _unroutable(wire: "Wire") -> Check:
         "delays",
         "warning",
         f"{count} jobs waited for a queue that is gone; they are in {DELAY_UNROUTABLE}",
-        "declare the queue again, then `amqpjobs dead replay --unroutable`",
+        "declare the queue again, then `amqpjobs dead replay --unroutable --all`",
     )
 
 

@@ -29,7 +29,7 @@ class Intake:
         wake: called with a queue's name and seconds, after which to call `open` with the name.
         clock: seconds.
         certain: whether what was delivered is known to be still ours; if not, nothing is started
-            until `resume`.
+            until `go_on`.
 
     Attributes:
         gated: whether any queue has a gate.

@@ -10,7 +10,7 @@ from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.topology import Queue
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.quarantine import Quarantine
-from amqpjobs.worker.settled import Key, Settled, key_of
+from amqpjobs.worker.settled import Key, Settled, has_key, key_of
 
 if TYPE_CHECKING:
     from amqpjobs.worker.pipeline import Run
@@ -90,7 +90,7 @@ class Redeliveries:
 
     def _run_of(self, key: Key) -> "Run | None":
         for run in self._running:
-            if key_of(run.delivery) == key:
+            if has_key(run.delivery, key):
                 return run
         return None
 
@@ -98,7 +98,7 @@ class Redeliveries:
         """From 4.3 RabbitMQ takes back, on a channel that lives, what waited for too long."""
 
         def same(waiting: Delivery) -> bool:
-            return key_of(waiting) == key
+            return has_key(waiting, key)
 
         places: tuple[Callable[[Callable[[Delivery], bool]], list[Delivery]], ...] = (
             self._intake.drop,

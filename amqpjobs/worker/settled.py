@@ -25,6 +25,9 @@ is noticed before."""
 
 Key: TypeAlias = tuple[object, ...]
 
+ID = 2
+"""Where a key has the message's id."""
+
 
 class Settled:
     """The last deliveries that were remembered."""
@@ -78,6 +81,15 @@ class _Ack(NamedTuple):
     def may_be_lost(self) -> bool:
         # Only then: a message with the same id may well be published again, and be redelivered.
         return self.channel.closed and self.channel.closed_at - self.at < ARRIVES
+
+
+def has_key(delivery: Delivery, key: Key) -> bool:
+    """Whether this is its key. Most differ in the id, and making a key costs much more than that:
+    after a restart hundreds of redeliveries are each compared with hundreds that wait."""
+    try:
+        return delivery.header.message_id == key[ID] and key_of(delivery) == key
+    except DecodeError:
+        return False
 
 
 def key_of(delivery: Delivery) -> Key | None:

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 from amqpjobs.rabbitmq import deliveries as deliveries_module
 from amqpjobs.worker import settled as settled_module
-from amqpjobs.worker.settled import ARRIVES, Settled
+from amqpjobs.worker.settled import ARRIVES, Settled, has_key, key_of
 from tests.rabbitmq.fake_wire import turns
-from tests.worker.hand import Hand
+from tests.worker.hand import BROKEN_HEADER, Hand
 
 GIVEN = {"type": "job", "message_id": "7", "body": b"1"}
 
@@ -57,3 +57,15 @@ async def test_an_ack_of_what_was_taken_back_is_known_to_be_lost():
         first.lose()
         settled.acked(first)
         assert settled.knows(hand.give(redelivered=True))
+
+
+async def test_what_differs_in_its_id_costs_no_key(monkeypatch):
+    """After a restart hundreds of redeliveries are compared with hundreds that wait."""
+    async with Hand() as hand:
+        key = key_of(hand.give(**GIVEN))
+        same, other = hand.give(**GIVEN), hand.give(**{**GIVEN, "body": b"2"})
+        unreadable = hand.give(header=BROKEN_HEADER)
+        assert [has_key(each, key) for each in (same, other, unreadable)] == [True, False, False]
+        strangers = [hand.give(type="job", message_id=str(n), body=b"1") for n in range(100, 200)]
+        monkeypatch.setattr(settled_module, "key_of", None)  # to call it would raise
+        assert not any(has_key(each, key) for each in strangers)
