@@ -63,6 +63,10 @@ class Delivery:
             view = self._view = split_header(self._header)
         return view
 
+    def may_have(self, name: bytes) -> bool:
+        """Whether a header of this name may be there: false is certain, and decodes nothing."""
+        return name in self._header
+
     def properties(self) -> Properties:
         """All properties as a value.
 

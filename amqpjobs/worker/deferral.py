@@ -16,6 +16,8 @@ from amqpjobs.rabbitmq.deliveries import Delivery
 LONGEST_HOLD = 2.0
 """Seconds."""
 
+_DUE = HEADER_DUE.encode()
+
 
 class Deferral:
     """Passes deliveries on when they are due.
@@ -37,7 +39,7 @@ class Deferral:
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery; pass it on now, or when it is due."""
-        wait = _seconds_early(delivery)
+        wait = _seconds_early(delivery) if delivery.may_have(_DUE) else 0
         if 0 < wait <= LONGEST_HOLD:
             self._held[delivery] = self._loop.call_later(wait, self._due, delivery)
         elif delivery.redelivered:
@@ -65,10 +67,7 @@ class Deferral:
 
 def _seconds_early(delivery: Delivery) -> float:
     try:
-        header = delivery.header
-        if not header.has_amqpjobs_headers:
-            return 0
-        due = header.headers.get(HEADER_DUE)
+        due = delivery.header.headers.get(HEADER_DUE)
     except DecodeError:
         return 0  # the pipeline says so, better
     return due / 1000 - time.time() if isinstance(due, int) else 0

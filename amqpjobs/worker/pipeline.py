@@ -9,7 +9,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from amqpjobs.codec import Arguments
@@ -21,7 +21,6 @@ from amqpjobs.message import (
     HEADER_DEADLINE,
     HEADER_DUE,
     JSON,
-    NO_HEADERS,
     Failure,
     Headers,
     new_job_id,
@@ -107,6 +106,7 @@ class Pipeline:
     ) -> None:
         self._jobs = app.jobs
         self._processing = app.processing
+        self._bare = not self._processing
         self._execution = execution
         self._stopping = stopping
         self._only_jobs = only_jobs
@@ -124,11 +124,7 @@ class Pipeline:
             definition, context = self._open(run)
             token = current_context.set(context)
             try:
-                if run.quarantine is None:
-                    arguments = self._validate(run, definition)
-                    result = await self._process(definition, context, arguments, run.delivery.body)
-                else:
-                    result = await self._isolate(run, run.quarantine, definition, context)
+                result = await self._call(run, definition, context)
             finally:
                 current_context.reset(token)
         except Refused as refusal:
@@ -159,27 +155,29 @@ class Pipeline:
             header = delivery.header
             definition = self._resolve(run, header.type)
             run.definition = definition
-            # Decoding a table costs more than all the rest here; most messages have none of ours.
-            headers: Headers = header.headers if header.has_amqpjobs_headers else NO_HEADERS
-            context = Context(
+            attempt, deadline, due = 1, None, None
+            if header.has_amqpjobs_headers:
+                # Decoding a table costs more than all the rest here; most messages have none of
+                # ours.
+                headers = header.headers
+                attempt, due = _attempt(headers), _due(headers)
+                deadline = _milliseconds(headers, HEADER_DEADLINE)
+            context = run.context = Context(
                 definition.name,
                 header.message_id or new_job_id(),
                 definition.queue.name,
-                _attempt(headers),
-                _milliseconds(headers, HEADER_DEADLINE),
+                attempt,
+                deadline,
                 self._stopping,
                 delivery.properties,
             )
-            due = _due(headers)
         except DecodeError as error:
             raise Refused(self._rejected(run, "undecodable", error, error)) from None
-        run.context = context
         if delivery.redelivered and self._settled.knows(delivery):
             raise Refused(Superseded())
-        now = time.time()
-        if context.deadline is not None and context.deadline < now:
-            raise Refused(Expired(context.deadline))
-        if due is not None and due > now + LONGEST_HOLD:
+        if deadline is not None and deadline < time.time():
+            raise Refused(Expired(deadline))
+        if due is not None and due > time.time() + LONGEST_HOLD:
             raise Refused(Snoozed(due))
         return definition, context
 
@@ -193,6 +191,16 @@ class Pipeline:
         if definition is None:
             raise Refused(Parked(self._failure(run, "unknown-job", problem)))
         return definition
+
+    def _call(self, run: Run, definition: Definition, context: Context) -> Awaitable[object]:
+        """What to wait for; not a coroutine of its own, which would cost and only pass it on."""
+        if run.quarantine is not None:
+            return self._isolate(run, run.quarantine, definition, context)
+        arguments = self._validate(run, definition)
+        if self._bare and definition.kind == "async" and definition.timeout is None:
+            result: Awaitable[object] = definition.invoke(context, arguments)  # the commonest job
+            return result
+        return self._process(definition, context, arguments, run.delivery.body)
 
     def _validate(self, run: Run, definition: Definition) -> Arguments:
         try:
@@ -216,22 +224,12 @@ class Pipeline:
         execute = lambda inner: quarantine.run(definition, inner, run.delivery.body)  # noqa: E731
         return await onion(self._processing, execute)(context)
 
-    async def _process(
+    def _process(
         self, definition: Definition, context: Context, arguments: Arguments, body: bytes
-    ) -> object:
-        if not self._processing:
-            return await self._execute(definition, context, arguments, body)
-        execute = lambda inner: self._execute(definition, inner, arguments, body)  # noqa: E731
-        return await onion(self._processing, execute)(context)
-
-    async def _execute(
-        self, definition: Definition, context: Context, arguments: Arguments, body: bytes
-    ) -> object:
-        if definition.kind == "async" and definition.timeout is None:
-            # The commonest job, without a frame in between that only passes it on.
-            result: object = await definition.invoke(context, arguments)
-            return result
-        return await self._execution.run(definition, context, arguments, body)
+    ) -> Awaitable[object]:
+        run = self._execution.run
+        execute = lambda inner: run(definition, inner, arguments, body)  # noqa: E731
+        return onion(self._processing, execute)(context)
 
     def _interrupted(self, run: Run, error: asyncio.CancelledError) -> Outcome:
         if run.interrupted:
