@@ -54,5 +54,9 @@ def die(how: str) -> None:
             ctypes.string_at(0)
         case "exit":
             os._exit(7)
-        case "kill":  # as the kernel does when memory runs out
+        case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "memory":  # until the kernel ends it
+            held = []
+            while True:
+                held.append(os.urandom(2**20) * 8)

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -18,12 +18,14 @@ from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing, finish, leftovers
 from tests.faults.stranger import Stranger
 from tests.support.amqp import drain, stranger
+from tests.support.memory_group import memory_group
 from tests.support.transport import reach
 
 pytestmark = pytest.mark.row("F16")
 
 APP = "tests.faults.poison:app"
 C, P, PROCESSES = 4, 20, 2
+MEMORY = 400 * 2**20
 
 QUARANTINED = "in quarantine: a worker may have died of it"
 
@@ -33,14 +35,14 @@ DEATHS = {"3.10": 3, "4.3": 1}
 
 @asynccontextmanager
 async def scene(
-    broker: VirtualHost, workers: Fleet, ledger: Ledger
+    broker: VirtualHost, workers: Fleet, ledger: Ledger, prefix: tuple[str, ...] = ()
 ) -> AsyncIterator[tuple[Publishing, WorkerProcess]]:
     """Supervised workers, and a publisher."""
     poison.app.configure(**reach(broker.url))
     async with poison.app.lifespan():
         worker = await workers.start(
             broker.url, "work", concurrency=C, prefetch=P, app=APP,
-            options=("--processes", str(PROCESSES)),
+            prefix=prefix, options=("--processes", str(PROCESSES)),
         )  # fmt: skip
         await until(lambda: len(worker.events("worker is ready")) == PROCESSES, 40, "all ready")
         yield Publishing(poison, ledger), worker  # type: ignore[arg-type]
@@ -75,10 +77,11 @@ async def check_poison(
     random: Random,
     culprits: list[Message[Any]],
     jobs: int,
+    prefix: tuple[str, ...] = (),
 ) -> None:
     guilty = {message.id for message in culprits}
     killers = sum(message.job != "culprit_cpu" for message in culprits)
-    async with scene(broker, workers, ledger) as (publisher, worker):
+    async with scene(broker, workers, ledger, prefix) as (publisher, worker):
         before = await batch(publisher, innocents(jobs))
         messages = innocents(jobs)
         place = random.randrange(jobs)
@@ -117,6 +120,30 @@ async def test_a_job_that_kills_its_process_is_found_and_nobody_else_is_harmed(
     fast as before."""
     culprits = [poison.culprit.message(how)]
     await check_poison(broker, workers, ledger, random, culprits, jobs=999)
+
+
+@pytest.fixture
+def little_memory() -> Iterator[tuple[str, ...]]:
+    """In front of a command: 400 MiB for its processes together, and no more."""
+    with ExitStack() as stack:
+        try:
+            prefix = stack.enter_context(memory_group(MEMORY))
+        except OSError as error:
+            pytest.skip(f"no control group for memory can be made here: {error}")
+        yield prefix
+
+
+@pytest.mark.timeout(240)
+async def test_a_job_that_needs_all_memory_is_found_and_nobody_else_is_harmed(
+    broker: VirtualHost,
+    little_memory: tuple[str, ...],
+    workers: Fleet,
+    ledger: Ledger,
+    random: Random,
+) -> None:
+    """The kernel ends the largest process of the group: the worker first, then the quarantine."""
+    culprits = [poison.culprit.message("memory")]
+    await check_poison(broker, workers, ledger, random, culprits, 299, little_memory)
 
 
 @pytest.mark.timeout(240)
