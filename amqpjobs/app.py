@@ -4,24 +4,23 @@ No logic of its own: it holds the registry and opens what is needed. Changes whe
 does.
 """
 
-import asyncio
 import inspect
 import logging
-import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
-from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from amqpjobs.definition import Definition
-from amqpjobs.errors import ConfigurationError, PublishError, PublishManyFailed, UnknownJob
+from amqpjobs.errors import ConfigurationError, PublishError, PublishManyFailed
 from amqpjobs.job import JobDecorator, make_job
 from amqpjobs.message import JobHandle, Message
-from amqpjobs.middleware import Processing, Publishing, onion
+from amqpjobs.middleware import Processing, Publishing, each_through, onion
+from amqpjobs.opening import Publishers
+from amqpjobs.registry import Registry
 from amqpjobs.retry import Retry
-from amqpjobs.topology import Queue, Topology, topology_of
+from amqpjobs.topology import Queue, Topology
 
 if TYPE_CHECKING:
     from amqpjobs.blocking import BlockingApp
@@ -35,9 +34,6 @@ log = logging.getLogger("amqpjobs.app")
 R = TypeVar("R")
 
 DEFAULT_RETRY = Retry()
-
-AT_ONCE = 1_000
-"""Messages that go through publishing middleware at the same time."""
 
 
 class App:
@@ -67,15 +63,11 @@ class App:
         self.retry = retry
         self._publishing = tuple(publishing)
         self._given_settings = settings
-        self._definitions: dict[str, Definition] = {}
-        self._queues: dict[str, Queue] = {}
-        # By event loop: a connection lives on one, and `blocking` has a loop of its own.
-        self._publishers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Opening] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._registry = Registry(name)
+        self._publishers = Publishers(self)
 
     def __repr__(self) -> str:
-        return f"<App {self.name}: {len(self._definitions)} jobs on {len(self._queues)} queues>"
+        return f"<App {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
 
     @cached_property
     def settings(self) -> "Settings":
@@ -107,17 +99,17 @@ class App:
     @property
     def jobs(self) -> Mapping[str, Definition]:
         """All jobs by name."""
-        return MappingProxyType(self._definitions)
+        return MappingProxyType(self._registry.jobs)
 
     @property
     def queues(self) -> Mapping[str, Queue]:
         """All queues that jobs are bound to, by name."""
-        return MappingProxyType(self._queues)
+        return MappingProxyType(self._registry.queues)
 
     @property
     def topology(self) -> Topology:
         """What these queues need on the broker."""
-        return topology_of(self._queues.values())
+        return self._registry.topology
 
     def job(
         self,
@@ -144,7 +136,7 @@ class App:
         Raises:
             ConfigurationError: when the module loads, for a function that cannot be a job.
         """
-        bound = self._register_queue(Queue(queue) if isinstance(queue, str) else queue)
+        bound = self._registry.add_queue(Queue(queue) if isinstance(queue, str) else queue)
 
         def decorate(function: Callable[..., Any]) -> Any:
             if not inspect.isfunction(function):
@@ -153,38 +145,10 @@ class App:
                 function, bound, self, name=name, timeout=timeout, cpu=cpu,
                 memory_limit=memory_limit, retry=retry,
             )  # fmt: skip
-            self._register(definition)
+            self._registry.add(definition)
             return make_job(definition)
 
         return decorate
-
-    def _register_queue(self, queue: Queue) -> Queue:
-        known = self._queues.setdefault(queue.name, queue)
-        # Lanes too: mappings are equal in any order, but the order of priorities is their urgency.
-        if (known == queue and known.lanes == queue.lanes) or queue == Queue(queue.name):
-            return known
-        if known == Queue(queue.name):
-            raise ConfigurationError(
-                f"queue {queue.name!r} was used by its name before it was defined; define it once, "
-                "above, and give the same object to every job"
-            )
-        raise ConfigurationError(f"queue {queue.name!r} is defined twice, differently")
-
-    def _register(self, definition: Definition) -> None:
-        known = self._definitions.get(definition.name)
-        if known is not None:
-            raise definition.fail(
-                f"there is a job of this name already: {known.function.__module__}."
-                f"{known.function.__qualname__}; give one of them name='...'"
-            )
-        if not definition.is_method:
-            try:
-                definition.check()
-            except ConfigurationError as error:
-                # A name that is defined further down in the module: `check` looks again.
-                if not isinstance(error.__cause__, NameError):
-                    raise
-        self._definitions[definition.name] = definition
 
     def find(self, name: str) -> Definition:
         """The job of this name.
@@ -192,11 +156,7 @@ class App:
         Raises:
             UnknownJob: there is none; says which there are.
         """
-        try:
-            return self._definitions[name]
-        except KeyError:
-            known = ", ".join(sorted(self._definitions)) or "none"
-            raise UnknownJob(f"there is no job {name!r}; there are: {known}", job=name) from None
+        return self._registry.find(name)
 
     def check(self) -> None:
         """Resolve every job and queue, so that what is wrong shows at start.
@@ -204,9 +164,7 @@ class App:
         Raises:
             ConfigurationError: what is wrong, naming the function.
         """
-        for definition in self._definitions.values():
-            definition.check()
-        _ = self.topology
+        self._registry.check()
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message. `Job.later` is this with the message made on the way.
@@ -233,7 +191,7 @@ class App:
         """
         publisher = await self.open_publisher()
         if self._publishing:
-            results: Sequence[object] = await _through(
+            results: Sequence[object] = await each_through(
                 onion(self._publishing, publisher.enqueue), messages
             )
         else:
@@ -257,48 +215,17 @@ class App:
         Raises:
             BrokerUnavailable: RabbitMQ refused us for good. One that is only away delays messages.
         """
-        loop = asyncio.get_running_loop()
-        opening = self._publishers.get(loop)
-        if opening is None:
-            opening = self._publishers[loop] = _Opening(self)
-        # Counted, since two workers of one app in one process end in any order.
-        opening.lifespans += 1
-        try:
-            await opening.ready()
+        async with self._publishers.lifespan():
             yield
-        finally:
-            opening.lifespans -= 1
-            if not opening.lifespans:
-                if self._publishers.get(loop) is opening:
-                    del self._publishers[loop]
-                await opening.close()
 
     async def open_publisher(self) -> "Publisher":
         """The publisher of the running event loop, opened if it is not."""
-        loop = asyncio.get_running_loop()
-        opening = self._publishers.get(loop)
-        if opening is None:
-            log.info(
-                "opening a connection on first use; `async with app.lifespan():` around the "
-                "program closes it in the end"
-            )
-            opening = self._publishers[loop] = _Opening(self)
-        if opening.publisher is not None:
-            return opening.publisher
-        try:
-            return await opening.ready()
-        except BaseException:
-            # Whoever gives up waiting leaves it to the others; what has failed is tried anew.
-            if opening.failed and self._publishers.get(loop) is opening:
-                del self._publishers[loop]
-            raise
+        return await self._publishers.open()
 
     async def close(self) -> None:
         """Close what a first use outside of a `lifespan` has opened on this event loop, if it
         did. The next use opens it again."""
-        opening = self._publishers.pop(asyncio.get_running_loop(), None)
-        if opening is not None:
-            await opening.close()
+        await self._publishers.close()
 
     def choose_queues(self, names: Iterable[str]) -> list[Queue]:
         """The queues of these names; all, if none is given.
@@ -306,14 +233,7 @@ class App:
         Raises:
             ConfigurationError: there is no such queue; says which there are.
         """
-        chosen = tuple(dict.fromkeys(names))
-        unknown = [name for name in chosen if name not in self._queues]
-        if unknown:
-            known = ", ".join(sorted(self._queues)) or "none"
-            raise ConfigurationError(
-                f"the app {self.name!r} has no queue {unknown[0]!r}; it has: {known}"
-            )
-        return [self._queues[name] for name in chosen] or list(self._queues.values())
+        return self._registry.choose(names)
 
     def dead_letters(self, *queues: str, kind: "Kind" = "dead") -> "DeadLetters":
         """What failed for good, to look at, replay, mend or throw away; all methods of it are
@@ -336,64 +256,3 @@ class App:
         from amqpjobs.blocking import BlockingApp
 
         return BlockingApp(self)
-
-
-class _Opening:
-    """A publisher that is being opened once, whoever asks first."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._task: asyncio.Task[Publisher] | None = None
-        self.publisher: Publisher | None = None
-        self.lifespans = 0
-
-    @property
-    def failed(self) -> bool:
-        return self._task is not None and self._task.done() and self.publisher is None
-
-    async def ready(self) -> "Publisher":
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._open())
-        # Shielded: one caller who gives up must not take the connection from the others.
-        return await asyncio.shield(self._task)
-
-    async def _open(self) -> "Publisher":
-        # Here, since importing aio-pika takes longer than everything else together.
-        from amqpjobs.publisher import Publisher
-
-        app = self._app
-        app.check()
-        publisher = Publisher(app.name, app.settings, app.topology)
-        await publisher.open()
-        self.publisher = publisher
-        return publisher
-
-    async def close(self) -> None:
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
-        if self.publisher is not None:
-            await self.publisher.close()
-
-
-async def _through(
-    send: Callable[[Message[Any]], Awaitable[JobHandle[Any]]], messages: Iterable[Message[Any]]
-) -> list[object]:
-    """Send messages through middleware, some at a time; an error of the middleware ends it."""
-    results: list[object] = []
-    waiting = iter(messages)
-    while some := list(islice(waiting, AT_ONCE)):
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(_caught(send(message))) for message in some]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        results += (task.result() for task in tasks)
-    return results
-
-
-async def _caught(call: Awaitable[JobHandle[Any]]) -> JobHandle[Any] | PublishError:
-    try:
-        return await call
-    except PublishError as error:
-        return error

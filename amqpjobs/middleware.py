@@ -3,15 +3,21 @@
 Changes when what a middleware is given changes.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from amqpjobs.context import Context
+from amqpjobs.errors import PublishError
 from amqpjobs.message import JobHandle, Message
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+AT_ONCE = 1_000
+"""Messages that go through publishing middleware at the same time."""
 
 Processing: TypeAlias = Callable[
     [Callable[[Context], Awaitable[object]], Context], Awaitable[object]
@@ -35,3 +41,26 @@ def onion(
     for layer in reversed(layers):
         core = partial(layer, core)
     return core
+
+
+async def each_through(
+    send: Callable[[Message[Any]], Awaitable[JobHandle[Any]]], messages: Iterable[Message[Any]]
+) -> list[object]:
+    """Send messages through middleware, some at a time; an error of the middleware ends it."""
+    results: list[object] = []
+    waiting = iter(messages)
+    while some := list(islice(waiting, AT_ONCE)):
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(_caught(send(message))) for message in some]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        results += (task.result() for task in tasks)
+    return results
+
+
+async def _caught(call: Awaitable[JobHandle[Any]]) -> JobHandle[Any] | PublishError:
+    try:
+        return await call
+    except PublishError as error:
+        return error
