@@ -182,10 +182,11 @@ class Proxied:
     async def _write(self, trouble: Trouble, data: bytes, writer: asyncio.StreamWriter) -> None:
         step = 1 if trouble.chop else max(1, trouble.rate // 20) if trouble.rate else len(data)
         for at in range(0, len(data), step):
-            writer.write(data[at : at + step])
+            piece = data[at : at + step]
+            writer.write(piece)
             await writer.drain()
             # A chopped byte leaves with its own packet: the socket has TCP_NODELAY.
-            await asyncio.sleep(0.05 if trouble.rate else 0)
+            await asyncio.sleep(len(piece) / trouble.rate if trouble.rate else 0)
 
 
 @dataclass
