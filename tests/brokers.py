@@ -8,6 +8,7 @@ and removes their data, when the session ends in whatever way.
 `python -m tests.brokers 4.3 -- command ...` runs a command with `AMQPJOBS_URL` set to a new node.
 """
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -17,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -292,6 +295,21 @@ class Broker(Server):
                 f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}"
             )
         return done.stdout
+
+    @asynccontextmanager
+    async def memory_alarm(self) -> AsyncIterator[None]:
+        """Low on memory meanwhile: connections that publish are blocked."""
+        limit = partial(asyncio.to_thread, self.ctl, "set_vm_memory_high_watermark")
+        try:
+            await limit("0.0001")
+            while "memory" not in await asyncio.to_thread(
+                self.ctl, "eval", "rabbit_alarm:get_alarms()."
+            ):
+                continue  # each look takes a second
+            yield
+        finally:
+            # Whatever the test came to: those after it share this broker.
+            await limit("0.6")
 
     def stop_app(self) -> None:
         """Close all connections and listeners, and keep the Erlang machine."""

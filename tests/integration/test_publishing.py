@@ -398,18 +398,17 @@ async def test_an_alarm_makes_publishers_wait(own_broker: Broker) -> None:
     async with app.lifespan():
         publisher = await app.open_publisher()
         await number.later(1)
-        await asyncio.to_thread(own_broker.ctl, "set_vm_memory_high_watermark", "0.0001")
-        # RabbitMQ tells a connection that it is blocked when it publishes.
-        first = asyncio.create_task(number.later(2))
-        await until(lambda: publisher.publication.blocked, "the publisher is told")
-        with pytest.raises(NotConfirmed, match="blocks publishers") as failed:
-            await number.with_options(timeout=0.3).later(3)
-        assert not failed.value.sent
-        second = asyncio.create_task(number.later(4))
-        await asyncio.sleep(0)
-        assert not first.done()
-        assert not second.done()
-        await asyncio.to_thread(own_broker.ctl, "set_vm_memory_high_watermark", "0.6")
+        async with own_broker.memory_alarm():
+            # RabbitMQ tells a connection that it is blocked when it publishes.
+            first = asyncio.create_task(number.later(2))
+            await until(lambda: publisher.publication.blocked, "the publisher is told")
+            with pytest.raises(NotConfirmed, match="blocks publishers") as failed:
+                await number.with_options(timeout=0.3).later(3)
+            assert not failed.value.sent
+            second = asyncio.create_task(number.later(4))
+            await asyncio.sleep(0)
+            assert not first.done()
+            assert not second.done()
         confirmed = [(await first).id, (await second).id]
         assert publisher.publication.blocked is None
     found = await drain(own_broker.url, "numbers")
