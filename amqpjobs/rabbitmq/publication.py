@@ -48,9 +48,22 @@ class Publication:
         return len(self._channel.pending) if self._channel else 0
 
     def send(
-        self, exchange: str, routing_key: str, properties: Properties, body: bytes
+        self,
+        exchange: str,
+        routing_key: str,
+        properties: Properties,
+        body: bytes,
+        *,
+        mandatory: bool = True,
     ) -> "asyncio.Future[None]":
         """Send a message as soon as possible.
+
+        Args:
+            exchange: empty for the default exchange.
+            routing_key: the queue's name on the default exchange.
+            properties: what is said about the message.
+            body: bytes.
+            mandatory: whether a message that no queue gets is `Unroutable`; else it is dropped.
 
         Returns:
             A future: done when RabbitMQ has the message and confirmed it; it raises `Unroutable`,
@@ -58,7 +71,7 @@ class Publication:
             up, see `take_back`.
         """
         fate: asyncio.Future[None] = self._loop.create_future()
-        outgoing = Outgoing(exchange, routing_key, properties, body, fate)
+        outgoing = Outgoing(exchange, routing_key, properties, body, fate, mandatory)
         if self._closed:
             fate.set_exception(_closed(outgoing))
             return fate
@@ -78,11 +91,16 @@ class Publication:
             if not fate.done():
                 fate.set_exception(_closed(outgoing))
 
-    def take_back(self, fate: "asyncio.Future[None]") -> None:
+    def take_back(self, fate: "asyncio.Future[None]") -> bool:
         """Give a message up. One that waits does not leave any more; one that was sent may still
-        arrive."""
+        arrive.
+
+        Returns:
+            Whether it was sent.
+        """
         fate.cancel()
-        self._backlog.pop(fate, None)
+        waiting = self._backlog.pop(fate, None)
+        return waiting is None or waiting.sent
 
     async def publish(
         self,
