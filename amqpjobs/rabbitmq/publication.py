@@ -146,18 +146,21 @@ class Publication:
         if self._channel is not None:
             self._channel.forget_given_up()
             self._drain()
-        if self.blocked is not None:
-            obstacle = f"RabbitMQ blocks publishers ({self.blocked})"
-        elif self._channel is None:
-            obstacle = f"no connection: {self._link.last_error or 'it was lost'}"
-        else:
-            obstacle = "the broker did not answer"
         return NotConfirmed(
-            f"not confirmed within {timeout:g} s: {obstacle}; "
+            f"not confirmed within {timeout:g} s: {self.obstacle}; "
             + ("it may have arrived" if sent else "it was not sent"),
             message_id=message_id,
             sent=sent,
         )
+
+    @property
+    def obstacle(self) -> str:
+        """What stands in the way of a message that has waited too long."""
+        if self.blocked is not None:
+            return f"RabbitMQ blocks publishers ({self.blocked})"
+        if self._channel is None:
+            return f"no connection: {self._link.last_error or 'it was lost'}"
+        return "the broker did not answer"
 
     async def run(self) -> None:
         """Open a channel in each life of the link, until cancelled."""
