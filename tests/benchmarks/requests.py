@@ -1,8 +1,8 @@
 """Requests and their replies: amqpjobs, aio-pika's `patterns.RPC`, and FastStream's `request`.
 
 Asker and answerer are processes of their own, on one durable classic queue (amqpjobs on a quorum
-queue, its default, as well), and take turns (A B C A B C ...). Measured: requests per second with 100
-in flight, and p50 and p99 with one at a time. Every answer must be the one to its own request.
+queue, its default, as well), and take turns (A B C A B C ...). Measured: requests per second with
+100 in flight, and p50 and p99 with one at a time. Every answer must be the one to its own request.
 """
 
 import argparse
