@@ -168,6 +168,19 @@ async def test_with_the_connection_every_request_ends_and_is_not_sent_again(desk
     assert await again == b"1"
 
 
+async def test_what_was_answered_before_its_confirm_is_not_sent_again(desk):
+    """The connection goes between the two."""
+    await desk.connect()
+    asking = desk.asking()
+    await turns()
+    desk.reply(desk.published()[0].properties.correlation_id, b"1")
+    assert await asking == b"1"
+    desk.link.lose()
+    await turns()
+    await desk.connect()
+    assert desk.published() == []
+
+
 async def test_a_cancelled_caller_tells_the_workers(desk):
     """With all that only the asker knows, on a channel of its own; nobody waits for it."""
     await desk.connect()
