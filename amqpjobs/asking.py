@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from amqpjobs.context import current_context
 from amqpjobs.errors import ConfigurationError, DecodeError, MessageTooLarge, ReplyTimeout
+from amqpjobs.job import LONGEST
 from amqpjobs.message import (
     ERROR_REPLY,
     JSON,
@@ -55,7 +56,7 @@ class Asking:
                 "`later` for what is to run at another time"
             )
         definition = self._app.find(message.job)
-        timeout = timeout or options.timeout or self._app.settings.request_timeout
+        timeout = self._seconds(options.timeout if timeout is None else timeout)
         end = time.monotonic() + _allowed(timeout, message.job)
         publisher = self._app.publisher or await self._open(message.job, timeout, end)
         if self._publishing:
@@ -71,6 +72,15 @@ class Asking:
         if reply.header.type == ERROR_REPLY:
             raise self._error(reply, message.job, message.id)
         return self._load(definition, reply.body)
+
+    def _seconds(self, timeout: float | None) -> float:
+        if timeout is None:
+            return self._app.settings.request_timeout
+        if not 0 < timeout <= LONGEST:
+            raise ConfigurationError(
+                f"timeout is a number of seconds above 0 and up to {LONGEST}, not {timeout!r}"
+            )
+        return timeout
 
     @cached_property
     def _load(self) -> "Callable[[Definition, bytes], object]":
@@ -120,7 +130,7 @@ class Asking:
         """Ask a service that is not ours. See `App.request`."""
         from amqpjobs.answers import read_value
 
-        timeout = timeout or self._app.settings.request_timeout
+        timeout = self._seconds(timeout)
         end = time.monotonic() + _allowed(timeout, queue)
         data, content_type = _encoded(body)
         self._check_size(queue, data)

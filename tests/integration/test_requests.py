@@ -238,6 +238,9 @@ async def test_a_request_cannot_be_put_off(broker: VirtualHost) -> None:
     async with app.lifespan():
         with pytest.raises(ConfigurationError, match="later"):
             await job.with_options(delay=1).request("")
+        for seconds in (0, -1, 5_000_000):
+            with pytest.raises(ConfigurationError, match="above 0"):
+                await app.request(job.message(""), timeout=seconds)
         with pytest.raises(MessageTooLarge):
             await job.request("x" * 200)
         with pytest.raises(MessageTooLarge):
