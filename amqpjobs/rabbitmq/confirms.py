@@ -5,7 +5,7 @@ Changes when the way a confirm or a return is matched does.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from amqpjobs.errors import PublishError, PublishRejected, Unroutable
 from amqpjobs.message import Properties
@@ -18,10 +18,32 @@ MAX_UNCONFIRMED = 1_000
 MAX_UNCONFIRMED_BYTES = 16 * 2**20
 
 
-class Outgoing:
-    """One message on its way to the broker, and the future of its fate."""
+class Fate(Protocol):
+    """Who is told what became of a message: a future, or something cheaper."""
 
-    __slots__ = ("body", "exchange", "fate", "properties", "returned", "routing_key", "sent")
+    def done(self) -> bool:
+        """Whether it was told, or does not want to be."""
+        ...
+
+    def cancel(self) -> bool:
+        """Nobody wants to be told any more."""
+        ...
+
+    def set_result(self, result: None, /) -> None:
+        """RabbitMQ has the message."""
+        ...
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """It has not, or nobody knows."""
+        ...
+
+
+class Outgoing:
+    """One message on its way to the broker, and who is told of its fate."""
+
+    __slots__ = (
+        "body", "exchange", "fate", "mandatory", "properties", "returned", "routing_key", "sent",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -29,13 +51,15 @@ class Outgoing:
         routing_key: str,
         properties: Properties,
         body: bytes,
-        fate: "asyncio.Future[None]",
+        fate: Fate,
+        mandatory: bool = True,
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
         self.properties = properties
         self.body = body
         self.fate = fate
+        self.mandatory = mandatory
         self.sent = False
         self.returned: str | None = None
 
@@ -99,6 +123,7 @@ class ConfirmChannel:
                 outgoing.properties,
                 outgoing.body,
                 self.wire.frame_max,
+                mandatory=outgoing.mandatory,
             )
         except ValueError as error:
             outgoing.fate.set_exception(
