@@ -8,6 +8,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -120,6 +121,8 @@ class App:
         cpu: bool = False,
         memory_limit: int | None = None,
         retry: Retry | None = None,
+        track: bool = True,
+        keep_result: bool | float | timedelta = False,
     ) -> JobDecorator:
         """Make a job of a function, or of a method of a class that is rebuilt from its fields.
 
@@ -132,6 +135,9 @@ class App:
             cpu: for a plain ``def``: run it in a process of its own, killed at the timeout.
             memory_limit: with ``cpu``: bytes of address space; more raises ``MemoryError`` in it.
             retry: when it runs again after a failure; None for the app's policy.
+            track: whether its status is told, see `status`; for jobs of which there are too many.
+            keep_result: whether what it returns is kept with its status: for
+                ``AMQPJOBS_RESULT_TTL``, or for so long (seconds, or a timedelta).
 
         Raises:
             ConfigurationError: when the module loads, for a function that cannot be a job.
@@ -143,7 +149,7 @@ class App:
                 raise ConfigurationError(f"@app.job is for functions and methods, not {function!r}")
             definition = Definition(
                 function, bound, self, name=name, timeout=timeout, cpu=cpu,
-                memory_limit=memory_limit, retry=retry,
+                memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
             )  # fmt: skip
             self._registry.add(definition)
             return make_job(definition)

@@ -14,6 +14,8 @@ from amqpjobs.background import BackgroundTask
 from amqpjobs.context import current_context
 from amqpjobs.copies import milliseconds
 from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError, TopologyMismatch
+from amqpjobs.eventcodec import encode_events
+from amqpjobs.events import QUEUED, clock
 from amqpjobs.message import (
     HEADER_DEADLINE,
     HEADER_DUE,
@@ -24,6 +26,7 @@ from amqpjobs.message import (
     Message,
     Properties,
 )
+from amqpjobs.rabbitmq.announcing import Announcements
 from amqpjobs.rabbitmq.confirms import MAX_UNCONFIRMED
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
@@ -54,6 +57,13 @@ class Publisher:
         self.link = Link(settings, "publish")
         self.publication = Publication(self.link, self._prepare)
         self.waiting = Waiting(self.link, self.publication, declare=settings.declare_topology)
+        self.announcements = Announcements(
+            self.link,
+            app_id,
+            encode_events,
+            enabled=settings.events,
+            declare=settings.declare_topology,
+        )
         self._prepared = not settings.declare_topology
         self._tasks: list[BackgroundTask] = []
 
@@ -77,6 +87,7 @@ class Publisher:
         self._tasks = [
             BackgroundTask(self.link.run(), "amqpjobs publishing link"),
             BackgroundTask(self.publication.run(), "amqpjobs publication"),
+            BackgroundTask(self.announcements.run(), "amqpjobs announcements"),
         ]
 
     async def _declare(self, wire: Wire) -> None:
@@ -106,6 +117,7 @@ class Publisher:
 
     async def close(self) -> None:
         """Close the connection; calls that still wait get their errors."""
+        await self.announcements.last_words()
         for task in reversed(self._tasks):
             await task.stop()
         self.publication.close()
@@ -126,6 +138,8 @@ class Publisher:
             await self.publication.publish("", message.queue, properties, message.body, timeout)
         else:
             await self.waiting.publish(message.queue, properties, message.body, due, timeout)
+        if message.tracked is not None and self.announcements.enabled:
+            self._announce(message, due)
         return JobHandle(message.id, message.job, message.queue)
 
     async def enqueue_many(
@@ -184,7 +198,15 @@ class Publisher:
             return self.publication.not_confirmed(fate, message.id, timeout)
         except PublishError as error:
             return error
+        if message.tracked is not None and self.announcements.enabled:
+            self._announce(message, message.options.due(time.time()))
         return JobHandle(message.id, message.job, message.queue)
+
+    def _announce(self, message: Message[Any], due: float | None) -> None:
+        # At attempt 0: whatever a worker says of it is newer, by whatever clock.
+        details = None if due is None else {"due": due}
+        queue = message.tracked or message.queue
+        self.announcements.add((message.id, message.job, queue, QUEUED, 0, 0, clock(), 0, details))
 
     def _properties(self, message: Message[Any], now: float, due: float | None) -> Properties:
         if len(message.body) > self._settings.max_message_size:

@@ -5,17 +5,17 @@ Every path through here ends in one `Outcome`; none settles anything. Changes wh
 
 import asyncio
 import logging
-import os
 import random
-import socket
 import time
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from amqpjobs.codec import Arguments
 from amqpjobs.context import Context, Stopping, current_context
+from amqpjobs.copies import epoch_of
 from amqpjobs.definition import Definition
 from amqpjobs.errors import DecodeError, JobProcessDied
+from amqpjobs.eventcodec import WORKER
 from amqpjobs.message import (
     HEADER_ATTEMPT,
     HEADER_DEADLINE,
@@ -46,6 +46,7 @@ from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_o
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
+    from amqpjobs.worker.announcing import Announcer
     from amqpjobs.worker.execution import Execution
     from amqpjobs.worker.quarantine import Quarantine
     from amqpjobs.worker.settled import Settled
@@ -55,17 +56,18 @@ log = logging.getLogger("amqpjobs.worker")
 LAST_MOMENT = 2**53 / 1000
 """Seconds since the epoch. Beyond, a float does not have milliseconds any more."""
 
-WORKER = f"{socket.gethostname()}:{os.getpid()}"
-
 
 class Run:
     """One delivery being worked on, and what is known of it so far.
 
     Attributes:
         quarantine: where it runs if a worker may have died of it, else None.
+        begun: when its handler began, in microseconds since the epoch; 0 if that is told to nobody.
     """
 
-    __slots__ = ("context", "definition", "delivery", "interrupted", "quarantine", "started")
+    __slots__ = (
+        "begun", "context", "definition", "delivery", "interrupted", "quarantine", "started",
+    )  # fmt: skip
 
     def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
         self.delivery = delivery
@@ -73,6 +75,7 @@ class Run:
         self.definition: Definition | None = None
         self.context: Context | None = None
         self.started = time.monotonic()
+        self.begun = 0
         self.interrupted = False
 
 
@@ -93,6 +96,7 @@ class Pipeline:
         only_jobs: by AMQP queue: the one job for messages that name none.
         max_size: bodies over this many bytes are refused.
         settled: what was settled here before, and may come again.
+        announcer: who is told that a job has begun, and how far it is; None for nobody.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Pipeline:
         only_jobs: Mapping[str, Definition],
         max_size: int,
         settled: "Settled",
+        announcer: "Announcer | None" = None,
     ) -> None:
         self._jobs = app.jobs
         self._processing = app.processing
@@ -113,6 +118,8 @@ class Pipeline:
         self._max_size = max_size
         self._settled = settled
         self._retry = app.retry
+        self._tell = announcer.progressed if announcer is not None else None
+        self._begins = announcer.started if announcer is not None and announcer.enabled else None
 
     def knows(self, name: str | None, queue: str) -> bool:
         """Whether a message of this ``type`` from this AMQP queue has a job here."""
@@ -124,7 +131,10 @@ class Pipeline:
             definition, context = self._open(run)
             token = current_context.set(context)
             try:
-                result = await self._call(run, definition, context)
+                calling = self._call(run, definition, context)
+                if self._begins is not None:
+                    self._begins(run, definition, context)
+                result = await calling
             finally:
                 current_context.reset(token)
         except Refused as refusal:
@@ -155,12 +165,12 @@ class Pipeline:
             header = delivery.header
             definition = self._resolve(run, header.type)
             run.definition = definition
-            attempt, deadline, due = 1, None, None
+            attempt, deadline, due, epoch = 1, None, None, 0
             if header.has_amqpjobs_headers:
                 # Decoding a table costs more than all the rest here; most messages have none of
                 # ours.
                 headers = header.headers
-                attempt, due = _attempt(headers), _due(headers)
+                attempt, due, epoch = _attempt(headers), _due(headers), epoch_of(headers)
                 deadline = _milliseconds(headers, HEADER_DEADLINE)
             context = run.context = Context(
                 definition.name,
@@ -170,6 +180,8 @@ class Pipeline:
                 deadline,
                 self._stopping,
                 delivery.properties,
+                epoch,
+                self._tell,
             )
         except DecodeError as error:
             raise Refused(self._rejected(run, "undecodable", error, error)) from None
