@@ -174,8 +174,10 @@ class Recorder:
         while True:
             now = time.time()
             try:
-                while await store.prune(now - self._settings.status_ttl, now) >= PRUNE_BATCH:
-                    await asyncio.sleep(0.1)  # writers first
+                more = True
+                while more:
+                    pruned = await store.prune(now - self._settings.status_ttl, now)
+                    more = pruned >= PRUNE_BATCH
             except StoreUnavailable as error:
                 log.debug("not pruned: %s", error)
             await asyncio.sleep(PRUNE_EVERY)

@@ -183,7 +183,7 @@ class Store:
         async with self._reading() as connection:
             found = await connection.execute(query.limit(max(1, min(limit, LONGEST_LIST))))
             now = time.time()
-            return [status_of(row, now) for row in found.mappings()]
+            return [status_of(dict(row), now) for row in found.mappings()]
 
     async def prune(self, older_than: float, now: float) -> int:
         """Forget some of what is old: one batch, so that nobody waits for long.
@@ -247,12 +247,9 @@ def _upsert(dialect: str) -> Any:
         for column in jobs.c
         if column.name != "id"
     }
-    values["queued_at"] = _either(
-        jobs.c.queued_at, given.queued_at, given.queued_at < jobs.c.queued_at
-    )
-    values["started_at"] = _either(
-        jobs.c.started_at, given.started_at, given.started_at > jobs.c.started_at
-    )
+    first, last = jobs.c.queued_at, jobs.c.started_at
+    values["queued_at"] = _either(first, given.queued_at, given.queued_at < first)
+    values["started_at"] = _either(last, given.started_at, given.started_at > last)
     return statement.on_conflict_do_update(index_elements=[jobs.c.id], set_=values)
 
 
