@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from amqpjobs.background import BackgroundTask
@@ -32,6 +32,7 @@ from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.rabbitmq.waiting import Waiting
+from amqpjobs.replies import Question, Replies
 from amqpjobs.settings import Settings
 from amqpjobs.telemetry.propagation import outgoing_trace
 from amqpjobs.topology import Topology
@@ -48,6 +49,9 @@ class Publisher:
         app_id: the name of the app, on every message.
         settings: where RabbitMQ is.
         topology: what to declare when the connection is first up, if the settings say so.
+
+    Attributes:
+        on_close: called, the last first, before the connection is closed.
     """
 
     def __init__(self, app_id: str, settings: Settings, topology: Topology) -> None:
@@ -64,8 +68,10 @@ class Publisher:
             enabled=settings.events,
             declare=settings.declare_topology,
         )
+        self.replies = Replies(self.link, self.publication)
         self._prepared = not settings.declare_topology
         self._tasks: list[BackgroundTask] = []
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
 
     async def open(self) -> None:
         """Connect. A broker that is away only delays: messages wait for it, up to their timeout.
@@ -117,6 +123,9 @@ class Publisher:
 
     async def close(self) -> None:
         """Close the connection; calls that still wait get their errors."""
+        for close in reversed(self.on_close):
+            await close()
+        await self.replies.close()
         await self.announcements.last_words()
         for task in reversed(self._tasks):
             await task.stop()
@@ -174,6 +183,25 @@ class Publisher:
                 self.publication.take_back(fate)
         return results
 
+    def trace(self) -> dict[str, FieldValue]:
+        """The headers with the trace of whoever publishes now."""
+        return outgoing_trace(current_context.get())
+
+    def question(self, message: Message[Any], timeout: float, left: float) -> Question:
+        """A request for a job, ready to be asked: the reply queue is there.
+
+        Args:
+            message: the call.
+            timeout: seconds, as the caller gave them.
+            left: seconds of it that are left, for the deadline.
+
+        Raises:
+            MessageTooLarge: it was not sent.
+        """
+        now = time.time()
+        properties = self._properties(message, now, None, self.replies, now + left)
+        return Question(message.job, timeout, message.queue, properties, of_job=True)
+
     async def _send(self, message: Message[Any], timeout: float) -> "asyncio.Future[None]":
         now = time.time()
         due = message.options.due(now)
@@ -208,7 +236,14 @@ class Publisher:
         queue = message.tracked or message.queue
         self.announcements.add((message.id, message.job, queue, QUEUED, 0, 0, clock(), 0, details))
 
-    def _properties(self, message: Message[Any], now: float, due: float | None) -> Properties:
+    def _properties(
+        self,
+        message: Message[Any],
+        now: float,
+        due: float | None,
+        replies: Replies | None = None,
+        deadline: float | None = None,
+    ) -> Properties:
         if len(message.body) > self._settings.max_message_size:
             raise MessageTooLarge(
                 f"{message.job}: the message has {len(message.body)} bytes, the limit is "
@@ -216,12 +251,15 @@ class Publisher:
                 "is, or raise AMQPJOBS_MAX_MESSAGE_SIZE",
                 message_id=message.id,
             )
-        headers: dict[str, FieldValue] = outgoing_trace(current_context.get())
+        headers = self.trace()
         expires = message.options.expires
         if expires is not None:
             # Not AMQP's `expiration`: the broker would put what expires into the dead letters, the
             # worker acks it, and the fate of a job must not depend on who looks first.
-            headers[HEADER_DEADLINE] = round(((due or now) + expires) * 1000)
+            latest = (due or now) + expires
+            deadline = latest if deadline is None else min(latest, deadline)
+        if deadline is not None:
+            headers[HEADER_DEADLINE] = round(deadline * 1000)
         if due is not None:
             headers[HEADER_DUE] = milliseconds(due)
         return Properties(
@@ -229,6 +267,8 @@ class Publisher:
             headers=headers,
             delivery_mode=PERSISTENT,
             priority=message.native_priority,
+            correlation_id=replies.new_correlation_id() if replies is not None else None,
+            reply_to=replies.queue if replies is not None else None,
             message_id=message.id,
             timestamp=int(now),
             type=message.job,

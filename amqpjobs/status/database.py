@@ -3,6 +3,7 @@
 Changes when another database is understood, or one is set up otherwise.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import ConfigurationError
@@ -40,6 +41,7 @@ def open_engine(settings: "Settings") -> "AsyncEngine":
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError
         from sqlalchemy.ext.asyncio import create_async_engine
+        from sqlalchemy.pool import NullPool
     except ImportError as error:
         raise missing(error) from error
     try:
@@ -54,7 +56,11 @@ def open_engine(settings: "Settings") -> "AsyncEngine":
         if driver.startswith("sqlite"):
             if not url.database or url.database == ":memory:":
                 raise _unusable("names no file, which several processes could share")
-            engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT})
+            # No pool: each connection is a thread, which would keep the process alive when nobody
+            # closes the store, and opening a file costs next to nothing.
+            engine = create_async_engine(
+                url, connect_args={"timeout": BUSY_TIMEOUT}, poolclass=NullPool
+            )
             event.listen(engine.sync_engine, "connect", _set_up_sqlite)
             return engine
         query = dict(url.query)
@@ -66,6 +72,21 @@ def open_engine(settings: "Settings") -> "AsyncEngine":
         )
     except ImportError as error:
         raise missing(error) from error
+
+
+def store_exists(settings: "Settings") -> bool:
+    """Whether there may be a store: SQLite makes a file by being asked, and whoever only reads
+    should not."""
+    try:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+    except ImportError as error:
+        raise missing(error) from error
+    try:
+        url = make_url(settings.store_url.get_secret_value())
+    except (ArgumentError, ValueError):
+        return True  # opening it says what is wrong
+    return not url.drivername.startswith("sqlite") or Path(url.database or "").is_file()
 
 
 async def open_store(settings: "Settings") -> "Store":

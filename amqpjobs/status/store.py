@@ -36,6 +36,27 @@ class Unfit(Exception):
     """The database cannot hold a value."""
 
 
+@asynccontextmanager
+async def errors() -> AsyncIterator[None]:
+    """The one place where a driver's error becomes one of ours.
+
+    Raises:
+        StoreUnavailable: whatever it was.
+        Unfit: a value that the database cannot hold.
+    """
+    try:
+        yield
+    except AmqpJobsError:
+        raise
+    except DBAPIError as error:
+        if _is_unfit(error):
+            raise Unfit(str(error.orig)) from error
+        raise StoreUnavailable(_words(error.orig or error)) from error
+    except Exception as error:
+        # Drivers raise what they like while they connect: OSError, TimeoutError, their own.
+        raise StoreUnavailable(_words(error)) from error
+
+
 class Store:
     """The statuses of jobs.
 
@@ -61,7 +82,7 @@ class Store:
             ConfigurationError: it is behind; says what to run.
             StoreUnavailable: it cannot be reached.
         """
-        async with self._errors():
+        async with errors():
             migration = await look(self._engine)
             if migration.needed:
                 if self._engine.dialect.name != "sqlite":
@@ -77,28 +98,13 @@ class Store:
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def _errors(self) -> AsyncIterator[None]:
-        """The one place where a driver's error becomes one of ours."""
-        try:
-            yield
-        except AmqpJobsError:
-            raise
-        except DBAPIError as error:
-            if _is_unfit(error):
-                raise Unfit(str(error.orig)) from error
-            raise StoreUnavailable(_words(error.orig or error)) from error
-        except Exception as error:
-            # Drivers raise what they like while they connect: OSError, TimeoutError, their own.
-            raise StoreUnavailable(_words(error)) from error
-
-    @asynccontextmanager
     async def _writing(self) -> AsyncIterator["AsyncConnection"]:
-        async with self._errors(), self._engine.begin() as connection:
+        async with errors(), self._engine.begin() as connection:
             yield connection
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator["AsyncConnection"]:
-        async with self._errors(), self._engine.connect() as connection:
+        async with errors(), self._engine.connect() as connection:
             yield connection
 
     async def record(self, events: Iterable[Event]) -> int:

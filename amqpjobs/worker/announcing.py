@@ -16,8 +16,10 @@ from amqpjobs.copies import epoch_of
 from amqpjobs.definition import Definition
 from amqpjobs.errors import AmqpJobsError, DecodeError
 from amqpjobs.events import (
+    CANCELLED,
     DEAD,
     EXPIRED,
+    FAILED,
     PARKED,
     RELEASED,
     RETRYING,
@@ -30,6 +32,8 @@ from amqpjobs.events import (
 )
 from amqpjobs.message import HEADER_ATTEMPT, Failure
 from amqpjobs.outcome import (
+    Answered,
+    Cancelled,
     Done,
     Expired,
     Outcome,
@@ -238,10 +242,10 @@ def _state_of(outcome: Outcome) -> tuple[str, dict[str, Any]] | None:
             return RETRYING, {"error": _error_of(failure), "due": time.time() + pause}
         case Snoozed(due):
             return SNOOZED, {"due": due}
-        case Rejected(failure):
-            return DEAD, {"error": _error_of(failure)}
-        case Parked(failure):
-            return PARKED, {"error": _error_of(failure)}
+        case Answered(failure) | Rejected(failure) | Parked(failure):
+            return _FAILURES[type(outcome)], {"error": _error_of(failure)}
+        case Cancelled():
+            return CANCELLED, {}
         case Expired():
             return EXPIRED, {}
         case Released():
@@ -250,6 +254,9 @@ def _state_of(outcome: Outcome) -> tuple[str, dict[str, Any]] | None:
             return None
         case _:
             assert_never(outcome)
+
+
+_FAILURES: dict[type[Outcome], str] = {Answered: FAILED, Rejected: DEAD, Parked: PARKED}
 
 
 def _error_of(failure: Failure) -> str:
