@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -120,6 +121,7 @@ async def test_a_database_that_restarts_loses_nothing(
     broker: VirtualHost, postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Events wait unacked meanwhile; the log says so once, and once that it is over."""
+    caplog.set_level(logging.INFO)
     app = app_with(broker, postgres.new_database())
     await migrated(app)
     async with recording(app) as recorder, working(app):
