@@ -1,6 +1,6 @@
-"""Stores of both kinds, and a PostgreSQL that the tests may stop."""
+"""Stores of both kinds."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,18 +9,7 @@ from amqpjobs.settings import Settings, load_settings
 from amqpjobs.status.database import open_engine, open_store
 from amqpjobs.status.migrating import migrate
 from amqpjobs.status.store import Store
-from tests.postgres import Postgres, PostgresMissingError
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """One server for the session; each test has a database of its own in it."""
-    try:
-        server = Postgres()
-    except PostgresMissingError as error:
-        pytest.fail(str(error), pytrace=False)
-    yield server
-    server.close()
+from tests.postgres import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
