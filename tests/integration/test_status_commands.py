@@ -4,6 +4,8 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.broker_server import VirtualHost, poll
 from tests.postgres import Postgres
 from tests.support.programs import Ledger, command, consuming, environment, running
@@ -14,6 +16,7 @@ def status_of(job_id: str, env: dict[str, str]) -> tuple[int, dict]:
     return done.returncode, json.loads(done.stdout or "{}")
 
 
+@pytest.mark.timeout(240)
 def test_a_job_is_followed_to_its_end(broker: VirtualHost, tmp_path: Path) -> None:
     """Recorded by one program, run by another, asked for by a third."""
     env = environment(broker.url, tmp_path, AMQPJOBS_STORE_URL=f"sqlite:///{tmp_path}/s.db")
@@ -53,6 +56,7 @@ def test_a_status_without_a_store_makes_none(broker_43: VirtualHost, tmp_path: P
     assert not (tmp_path / "s.db").exists()
 
 
+@pytest.mark.timeout(180)
 def test_a_store_is_migrated_by_a_command(tmp_path: Path, postgres: Postgres) -> None:
     """It says what it did; PostgreSQL is not used before."""
     env = environment("amqp://127.0.0.1:1/", tmp_path, AMQPJOBS_STORE_URL=postgres.new_database())
