@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from amqpjobs import Context, Job, Reject, RetryAfter, Snooze
+from amqpjobs.errors import JobFailed
 from tests.broker_server import VirtualHost
 from tests.support.amqp import stranger
 from tests.support.waiting import until
@@ -161,6 +162,30 @@ async def test_a_retry_says_when_and_why(broker: VirtualHost) -> None:
     again = next(e for e in events if e["state"] == "retrying")
     assert again["error"]
     assert again["due"] >= again["started"]
+
+
+async def test_a_request_that_fails_or_is_taken_back(broker_43: VirtualHost) -> None:
+    """Who asked was told, so it is no dead letter; or nobody wants to be told any more."""
+    app = app_at(broker_43.url)
+
+    @app.job(queue="q")
+    async def work(how: str) -> None:
+        if how == "fail":
+            raise ValueError("no such thing")
+        await asyncio.Event().wait()
+
+    async with hearing(broker_43.url) as heard, working(app):
+        failing, hanging = work.message("fail"), work.message("hang")
+        with pytest.raises(JobFailed):
+            await app.request(failing)
+        assert (await heard.ended(failing.id, "failed"))[-1]["error"] == (
+            "ValueError: no such thing"
+        )
+        asking = asyncio.create_task(app.request(hanging))
+        await heard.ended(hanging.id, "started")
+        asking.cancel()
+        await asyncio.wait([asking])
+        await heard.ended(hanging.id, "cancelled")
 
 
 async def test_an_unknown_job_is_parked(broker: VirtualHost) -> None:
