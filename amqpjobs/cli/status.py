@@ -90,14 +90,13 @@ def migrate(
 async def _migrate(app: "App", *, check: bool) -> tuple[str | None, str]:
     from amqpjobs.status.database import open_engine, store_exists
 
-    if check and not store_exists(app.settings):
-        from amqpjobs.status.schema import HEAD
-
-        return None, HEAD  # asking makes no database
     engine = open_engine(app.settings)
     from amqpjobs.status.migrating import look, migrate
+    from amqpjobs.status.schema import HEAD
     from amqpjobs.status.store import errors
 
+    if check and not store_exists(app.settings):
+        return None, HEAD  # asking makes no database
     try:
         async with errors():
             migration = await (look(engine) if check else migrate(engine))

@@ -88,6 +88,7 @@ class Announcements:
         self._timer: asyncio.TimerHandle | None = None
         self._channel: _Channel | None = None
         self._attached = asyncio.Event()
+        self._complained = False
         self._loop = asyncio.get_running_loop()
 
     def __repr__(self) -> str:
@@ -187,10 +188,14 @@ class Announcements:
         channel = _Channel(wire, await wire.channel(), self._on_return)
         self._channel = channel
         self._attached.set()
+        self._complained = False
         return channel
 
     async def _refused(self, wire: Wire, reason: str) -> None:
-        log.warning(
+        level = logging.DEBUG if self._complained else logging.WARNING
+        self._complained = True
+        log.log(
+            level,
             "no events are sent, and no status is known of what runs now: run `amqpjobs topology "
             "apply`, permit to write to the exchange %s, or set AMQPJOBS_EVENTS=0",
             EVENTS_EXCHANGE,

@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -240,3 +242,19 @@ async def test_a_database_that_is_away_is_said_without_its_password() -> None:
     with pytest.raises(StoreUnavailable, match="is the database running") as caught:
         await open_store(settings)
     assert "hunter2" not in str(caught.value)
+
+
+def test_without_the_extra_the_mend_is_named() -> None:
+    """No traceback of an import."""
+    program = (
+        "import asyncio, sys\n"
+        "sys.modules['sqlalchemy'] = None\n"
+        "from amqpjobs.settings import load_settings\n"
+        "from amqpjobs.status.database import open_store\n"
+        "asyncio.run(open_store(load_settings()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+    assert "ConfigurationError: " in done.stderr
+    assert "pip install 'amqpjobs[sql]'" in done.stderr
