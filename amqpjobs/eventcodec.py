@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, Validati
 from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
-from amqpjobs.events import QUEUED, STATES, Announcement, Event, readable
+from amqpjobs.events import QUEUED, STATES, Announcement, Event
 
 WORKER = f"{socket.gethostname()}:{getpid()}"
 
@@ -102,8 +102,3 @@ def encode_result(value: Any) -> str:
 def decode_result(text: str) -> Any:
     """The same, read."""
     return from_json(text)
-
-
-def encodable(job_id: str) -> str:
-    """An id that strangers wrote, as an event can hold it."""
-    return readable(job_id, 255)

@@ -99,9 +99,7 @@ class Worker:
         )
         self._remembered = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments)
-        self._subscriptions = [
-            self._subscription(queue, lane) for queue in self._queues for lane in queue.lanes
-        ]
+        self._subscriptions = [self._subscription(q, lane) for q in chosen for lane in q.lanes]
         self._control = Control(self._link, chosen, self._running)
         self._announcer = Announcer(app, chosen)
         self._pipeline = Pipeline(
