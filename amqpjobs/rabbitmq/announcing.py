@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from aiormq import exceptions as aiormq_errors
 
-from amqpjobs.errors import AmqpJobsError
+from amqpjobs.errors import AmqpJobsError, ConfigurationError
 from amqpjobs.events import EVENTS_TYPE, Announcement
 from amqpjobs.message import JSON, Properties
 from amqpjobs.rabbitmq.connection import Link, Wire
@@ -41,6 +41,10 @@ STUCK = 0.5
 REFUSED = 30.0
 """Seconds until a channel is opened again after RabbitMQ has refused one: no such exchange, or no
 permission for it."""
+
+FEWEST_CHANNELS = 8
+"""Channels that a connection must allow for events to take one: where they are few, publishing and
+declaring need them."""
 
 LAST_WORDS = 1.0
 """Seconds for the channel to come up when this process ends before it did."""
@@ -180,6 +184,10 @@ class Announcements:
                 await self._refused(wire, reason)
 
     async def _attach(self, wire: Wire) -> "_Channel":
+        if wire.channel_max < FEWEST_CHANNELS:
+            raise ConfigurationError(
+                f"the broker allows {wire.channel_max} channels a connection, and jobs come first"
+            )
         async with Declarer(wire) as declarer:
             if self._declare:
                 await declarer.apply(EVENTS_TOPOLOGY)
