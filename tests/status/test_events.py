@@ -12,6 +12,7 @@ import pytest
 from amqpjobs import Context, Job, Reject, RetryAfter, Snooze
 from amqpjobs.errors import JobFailed
 from tests.broker_server import VirtualHost
+from tests.brokers import Broker
 from tests.support.amqp import stranger
 from tests.support.waiting import until
 from tests.support.workers import app_at, working
@@ -370,3 +371,57 @@ async def test_a_quiet_job_is_not_forgotten(broker_43: VirtualHost) -> None:
         assert "succeeded" not in heard.states(handle.id)
         go.set()
         await heard.ended(handle.id, "succeeded")
+
+
+async def test_who_may_not_tell_works_all_the_same(
+    broker: VirtualHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No permission to write to the exchange: said once, and every job is done and confirmed."""
+    caplog.set_level(logging.WARNING, "amqpjobs")
+    server, name = broker.server, f"user-{broker.name}"
+    server.add_user(name, "secret")
+    server.set_permissions(name, broker.name, write=r"^(?!amqpjobs\.events$).*")
+    app = app_at(broker.url.replace("guest:guest", f"{name}:secret"))
+    done: list[int] = []
+
+    @app.job(queue="q")
+    async def work(n: int) -> None:
+        done.append(n)
+
+    try:
+        async with working(app):
+            publisher = await app.open_publisher()
+            await work.later(1)
+            await until(lambda: "no events are sent" in caplog.text, "it is said")
+            link = publisher.link
+            assert link.reconnects == 0
+            await app.later_many([work.message(n) for n in range(2, 1000)])
+            await until(lambda: len(done) == 999, "all are done")
+            assert link.reconnects == 0
+            assert len(publisher.announcements._waiting) <= 500
+            assert publisher.announcements.dropped > 0
+    finally:
+        server.delete_user(name)
+    assert caplog.text.count("no events are sent") == 1
+
+
+async def test_what_is_told_while_the_broker_is_away_is_bounded(own_broker_43: Broker) -> None:
+    """The newest are kept, the rest is counted; and a new connection has a channel again."""
+    app = app_at(own_broker_43.url, heartbeat=2)
+
+    @app.job(queue="q")
+    async def work() -> None: ...
+
+    async with working(app):
+        handle = await work.later()
+        events = (await app.open_publisher()).announcements
+        own_broker_43.kill()
+        await until(lambda: events._channel is None, "it is noticed")
+        for n in range(2000):
+            events.add((str(n), "j", "q", "started", 0, 1, n, 0.0, None))
+        assert len(events._waiting) == 500
+        assert events.dropped >= 1500
+        own_broker_43.start()
+        async with hearing(own_broker_43.url) as heard:
+            handle = await work.later()
+            await heard.ended(handle.id, "succeeded")
