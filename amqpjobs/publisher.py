@@ -7,13 +7,15 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from amqpjobs.background import BackgroundTask
 from amqpjobs.context import current_context
 from amqpjobs.copies import milliseconds
 from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError, TopologyMismatch
+from amqpjobs.eventcodec import encode_events
+from amqpjobs.events import QUEUED, clock
 from amqpjobs.message import (
     HEADER_DEADLINE,
     HEADER_DUE,
@@ -24,6 +26,7 @@ from amqpjobs.message import (
     Message,
     Properties,
 )
+from amqpjobs.rabbitmq.announcing import Announcements
 from amqpjobs.rabbitmq.confirms import MAX_UNCONFIRMED
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
@@ -46,6 +49,9 @@ class Publisher:
         app_id: the name of the app, on every message.
         settings: where RabbitMQ is.
         topology: what to declare when the connection is first up, if the settings say so.
+
+    Attributes:
+        on_close: called, the last first, before the connection is closed.
     """
 
     def __init__(self, app_id: str, settings: Settings, topology: Topology) -> None:
@@ -55,9 +61,17 @@ class Publisher:
         self.link = Link(settings, "publish")
         self.publication = Publication(self.link, self._prepare)
         self.waiting = Waiting(self.link, self.publication, declare=settings.declare_topology)
+        self.announcements = Announcements(
+            self.link,
+            app_id,
+            encode_events,
+            enabled=settings.events,
+            declare=settings.declare_topology,
+        )
         self.replies = Replies(self.link, self.publication)
         self._prepared = not settings.declare_topology
         self._tasks: list[BackgroundTask] = []
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
 
     async def open(self) -> None:
         """Connect. A broker that is away only delays: messages wait for it, up to their timeout.
@@ -79,6 +93,7 @@ class Publisher:
         self._tasks = [
             BackgroundTask(self.link.run(), "amqpjobs publishing link"),
             BackgroundTask(self.publication.run(), "amqpjobs publication"),
+            BackgroundTask(self.announcements.run(), "amqpjobs announcements"),
         ]
 
     async def _declare(self, wire: Wire) -> None:
@@ -108,7 +123,10 @@ class Publisher:
 
     async def close(self) -> None:
         """Close the connection; calls that still wait get their errors."""
+        for close in reversed(self.on_close):
+            await close()
         await self.replies.close()
+        await self.announcements.last_words()
         for task in reversed(self._tasks):
             await task.stop()
         self.publication.close()
@@ -121,7 +139,7 @@ class Publisher:
             PublishError: one of its kinds; see there.
             TopologyMismatch: the delays are not there, and this user may not declare them.
         """
-        now = time.time()
+        now, queued = time.time(), clock()
         due = message.options.due(now)
         properties = self._properties(message, now, due)
         timeout = message.options.timeout or self._settings.publish_timeout
@@ -129,6 +147,8 @@ class Publisher:
             await self.publication.publish("", message.queue, properties, message.body, timeout)
         else:
             await self.waiting.publish(message.queue, properties, message.body, due, timeout)
+        if message.tracked is not None and self.announcements.enabled:
+            self._announce(message, queued, due)
         return JobHandle(message.id, message.job, message.queue)
 
     async def enqueue_many(
@@ -140,26 +160,26 @@ class Publisher:
             For each, in order, its handle or its error.
         """
         results: list[JobHandle[Any] | PublishError] = []
-        window: deque[tuple[Message[Any], asyncio.Future[None], float]] = deque()
-        clock = asyncio.get_running_loop().time
+        window: deque[tuple[Message[Any], asyncio.Future[None], float, int]] = deque()
+        loop_time = asyncio.get_running_loop().time
         try:
             for message in messages:
                 if len(window) >= 2 * MAX_UNCONFIRMED:
                     results.append(await self._fate(*window[0]))
                     window.popleft()
                 timeout = message.options.timeout or self._settings.publish_timeout
-                end = clock() + timeout
+                end, queued = loop_time() + timeout, clock()
                 try:
                     fate = await self._send(message, timeout)
                 except PublishError as error:
                     fate = asyncio.get_running_loop().create_future()
                     fate.set_exception(error)
-                window.append((message, fate, end))
+                window.append((message, fate, end, queued))
             while window:
                 results.append(await self._fate(*window[0]))
                 window.popleft()
         finally:
-            for _, fate, _ in window:
+            for _, fate, _, _ in window:
                 self.publication.take_back(fate)
         return results
 
@@ -194,7 +214,7 @@ class Publisher:
         return self.publication.send(exchange, routing_key, properties, message.body)
 
     async def _fate(
-        self, message: Message[Any], fate: "asyncio.Future[None]", deadline: float
+        self, message: Message[Any], fate: "asyncio.Future[None]", deadline: float, queued: int
     ) -> JobHandle[Any] | PublishError:
         try:
             if not fate.done():
@@ -206,7 +226,15 @@ class Publisher:
             return self.publication.not_confirmed(fate, message.id, timeout)
         except PublishError as error:
             return error
+        if message.tracked is not None and self.announcements.enabled:
+            self._announce(message, queued, message.options.due(queued / 1_000_000))
         return JobHandle(message.id, message.job, message.queue)
+
+    def _announce(self, message: Message[Any], queued: int, due: float | None) -> None:
+        # At attempt 0: whatever a worker says of it is newer, by whatever clock.
+        details = None if due is None else {"due": due}
+        queue = message.tracked or message.queue
+        self.announcements.add((message.id, message.job, queue, QUEUED, 0, 0, queued, 0, details))
 
     def _properties(
         self,

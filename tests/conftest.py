@@ -18,6 +18,7 @@ import pytest
 
 from tests.broker_server import Server, VirtualHost, virtual_host
 from tests.brokers import RELEASES, Broker, BrokerFailedError, BrokerMissingError, Brokers
+from tests.postgres import Postgres, PostgresMissingError
 
 GIVEN_URL: Final = os.environ.get("AMQPJOBS_TEST_URL", "")
 CHOSEN: Final = tuple(
@@ -184,3 +185,14 @@ def new_broker(brokers: Brokers) -> Iterator[Callable[[str], Broker]]:
     yield start
     for name in names:
         brokers.end(*name)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for the session; each test has a database of its own in it."""
+    try:
+        server = Postgres()
+    except PostgresMissingError as error:
+        pytest.fail(str(error), pytrace=False)
+    yield server
+    server.close()

@@ -80,6 +80,9 @@ async def test_two_channels_are_enough_for_one_queue(two_channels: Broker, tmp_p
     async with working(app):
         await job.later(1)
         await until(lambda: done, "it is done")
+        # Events leave the channel alone that the delays are declared on.
+        await job.with_options(delay=1).later(2)
+        await until(lambda: len(done) == 2, "the delayed one is done, too")
 
     many = app_at(two_channels.url)
 

@@ -5,11 +5,13 @@ so a wrong call that passed would be found.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, assert_type
 
 from pydantic import BaseModel
 
 from amqpjobs import INJECTED, App, Context, Depends, JobHandle, Message, Queue
+from amqpjobs.status.values import JobStatus
 
 app = App("typing")
 queue = Queue("typing", priorities={"high": 3, "low": 1})
@@ -105,6 +107,24 @@ async def asked() -> None:
     assert_type(await app.request(thumbnail.message("a"), timeout=5), Size)
     assert_type(await app.request("queue", {"a": 1}, returns=Size), Size)
     assert_type(await app.request("queue", b"", type="t", timeout=1), Any)
+
+
+@app.job(queue="plain", keep_result=timedelta(hours=1), track=True)
+async def told(ctx: Context, count: int) -> int:
+    await ctx.progress(0.5, "half")
+    return count if ctx.last_progress is None else round(ctx.last_progress.fraction * count)
+
+
+@app.job(queue="plain", keep_result=True)
+def told_in_a_thread(ctx: Context) -> None:
+    ctx.progress(0.5)
+
+
+async def statuses() -> None:
+    assert_type(await app.status("id"), JobStatus | None)
+    async for status in app.watch("id"):
+        assert_type(status, JobStatus)
+        assert_type(status.progress, float | None)
 
 
 async def wrong() -> None:
