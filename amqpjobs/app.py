@@ -251,6 +251,20 @@ class App:
 
         return DeadLetters(self, self.choose_queues(queues), kind)
 
+    def asyncapi(self, version: str = "0.0.0") -> dict[str, Any]:
+        """An AsyncAPI 3.0 document of the queues, jobs, replies and their JSON Schemas. It needs
+        no broker, and holds no credentials.
+
+        Args:
+            version: what the document says of itself.
+
+        Raises:
+            ConfigurationError: a job, a queue or a setting that cannot work.
+        """
+        from amqpjobs.asyncapi import document_of
+
+        return document_of(self, version)
+
     def blocking(self) -> "BlockingApp":
         """For synchronous code: ``with app.blocking() as client: client.later(job.message(x))``."""
         from amqpjobs.blocking import BlockingApp

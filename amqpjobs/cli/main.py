@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from amqpjobs.cli import (
+    asyncapi,
     bench,
     chaos,
     consume,
@@ -66,6 +67,7 @@ program.command()(run.enqueue)
 program.command()(shell.shell)
 program.command()(queues.queues)
 program.command()(doctor.doctor)
+program.command()(asyncapi.asyncapi)
 program.command()(health.health)
 program.command()(bench.bench)
 program.command()(chaos.chaos)
