@@ -134,6 +134,17 @@ class ProcessPool:
         await _all_ended(self._alive, KILL_TIME)
 
 
+class NotPassedOn:
+    """Stands for what a handler returned in its process, and what cannot leave it. The job has
+    succeeded all the same; only who asked for the result has to do without."""
+
+    def __repr__(self) -> str:
+        return "<a result that cannot leave the process of its job>"
+
+
+NOT_PASSED_ON = NotPassedOn()
+
+
 def _can_go_on(answer: Answer) -> bool:
     return not (isinstance(answer, Worn) or (isinstance(answer, Raised) and answer.last))
 
@@ -146,7 +157,7 @@ async def _all_ended(processes: set[JobProcess], timeout: float) -> None:
 def _result(definition: Definition, answer: Answer) -> object:
     match answer:
         case Returned(b""):
-            return None
+            return NOT_PASSED_ON
         case Returned(data):
             return load_result(definition, data)
         case Raised():
