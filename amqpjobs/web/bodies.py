@@ -40,9 +40,7 @@ async def read_body(request: Request, settings: Settings) -> bytes:
         async with asyncio.timeout(PATIENCE):
             return await _read(request, limit)
     except TimeoutError:
-        raise Problem(
-            408, "too-slow", f"the body did not arrive within {PATIENCE:g} s"
-        ) from None
+        raise Problem(408, "too-slow", f"the body did not arrive within {PATIENCE:g} s") from None
 
 
 async def _read(request: Request, limit: int) -> bytes:
