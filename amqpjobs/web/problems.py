@@ -175,7 +175,7 @@ def invalid_body(error: DecodeError) -> Problem:
     return Problem(
         422,
         "invalid-arguments",
-        f"the body does not fit the job: {len(found)} findings",
+        "the body does not fit the job",
         errors=[
             {"where": ".".join(map(str, each["loc"])) or "body", "problem": each["msg"]}
             for each in found[:LONGEST_LIST]
@@ -189,7 +189,7 @@ def invalid_request(error: RequestValidationError) -> Problem:
     return Problem(
         422,
         "invalid-request",
-        f"the request cannot be used: {len(found)} findings",
+        "the request cannot be used",
         errors=[
             {"where": ".".join(map(str, each["loc"])), "problem": each["msg"]}
             for each in found[:LONGEST_LIST]

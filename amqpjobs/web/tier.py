@@ -72,6 +72,8 @@ class Tier:
 
     async def obstacles(self) -> list[str]:
         """What keeps this tier from its work, in words for everybody; nothing if it is ready."""
+        # Here, where the routes are included in an application whose lifespan is not ours.
+        self._publisher = await self.app.open_publisher()
         return [] if self.condition == OK else [_OBSTACLES.get(self.condition, self.condition)]
 
 
