@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from amqpjobs.asking import Asking
 from amqpjobs.definition import Definition
 from amqpjobs.errors import ConfigurationError, PublishError, PublishManyFailed
 from amqpjobs.job import Job, JobDecorator, make_job
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("amqpjobs.app")
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 DEFAULT_RETRY = Retry()
 
@@ -46,6 +48,8 @@ class App:
         processing: middleware around every job that a worker runs, outermost first.
         publishing: middleware around every message that is published, outermost first.
         retry: when a job that failed runs again, for jobs that do not say so themselves.
+        exceptions: classes that a failed `request` raises as they are, by the name that the worker
+            gives: they are made of the message alone. All others come as `JobFailed`.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class App:
         processing: Sequence[Processing] = (),
         publishing: Sequence[Publishing] = (),
         retry: Retry = DEFAULT_RETRY,
+        exceptions: Iterable[type[Exception]] = (),
     ) -> None:
         if not name:
             raise ConfigurationError("an app needs a name")
@@ -66,6 +71,7 @@ class App:
         self._given_settings = settings
         self._registry = Registry(name)
         self._publishers = Publishers(self)
+        self._asking = Asking(self, publishing, exceptions)
 
     def __repr__(self) -> str:
         return f"<App {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
@@ -232,6 +238,59 @@ class App:
             ) from failed[0]
         return results  # type: ignore[return-value]
 
+    @overload
+    async def request(self, message: Message[R], /, *, timeout: float | None = None) -> R: ...
+    @overload
+    async def request(
+        self,
+        queue: str,
+        body: Any,
+        /,
+        *,
+        returns: type[T],
+        timeout: float | None = None,
+        type: str | None = None,
+    ) -> T: ...
+    @overload
+    async def request(
+        self, queue: str, body: Any, /, *, timeout: float | None = None, type: str | None = None
+    ) -> Any: ...
+    async def request(
+        self,
+        what: Message[Any] | str,
+        body: Any = None,
+        /,
+        *,
+        timeout: float | None = None,
+        type: str | None = None,  # noqa: A002 - AMQP's own word
+        returns: Any = None,
+    ) -> Any:
+        """Have a job run in a worker and wait for its result: ``app.request(job.message(x))``. Or
+        ask a service that is not ours: ``app.request("queue", body)``.
+
+        A job that asks another inside of a request has no more time for it than is left of its own.
+        What it enqueues with `later` is not bound by that: it was promised to be run. When the
+        caller is cancelled, the worker is told, and cancels the job.
+
+        Args:
+            what: a call of a job, or the queue of a service that is not ours.
+            body: for such a service: bytes as they are, all else as JSON.
+            timeout: seconds; None for the message's own, else ``AMQPJOBS_REQUEST_TIMEOUT``.
+            type: the AMQP ``type`` of the message, for such a service.
+            returns: what its answer is validated into; None for whatever JSON it is, or its bytes
+                if its content type is another. ``bytes`` for those in any case.
+
+        Raises:
+            JobFailed: the job failed for good. Or its own exception, if it is among `exceptions`.
+            InvalidResult: the answer is not what it was to be.
+            ReplyTimeout, ReplyLost: there is no answer.
+            PublishError: the request did not get to RabbitMQ, or there is no queue for it.
+            ConfigurationError: a call with a delay, or no permission for a reply queue.
+        """
+        if isinstance(what, str):
+            return await self._asking.service(what, body, timeout, type, returns)
+        return await self._asking.job(what, timeout)
+
     @asynccontextmanager
     async def lifespan(self, *_: object) -> AsyncIterator[None]:
         """Open the connection for publishing, and close it in the end.
@@ -244,6 +303,11 @@ class App:
         """
         async with self._publishers.lifespan():
             yield
+
+    @property
+    def publisher(self) -> "Publisher | None":
+        """The publisher of the running event loop, if it is open."""
+        return self._publishers.opened
 
     async def open_publisher(self) -> "Publisher":
         """The publisher of the running event loop, opened if it is not."""

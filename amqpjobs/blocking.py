@@ -56,6 +56,19 @@ class BlockingApp:
         """Publish many messages. See `App.later_many`."""
         return self._open_portal().call(self._app.later_many, messages)
 
+    def request(self, message: Message[R], *, timeout: float | None = None) -> R:
+        """Run a job in a worker, and wait for its result. See `App.request`.
+
+        Args:
+            message: ``job.message(x)``.
+            timeout: seconds; None for the message's own, else the setting.
+        """
+
+        async def ask() -> R:
+            return await self._app.request(message, timeout=timeout)
+
+        return self._open_portal().call(ask)
+
     def _open_portal(self) -> BlockingPortal:
         if self._portal is None:
             raise ConfigurationError("use it inside of `with app.blocking() as client:`")

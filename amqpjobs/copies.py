@@ -82,14 +82,15 @@ def snoozed(original: Properties, due: float) -> Properties:
 
 def replayed(original: Properties) -> Properties:
     """The properties of a dead letter that gets another life: attempts are counted from 1 again,
-    the epoch is one more, the deadline is gone, and why it died is the last of its history."""
+    the epoch is one more, the deadline is gone, nobody waits for an answer, and why it died is the
+    last of its history."""
     failure = failure_of(original.headers)
     headers = dict(copied(original).headers)
     headers.pop(HEADER_ATTEMPT, None)
     headers.pop(HEADER_DEADLINE, None)
     headers[HEADER_EPOCH] = epoch_of(original.headers) + 1
     headers[HEADER_HISTORY] = [_table(f) for f in history_of(original.headers, failure)]
-    return replace(copied(original), headers=headers)
+    return replace(copied(original), headers=headers, reply_to=None, correlation_id=None)
 
 
 def epoch_of(headers: Headers) -> int:

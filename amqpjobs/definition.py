@@ -42,6 +42,10 @@ class Enqueuer(Protocol):
         """Publish, and return when the broker has confirmed."""
         ...
 
+    async def request(self, message: Message[R], /) -> R:
+        """Publish, and return the result when it is there."""
+        ...
+
     async def close(self) -> None:
         """Close what publishing has opened on this event loop."""
         ...

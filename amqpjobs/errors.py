@@ -168,6 +168,65 @@ class NotConfirmed(PublishError):
         self.sent = sent
 
 
+class RequestError(AmqpJobsError):
+    """A request was not answered with a result."""
+
+
+class JobFailed(RequestError):
+    """The job that was asked has failed for good; ``str()`` is the message of its error.
+
+    Attributes:
+        error: the name of the exception's class, ``module.Class``, without the module for Python's
+            own; or one word such as ``rejected`` where there was no exception.
+        job: the job's name.
+        attempt: which run it was, from 1; None if the answer did not say.
+        job_id: the job's id, which is in every log line about it.
+    """
+
+    def __init__(
+        self, message: str, *, error: str, job: str, attempt: int | None, job_id: str | None
+    ) -> None:
+        super().__init__(message)
+        self.error = error
+        self.job = job
+        self.attempt = attempt
+        self.job_id = job_id
+        run = f", attempt {attempt}" if attempt is not None else ""
+        self.add_note(f"{error} in job {job!r}{run}, id {job_id}")
+
+
+class ReplyTimeout(RequestError):
+    """No answer in time. A job that nobody has started by now is not run any more; one that runs
+    goes on, and its answer is dropped.
+
+    Attributes:
+        job: the job's name; the queue's for a service that is not ours.
+        timeout: seconds that were waited.
+        sent: false when the request never left this process.
+    """
+
+    def __init__(self, message: str, *, job: str, timeout: float, sent: bool) -> None:
+        super().__init__(message)
+        self.job = job
+        self.timeout = timeout
+        self.sent = sent
+
+
+class ReplyLost(RequestError):
+    """The connection that the answer would have come over is gone, and the answer with it. The job
+    may have run, may run, or may not: asking again is safe for a job that can run twice.
+
+    Attributes:
+        job: the job's name; the queue's for a service that is not ours.
+        sent: false when the request never left this process.
+    """
+
+    def __init__(self, message: str, *, job: str, sent: bool) -> None:
+        super().__init__(message)
+        self.job = job
+        self.sent = sent
+
+
 class MessageTooLarge(PublishError):
     """The body is larger than ``AMQPJOBS_MAX_MESSAGE_SIZE`` (bytes). It was not sent."""
 

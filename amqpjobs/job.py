@@ -76,6 +76,21 @@ class Job(Generic[P, R, C]):
         """
         return await self.definition.app.enqueue(self.message(*args, **kwargs))
 
+    async def request(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it in a worker, and wait for the result.
+
+        A request always ends: within the timeout of ``with_options(timeout=...)``, else of the
+        setting ``AMQPJOBS_REQUEST_TIMEOUT``. A job that was not started by then is not run; and
+        when the caller is cancelled, so is the job. See `App.request`.
+
+        Raises:
+            InvalidArguments: before anything is sent.
+            JobFailed: the job failed for good; or its own exception, if the app knows the class.
+            ReplyTimeout, ReplyLost: there is no answer.
+            PublishError: the request did not get to RabbitMQ, or there is no queue for it.
+        """
+        return await self.definition.app.request(self.message(*args, **kwargs))
+
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """This call as a value, validated and encoded, for ``app.later_many``.
 
@@ -116,7 +131,8 @@ class Job(Generic[P, R, C]):
             priority: one of the queue's priorities.
             expires: seconds, counted from when it may be started; a job that was not started by
                 then is not run any more.
-            timeout: seconds that the call itself may take, such as waiting for the confirm.
+            timeout: seconds that the call itself may take: ``later`` to be confirmed, ``request``
+                to be answered.
             delay: seconds, or a timedelta, up to 8.5 years: it is not started before.
             at: the same as a time, with its time zone; one that has passed means at once.
 

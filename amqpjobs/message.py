@@ -29,6 +29,13 @@ PERSISTENT = 2
 
 JSON = "application/json"
 
+ERROR_REPLY = "amqpjobs.error"
+"""The AMQP ``type`` of a reply that says why there is no result: see `amqpjobs.answers`."""
+
+CANCEL = "amqpjobs.cancel"
+"""The AMQP ``type`` of the word that an asker does not want the answer any more. It has the id, the
+``correlation_id`` and the ``reply_to`` of the request, which nobody else knows all of."""
+
 HEADER_ATTEMPT = "amqpjobs-attempt"
 """Which run of the job this is, counted from 1; missing means 1."""
 
@@ -105,7 +112,8 @@ class Options:
             ``max_priority``; None for the queue's middle one.
         expires: seconds after which a job that was not started is not run any more.
         timeout: seconds that this call itself may take: for ``later`` until the broker has
-            confirmed; None for the setting ``AMQPJOBS_PUBLISH_TIMEOUT``.
+            confirmed; None for the setting ``AMQPJOBS_PUBLISH_TIMEOUT``; for ``request`` until
+            the answer is there; None for ``AMQPJOBS_REQUEST_TIMEOUT``.
         delay: seconds, counted from publishing, before which it is not started.
         at: the same as a time: seconds since the epoch.
     """

@@ -53,6 +53,12 @@ class Publishers:
                     del self._openings[loop]
                 await opening.close()
 
+    @property
+    def opened(self) -> "Publisher | None":
+        """The publisher of the running event loop, if it is open."""
+        opening = self._openings.get(asyncio.get_running_loop())
+        return opening.publisher if opening is not None else None
+
     async def open(self) -> "Publisher":
         """The publisher of the running event loop, opened if it is not."""
         loop = asyncio.get_running_loop()

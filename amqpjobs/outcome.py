@@ -70,13 +70,38 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """It failed for good, and who asked was told so, and the broker has confirmed that they could
+    be. The delivery is acked: what somebody knows of is no dead letter."""
+
+    failure: Failure
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Who asked does not want the answer any more. The delivery is acked, nothing is answered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """Interrupted, which is not a failure: given back to the queue, no attempt used."""
 
     reason: str
 
 
-Outcome: TypeAlias = Done | Rejected | Retried | Snoozed | Parked | Expired | Superseded | Released
+Outcome: TypeAlias = (
+    Done
+    | Rejected
+    | Retried
+    | Snoozed
+    | Parked
+    | Expired
+    | Superseded
+    | Answered
+    | Cancelled
+    | Released
+)
 
 DONE_NOTHING = Done()
 """The commonest outcome: a handler that returned None."""

@@ -29,6 +29,7 @@ from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.rabbitmq.waiting import Waiting
+from amqpjobs.replies import Question, Replies
 from amqpjobs.settings import Settings
 from amqpjobs.telemetry.propagation import outgoing_trace
 from amqpjobs.topology import Topology
@@ -54,6 +55,7 @@ class Publisher:
         self.link = Link(settings, "publish")
         self.publication = Publication(self.link, self._prepare)
         self.waiting = Waiting(self.link, self.publication, declare=settings.declare_topology)
+        self.replies = Replies(self.link, self.publication)
         self._prepared = not settings.declare_topology
         self._tasks: list[BackgroundTask] = []
 
@@ -106,6 +108,7 @@ class Publisher:
 
     async def close(self) -> None:
         """Close the connection; calls that still wait get their errors."""
+        await self.replies.close()
         for task in reversed(self._tasks):
             await task.stop()
         self.publication.close()
@@ -160,6 +163,25 @@ class Publisher:
                 self.publication.take_back(fate)
         return results
 
+    def trace(self) -> dict[str, FieldValue]:
+        """The headers with the trace of whoever publishes now."""
+        return outgoing_trace(current_context.get())
+
+    def question(self, message: Message[Any], timeout: float, left: float) -> Question:
+        """A request for a job, ready to be asked: the reply queue is there.
+
+        Args:
+            message: the call.
+            timeout: seconds, as the caller gave them.
+            left: seconds of it that are left, for the deadline.
+
+        Raises:
+            MessageTooLarge: it was not sent.
+        """
+        now = time.time()
+        properties = self._properties(message, now, None, self.replies, now + left)
+        return Question(message.job, timeout, message.queue, properties, of_job=True)
+
     async def _send(self, message: Message[Any], timeout: float) -> "asyncio.Future[None]":
         now = time.time()
         due = message.options.due(now)
@@ -186,7 +208,14 @@ class Publisher:
             return error
         return JobHandle(message.id, message.job, message.queue)
 
-    def _properties(self, message: Message[Any], now: float, due: float | None) -> Properties:
+    def _properties(
+        self,
+        message: Message[Any],
+        now: float,
+        due: float | None,
+        replies: Replies | None = None,
+        deadline: float | None = None,
+    ) -> Properties:
         if len(message.body) > self._settings.max_message_size:
             raise MessageTooLarge(
                 f"{message.job}: the message has {len(message.body)} bytes, the limit is "
@@ -194,12 +223,15 @@ class Publisher:
                 "is, or raise AMQPJOBS_MAX_MESSAGE_SIZE",
                 message_id=message.id,
             )
-        headers: dict[str, FieldValue] = outgoing_trace(current_context.get())
+        headers = self.trace()
         expires = message.options.expires
         if expires is not None:
             # Not AMQP's `expiration`: the broker would put what expires into the dead letters, the
             # worker acks it, and the fate of a job must not depend on who looks first.
-            headers[HEADER_DEADLINE] = round(((due or now) + expires) * 1000)
+            latest = (due or now) + expires
+            deadline = latest if deadline is None else min(latest, deadline)
+        if deadline is not None:
+            headers[HEADER_DEADLINE] = round(deadline * 1000)
         if due is not None:
             headers[HEADER_DUE] = milliseconds(due)
         return Properties(
@@ -207,6 +239,8 @@ class Publisher:
             headers=headers,
             delivery_mode=PERSISTENT,
             priority=message.native_priority,
+            correlation_id=replies.new_correlation_id() if replies is not None else None,
+            reply_to=replies.queue if replies is not None else None,
             message_id=message.id,
             timestamp=int(now),
             type=message.job,

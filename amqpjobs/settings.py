@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     publish_timeout: PositiveFloat = 30.0
     """How long ``later`` waits for the broker's confirm, reconnecting if it must."""
 
+    request_timeout: PositiveFloat = 30.0
+    """How long ``request`` waits for the answer, if it does not say so itself."""
+
     max_message_size: PositiveInt = 1_048_576
     """The largest body that is sent or accepted."""
 

@@ -13,6 +13,9 @@ from amqpjobs.limits import LONGEST_HOLD, KillSwitch, starts_per_second
 
 DEAD_EXCHANGE = "amqpjobs.dead"
 
+CONTROL_EXCHANGE = "amqpjobs.control"
+"""Where workers are told to cancel what nobody waits for any more; the routing key is the queue."""
+
 DELAY_DELIVER = "amqpjobs.delay.deliver"
 """The exchange behind the last level of the delays: it knows the queues."""
 
@@ -251,6 +254,7 @@ def topology_of(queues: Iterable[Queue]) -> Topology:
     return Topology(
         (
             ExchangeDeclaration(DEAD_EXCHANGE, "direct"),
+            ExchangeDeclaration(CONTROL_EXCHANGE, "direct"),
             ExchangeDeclaration(DELAY_UNROUTABLE, "fanout"),
             ExchangeDeclaration(DELAY_DELIVER, "topic", {"alternate-exchange": DELAY_UNROUTABLE}),
         ),

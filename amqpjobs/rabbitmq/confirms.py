@@ -21,7 +21,9 @@ MAX_UNCONFIRMED_BYTES = 16 * 2**20
 class Outgoing:
     """One message on its way to the broker, and the future of its fate."""
 
-    __slots__ = ("body", "exchange", "fate", "properties", "returned", "routing_key", "sent")
+    __slots__ = (
+        "body", "exchange", "fate", "mandatory", "properties", "returned", "routing_key", "sent",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -30,12 +32,14 @@ class Outgoing:
         properties: Properties,
         body: bytes,
         fate: "asyncio.Future[None]",
+        mandatory: bool = True,
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
         self.properties = properties
         self.body = body
         self.fate = fate
+        self.mandatory = mandatory
         self.sent = False
         self.returned: str | None = None
 
@@ -99,6 +103,7 @@ class ConfirmChannel:
                 outgoing.properties,
                 outgoing.body,
                 self.wire.frame_max,
+                mandatory=outgoing.mandatory,
             )
         except ValueError as error:
             outgoing.fate.set_exception(

@@ -48,9 +48,22 @@ class Publication:
         return len(self._channel.pending) if self._channel else 0
 
     def send(
-        self, exchange: str, routing_key: str, properties: Properties, body: bytes
+        self,
+        exchange: str,
+        routing_key: str,
+        properties: Properties,
+        body: bytes,
+        *,
+        mandatory: bool = True,
     ) -> "asyncio.Future[None]":
         """Send a message as soon as possible.
+
+        Args:
+            exchange: empty for the default exchange.
+            routing_key: the queue's name on the default exchange.
+            properties: what is said about the message.
+            body: bytes.
+            mandatory: whether a message that no queue gets is `Unroutable`; else it is dropped.
 
         Returns:
             A future: done when RabbitMQ has the message and confirmed it; it raises `Unroutable`,
@@ -58,7 +71,7 @@ class Publication:
             up, see `take_back`.
         """
         fate: asyncio.Future[None] = self._loop.create_future()
-        outgoing = Outgoing(exchange, routing_key, properties, body, fate)
+        outgoing = Outgoing(exchange, routing_key, properties, body, fate, mandatory)
         if self._closed:
             fate.set_exception(_closed(outgoing))
             return fate
@@ -78,11 +91,16 @@ class Publication:
             if not fate.done():
                 fate.set_exception(_closed(outgoing))
 
-    def take_back(self, fate: "asyncio.Future[None]") -> None:
+    def take_back(self, fate: "asyncio.Future[None]") -> bool:
         """Give a message up. One that waits does not leave any more; one that was sent may still
-        arrive."""
+        arrive.
+
+        Returns:
+            Whether it was sent.
+        """
         fate.cancel()
-        self._backlog.pop(fate, None)
+        waiting = self._backlog.pop(fate, None)
+        return waiting is None or waiting.sent
 
     async def publish(
         self,
@@ -128,18 +146,21 @@ class Publication:
         if self._channel is not None:
             self._channel.forget_given_up()
             self._drain()
-        if self.blocked is not None:
-            obstacle = f"RabbitMQ blocks publishers ({self.blocked})"
-        elif self._channel is None:
-            obstacle = f"no connection: {self._link.last_error or 'it was lost'}"
-        else:
-            obstacle = "the broker did not answer"
         return NotConfirmed(
-            f"not confirmed within {timeout:g} s: {obstacle}; "
+            f"not confirmed within {timeout:g} s: {self.obstacle}; "
             + ("it may have arrived" if sent else "it was not sent"),
             message_id=message_id,
             sent=sent,
         )
+
+    @property
+    def obstacle(self) -> str:
+        """What stands in the way of a message that has waited too long."""
+        if self.blocked is not None:
+            return f"RabbitMQ blocks publishers ({self.blocked})"
+        if self._channel is None:
+            return f"no connection: {self._link.last_error or 'it was lost'}"
+        return "the broker did not answer"
 
     async def run(self) -> None:
         """Open a channel in each life of the link, until cancelled."""

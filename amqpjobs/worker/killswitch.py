@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias, assert_never
 
 from amqpjobs.limits import KillSwitch
 from amqpjobs.outcome import (
+    Answered,
+    Cancelled,
     Done,
     Expired,
     Outcome,
@@ -137,11 +139,11 @@ def speaks(policy: KillSwitch, outcome: Outcome) -> bool | None:
             return False
         case Retried(error=error):
             return error is not None and policy.blames(error)
-        case Rejected(failure, error):
+        case Rejected(failure, error) | Answered(failure, error):
             if failure.reason not in ("failed", "rejected"):
                 return None
             return error is not None and policy.blames(error)
-        case Snoozed() | Released() | Expired() | Superseded() | Parked():
+        case Snoozed() | Released() | Expired() | Superseded() | Parked() | Cancelled():
             return None
         case _:
             assert_never(outcome)

@@ -17,9 +17,11 @@ from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.topology import Lane, Queue, topology_of
+from amqpjobs.worker.answering import Answering
 from amqpjobs.worker.bindings import choose, only_jobs
 from amqpjobs.worker.blocked import BlockedLoop
 from amqpjobs.worker.condition import condition
+from amqpjobs.worker.control import Control
 from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.draining import give_back, interrupt, wait_for
 from amqpjobs.worker.execution import Execution
@@ -99,11 +101,14 @@ class Worker:
         self._subscriptions = [
             self._subscription(queue, lane) for queue in self._queues for lane in queue.lanes
         ]
-        size = settings.max_message_size
+        lanes = [s.queue for s in self._subscriptions]
+        self._control = Control(self._link, lanes, self._running)
         self._pipeline = Pipeline(
-            app, self._execution, self._stopping, only_jobs(app), size, self._remembered
-        )
+            app, self._execution, self._stopping, only_jobs(app), settings.max_message_size,
+            self._remembered, self._control.takes_back,
+        )  # fmt: skip
         self._settlement: Settlement | None = None
+        self._answering: Answering | None = None
         self._publisher: Publisher | None = None
         self._last_resort: asyncio.TimerHandle | None = None
 
@@ -207,6 +212,9 @@ class Worker:
             self._remembered,
             self._publisher.restore,
         )
+        own = [declaration.name for declaration in self._app.topology.queues]
+        largest = self._app.settings.max_message_size
+        self._answering = Answering(publication, self._pipeline.rejected, own, largest)
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
     async def _work(self, parking: Parking) -> None:
@@ -225,6 +233,7 @@ class Worker:
                 group.create_task(liveness.run(), name="amqpjobs liveness"),
                 group.create_task(blocked.run(), name="amqpjobs blocked loop"),
                 group.create_task(parking.run(), name="amqpjobs parking"),
+                group.create_task(self._listen(), name="amqpjobs control"),
             ]
             consumers = [
                 group.create_task(s.run(), name=f"amqpjobs consumer {s.queue}")
@@ -238,6 +247,10 @@ class Worker:
             await self._drain(pausing)
             for task in (*tasks, *consumers):
                 task.cancel()
+
+    async def _listen(self) -> None:
+        await self.started()  # where the broker allows few channels, consuming goes first
+        await self._control.run()
 
     async def _announce(self) -> None:
         await self.started()
@@ -303,6 +316,9 @@ class Worker:
                 self._pausing.ended(run.delivery, outcome)
             if run.delivery.settled:
                 return  # given back by force while the handler would not end
+            if run.asked is not None:
+                assert self._answering is not None  # noqa: S101 - as the settlement
+                outcome = await self._answering.answer(run, outcome)
             assert self._settlement is not None  # noqa: S101 - set before anything is consumed
             waiting = self._settlement.settle(run.delivery, outcome)
             if waiting is not None:

@@ -9,7 +9,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from amqpjobs.codec import Arguments
@@ -28,6 +28,7 @@ from amqpjobs.message import (
 from amqpjobs.middleware import onion
 from amqpjobs.outcome import (
     DONE_NOTHING,
+    Cancelled,
     Done,
     Expired,
     Outcome,
@@ -63,9 +64,15 @@ class Run:
 
     Attributes:
         quarantine: where it runs if a worker may have died of it, else None.
+        asked: where the answer goes, if somebody waits for one.
+        interrupted: the worker was told to stop, and cancels it.
+        cancelled: who asked does not wait any more, and it is cancelled.
     """
 
-    __slots__ = ("context", "definition", "delivery", "interrupted", "quarantine", "started")
+    __slots__ = (
+        "asked", "cancelled", "context", "definition", "delivery", "interrupted", "quarantine",
+        "started",
+    )  # fmt: skip
 
     def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
         self.delivery = delivery
@@ -74,6 +81,8 @@ class Run:
         self.context: Context | None = None
         self.started = time.monotonic()
         self.interrupted = False
+        self.asked: str | None = None
+        self.cancelled = False
 
 
 class Refused(Exception):
@@ -93,6 +102,7 @@ class Pipeline:
         only_jobs: by AMQP queue: the one job for messages that name none.
         max_size: bodies over this many bytes are refused.
         settled: what was settled here before, and may come again.
+        taken_back: whether who asked for a run has taken it back before it started.
     """
 
     def __init__(
@@ -103,6 +113,7 @@ class Pipeline:
         only_jobs: Mapping[str, Definition],
         max_size: int,
         settled: "Settled",
+        taken_back: Callable[[Run], bool],
     ) -> None:
         self._jobs = app.jobs
         self._processing = app.processing
@@ -112,6 +123,7 @@ class Pipeline:
         self._only_jobs = only_jobs
         self._max_size = max_size
         self._settled = settled
+        self._taken_back = taken_back
         self._retry = app.retry
 
     def knows(self, name: str | None, queue: str) -> bool:
@@ -138,9 +150,9 @@ class Pipeline:
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
             # `sys.exit` and panics of extension modules too: through the event loop they would end
             # this worker, and the next one that is given the job.
-            if run.interrupted:
+            if run.interrupted or run.cancelled:
                 # Libraries turn a cancellation into errors of their own.
-                return Released("the worker was told to stop")
+                return _ended_early(run)
             return self._failed(run, error) if run.quarantine is None else self._judged(run, error)
         if result is None:
             return DONE_NOTHING
@@ -153,6 +165,8 @@ class Pipeline:
         delivery = run.delivery
         try:
             header = delivery.header
+            if header.reply_to is not None:
+                run.asked = header.reply_to
             definition = self._resolve(run, header.type)
             run.definition = definition
             attempt, deadline, due = 1, None, None
@@ -172,11 +186,13 @@ class Pipeline:
                 delivery.properties,
             )
         except DecodeError as error:
-            raise Refused(self._rejected(run, "undecodable", error, error)) from None
+            raise Refused(self.rejected(run, "undecodable", error, error)) from None
         if delivery.redelivered and self._settled.knows(delivery):
             raise Refused(Superseded())
         if deadline is not None and deadline < time.time():
             raise Refused(Expired(deadline))
+        if run.asked is not None and self._taken_back(run):
+            raise Refused(Cancelled())
         if due is not None and due > time.time() + LONGEST_HOLD:
             raise Refused(Snoozed(due))
         return definition, context
@@ -207,7 +223,7 @@ class Pipeline:
             self._check(run)
             return definition.payload.load(run.delivery.body)
         except DecodeError as error:
-            raise Refused(self._rejected(run, "invalid", error, error)) from None
+            raise Refused(self.rejected(run, "invalid", error, error)) from None
 
     def _check(self, run: Run) -> None:
         header, body = run.delivery.header, run.delivery.body
@@ -232,8 +248,8 @@ class Pipeline:
         return onion(self._processing, execute)(context)
 
     def _interrupted(self, run: Run, error: asyncio.CancelledError) -> Outcome:
-        if run.interrupted:
-            return Released("the worker was told to stop")
+        if run.interrupted or run.cancelled:
+            return _ended_early(run)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise error
@@ -251,7 +267,7 @@ class Pipeline:
                     return self._again(run, failure, seconds, verdict)
                 return Rejected(failure, verdict)
             case Reject(reason=reason):
-                return self._rejected(run, "rejected", reason)
+                return self.rejected(run, "rejected", reason)
             case _:
                 return self._failed(run, verdict)
 
@@ -260,9 +276,9 @@ class Pipeline:
         any other, and comes as a `RemoteError`."""
         if isinstance(error, JobProcessDied):
             words = f"{error}; it ran by itself, since a worker may have died of it"
-            return self._rejected(run, "poison", words, error)
+            return self.rejected(run, "poison", words, error)
         if isinstance(error, DecodeError):
-            return self._rejected(run, "invalid", error, error)
+            return self.rejected(run, "invalid", error, error)
         return self._failed(run, error)
 
     def _failed(self, run: Run, error: BaseException, message: str | None = None) -> Outcome:
@@ -288,9 +304,10 @@ class Pipeline:
         definition = run.definition
         return definition.retry if definition and definition.retry is not None else self._retry
 
-    def _rejected(
+    def rejected(
         self, run: Run, reason: str, message: object, error: BaseException | None = None
     ) -> Rejected:
+        """The outcome of a run that will never succeed, with what is known of it."""
         return Rejected(self._failure(run, reason, message, error), error)
 
     def _failure(
@@ -307,6 +324,10 @@ class Pipeline:
             time=time.time(),
             attempt=run.context.attempt if run.context else None,
         )
+
+
+def _ended_early(run: Run) -> Outcome:
+    return Cancelled() if run.cancelled else Released("the worker was told to stop")
 
 
 def _check_content(content_type: str | None, encoding: str | None) -> None:

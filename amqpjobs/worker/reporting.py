@@ -7,6 +7,8 @@ from typing import assert_never
 from amqpjobs.errors import DecodeError
 from amqpjobs.message import Failure
 from amqpjobs.outcome import (
+    Answered,
+    Cancelled,
     Done,
     Expired,
     Outcome,
@@ -51,9 +53,9 @@ class Reporting:
         keys["running_ms"] = round(running * 1000, 1)
         if self._arguments:
             keys["arguments"] = run.delivery.body[:2000].decode(errors="replace")
-        error = outcome.error if isinstance(outcome, Rejected) else None
-        # A message that did not fit has no place in our code worth showing.
-        shown = error if error is not None and name == "failed" else None
+        # A message that did not fit has no place in our code worth showing; what somebody asked
+        # for is an answer, and shown where it was asked.
+        shown = outcome.error if isinstance(outcome, Rejected) and name == "failed" else None
         log.log(level, "job %s", name, extra=keys, exc_info=shown)
 
 
@@ -98,6 +100,8 @@ def _describe(outcome: Outcome) -> tuple[int, str, dict[str, object]]:
             return logging.INFO, "done", {}
         case Rejected(failure):
             return logging.ERROR, failure.reason, _why(failure)
+        case Answered() | Cancelled():
+            return _describe_asked(outcome)
         case Retried(failure, pause):
             again = {**_why(failure), "pause_s": round(pause, 3)}
             return logging.WARNING, "retried", again | _where(failure)
@@ -113,6 +117,14 @@ def _describe(outcome: Outcome) -> tuple[int, str, dict[str, object]]:
             return logging.WARNING, "superseded", {"reason": "settled before; its ack was lost"}
         case _:
             assert_never(outcome)
+
+
+def _describe_asked(outcome: Answered | Cancelled) -> tuple[int, str, dict[str, object]]:
+    """The same for what only a request ends in."""
+    if isinstance(outcome, Cancelled):
+        return logging.INFO, "cancelled", {"reason": "who asked does not wait any more"}
+    failure = outcome.failure
+    return logging.WARNING, failure.reason, _why(failure) | {"answered": True} | _where(failure)
 
 
 def _why(failure: Failure) -> dict[str, object]:

@@ -14,6 +14,8 @@ from amqpjobs.copies import copied, retried, snoozed
 from amqpjobs.errors import AmqpJobsError, PublishError, Unroutable
 from amqpjobs.message import HEADER_DUE, HEADER_HISTORY, FieldValue, Properties
 from amqpjobs.outcome import (
+    Answered,
+    Cancelled,
     Done,
     Expired,
     Outcome,
@@ -72,7 +74,7 @@ class Settlement:
             it returns the outcome in the end, which is `Released` if the original comes again.
         """
         match outcome:
-            case Done():
+            case Done() | Answered() | Cancelled():
                 if delivery.stale:
                     # No ack counts any more. If it comes here again, it need not run again.
                     self._settled.remember(delivery)
