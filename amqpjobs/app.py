@@ -71,7 +71,8 @@ class App:
         self._given_settings = settings
         self._registry = Registry(name)
         self._publishers = Publishers(self)
-        self._asking = Asking(self, publishing, exceptions)
+        self.exceptions = tuple(exceptions)
+        self._asking = Asking(self, publishing, self.exceptions)
 
     def __repr__(self) -> str:
         return f"<App {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"

@@ -46,7 +46,8 @@ def lifespan(app: App, *others: Lifespan) -> Lifespan:
             await stack.enter_async_context(app.lifespan())
             state: dict[str, Any] = {_STATE: app}
             for other in others:
-                state.update(await stack.enter_async_context(other(api)) or {})
+                own: Mapping[str, Any] | None = await stack.enter_async_context(other(api))
+                state |= own or {}
             yield state
 
     return composed

@@ -11,6 +11,7 @@ from amqpjobs.web.hooks import Hooks
 from amqpjobs.web.jobs import Jobs
 from amqpjobs.web.problems import ProblemRoute, answer_bug, answer_http_error
 from amqpjobs.web.queues import Queues
+from amqpjobs.web.requests import Requests
 from amqpjobs.web.tier import Tier
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def api_of(tier: Tier) -> FastAPI:
 def router_of(tier: Tier) -> APIRouter:
     """The routes of a tier, to be included in an application."""
     guarded = APIRouter(route_class=ProblemRoute, dependencies=[Depends(tier.guard)])
-    for routes in (Jobs(tier), Queues(tier)):
+    # Requests before jobs: what ends with `/request` is no job's name.
+    for routes in (Requests(tier), Jobs(tier), Queues(tier)):
         routes.add_to(guarded)
     open_to_all = APIRouter(route_class=ProblemRoute)
     for each in (Hooks(tier), Probes(tier)):

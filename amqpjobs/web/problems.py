@@ -18,10 +18,15 @@ from amqpjobs.errors import (
     AmqpJobsError,
     BrokerUnavailable,
     DecodeError,
+    InvalidResult,
+    JobFailed,
     MessageTooLarge,
     NotConfirmed,
     PublishError,
     PublishRejected,
+    ReplyLost,
+    ReplyTimeout,
+    RequestError,
     TopologyMismatch,
     UnknownJob,
     Unroutable,
@@ -160,6 +165,10 @@ def problem_of(error: AmqpJobsError) -> Problem:
         case BrokerUnavailable():
             # Its message names the broker's address and user: that is for the log.
             return _unavailable("broker-away", "RabbitMQ cannot be reached from here")
+        case RequestError():
+            return _not_answered(error)
+        case InvalidResult():
+            return Problem(502, "invalid-result", "the answer is not what the job's type allows")
         case TopologyMismatch():
             return _unavailable("topology", f"{error.entity} is not as this application needs it")
         case _:
@@ -214,6 +223,31 @@ def _not_published(error: PublishError) -> Problem:
             return _unavailable(
                 "not-sent", "RabbitMQ could not be reached in time; nothing was sent", **more
             )
+
+
+def _not_answered(error: RequestError) -> Problem:
+    match error:
+        case JobFailed():
+            return Problem(
+                500,
+                "job-failed",
+                str(error),
+                error=error.error,
+                attempt=error.attempt,
+                id=error.job_id,
+            )
+        case ReplyTimeout():
+            words = f"no answer within {error.timeout:g} s"
+            return Problem(504, "reply-timeout", words, sent=error.sent)
+        case ReplyLost():
+            return Problem(
+                502,
+                "reply-lost",
+                "the way of the answer was lost; the job may run",
+                sent=error.sent,
+            )
+        case _:
+            return Problem(502, "not-answered", "the request was not answered")
 
 
 def _unavailable(reason: str, detail: str, **more: object) -> Problem:
