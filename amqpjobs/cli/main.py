@@ -24,6 +24,7 @@ from amqpjobs.cli import (
     run,
     shell,
     topology,
+    web,
 )
 from amqpjobs.cli.output import say
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError, UnknownJob
@@ -62,6 +63,7 @@ def _options(
 
 
 program.command()(consume.consume)
+program.command()(web.web)
 program.command()(run.run)
 program.command()(run.enqueue)
 program.command()(shell.shell)

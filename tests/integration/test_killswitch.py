@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from amqpjobs import App, Context, KillSwitch, Queue, Retry
-from amqpjobs.cli.queues import rows_of
+from amqpjobs.overview import rows_of
 from amqpjobs.message import Failure
 from amqpjobs.outcome import Retried
 from amqpjobs.rabbitmq.declaration import Declarer
@@ -80,7 +80,7 @@ def paused(worker: Worker) -> bool:
 
 async def states(app: App) -> dict[str, Any]:
     async with connected(app.settings, "inspect") as wire:
-        return {row["queue"]: row.get("state") for row in await rows_of(app, wire)}
+        return {row["queue"]: row.get("state") for row in await rows_of(app.queues, wire, app.settings)}
 
 
 async def waiting(url: str, *queues: str) -> int:
