@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from amqpjobs.definition import Definition
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.message import (
+    ERROR_REPLY,
     HEADER_ATTEMPT,
     HEADER_DEADLINE,
     HEADER_DUE,
@@ -36,7 +37,6 @@ Json: TypeAlias = dict[str, Any]
 SCHEMAS = "#/components/schemas/"
 MESSAGES = "#/components/messages/"
 HEADERS = "amqpjobs.headers"
-ERROR = "amqpjobs.error"
 CORRELATION = "correlation"
 BINDING_VERSION = "0.3.0"
 """Of the AMQP bindings, as the schema of AsyncAPI 3.0 has it."""
@@ -67,7 +67,7 @@ def document_of(app: "App", version: str) -> Json:
         "operations": _operations(app, keys),
         "components": {
             "messages": dict(_messages(schemas, keys)),
-            "schemas": {**schemas.shared, HEADERS: _headers(), ERROR: _error()},
+            "schemas": {**schemas.shared, HEADERS: _headers(), ERROR_REPLY: _error()},
             "correlationIds": {
                 CORRELATION: {
                     "description": "The AMQP property `correlation_id`, the same in the reply.",
@@ -89,11 +89,11 @@ class _Keys:
 
 
 def _keys(app: "App", answering: Collection[str]) -> _Keys:
-    jobs = _distinct({job: job for job in app.jobs}, [ERROR])
+    jobs = _distinct({job: job for job in app.jobs}, [ERROR_REPLY])
     queues = _distinct({lane.queue: lane.queue for q in app.queues.values() for lane in q.lanes})
     return _Keys(
         jobs,
-        _distinct({job: f"{job}.result" for job in answering}, [ERROR, *jobs.values()]),
+        _distinct({job: f"{job}.result" for job in answering}, [ERROR_REPLY, *jobs.values()]),
         queues,
         _distinct({job: f"{job}.reply" for job in answering}, queues.values()),
     )
@@ -183,7 +183,7 @@ def _channels(app: "App", keys: _Keys) -> Json:
         channels[key] = {
             "address": None,
             "description": "The queue that the asker named in `reply_to`, by the default exchange.",
-            "messages": _references((keys.results[job], ERROR)),
+            "messages": _references((keys.results[job], ERROR_REPLY)),
         }
     return channels
 
@@ -249,13 +249,14 @@ def _words(job: Definition) -> Json:
 
 def _reply(keys: _Keys, job: str) -> Json:
     channel = f"#/channels/{keys.replies[job]}"
+    answers = keys.results[job], ERROR_REPLY
     return {
         "address": {
             "description": "The AMQP property `reply_to`. Without it nothing is answered.",
             "location": "$message.header#/replyTo",
         },
         "channel": {"$ref": channel},
-        "messages": [{"$ref": f"{channel}/messages/{m}"} for m in (keys.results[job], ERROR)],
+        "messages": [{"$ref": f"{channel}/messages/{m}"} for m in answers],
     }
 
 
@@ -273,7 +274,7 @@ def _messages(schemas: Schemas, keys: _Keys) -> Iterator[tuple[str, Json]]:
                 **common,
                 "headers": {"$ref": SCHEMAS + HEADERS},
                 "payload": schemas.payloads[name],
-                "bindings": {"amqp": {"messageType": name, "bindingVersion": BINDING_VERSION}},
+                "bindings": _of_type(name),
             },
         )
     for name, key in keys.results.items():
@@ -281,15 +282,19 @@ def _messages(schemas: Schemas, keys: _Keys) -> Iterator[tuple[str, Json]]:
         yield key, {"name": key, "title": title, **common, "payload": schemas.results[name]}
     if keys.results:
         yield (
-            ERROR,
+            ERROR_REPLY,
             {
-                "name": ERROR,
+                "name": ERROR_REPLY,
                 "title": "The job failed",
                 **common,
-                "payload": {"$ref": SCHEMAS + ERROR},
-                "bindings": {"amqp": {"messageType": ERROR, "bindingVersion": BINDING_VERSION}},
+                "payload": {"$ref": SCHEMAS + ERROR_REPLY},
+                "bindings": _of_type(ERROR_REPLY),
             },
         )
+
+
+def _of_type(name: str) -> Json:
+    return {"amqp": {"messageType": name, "bindingVersion": BINDING_VERSION}}
 
 
 def _headers() -> Json:
@@ -332,7 +337,7 @@ def _error() -> Json:
         "properties": {
             "error": {"type": "string", "description": "The name of the exception's class."},
             "message": {"type": "string", "description": "What a person should read."},
-            "job": {"type": "string", "description": "The job's name."},
-            "attempt": {"type": "integer", "minimum": 1, "description": "Which run it was."},
+            "job": {"type": ["string", "null"], "description": "The job's name, if it is known."},
+            "attempt": {"type": ["integer", "null"], "minimum": 1, "description": "Which run."},
         },
     }

@@ -283,6 +283,10 @@ def test_a_reply_is_the_result_or_the_error(document: dict[str, Any]) -> None:
     error = validator(document, "amqpjobs.error")
     assert error.is_valid({"error": "ValueError", "message": "no", "job": "draw", "attempt": 1})
     assert not error.is_valid({"error": "ValueError"})
+    from amqpjobs.answers import error_body
+    from amqpjobs.message import Failure
+
+    error.validate(json.loads(error_body(Failure("invalid", "not JSON"))))
     # `Reject` is no result; and what cannot become JSON cannot be asked for.
     assert validator(document, "place.result").is_valid({"page": 1, "discriminator": ""})
     assert not validator(document, "place.result").is_valid({"reason": "x", "page": "one"})

@@ -48,8 +48,9 @@ MOST = 1_000
 MOST_WATCHED = 200
 """Photographs that one page follows."""
 
-CONTENT_SECURITY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " + (
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+CONTENT_SECURITY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 UNCHANGING = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
