@@ -3,11 +3,11 @@
 import socket
 from collections.abc import Iterable
 from os import getpid
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from amqpjobs.events import QUEUED, STATES, Announcement, Event, readable
 
