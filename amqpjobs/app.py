@@ -6,7 +6,7 @@ does.
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -321,7 +321,7 @@ class App:
         """
         return await self.statuses.get(job_id)
 
-    def watch(self, job_id: str) -> "AsyncIterator[JobStatus]":
+    def watch(self, job_id: str) -> "AsyncGenerator[JobStatus, None]":
         """What is known of a job, and then whatever is told of it as it happens, until it ends:
         ``async for status in app.watch(job.id)``. States may be skipped, none comes twice, and each
         is newer than the one before.

@@ -6,7 +6,7 @@ Changes when there is something else to ask.
 import asyncio
 import logging
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ class Statuses:
         store = await self._reader().store()
         return None if store is None else await store.get(job_id)
 
-    async def watch(self, job_id: str) -> AsyncIterator[JobStatus]:
+    async def watch(self, job_id: str) -> AsyncGenerator[JobStatus, None]:
         """See `App.watch`."""
         from amqpjobs.status.watching import Watching
 

@@ -10,7 +10,7 @@ called on somebody's disk is for people, and no path of ours.
 import io
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -150,8 +150,7 @@ async def events(
 
 async def follow(photograph: str, send: MemoryObjectSendStream[ServerSentEvent]) -> None:
     """Send whatever becomes of one photograph, until it is over."""
-    watch: AsyncIterator[JobStatus] = app.watch(photograph)
-    async with aclosing(watch) as statuses:
+    async with aclosing(app.watch(photograph)) as statuses:
         async for status in statuses:
             await send.send(ServerSentEvent(data=known(status).model_dump_json(), retry=1000))
 
