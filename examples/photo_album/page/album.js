@@ -194,6 +194,7 @@ let sending = 0;
 function send(photograph) {
   line.push(photograph);
   changed(photograph);
+  follow(); // before it is there: nothing of it is missed
   sendNext();
 }
 
@@ -203,7 +204,6 @@ function sendNext() {
     sendWhole(line.shift()).finally(() => {
       sending -= 1;
       sendNext();
-      follow();
     });
   }
 }
@@ -232,6 +232,7 @@ function accepted(photograph) {
 function refused(photograph, reason) {
   Object.assign(photograph, { state: "failed", ended: true, sent: true, error: reason, file: null });
   changed(photograph);
+  follow();
 }
 
 // One upload: its status, 0 if the server was not reached. `fetch` does not tell how far it is.
@@ -288,7 +289,7 @@ let again = 0;
 function follow() {
   clearTimeout(again);
   again = setTimeout(() => {
-    const open = [...photographs.values()].filter((p) => !p.ended && (p.sent || p.state === "lost"));
+    const open = [...photographs.values()].filter((photograph) => !photograph.ended);
     const ids = open.map((photograph) => `id=${photograph.id}`).join("&");
     if (ids === followed && stream) return;
     stream?.close();
@@ -296,7 +297,7 @@ function follow() {
     followed = ids;
     if (ids) listen(ids);
     else say("connection", "");
-  }, 150);
+  }, 50);
 }
 
 function listen(ids) {
