@@ -1,4 +1,4 @@
-"""Enqueueing over HTTP: what is accepted is in the queue; what is refused says why, and no values."""
+"""Enqueueing over HTTP: what is accepted is in the queue; what is refused says why, no values."""
 
 import asyncio
 import json
