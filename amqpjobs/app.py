@@ -8,6 +8,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from amqpjobs.hooks import Hook, Signing
     from amqpjobs.publisher import Publisher
     from amqpjobs.settings import Settings
+    from amqpjobs.status.reading import Statuses
+    from amqpjobs.status.values import JobStatus
 
 log = logging.getLogger("amqpjobs.app")
 
@@ -128,6 +131,8 @@ class App:
         cpu: bool = False,
         memory_limit: int | None = None,
         retry: Retry | None = None,
+        track: bool = True,
+        keep_result: bool | float | timedelta = False,
     ) -> JobDecorator:
         """Make a job of a function, or of a method of a class that is rebuilt from its fields.
 
@@ -140,6 +145,9 @@ class App:
             cpu: for a plain ``def``: run it in a process of its own, killed at the timeout.
             memory_limit: with ``cpu``: bytes of address space; more raises ``MemoryError`` in it.
             retry: when it runs again after a failure; None for the app's policy.
+            track: whether its status is told, see `status`; for jobs of which there are too many.
+            keep_result: whether what it returns is kept with its status: for
+                ``AMQPJOBS_RESULT_TTL``, or for so long (seconds, or a timedelta).
 
         Raises:
             ConfigurationError: when the module loads, for a function that cannot be a job.
@@ -151,7 +159,7 @@ class App:
                 raise ConfigurationError(f"@app.job is for functions and methods, not {function!r}")
             definition = Definition(
                 function, bound, self, name=name, timeout=timeout, cpu=cpu,
-                memory_limit=memory_limit, retry=retry,
+                memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
             )  # fmt: skip
             self._registry.add(definition)
             return make_job(definition)
@@ -292,6 +300,40 @@ class App:
             return await self._asking.service(what, body, timeout, type, returns)
         return await self._asking.job(what, timeout)
 
+    @cached_property
+    def statuses(self) -> "Statuses":
+        """Where `status` and `watch` ask."""
+        from amqpjobs.status.reading import Statuses
+
+        return Statuses(self)
+
+    async def status(self, job_id: str) -> "JobStatus | None":
+        """What is known of a job, as a recorder has written it (`amqpjobs record`, or `amqpjobs
+        web`). Needs the extra ``sql``, and no RabbitMQ.
+
+        Returns:
+            None for a job that nobody has told of (yet), or that was forgotten
+            (``AMQPJOBS_STATUS_TTL``); and where there is no store yet.
+
+        Raises:
+            ConfigurationError: the store cannot be used, or is behind.
+            StoreUnavailable: it cannot be reached.
+        """
+        return await self.statuses.get(job_id)
+
+    def watch(self, job_id: str) -> "AsyncIterator[JobStatus]":
+        """What is known of a job, and then whatever is told of it as it happens, until it ends:
+        ``async for status in app.watch(job.id)``. States may be skipped, none comes twice, and each
+        is newer than the one before.
+
+        Without a store it knows only what is told while it watches: then it waits for ever for a
+        job that has ended before.
+
+        Raises:
+            ConfigurationError: RabbitMQ does not let this user listen to events.
+        """
+        return self.statuses.watch(job_id)
+
     @asynccontextmanager
     async def lifespan(self, *_: object) -> AsyncIterator[None]:
         """Open the connection for publishing, and close it in the end.
@@ -318,6 +360,7 @@ class App:
         """Close what a first use outside of a `lifespan` has opened on this event loop, if it
         did. The next use opens it again."""
         await self._publishers.close()
+        await self.statuses.close()
 
     def choose_queues(self, names: Iterable[str]) -> list[Queue]:
         """The queues of these names; all, if none is given.

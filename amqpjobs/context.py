@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 from amqpjobs.errors import ConfigurationError, DecodeError
+from amqpjobs.events import Progress, is_fraction, progress_of, readable
 from amqpjobs.message import Properties, trace_parent
 from amqpjobs.verdicts import RateLimited, Snooze
 
@@ -37,11 +38,17 @@ class Context:
         queue: the queue it came from; empty in a plain call.
         attempt: which run this is, from 1. A run that was interrupted does not count.
         deadline: seconds since the epoch after which nobody wants the result, or None.
+        epoch: how often the job was replayed from the dead letters.
         stopping: set when the worker is told to stop. A long job looks at it, or waits for it, and
             returns early; what does not return in time is cancelled and given back to the queue.
+        told: what `progress` was told last in this run, or None.
+        tell: who passes it on; None for nobody but the log.
     """
 
-    __slots__ = ("_properties", "attempt", "deadline", "job", "job_id", "queue", "stopping")
+    __slots__ = (
+        "_properties", "attempt", "deadline", "epoch", "job", "job_id", "queue", "stopping",
+        "tell", "told",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -52,6 +59,8 @@ class Context:
         deadline: float | None,
         stopping: Stopping,
         properties: Callable[[], Properties],
+        epoch: int = 0,
+        tell: "Tell | None" = None,
     ) -> None:
         self.job = job
         self.job_id = job_id
@@ -60,6 +69,9 @@ class Context:
         self.deadline = deadline
         self.stopping = stopping
         self._properties = properties
+        self.epoch = epoch
+        self.tell = tell
+        self.told: Progress | None = None
 
     @property
     def message(self) -> Properties:
@@ -100,19 +112,43 @@ class Context:
             keys["trace_id"] = trace_id
         return keys
 
-    async def progress(self, fraction: float, message: str = "") -> None:
-        """Tell how far the job is.
+    @property
+    def last_progress(self) -> Progress | None:
+        """How far the job was in its last run: what a handler needs to go on from there. None in a
+        first run, and where the last one told nothing or died without a word."""
+        try:
+            return progress_of(self._properties().headers)
+        except DecodeError:
+            return None
+
+    def progress(self, fraction: float, message: str = "") -> Awaitable[None]:
+        """Tell how far the job is: in its status, and in the log. At most five times a second; the
+        last word is never lost, and is there for the next run as `last_progress`.
+
+        It has told when it returns, so that a plain ``def`` in a thread or a process calls it
+        without ``await``: ``ctx.progress(0.4)``.
 
         Args:
             fraction: from 0 to 1.
-            message: a few words for people.
+            message: a few words for people, up to 500 characters.
 
         Raises:
             ConfigurationError: a fraction outside of 0 to 1.
         """
-        if not 0 <= fraction <= 1:
+        if not is_fraction(fraction):
             raise ConfigurationError(f"progress is a fraction from 0 to 1, not {fraction!r}")
-        self.log.info("progress", extra={"progress": round(fraction, 4), "detail": message})
+        self.told = Progress(float(fraction), readable(str(message)))
+        if self.tell is not None:
+            self.tell(self)
+        else:
+            self.log_progress()
+        return TOLD
+
+    def log_progress(self) -> None:
+        """The log line of what was told last."""
+        if self.told is not None:
+            fraction, message = self.told
+            self.log.info("progress", extra={"progress": round(fraction, 4), "detail": message})
 
     def rate_limited(self, seconds: float) -> Snooze:
         """What to raise when somebody has had enough of us, as by HTTP 429.
@@ -142,6 +178,21 @@ class JobLogger(logging.LoggerAdapter[logging.Logger]):
         """See `logging.LoggerAdapter`."""
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
+
+
+Tell = Callable[[Context], None]
+"""Passes on how far a job is; called in whatever thread the job runs in."""
+
+
+class _Told:
+    """What `Context.progress` returns: there is nothing to wait for any more."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+TOLD = _Told()
 
 
 current_context: ContextVar[Context | None] = ContextVar("amqpjobs_context", default=None)

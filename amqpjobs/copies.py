@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from amqpjobs.events import Progress, progress_header
 from amqpjobs.message import (
     HEADER_ATTEMPT,
     HEADER_DEADLINE,
@@ -14,6 +15,7 @@ from amqpjobs.message import (
     HEADER_EPOCH,
     HEADER_ERROR,
     HEADER_HISTORY,
+    HEADER_PROGRESS,
     PERSISTENT,
     Failure,
     FieldValue,
@@ -78,6 +80,13 @@ def snoozed(original: Properties, due: float) -> Properties:
     """The properties of the copy that runs at a later time, as if it were this one."""
     later = copied(original)
     return replace(later, headers={**later.headers, HEADER_DUE: milliseconds(due)})
+
+
+def with_progress(copy: Properties, progress: Progress | None) -> Properties:
+    """A copy that says how far the job was; None for no news, which leaves what it says already."""
+    if progress is None:
+        return copy
+    return replace(copy, headers={**copy.headers, HEADER_PROGRESS: progress_header(progress)})
 
 
 def replayed(original: Properties) -> Properties:

@@ -5,6 +5,7 @@ Changes when a handler may look differently, or be told something new.
 
 import inspect
 from collections.abc import Callable
+from datetime import timedelta
 from functools import cached_property
 from typing import (
     TYPE_CHECKING,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from amqpjobs.codec import Arguments, Payload
 
 R = TypeVar("R")
+
+LONGEST_KEEP = 3_153_600_000
+"""Seconds, a hundred years: what is to be kept for ever belongs elsewhere, but may be kept here."""
 
 Kind: TypeAlias = Literal["async", "thread", "process"]
 
@@ -63,6 +67,8 @@ class Definition:
         cpu: run it in a worker process that is killed at its timeout.
         memory_limit: bytes of address space of that process; None for no limit.
         retry: when it runs again after a failure; None for the app's policy.
+        track: whether its status is told.
+        keep_result: whether its status has its result; or for how long, in seconds.
 
     Raises:
         ConfigurationError: a function that cannot be a job, by name.
@@ -79,6 +85,8 @@ class Definition:
         cpu: bool = False,
         memory_limit: int | None = None,
         retry: Retry | None = None,
+        track: bool = True,
+        keep_result: bool | float | timedelta = False,
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
         qualified = function.__qualname__.rpartition("<locals>.")[2]
@@ -89,6 +97,10 @@ class Definition:
         self.timeout = timeout
         self.memory_limit = memory_limit
         self.retry = retry
+        self.track = track
+        self.keep_result: bool | float = (
+            keep_result.total_seconds() if isinstance(keep_result, timedelta) else keep_result
+        )
         self.is_method = "." in qualified
         self.owner: type | None = None
         self.kind: Kind = self._kind(cpu)
@@ -122,6 +134,13 @@ class Definition:
             raise self.fail("memory_limit needs cpu=True: only a process has a memory of its own")
         if self.memory_limit is not None and self.memory_limit < 1:
             raise self.fail(f"memory_limit is a number of bytes, not {self.memory_limit!r}")
+        if not isinstance(self.keep_result, bool) and not 0 < self.keep_result <= LONGEST_KEEP:
+            raise self.fail(
+                f"keep_result is True, or seconds above 0 and up to {LONGEST_KEEP}, not "
+                f"{self.keep_result!r}"
+            )
+        if self.keep_result and not self.track:
+            raise self.fail("keep_result needs track=True: the result is a part of the status")
         if len(self.name.encode()) > 255:
             raise self.fail("its name is over 255 bytes, the limit of the AMQP property `type`")
 

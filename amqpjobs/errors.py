@@ -133,6 +133,10 @@ class RemoteError(AmqpJobsError):
         self.add_note(f"In the process of the job:\n{traceback}")
 
 
+class StoreUnavailable(AmqpJobsError):
+    """The database that keeps the status of jobs is away, or refused us. Jobs go on without it."""
+
+
 class PublishError(AmqpJobsError):
     """A message was not handed over to RabbitMQ.
 

@@ -114,7 +114,10 @@ class Job(Generic[P, R, C]):
     def _message(self, body: bytes) -> Message[R]:
         definition, options = self.definition, self.options
         queue, native_priority = definition.queue.route(options.priority)
-        return Message(new_job_id(), definition.name, queue, body, options, native_priority)
+        tracked = definition.queue.name if definition.track else None
+        return Message(
+            new_job_id(), definition.name, queue, body, options, native_priority, tracked
+        )
 
     def with_options(
         self,

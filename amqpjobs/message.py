@@ -54,6 +54,9 @@ HEADER_ERROR = "amqpjobs-error"
 HEADER_HISTORY = "amqpjobs-history"
 """The errors of earlier runs, oldest first: a list of such tables, the last few of them."""
 
+HEADER_PROGRESS = "amqpjobs-progress"
+"""How far the job was when it ran last: a table of ``fraction`` (0 to 1) and ``message``."""
+
 
 TRACE_PARENT = "traceparent"
 """The header of the W3C trace context (https://www.w3.org/TR/trace-context/)."""
@@ -144,6 +147,8 @@ class Message(Generic[R_co]):
         job: the job's name.
         queue: the queue it goes to (the one of its priority).
         body: the arguments as JSON.
+        tracked: the queue as its status shows it, whatever the priority; None for a job whose
+            status nobody is told.
     """
 
     id: str
@@ -152,6 +157,7 @@ class Message(Generic[R_co]):
     body: bytes
     options: Options = NO_OPTIONS
     native_priority: int | None = None
+    tracked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,3 +122,4 @@ class _Opening:
             await asyncio.wait([self._task])
         if self.publisher is not None:
             await self.publisher.close()
+        await self._app.statuses.close()

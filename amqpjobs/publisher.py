@@ -7,13 +7,15 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from amqpjobs.background import BackgroundTask
 from amqpjobs.context import current_context
 from amqpjobs.copies import milliseconds
 from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError, TopologyMismatch
+from amqpjobs.eventcodec import encode_events
+from amqpjobs.events import QUEUED, clock
 from amqpjobs.message import (
     HEADER_DEADLINE,
     HEADER_DUE,
@@ -24,6 +26,7 @@ from amqpjobs.message import (
     Message,
     Properties,
 )
+from amqpjobs.rabbitmq.announcing import Announcements
 from amqpjobs.rabbitmq.confirms import MAX_UNCONFIRMED
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
@@ -46,6 +49,9 @@ class Publisher:
         app_id: the name of the app, on every message.
         settings: where RabbitMQ is.
         topology: what to declare when the connection is first up, if the settings say so.
+
+    Attributes:
+        on_close: called, the last first, before the connection is closed.
     """
 
     def __init__(self, app_id: str, settings: Settings, topology: Topology) -> None:
@@ -55,9 +61,17 @@ class Publisher:
         self.link = Link(settings, "publish")
         self.publication = Publication(self.link, self._prepare)
         self.waiting = Waiting(self.link, self.publication, declare=settings.declare_topology)
+        self.announcements = Announcements(
+            self.link,
+            app_id,
+            encode_events,
+            enabled=settings.events,
+            declare=settings.declare_topology,
+        )
         self.replies = Replies(self.link, self.publication)
         self._prepared = not settings.declare_topology
         self._tasks: list[BackgroundTask] = []
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
 
     async def open(self) -> None:
         """Connect. A broker that is away only delays: messages wait for it, up to their timeout.
@@ -79,6 +93,7 @@ class Publisher:
         self._tasks = [
             BackgroundTask(self.link.run(), "amqpjobs publishing link"),
             BackgroundTask(self.publication.run(), "amqpjobs publication"),
+            BackgroundTask(self.announcements.run(), "amqpjobs announcements"),
         ]
 
     async def _declare(self, wire: Wire) -> None:
@@ -108,7 +123,10 @@ class Publisher:
 
     async def close(self) -> None:
         """Close the connection; calls that still wait get their errors."""
+        for close in reversed(self.on_close):
+            await close()
         await self.replies.close()
+        await self.announcements.last_words()
         for task in reversed(self._tasks):
             await task.stop()
         self.publication.close()
@@ -129,6 +147,8 @@ class Publisher:
             await self.publication.publish("", message.queue, properties, message.body, timeout)
         else:
             await self.waiting.publish(message.queue, properties, message.body, due, timeout)
+        if message.tracked is not None and self.announcements.enabled:
+            self._announce(message, due)
         return JobHandle(message.id, message.job, message.queue)
 
     async def enqueue_many(
@@ -206,7 +226,15 @@ class Publisher:
             return self.publication.not_confirmed(fate, message.id, timeout)
         except PublishError as error:
             return error
+        if message.tracked is not None and self.announcements.enabled:
+            self._announce(message, message.options.due(time.time()))
         return JobHandle(message.id, message.job, message.queue)
+
+    def _announce(self, message: Message[Any], due: float | None) -> None:
+        # At attempt 0: whatever a worker says of it is newer, by whatever clock.
+        details = None if due is None else {"due": due}
+        queue = message.tracked or message.queue
+        self.announcements.add((message.id, message.job, queue, QUEUED, 0, 0, clock(), 0, details))
 
     def _properties(
         self,

@@ -21,6 +21,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from amqpjobs.errors import ConfigurationError
 
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/"
+DEFAULT_STORE = "sqlite:///amqpjobs.db"
+
+LONGEST = 3_153_600_000
+"""Seconds: a hundred years."""
 
 
 def _in_small_letters(value: object) -> object:
@@ -89,6 +93,23 @@ class Settings(BaseSettings):
 
     blocked_after: Annotated[float, Field(ge=0, le=3600)] = 1.0
     """A handler that blocks the event loop for so long is named in the log; 0 for never."""
+
+    events: bool = True
+    """Tell what happens to jobs, for `App.status` and `App.watch`. It costs next to nothing while
+    nobody listens."""
+
+    store_url: SecretStr = SecretStr(DEFAULT_STORE)
+    """Where the status of jobs is kept: ``sqlite:///file`` or ``postgresql://user:password@host/db``.
+    """
+
+    status_ttl: Annotated[float, Field(gt=0, le=LONGEST)] = 604_800.0
+    """How long after its last event the status of a job is kept: seven days."""
+
+    result_ttl: Annotated[float, Field(gt=0, le=LONGEST)] = 86_400.0
+    """How long results are kept, of jobs that say ``keep_result=True``: a day."""
+
+    max_result_size: Annotated[int, Field(ge=0, le=8_388_608)] = 262_144
+    """The largest result that is kept, in bytes of JSON."""
 
     heartbeat_file: Path | None = None
     """Touched by the event loop every few seconds, for ``amqpjobs health``."""

@@ -23,6 +23,12 @@ DELAY_UNROUTABLE = "amqpjobs.delay.unroutable"
 """What was delayed for a queue that is not there any more: an exchange, and its queue. Without it
 RabbitMQ would hold such messages, and 32 of them stop a level for everybody."""
 
+EVENTS_EXCHANGE = "amqpjobs.events"
+"""The exchange that tells what happens to jobs; the routing key is the name of the app."""
+
+RECORDER_QUEUE = "amqpjobs.recorder"
+"""Where events wait for a recorder."""
+
 LEVELS = 28
 """Of the delays: see `amqpjobs.delays`."""
 
@@ -228,6 +234,30 @@ class Topology:
     exchanges: tuple[ExchangeDeclaration, ...]
     queues: tuple[QueueDeclaration, ...]
     bindings: tuple[BindingDeclaration, ...]
+
+
+EVENTS_TOPOLOGY = Topology((ExchangeDeclaration(EVENTS_EXCHANGE, "topic"),), (), ())
+"""What telling events needs. No part of `topology_of`: a worker without it does its work."""
+
+RECORDER_TOPOLOGY = Topology(
+    EVENTS_TOPOLOGY.exchanges,
+    (
+        QueueDeclaration(
+            RECORDER_QUEUE,
+            {
+                # Classic, since events are not worth a disk's time on several machines, and a
+                # quorum queue would write each of them to all.
+                "x-queue-type": "classic",
+                "x-overflow": "drop-head",
+                "x-max-length": 100_000,
+                "x-max-length-bytes": 268_435_456,
+            },
+        ),
+    ),
+    (BindingDeclaration(EVENTS_EXCHANGE, RECORDER_QUEUE, "#"),),
+)
+"""What recording them needs: bounded, since what nobody records must not fill the broker's disk. A
+full queue forgets the oldest."""
 
 
 def topology_of(queues: Iterable[Queue]) -> Topology:

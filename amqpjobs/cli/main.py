@@ -22,6 +22,7 @@ from amqpjobs.cli import (
     queues,
     run,
     shell,
+    status,
     topology,
     web,
 )
@@ -69,6 +70,9 @@ program.command()(shell.shell)
 program.command()(queues.queues)
 program.command()(doctor.doctor)
 program.command()(health.health)
+program.command()(status.status)
+program.command()(status.record)
+program.command()(status.migrate)
 program.command()(bench.bench)
 program.command()(chaos.chaos)
 program.add_typer(dead.group, name="dead")

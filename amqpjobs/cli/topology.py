@@ -8,7 +8,7 @@ import typer
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_json, print_rows
 from amqpjobs.delays import LONGEST_DELAY, ladder, level_of
-from amqpjobs.topology import Topology
+from amqpjobs.topology import EVENTS_TOPOLOGY, RECORDER_TOPOLOGY, Topology
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -29,12 +29,25 @@ DelayOption = Annotated[
 ]
 
 
+RecorderOption = Annotated[
+    bool,
+    typer.Option(
+        "--recorder",
+        help="The queue of the recorder, too: for one that may not declare it. Without a recorder "
+        "it would fill up, with up to 256 MB.",
+    ),
+]
+
+
 @group.command()
 def show(
-    app: AppOption = None, longest_delay: DelayOption = None, as_json: JsonOption = False
+    app: AppOption = None,
+    longest_delay: DelayOption = None,
+    recorder: RecorderOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what the app declares. Needs no broker."""
-    rows = rows_of(whole_of(load_app(app), longest_delay))
+    rows = rows_of(whole_of(load_app(app), longest_delay, recorder=recorder))
     print_rows(rows, ("kind", "name", "arguments"), as_json=as_json, empty="nothing to declare")
 
 
@@ -42,12 +55,13 @@ def show(
 def apply(
     app: AppOption = None,
     longest_delay: DelayOption = None,
+    recorder: RecorderOption = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
     """Declare what is missing. Deletes and changes nothing; a difference is an error."""
     loaded = load_app(app, url=url)
-    whole = whole_of(loaded, longest_delay)
+    whole = whole_of(loaded, longest_delay, recorder=recorder)
     asyncio.run(_apply(loaded, whole))
     if as_json:
         print_json(rows_of(whole))
@@ -68,17 +82,19 @@ def check(app: AppOption = None, as_json: JsonOption = False, url: UrlOption = N
         raise typer.Exit(1)
 
 
-def whole_of(app: "App", longest_delay: float | None) -> Topology:
-    """The app's topology, with the levels that delays of so many seconds need."""
+def whole_of(app: "App", longest_delay: float | None, *, recorder: bool = False) -> Topology:
+    """The app's topology, with the levels that delays of so many seconds need, and with what
+    events need."""
     own = app.topology
     if longest_delay is None:
         policies = [definition.retry or app.retry for definition in app.jobs.values()]
         longest_delay = max((policy.longest for policy in policies), default=0)
     delays = ladder(range(level_of(min(int(longest_delay), LONGEST_DELAY)) + 1))
+    events = RECORDER_TOPOLOGY if recorder else EVENTS_TOPOLOGY
     return Topology(
-        own.exchanges + delays.exchanges,
-        own.queues + delays.queues,
-        own.bindings + delays.bindings,
+        own.exchanges + delays.exchanges + events.exchanges,
+        own.queues + delays.queues + events.queues,
+        own.bindings + delays.bindings + events.bindings,
     )
 
 

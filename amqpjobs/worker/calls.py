@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from amqpjobs.context import Context, Stopping
+from amqpjobs.context import Context, Stopping, Tell
 from amqpjobs.definition import Definition
-from amqpjobs.message import Properties
+from amqpjobs.events import is_fraction, progress_header, progress_of
+from amqpjobs.message import HEADER_PROGRESS, Properties
 from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 
 LENGTHS = struct.Struct("!II")
@@ -116,9 +117,19 @@ class Worn:
     """Not run: earlier jobs left too little of this job's memory limit. A new process can."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """No answer yet: the job tells how far it is."""
+
+    fraction: float
+    message: str
+
+
 Answer: TypeAlias = Returned | Raised | Ruled | Unfit | Worn
 
-_ANSWERS: dict[str, type[Answer]] = {k.__name__: k for k in (Raised, Ruled, Unfit, Worn)}
+_ANSWERS: dict[str, type[Answer | Told]] = {
+    k.__name__: k for k in (Raised, Ruled, Told, Unfit, Worn)
+}
 
 
 def call_of(definition: Definition, context: Context) -> Call:
@@ -146,17 +157,21 @@ def _told(context: Context) -> Header:
         for name, value in properties.headers.items()
         if isinstance(value, str | int | float | None)
     }
+    progress = progress_of(properties.headers)
+    if progress is not None:
+        known["headers"][HEADER_PROGRESS] = progress_header(progress)
     return {
         "job": context.job, "job_id": context.job_id, "queue": context.queue,
-        "attempt": context.attempt, "deadline": context.deadline, "properties": known,
+        "attempt": context.attempt, "deadline": context.deadline, "epoch": context.epoch,
+        "properties": known,
     }  # fmt: skip
 
 
-def context_of(call: Call, stopping: Stopping) -> Context:
+def context_of(call: Call, stopping: Stopping, tell: Tell | None = None) -> Context:
     """The context of a call, in the process that runs it."""
     told = dict(call.context)
     properties = Properties(**told.pop("properties"))
-    return Context(stopping=stopping, properties=lambda: properties, **told)
+    return Context(stopping=stopping, properties=lambda: properties, tell=tell, **told)
 
 
 def frame(header: Header, body: bytes = b"") -> bytes:
@@ -177,8 +192,13 @@ def frame_of_answer(answer: Answer) -> bytes:
     return frame({"answer": type(answer).__name__, **asdict(answer)})
 
 
-def read_answer(header: bytes, body: bytes) -> Answer:
-    """The answer in a frame.
+def frame_of_told(told: Told) -> bytes:
+    """The frame that says how far a job is."""
+    return frame({"answer": "Told", **asdict(told)})
+
+
+def read_answer(header: bytes, body: bytes) -> Answer | Told:
+    """What a frame says: the answer, or how far it is.
 
     Raises:
         ValueError: it is none. A handler can reach the file descriptor, after all.
@@ -194,6 +214,8 @@ def read_answer(header: bytes, body: bytes) -> Answer:
         answer = _ANSWERS[kind](**fields)
         if isinstance(answer, Ruled):
             answer.read()
+        if isinstance(answer, Told) and not is_fraction(answer.fraction):
+            raise ValueError("not a fraction")
         return answer
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not an answer") from error

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from amqpjobs.outcome import Outcome, Released
 from amqpjobs.rabbitmq.deliveries import Delivery
+from amqpjobs.worker.announcing import Announcer
 from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.settlement import Settlement
@@ -50,7 +51,9 @@ async def wait_for(running: Running, hurry: asyncio.Event, until: float) -> None
         hurried.cancel()
 
 
-async def interrupt(running: Running, reporting: Reporting, until: float) -> None:
+async def interrupt(
+    running: Running, reporting: Reporting, announcer: Announcer, until: float
+) -> None:
     """Cancel what runs; give back by force what will not end."""
     tasks = tuple(running.values())
     for run, task in running.items():
@@ -66,3 +69,4 @@ async def interrupt(running: Running, reporting: Reporting, until: float) -> Non
         if not run.delivery.settled:
             run.delivery.release()
             reporting.report(run, outcome)
+            announcer.ended(run, outcome)

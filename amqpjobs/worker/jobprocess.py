@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from amqpjobs.context import Stopping
+from amqpjobs.context import Context, Stopping
 from amqpjobs.errors import JobProcessDied
 from amqpjobs.worker.calls import (
     LARGEST_HEADER,
@@ -19,6 +19,7 @@ from amqpjobs.worker.calls import (
     LENGTHS,
     STOP,
     Answer,
+    Told,
     read_answer,
 )
 
@@ -103,17 +104,18 @@ class JobProcess:
             pass
         return False
 
-    async def ask(self, call: bytes, stopping: Stopping) -> Answer:
-        """Send a call and wait for its answer; pass it on if the worker is told to stop.
+    async def ask(self, call: bytes, context: Context) -> Answer:
+        """Send a call and wait for its answer; pass on what the job tells of its progress, and to
+        it if the worker is told to stop.
 
         Raises:
             JobProcessDied: it ended instead.
         """
         try:
             await self._loop.sock_sendall(self._connection, call)
-            telling = self._loop.create_task(self._tell(stopping))
+            telling = self._loop.create_task(self._tell(context.stopping))
             try:
-                return await self._answer()
+                return await self._answer(context)
             finally:
                 telling.cancel()
                 # It may still be at the socket, which is closed next.
@@ -128,14 +130,21 @@ class JobProcess:
         with suppress(OSError):
             await self._loop.sock_sendall(self._connection, STOP)
 
-    async def _answer(self) -> Answer:
-        data = await self._receive(bytearray(), LENGTHS.size)
-        header_size, body_size = LENGTHS.unpack_from(data)
-        if header_size > LARGEST_HEADER or body_size > LARGEST_RESULT:
-            raise ValueError("too large")
-        body_start = LENGTHS.size + header_size
-        await self._receive(data, body_start + body_size)
-        return read_answer(bytes(data[LENGTHS.size : body_start]), bytes(data[body_start:]))
+    async def _answer(self, context: Context) -> Answer:
+        data = bytearray()
+        while True:
+            await self._receive(data, LENGTHS.size)
+            header_size, body_size = LENGTHS.unpack_from(data)
+            if header_size > LARGEST_HEADER or body_size > LARGEST_RESULT:
+                raise ValueError("too large")
+            body_start = LENGTHS.size + header_size
+            end = body_start + body_size
+            await self._receive(data, end)
+            said = read_answer(bytes(data[LENGTHS.size : body_start]), bytes(data[body_start:end]))
+            if not isinstance(said, Told):
+                return said
+            context.progress(said.fraction, said.message)
+            del data[:end]
 
     async def _receive(self, data: bytearray, size: int) -> bytearray:
         while len(data) < size:

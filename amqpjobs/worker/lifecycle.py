@@ -17,6 +17,7 @@ from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.topology import Lane, Queue, topology_of
+from amqpjobs.worker.announcing import Announcer
 from amqpjobs.worker.answering import Answering
 from amqpjobs.worker.bindings import choose, only_jobs
 from amqpjobs.worker.blocked import BlockedLoop
@@ -103,9 +104,10 @@ class Worker:
         ]
         lanes = [s.queue for s in self._subscriptions]
         self._control = Control(self._link, lanes, self._running)
+        self._announcer = Announcer(app, chosen)
         self._pipeline = Pipeline(
             app, self._execution, self._stopping, only_jobs(app), settings.max_message_size,
-            self._remembered, self._control.takes_back,
+            self._remembered, self._control.takes_back, self._announcer,
         )  # fmt: skip
         self._settlement: Settlement | None = None
         self._answering: Answering | None = None
@@ -204,6 +206,7 @@ class Worker:
             return None
         finally:
             self._starting = None
+        self._announcer.speak_through(self._publisher.announcements)
         publication = self._publisher.publication
         self._settlement = Settlement(
             publication,
@@ -320,12 +323,14 @@ class Worker:
                 assert self._answering is not None  # noqa: S101 - as the settlement
                 outcome = await self._answering.answer(run, outcome)
             assert self._settlement is not None  # noqa: S101 - set before anything is consumed
-            waiting = self._settlement.settle(run.delivery, outcome)
+            told = run.context.told if run.context is not None else None
+            waiting = self._settlement.settle(run.delivery, outcome, told)
             if waiting is not None:
                 outcome = await self._settled(run, waiting)
             elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:
                 self._remembered.acked(run.delivery)
             self._reporting.report(run, outcome)
+            self._announcer.ended(run, outcome)
         except Exception:
             log.critical("a bug in amqpjobs around job %r", run.context, exc_info=True)
         finally:
@@ -370,7 +375,7 @@ class Worker:
         assert self._settlement is not None  # noqa: S101 - set before anything is consumed
         await give_back(waiting, self._settlement, self._reporting, end - margin)
         await wait_for(self._running, self._hurry, end - margin)
-        await interrupt(self._running, self._reporting, end - margin / 2)
+        await interrupt(self._running, self._reporting, self._announcer, end - margin / 2)
         await asyncio.gather(*(s.close() for s in self._subscriptions))
         log.info("stopped", extra={"took_s": round(self._loop.time() - self._stopped_at, 3)})
 

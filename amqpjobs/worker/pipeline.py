@@ -5,17 +5,17 @@ Every path through here ends in one `Outcome`; none settles anything. Changes wh
 
 import asyncio
 import logging
-import os
 import random
-import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from amqpjobs.codec import Arguments
 from amqpjobs.context import Context, Stopping, current_context
+from amqpjobs.copies import epoch_of
 from amqpjobs.definition import Definition
 from amqpjobs.errors import DecodeError, JobProcessDied
+from amqpjobs.eventcodec import WORKER
 from amqpjobs.message import (
     HEADER_ATTEMPT,
     HEADER_DEADLINE,
@@ -47,6 +47,7 @@ from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_o
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
+    from amqpjobs.worker.announcing import Announcer
     from amqpjobs.worker.execution import Execution
     from amqpjobs.worker.quarantine import Quarantine
     from amqpjobs.worker.settled import Settled
@@ -56,22 +57,21 @@ log = logging.getLogger("amqpjobs.worker")
 LAST_MOMENT = 2**53 / 1000
 """Seconds since the epoch. Beyond, a float does not have milliseconds any more."""
 
-WORKER = f"{socket.gethostname()}:{os.getpid()}"
-
 
 class Run:
     """One delivery being worked on, and what is known of it so far.
 
     Attributes:
         quarantine: where it runs if a worker may have died of it, else None.
+        begun: when its handler began, in microseconds since the epoch; 0 if that is told to nobody.
         asked: where the answer goes, if somebody waits for one.
         interrupted: the worker was told to stop, and cancels it.
         cancelled: who asked does not wait any more, and it is cancelled.
     """
 
     __slots__ = (
-        "asked", "cancelled", "context", "definition", "delivery", "interrupted", "quarantine",
-        "started",
+        "asked", "begun", "cancelled", "context", "definition", "delivery", "interrupted",
+        "quarantine", "started",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
@@ -80,6 +80,7 @@ class Run:
         self.definition: Definition | None = None
         self.context: Context | None = None
         self.started = time.monotonic()
+        self.begun = 0
         self.interrupted = False
         self.asked: str | None = None
         self.cancelled = False
@@ -103,6 +104,7 @@ class Pipeline:
         max_size: bodies over this many bytes are refused.
         settled: what was settled here before, and may come again.
         taken_back: whether who asked for a run has taken it back before it started.
+        announcer: who is told that a job has begun, and how far it is; None for nobody.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Pipeline:
         max_size: int,
         settled: "Settled",
         taken_back: Callable[[Run], bool],
+        announcer: "Announcer | None" = None,
     ) -> None:
         self._jobs = app.jobs
         self._processing = app.processing
@@ -125,6 +128,8 @@ class Pipeline:
         self._settled = settled
         self._taken_back = taken_back
         self._retry = app.retry
+        self._tell = announcer.progressed if announcer is not None else None
+        self._begins = announcer.started if announcer is not None and announcer.enabled else None
 
     def knows(self, name: str | None, queue: str) -> bool:
         """Whether a message of this ``type`` from this AMQP queue has a job here."""
@@ -136,7 +141,10 @@ class Pipeline:
             definition, context = self._open(run)
             token = current_context.set(context)
             try:
-                result = await self._call(run, definition, context)
+                calling = self._call(run, definition, context)
+                if self._begins is not None:
+                    self._begins(run, definition, context)
+                result = await calling
             finally:
                 current_context.reset(token)
         except Refused as refusal:
@@ -169,12 +177,12 @@ class Pipeline:
                 run.asked = header.reply_to
             definition = self._resolve(run, header.type)
             run.definition = definition
-            attempt, deadline, due = 1, None, None
+            attempt, deadline, due, epoch = 1, None, None, 0
             if header.has_amqpjobs_headers:
                 # Decoding a table costs more than all the rest here; most messages have none of
                 # ours.
                 headers = header.headers
-                attempt, due = _attempt(headers), _due(headers)
+                attempt, due, epoch = _attempt(headers), _due(headers), epoch_of(headers)
                 deadline = _milliseconds(headers, HEADER_DEADLINE)
             context = run.context = Context(
                 definition.name,
@@ -184,6 +192,8 @@ class Pipeline:
                 deadline,
                 self._stopping,
                 delivery.properties,
+                epoch,
+                self._tell,
             )
         except DecodeError as error:
             raise Refused(self.rejected(run, "undecodable", error, error)) from None

@@ -5,7 +5,7 @@ Changes when they are started, shared or ended differently.
 
 import asyncio
 
-from amqpjobs.context import Context, Stopping
+from amqpjobs.context import Context
 from amqpjobs.definition import Definition
 from amqpjobs.errors import (
     ConfigurationError,
@@ -70,25 +70,25 @@ class ProcessPool:
         """
         call = frame_of_call(call_of(definition, context), body)
         async with self._slots:
-            answer = await self._first_answer(call, context.stopping)
+            answer = await self._first_answer(call, context)
             if isinstance(answer, Worn):
-                answer = await self._ask(None, call, context.stopping)
+                answer = await self._ask(None, call, context)
         return _result(definition, answer)
 
-    async def _first_answer(self, call: bytes, stopping: Stopping) -> Answer:
+    async def _first_answer(self, call: bytes, context: Context) -> Answer:
         idle = self._take_idle()
         try:
-            return await self._ask(idle, call, stopping)
+            return await self._ask(idle, call, context)
         except JobProcessDied:
             if idle is None or not self._expendable or self._closed:
                 raise
             return Worn()
 
-    async def _ask(self, process: JobProcess | None, call: bytes, stopping: Stopping) -> Answer:
+    async def _ask(self, process: JobProcess | None, call: bytes, context: Context) -> Answer:
         process = process or await self._start()
         reusable = False
         try:
-            answer = await process.ask(call, stopping)
+            answer = await process.ask(call, context)
             reusable = _can_go_on(answer)
         finally:
             if reusable and not self._closed:
@@ -134,6 +134,17 @@ class ProcessPool:
         await _all_ended(self._alive, KILL_TIME)
 
 
+class NotPassedOn:
+    """Stands for what a handler returned in its process, and what cannot leave it. The job has
+    succeeded all the same; only who asked for the result has to do without."""
+
+    def __repr__(self) -> str:
+        return "<a result that cannot leave the process of its job>"
+
+
+NOT_PASSED_ON = NotPassedOn()
+
+
 def _can_go_on(answer: Answer) -> bool:
     return not (isinstance(answer, Worn) or (isinstance(answer, Raised) and answer.last))
 
@@ -146,7 +157,7 @@ async def _all_ended(processes: set[JobProcess], timeout: float) -> None:
 def _result(definition: Definition, answer: Answer) -> object:
     match answer:
         case Returned(b""):
-            return None
+            return NOT_PASSED_ON
         case Returned(data):
             return load_result(definition, data)
         case Raised():

@@ -5,6 +5,7 @@ import time
 from typing import assert_never
 
 from amqpjobs.errors import DecodeError
+from amqpjobs.eventcodec import WORKER
 from amqpjobs.message import Failure
 from amqpjobs.outcome import (
     Answered,
@@ -19,7 +20,7 @@ from amqpjobs.outcome import (
     Snoozed,
     Superseded,
 )
-from amqpjobs.worker.pipeline import WORKER, Run
+from amqpjobs.worker.pipeline import Run
 
 log = logging.getLogger("amqpjobs.worker")
 

@@ -36,6 +36,7 @@ from amqpjobs.worker.calls import (
 )
 from amqpjobs.worker.execution import within
 from amqpjobs.worker.memory import Memory, limited_to
+from amqpjobs.worker.telling import Speaker
 from amqpjobs.worker.tracebacks import exception_name, innermost_frames
 
 log = logging.getLogger("amqpjobs.worker.runner")
@@ -116,7 +117,8 @@ class Runner:
             return unfit(error)
         except Exception as error:  # noqa: BLE001 - validators are the user's
             return raised(error)
-        context = context_of(call, ToldToStop(self._connection))
+        speaker = Speaker(self._connection)
+        context = context_of(call, ToldToStop(self._connection), speaker)
         token = current_context.set(context)
         try:
             with limited_to(call.memory_limit):
@@ -126,6 +128,7 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - `sys.exit` too is a failure of the job
             return raised(error, call.memory_limit)
         finally:
+            speaker.end(context)
             current_context.reset(token)
         return returned(definition, result)
 

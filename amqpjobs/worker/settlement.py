@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import assert_never
 
-from amqpjobs.copies import copied, retried, snoozed
+from amqpjobs.copies import copied, retried, snoozed, with_progress
 from amqpjobs.errors import AmqpJobsError, PublishError, Unroutable
+from amqpjobs.events import Progress
 from amqpjobs.message import HEADER_DUE, HEADER_HISTORY, FieldValue, Properties
 from amqpjobs.outcome import (
     Answered,
@@ -66,8 +67,13 @@ class Settlement:
         self._restore = restore
         self._queues = {lane.queue: queue for queue in queues for lane in queue.lanes}
 
-    def settle(self, delivery: Delivery, outcome: Outcome) -> Awaitable[Outcome] | None:
+    def settle(
+        self, delivery: Delivery, outcome: Outcome, told: Progress | None = None
+    ) -> Awaitable[Outcome] | None:
         """Settle a delivery.
+
+        Args:
+            told: how far the job is, for the copy that goes on from there.
 
         Returns:
             None when it is settled; for a copy that has to be confirmed first, what to wait for:
@@ -82,7 +88,7 @@ class Settlement:
             case Expired() | Superseded():
                 delivery.ack()
             case Released():
-                return self._give_back(delivery, outcome)
+                return self._give_back(delivery, outcome, told)
             case Rejected(failure):
                 target = self._queues[delivery.queue].dead
                 return self._replace(delivery, copied(_of(delivery), failure), target, outcome)
@@ -92,28 +98,31 @@ class Settlement:
             case Retried(failure, pause):
                 due = time.time() + pause
                 copy = retried(_of(delivery), failure, (failure.attempt or 1) + 1, due)
+                copy = with_progress(copy, told)
                 return self._replace(delivery, copy, delivery.queue, outcome, due)
             case Snoozed(due):
-                copy = snoozed(_of(delivery), due)
+                copy = with_progress(snoozed(_of(delivery), due), told)
                 return self._replace(delivery, copy, delivery.queue, outcome, due)
             case _:
                 assert_never(outcome)
         return None
 
-    def _give_back(self, delivery: Delivery, outcome: Outcome) -> Awaitable[Outcome] | None:
+    def _give_back(
+        self, delivery: Delivery, outcome: Outcome, told: Progress | None
+    ) -> Awaitable[Outcome] | None:
         queue = self._queues[delivery.queue]
         if queue.type != "quorum" or delivery.stale or delivery.returns < queue.delivery_limit // 2:
             delivery.release()
             return None
-        return self._renew(delivery, outcome)
+        return self._renew(delivery, outcome, told)
 
-    async def _renew(self, delivery: Delivery, outcome: Outcome) -> Outcome:
+    async def _renew(self, delivery: Delivery, outcome: Outcome, told: Progress | None) -> Outcome:
         """Give back a copy that was never given back before. Up to 4.2 RabbitMQ counts each time
         towards the delivery limit, and being interrupted often is no reason for the dead letters:
         half of the limit is left for what the limit is for."""
         original = delivery.readable_properties()
         due = {k: v for k, v in original.headers.items() if k == HEADER_DUE}
-        properties = copied(original)
+        properties = with_progress(copied(original), told)
         # As if it were the original: still not before its time, and not beyond it.
         properties = replace(
             properties,

@@ -1,0 +1,217 @@
+"""``amqpjobs status``, ``record`` and ``migrate``: what is known of jobs. Changes when these do."""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.cli.output import console, moment, print_json, printable, say
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+    from amqpjobs.status.values import JobStatus
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="The store's URL, before AMQPJOBS_STORE_URL. A password on the command line is seen "
+        "by everybody on the machine: prefer the variable.",
+        show_default=False,
+    ),
+]
+
+SUCCEEDED, FAILED, UNKNOWN, WAITING = 0, 1, 4, 5
+"""Exit statuses of ``status``; 2, 3 and 130 are those of all commands."""
+
+
+def record(app: AppOption = None, store: StoreOption = None, url: UrlOption = None) -> None:
+    """Record what happens to jobs until SIGTERM, for `status` and `amqpjobs web`. Several may run.
+
+    It records the jobs of all apps of the virtual host. SQLite is migrated when it is opened; for
+    PostgreSQL run `amqpjobs migrate` first.
+    """
+    loaded = load_app(app, url=url, store_url=store)
+    from amqpjobs.telemetry.logs import configure_logs
+
+    configure_logs(loaded.settings.log_level, loaded.settings.log_format)
+    try:
+        asyncio.run(_record(loaded))
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
+
+
+async def _record(app: "App") -> None:
+    from amqpjobs.status.recorder import Recorder
+
+    recorder = Recorder(app)
+    task = asyncio.ensure_future(recorder.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        say(f"amqpjobs: {recorder.recorded} events recorded")
+
+
+def migrate(
+    app: AppOption = None,
+    store: StoreOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit with 1 if the store is behind.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the store of statuses up to date: once, before a release that needs it."""
+    loaded = load_app(app, store_url=store)
+    before, after = asyncio.run(_migrate(loaded, check=check))
+    needed = before != after
+    if as_json:
+        print_json(
+            {"before": before, "after": after, "needed": needed, "done": needed and not check}
+        )
+    elif not needed:
+        typer.echo(f"the store is up to date: version {after}")
+    elif check:
+        typer.echo(f"the store has version {before or 'none'}, and {after} is needed")
+    else:
+        typer.echo(f"migrated the store from version {before or 'none'} to {after}")
+    if needed and check:
+        raise typer.Exit(1)
+
+
+async def _migrate(app: "App", *, check: bool) -> tuple[str | None, str]:
+    from amqpjobs.status.database import open_engine, store_exists
+
+    if check and not store_exists(app.settings):
+        from amqpjobs.status.schema import HEAD
+
+        return None, HEAD  # asking makes no database
+    engine = open_engine(app.settings)
+    from amqpjobs.status.migrating import look, migrate
+    from amqpjobs.status.store import errors
+
+    try:
+        async with errors():
+            migration = await (look(engine) if check else migrate(engine))
+    finally:
+        await engine.dispose()
+    return migration.before, migration.after
+
+
+def status(
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's id.")],
+    app: AppOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show each change until the job has ended.")
+    ] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Show the status of a job, as a recorder has written it.
+
+    Exit status: 0 it succeeded, 1 it failed, is dead, expired or was cancelled, 4 nothing is known
+    of it, 5 it has not ended.
+    """
+    loaded = load_app(app, url=url, store_url=store)
+    try:
+        last = asyncio.run(_status(loaded, job_id, follow=follow, as_json=as_json))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if last is None:
+        say(
+            f"nothing is known of a job {printable(job_id)}: does a recorder run (`amqpjobs record`)?"
+        )
+        raise typer.Exit(UNKNOWN)
+    if not last.ended:
+        raise typer.Exit(WAITING)
+    raise typer.Exit(SUCCEEDED if last.state == "succeeded" else FAILED)
+
+
+async def _status(app: "App", job_id: str, *, follow: bool, as_json: bool) -> "JobStatus | None":
+    try:
+        if follow:
+            return await _follow(app, job_id, as_json=as_json)
+        found = await app.status(job_id)
+        if found is not None and as_json:
+            print_json(asdict(found))
+        elif found is not None:
+            _show(found)
+        return found
+    finally:
+        await app.close()
+
+
+async def _follow(app: "App", job_id: str, *, as_json: bool) -> "JobStatus | None":
+    last: JobStatus | None = None
+    if sys.stdout.isatty() and not as_json:
+        return await _follow_on_terminal(app, job_id)
+    async for last in app.watch(job_id):
+        if as_json:
+            sys.stdout.write(json.dumps(asdict(last), default=str) + "\n")
+        else:
+            sys.stdout.write(_line(last) + "\n")
+        sys.stdout.flush()
+    return last
+
+
+async def _follow_on_terminal(app: "App", job_id: str) -> "JobStatus | None":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.fields[job]}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(), TextColumn("{task.description}"),
+    )  # fmt: skip
+    last: JobStatus | None = None
+    with Progress(*columns, console=console()) as bar:
+        task = bar.add_task("waiting", total=None, job=printable(job_id))
+        async for last in app.watch(job_id):
+            fraction = 1.0 if last.state == "succeeded" else last.progress
+            bar.update(
+                task,
+                total=None if fraction is None else 1.0,
+                completed=fraction or 0.0,
+                description=printable(f"{last.state}  {_words(last)}".rstrip()),
+                job=printable(last.job),
+            )
+    if last is not None:
+        _show(last)
+    return last
+
+
+def _show(found: "JobStatus") -> None:
+    rows: dict[str, Any] = {
+        "job": found.job, "id": found.id, "queue": found.queue, "state": found.state,
+        "attempt": found.attempt or None, "replayed": found.epoch or None,
+        "progress": None if found.progress is None else f"{found.progress:.0%}",
+        "detail": found.detail or None, "error": found.error, "worker": found.worker,
+        "queued": moment(found.queued_at), "started": moment(found.started_at),
+        "due": moment(found.due_at), "ended": moment(found.ended_at),
+        "result": json.dumps(found.result, ensure_ascii=False) if found.has_result else None,
+    }  # fmt: skip
+    for name, value in rows.items():
+        if value is not None:
+            typer.echo(f"{name:9} {printable(str(value))}")
+
+
+def _line(found: "JobStatus") -> str:
+    at = moment(found.updated_at)
+    attempt = f" attempt {found.attempt}" if found.attempt else ""
+    progress = "" if found.progress is None else f" {found.progress:.0%}"
+    return printable(f"{at} {found.state}{attempt}{progress} {_words(found)}".rstrip())
+
+
+def _words(found: "JobStatus") -> str:
+    if found.error:
+        return found.error
+    if found.due_at is not None and found.due_at > time.time():
+        return f"due {moment(found.due_at)}"
+    return found.detail
