@@ -107,7 +107,7 @@ class Jobs:
             "/jobs/schemas/{name:path}",
             self.schema,
             summary="One job",
-            responses=problems(401, 403, 404),
+            responses=problems(401, 403, 404, 422),
         )
         router.add_api_route(
             "/jobs/{name:path}",

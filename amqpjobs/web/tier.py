@@ -74,7 +74,10 @@ class Tier:
         """What keeps this tier from its work, in words for everybody; nothing if it is ready."""
         # Here, where the routes are included in an application whose lifespan is not ours.
         self._publisher = await self.app.open_publisher()
-        return [] if self.condition == OK else [_OBSTACLES.get(self.condition, self.condition)]
+        condition = self.condition
+        if condition == OK:
+            return []
+        return [_OBSTACLES.get(condition, f"RabbitMQ takes no messages, {condition}")]
 
 
 _OBSTACLES = {
