@@ -128,7 +128,8 @@ def status(
         raise typer.Exit(130) from None
     if last is None:
         say(
-            f"nothing is known of a job {printable(job_id)}: does a recorder run (`amqpjobs record`)?"
+            f"nothing is known of a job {printable(job_id)}: does a recorder run "
+            "(`amqpjobs record`)?"
         )
         raise typer.Exit(UNKNOWN)
     if not last.ended:

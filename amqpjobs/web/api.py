@@ -6,12 +6,14 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.exceptions import HTTPException
 
 from amqpjobs.web.document import Document
+from amqpjobs.web.events import Events
 from amqpjobs.web.health import Probes
 from amqpjobs.web.hooks import Hooks
 from amqpjobs.web.jobs import Jobs
 from amqpjobs.web.problems import ProblemRoute, answer_bug, answer_http_error
 from amqpjobs.web.queues import Queues
 from amqpjobs.web.requests import Requests
+from amqpjobs.web.status import Status
 from amqpjobs.web.tier import Tier
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def router_of(tier: Tier) -> APIRouter:
     """The routes of a tier, to be included in an application."""
     guarded = APIRouter(route_class=ProblemRoute, dependencies=[Depends(tier.guard)])
     # Requests before jobs: what ends with `/request` is no job's name.
-    for routes in (Requests(tier), Jobs(tier), Queues(tier)):
+    for routes in (Requests(tier), Jobs(tier), Status(tier), Events(tier), Queues(tier)):
         routes.add_to(guarded)
     open_to_all = APIRouter(route_class=ProblemRoute)
     for each in (Hooks(tier), Probes(tier)):

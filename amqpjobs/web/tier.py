@@ -1,18 +1,25 @@
 """What the routes of one web tier share, and its life. Changes when they share something new."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 
+from amqpjobs.background import BackgroundTask
+from amqpjobs.errors import ConfigurationError, StoreUnavailable
 from amqpjobs.web.ids import Replays
+from amqpjobs.web.recording import Recording
 from amqpjobs.web.security import Guard
 from amqpjobs.worker.liveness import OK, STARTING, STOPPING
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.publisher import Publisher
+
+STORE_PATIENCE = 2.0
+"""Seconds for the store to answer a probe."""
 
 
 class Tier:
@@ -34,7 +41,7 @@ class Tier:
         self.replays = {name: Replays() for name in app.hooks}
         self.stopping = anyio.Event()
         self.streams = 0
-        self._recorder = recorder
+        self._recording = Recording(app) if recorder else None
         self._publisher: Publisher | None = None
 
     def __repr__(self) -> str:
@@ -50,8 +57,14 @@ class Tier:
         """
         async with AsyncExitStack() as stack:
             self.stopping = anyio.Event()
+            if self._recording is not None:
+                await self._recording.check()
+            stack.push_async_callback(self.app.statuses.close)
             await stack.enter_async_context(self.app.lifespan())
             self._publisher = await self.app.open_publisher()
+            if self._recording is not None:
+                recorder = BackgroundTask(self._recording.run(), "amqpjobs recording")
+                stack.push_async_callback(recorder.stop)
             try:
                 yield
             finally:
@@ -75,9 +88,26 @@ class Tier:
         # Here, where the routes are included in an application whose lifespan is not ours.
         self._publisher = await self.app.open_publisher()
         condition = self.condition
-        if condition == OK:
-            return []
-        return [_OBSTACLES.get(condition, f"RabbitMQ takes no messages, {condition}")]
+        found = []
+        if condition != OK:
+            found.append(_OBSTACLES.get(condition, f"RabbitMQ takes no messages, {condition}"))
+        if self._recording is not None and self._recording.problem is not None:
+            found.append(self._recording.problem)
+        store = await self._store_obstacle()
+        return [*found, store] if store else found
+
+    async def _store_obstacle(self) -> str | None:
+        try:
+            async with asyncio.timeout(STORE_PATIENCE):
+                await self.app.statuses.recent(limit=1)
+        except StoreUnavailable:
+            return "the store of statuses cannot be reached"
+        except TimeoutError:
+            return "the store of statuses does not answer"
+        except ConfigurationError:
+            # Without a recorder it may be that nobody wants one.
+            return "the store of statuses cannot be used" if self._recording else None
+        return None
 
 
 _OBSTACLES = {
