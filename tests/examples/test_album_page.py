@@ -96,6 +96,7 @@ async def opened(browser: Browser, tier: Tier, **options: Any) -> Watched:
 
 
 async def is_a_picture(tile: Any) -> None:
+    """Loaded, the thumbnail."""
     image = tile.locator("img")
     await expect(image).to_be_visible(timeout=PATIENCE)
     await expect(image).to_have_js_property("complete", True)
@@ -118,7 +119,7 @@ async def test_three_photographs_one_of_them_broken(tier: Tier, browser: Browser
             await expect(watched.tile(name)).to_have_attribute("data-kind", "done")
         failed = watched.tile("Broken.jpg")
         await expect(failed).to_have_attribute("data-kind", "failed")
-        await expect(failed).to_contain_text("Broken.jpg is broken: image file is truncated")
+        await expect(failed).to_contain_text("broken: image file is truncated")
         await expect(watched.page.locator("#summary")).to_have_text(
             "2 of 3 done, 1 failed: Broken.jpg"
         )
@@ -187,7 +188,7 @@ async def test_names_are_text_and_no_paths(tier_43: Tier, browser: Browser) -> N
         await watched.choose(file(hostile, SMALL), file("a&b\"c'.jpg", b"no picture"))
         await watched.has(1, of=2)
         await expect(watched.page.locator(".name").first).to_have_text(hostile)
-        await expect(watched.page.locator(".tile").nth(1)).to_contain_text("is not a JPEG, PNG")
+        await expect(watched.page.locator(".tile").nth(1)).to_contain_text("not a JPEG, PNG")
         assert await watched.page.evaluate("window.owned") is None
         names = {path.name for path in tier_43.album.rglob("*") if path.is_file()}
         assert not any("owned" in name for name in names)

@@ -124,8 +124,7 @@ function drawTile(tile, photograph) {
 }
 
 function wordsFor(photograph, kind) {
-  if (kind === "failed") return photograph.error || WORDS[photograph.state] || "failed";
-  if (photograph.state === "lost") return photograph.error;
+  if (kind === "failed") return reasonFor(photograph);
   if (photograph.state === "sending") {
     return photograph.trouble || `sending, ${percent(photograph.sending)}`;
   }
@@ -133,6 +132,12 @@ function wordsFor(photograph, kind) {
     return `${photograph.detail}, ${percent(photograph.progress)}`;
   }
   return WORDS[photograph.state] ?? photograph.state;
+}
+
+function reasonFor({ name, state, error }) {
+  if (!error) return WORDS[state] ?? "failed";
+  const repeated = `${name} is `; // as it stands above
+  return error.startsWith(repeated) ? error.slice(repeated.length) : error;
 }
 
 const percent = (fraction) => `${Math.round((fraction ?? 0) * 100)}\u00a0%`;
