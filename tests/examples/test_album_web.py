@@ -1,5 +1,8 @@
 """The HTTP side of the album's web tier: what it takes in, and what it refuses."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -7,8 +10,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.broker_server import VirtualHost
+from tests.broker_server import VirtualHost, poll
 from tests.support.album import SMALL, Tier
+from tests.support.programs import ROOT
 
 
 @pytest.fixture
@@ -112,3 +116,35 @@ def test_those_that_are_here_have_previews(client: httpx.Client) -> None:
     assert answer.headers["content-type"] == "image/jpeg"
     assert len(answer.content) < 20_000
     assert client.get("/photographs/here/..%2Fhere%2FDunes.jpg").status_code == 404
+
+
+def test_one_command_serves_the_page_with_a_worker(broker_43: VirtualHost, tmp_path: Path) -> None:
+    """Both are there until it is told to stop, and then neither."""
+    tier = Tier(broker_43, tmp_path)
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "examples.photo_album.serve", "--port", str(tier.port)],
+            cwd=ROOT, env=tier.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ) as program,
+        httpx.Client(base_url=tier.url, timeout=30) as client,
+    ):  # fmt: skip
+        try:
+            photograph = str(uuid4())
+            assert poll(lambda: answers(client), 30)
+            client.put(f"/photographs/{photograph}?name=a.jpg", content=SMALL)
+            picture = f"/photographs/{photograph}/thumbnail"
+            assert poll(lambda: client.get(picture).status_code == 200, 30)
+        finally:
+            program.terminate()
+            output, _ = program.communicate(timeout=30)
+    assert program.returncode == 0, output
+    worker = (tier.album / "worker-1.log").read_text().splitlines()[-1]
+    assert json.loads(worker)["event"] == "stopped"
+
+
+def answers(client: httpx.Client) -> bool:
+    """Whether the server is there."""
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
