@@ -10,10 +10,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.broker_server import VirtualHost
 from tests.support.album import SMALL, Tier, file, jpeg
-from tests.support.browser import browsing
-
-PATIENCE = 20_000
-"""Milliseconds for what a page waits for."""
+from tests.support.browser import PATIENCE, browsing
 
 RECORD = """
 // Every word that a tile ever showed, by the photograph's name.
@@ -98,7 +95,7 @@ async def opened(browser: Browser, tier: Tier, **options: Any) -> Watched:
 async def is_a_picture(tile: Any) -> None:
     """Loaded, the thumbnail."""
     image = tile.locator("img")
-    await expect(image).to_be_visible(timeout=PATIENCE)
+    await expect(image).to_be_visible()
     await expect(image).to_have_js_property("complete", True)
     assert await image.evaluate("image => image.naturalWidth") == 256
 
@@ -159,14 +156,14 @@ async def test_the_page_outlives_a_restart_of_the_server(tier_43: Tier, browser:
         server.signal()
         assert server.wait() == 0
     connection = watched.page.locator("#connection")
-    await expect(connection).to_contain_text("Connection lost", timeout=PATIENCE)
+    await expect(connection).to_contain_text("Connection lost")
     await watched.choose(file("Between.jpg", SMALL))
     between = watched.tile("Between.jpg").locator(".state")
-    await expect(between).to_have_text("waiting for the server", timeout=PATIENCE)
+    await expect(between).to_have_text("waiting for the server")
 
     with tier_43.serving(), tier_43.working():
         await watched.has(2, of=2)
-        await expect(connection).to_be_empty(timeout=PATIENCE)
+        await expect(connection).to_be_empty()
         watched.check()
 
 

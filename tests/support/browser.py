@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
+
+PATIENCE = 20_000
+"""Milliseconds for whatever a page is waited for; many times what it takes on a busy machine."""
+
+expect.set_options(timeout=PATIENCE)
 
 
 def chromium() -> str:
