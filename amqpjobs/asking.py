@@ -5,7 +5,8 @@ Changes when the surface of requests does; `amqpjobs.replies` waits for the repl
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.context import current_context
@@ -24,6 +25,7 @@ from amqpjobs.retry import class_name
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
+    from amqpjobs.definition import Definition
     from amqpjobs.publisher import Publisher
     from amqpjobs.replies import Question, Reply
 
@@ -66,11 +68,16 @@ class Asking:
             question = publisher.question(message, timeout, left)
             replies.ask(question, message.body, left)
             reply = await replies.answer(question)
-        from amqpjobs.results import load_result
-
         if reply.header.type == ERROR_REPLY:
             raise self._error(reply, message.job, message.id)
-        return load_result(definition, reply.body)
+        return self._load(definition, reply.body)
+
+    @cached_property
+    def _load(self) -> "Callable[[Definition, bytes], object]":
+        # Imported once and late: pydantic is not needed for declaring jobs.
+        from amqpjobs.results import load_result
+
+        return load_result
 
     async def _through_middleware(
         self, publisher: "Publisher", message: Message[Any], timeout: float, end: float

@@ -32,7 +32,8 @@ class Reply(NamedTuple):
 
 
 class Question:
-    """One request that waits.
+    """One request that waits. It is told itself what became of its message (see `Fate`): that
+    spares each request a future and a turn of the event loop.
 
     Attributes:
         subject: the job's name, or the queue's of a service that is not ours.
@@ -42,7 +43,9 @@ class Question:
         of_job: whether our workers run it, and can be told to cancel it.
     """
 
-    __slots__ = ("fate", "future", "of_job", "properties", "queue", "subject", "timeout", "timer")
+    __slots__ = (
+        "_sent", "future", "of_job", "properties", "queue", "subject", "timeout", "timer",
+    )  # fmt: skip
 
     def __init__(
         self, subject: str, timeout: float, queue: str, properties: Properties, *, of_job: bool
@@ -52,14 +55,27 @@ class Question:
         self.queue = queue
         self.properties = properties
         self.of_job = of_job
+        self._sent = False
         self.future: asyncio.Future[Reply]
-        self.fate: asyncio.Future[None]
         self.timer: asyncio.TimerHandle
 
-    def sent(self, fate: "asyncio.Future[None]") -> None:
-        """RabbitMQ has the message, which says nothing yet, or has not, which is the end."""
-        if not fate.cancelled() and (error := fate.exception()) is not None:
-            self.fail(error)
+    def done(self) -> bool:
+        """Whether the fate of its message is known, or does not matter any more."""
+        return self._sent
+
+    def cancel(self) -> bool:
+        """It does not matter any more."""
+        self._sent = True
+        return True
+
+    def set_result(self, result: None) -> None:
+        """RabbitMQ has the message, which says nothing about the reply."""
+        self._sent = True
+
+    def set_exception(self, exception: BaseException) -> None:
+        """It has not, and there will be no reply."""
+        self._sent = True
+        self.fail(exception)
 
     def fail(self, error: BaseException) -> None:
         """End it, unless it has ended."""
@@ -160,9 +176,7 @@ class Replies:
         question.future = self._loop.create_future()
         question.timer = self._loop.call_later(left, self._expired, question)
         self._pending[question.properties.correlation_id or ""] = question
-        fate = self._publication.send("", question.queue, question.properties, body)
-        question.fate = fate
-        fate.add_done_callback(question.sent)
+        self._publication.send_for(question, "", question.queue, question.properties, body)
 
     async def answer(self, question: Question) -> Reply:
         """Wait for the reply.
@@ -180,8 +194,10 @@ class Replies:
             self.drop(question)
 
     def drop(self, question: Question) -> None:
-        """Forget a request, whatever became of it."""
+        """Forget a request, whatever became of it. One that waits is not sent any more, and one
+        whose confirm got lost is not sent again."""
         self._pending.pop(question.properties.correlation_id or "", None)
+        self._publication.take_back(question)
         question.timer.cancel()
         future = question.future
         if not future.cancel() and not future.cancelled():
@@ -189,7 +205,7 @@ class Replies:
 
     def _give_up(self, question: Question) -> None:
         """The caller does not wait any more: neither should a worker work for them."""
-        sent = self._publication.take_back(question.fate)
+        sent = self._publication.take_back(question)
         properties = question.properties
         if not sent or not question.of_job or self._publication.blocked is not None:
             return
@@ -217,9 +233,9 @@ class Replies:
         if question.future.done():
             return
         timeout, sent, words = question.timeout, True, "it was sent"
-        if not question.fate.done():
-            unsure = self._publication.not_confirmed(question.fate, None, timeout)
-            question.fate.cancel()
+        if not question.done():
+            unsure = self._publication.not_confirmed(question, None, timeout)
+            question.cancel()
             sent = unsure.sent
             words = "it may have arrived" if sent else "it was not sent"
             words += f": {self._publication.obstacle}"
@@ -238,7 +254,7 @@ class Replies:
 
     def _fail_all(self, words: str) -> None:
         for question in list(self._pending.values()):
-            sent = self._publication.take_back(question.fate)
+            sent = self._publication.take_back(question)
             question.fail(ReplyLost(words, job=question.subject, sent=sent))
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from amqpjobs import Queue
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.topology import (
+    CONTROL_EXCHANGE,
     DEAD_EXCHANGE,
     DELAY_DELIVER,
     DELAY_UNROUTABLE,
@@ -128,6 +129,7 @@ def test_the_topology_of_a_queue_is_its_lanes_its_dead_letters_and_the_parked_on
     made = topology_of([Queue("q", priorities={"high": 2, "low": 1}, delivery_limit=5)])
     assert made.exchanges == (
         ExchangeDeclaration(DEAD_EXCHANGE, "direct"),
+        ExchangeDeclaration(CONTROL_EXCHANGE, "direct"),
         ExchangeDeclaration(DELAY_UNROUTABLE, "fanout"),
         ExchangeDeclaration(DELAY_DELIVER, "topic", {"alternate-exchange": DELAY_UNROUTABLE}),
     )

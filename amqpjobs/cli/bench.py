@@ -19,6 +19,11 @@ from amqpjobs.cli.output import print_json, print_rows, say
 ONE_AT_A_TIME = 1_000
 """Messages of the measurements that wait for each."""
 
+REQUESTS_AT_ONCE = 100
+
+WARM_UP = 100
+"""Requests before those that are measured: the first one makes the reply queue."""
+
 
 def bench(
     count: Annotated[int, typer.Option("--count", "-n", min=100, help="Messages.")] = 20_000,
@@ -79,6 +84,8 @@ class _Measurement:
                     await self._consume(),
                     await self._publish_one_at_a_time(),
                     await self._enqueue_to_start(),
+                    await self._request(),
+                    await self._request_one_at_a_time(),
                 ]
             finally:
                 await self._delete()
@@ -118,6 +125,32 @@ class _Measurement:
                 await self._done.wait()
                 times.append(self._starts[-1] - began)
         return {"measurement": "enqueue to handler start, idle", **_percentiles(times)}
+
+    async def _request(self) -> dict[str, Any]:
+        self._expect(self._count + WARM_UP)
+        waiting = iter(range(self._count))
+
+        async def lane() -> None:
+            for _ in waiting:
+                await self._job.request(self._text)
+
+        async with _Working(self._app):
+            for _ in range(WARM_UP):
+                await self._job.request(self._text)
+            began = time.perf_counter()
+            await asyncio.gather(*(lane() for _ in range(REQUESTS_AT_ONCE)))
+            return {"measurement": "request, 100 in flight", **_rate(self._count, began)}
+
+    async def _request_one_at_a_time(self) -> dict[str, Any]:
+        times = []
+        self._expect(ONE_AT_A_TIME)
+        async with _Working(self._app) as worker:
+            await worker.started()
+            for _ in range(ONE_AT_A_TIME):
+                began = time.perf_counter()
+                await self._job.request(self._text)
+                times.append(time.perf_counter() - began)
+        return {"measurement": "request, one at a time", **_percentiles(times)}
 
     def _expect(self, count: int) -> None:
         self._left = count

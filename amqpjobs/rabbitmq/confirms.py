@@ -5,7 +5,7 @@ Changes when the way a confirm or a return is matched does.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from amqpjobs.errors import PublishError, PublishRejected, Unroutable
 from amqpjobs.message import Properties
@@ -18,8 +18,28 @@ MAX_UNCONFIRMED = 1_000
 MAX_UNCONFIRMED_BYTES = 16 * 2**20
 
 
+class Fate(Protocol):
+    """Who is told what became of a message: a future, or something cheaper."""
+
+    def done(self) -> bool:
+        """Whether it was told, or does not want to be."""
+        ...
+
+    def cancel(self) -> bool:
+        """Nobody wants to be told any more."""
+        ...
+
+    def set_result(self, result: None, /) -> None:
+        """RabbitMQ has the message."""
+        ...
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """It has not, or nobody knows."""
+        ...
+
+
 class Outgoing:
-    """One message on its way to the broker, and the future of its fate."""
+    """One message on its way to the broker, and who is told of its fate."""
 
     __slots__ = (
         "body", "exchange", "fate", "mandatory", "properties", "returned", "routing_key", "sent",
@@ -31,7 +51,7 @@ class Outgoing:
         routing_key: str,
         properties: Properties,
         body: bytes,
-        fate: "asyncio.Future[None]",
+        fate: Fate,
         mandatory: bool = True,
     ) -> None:
         self.exchange = exchange

@@ -9,6 +9,7 @@ Changes when that dialect changes.
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - it is a class, and is used as one
 
@@ -71,6 +72,11 @@ def short_string(text: str, what: str) -> bytes:
     return _OCTETS[len(content)] + content
 
 
+@lru_cache(maxsize=256)
+def _header_name(name: str) -> bytes:
+    return short_string(name, "its name")
+
+
 def encode_table(table: Headers, depth: int = 1) -> bytes:
     """Encode a field table with its length.
 
@@ -82,7 +88,7 @@ def encode_table(table: Headers, depth: int = 1) -> bytes:
     parts = []
     for name, value in table.items():
         try:
-            parts.append(short_string(name, "its name"))
+            parts.append(_header_name(name))
             parts.append(_encode_value(value, depth))
         except ValueError as problem:
             raise ValueError(f"header {name!r}: {problem}") from problem
@@ -107,6 +113,8 @@ def decode_table(content: bytes) -> dict[str, FieldValue]:
 
 
 def _encode_value(value: FieldValue, depth: int) -> bytes:
+    if type(value) is int:  # a deadline, on every request
+        return _encode_int(value)
     if isinstance(value, str):
         text = value.encode()
         return _LONG.pack(b"S", len(text)) + text

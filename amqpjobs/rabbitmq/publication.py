@@ -15,7 +15,7 @@ from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.errors import BrokerUnavailable, NotConfirmed
 from amqpjobs.message import Properties
-from amqpjobs.rabbitmq.confirms import ConfirmChannel, Outgoing
+from amqpjobs.rabbitmq.confirms import ConfirmChannel, Fate, Outgoing
 from amqpjobs.rabbitmq.connection import Link, Wire
 
 log = logging.getLogger("amqpjobs.rabbitmq")
@@ -33,7 +33,7 @@ class Publication:
         self._link = link
         self._prepare = prepare
         # By fate, so that one whose caller has given up is found and not kept.
-        self._backlog: OrderedDict[asyncio.Future[None], Outgoing] = OrderedDict()
+        self._backlog: OrderedDict[Fate, Outgoing] = OrderedDict()
         self._channel: ConfirmChannel | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -71,16 +71,29 @@ class Publication:
             up, see `take_back`.
         """
         fate: asyncio.Future[None] = self._loop.create_future()
+        self.send_for(fate, exchange, routing_key, properties, body, mandatory=mandatory)
+        return fate
+
+    def send_for(
+        self,
+        fate: Fate,
+        exchange: str,
+        routing_key: str,
+        properties: Properties,
+        body: bytes,
+        *,
+        mandatory: bool = True,
+    ) -> None:
+        """The same for a caller that is told in its own way."""
         outgoing = Outgoing(exchange, routing_key, properties, body, fate, mandatory)
         if self._closed:
             fate.set_exception(_closed(outgoing))
-            return fate
+            return
         channel = self._channel
         if channel is not None and not self._backlog and channel.has_room(self.blocked):
             channel.transmit(outgoing)
         else:
             self._backlog[fate] = outgoing
-        return fate
 
     def close(self) -> None:
         """Give up all that was not confirmed, and whatever is sent from now on: nobody works on it
@@ -91,7 +104,7 @@ class Publication:
             if not fate.done():
                 fate.set_exception(_closed(outgoing))
 
-    def take_back(self, fate: "asyncio.Future[None]") -> bool:
+    def take_back(self, fate: Fate) -> bool:
         """Give a message up. One that waits does not leave any more; one that was sent may still
         arrive.
 
@@ -136,9 +149,7 @@ class Publication:
             raise self.not_confirmed(fate, properties.message_id, timeout)
         fate.result()
 
-    def not_confirmed(
-        self, fate: "asyncio.Future[None]", message_id: str | None, timeout: float
-    ) -> NotConfirmed:
+    def not_confirmed(self, fate: Fate, message_id: str | None, timeout: float) -> NotConfirmed:
         """The error for a message whose confirm did not come, with what stood in the way. If it
         still waits, it is taken back."""
         waiting = self._backlog.pop(fate, None)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 
 from amqpjobs.answers import error_body
 from amqpjobs.errors import ConfigurationError, InvalidResult, PublishError, Unroutable
-from amqpjobs.message import ERROR_REPLY, JSON, Failure, Properties, new_job_id
+from amqpjobs.message import ERROR_REPLY, JSON, Failure, Properties
 from amqpjobs.outcome import Answered, Cancelled, Done, Outcome, Rejected, Snoozed
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.results import dump_result
@@ -25,6 +25,9 @@ DIRECT = "amq.rabbitmq.reply-to."
 """Addresses of RabbitMQ's direct reply-to. Up to 4.1 a mandatory reply to one is returned although
 it was delivered, from 4.2 never: whether it was, nobody can know
 (https://www.rabbitmq.com/docs/direct-reply-to)."""
+
+SWEEP = 0.5
+"""Seconds between two looks for answers whose confirm takes too long."""
 
 OURS = "amqpjobs."
 """What amqpjobs itself has on the broker begins so."""
@@ -55,6 +58,8 @@ class Answering:
         self._rejected = rejected
         self._own = frozenset(own)
         self._largest = largest
+        self._waiting: dict[asyncio.Future[None], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Answering: {self.gone} askers were gone>"
@@ -125,13 +130,12 @@ class Answering:
             content_type=JSON,
             delivery_mode=1,  # for a process that is there now
             correlation_id=run.delivery.header.correlation_id,
-            message_id=new_job_id(),
             type=kind,
         )
         fate = self._publication.send(
             "", address, properties, body, mandatory=not address.startswith(DIRECT)
         )
-        timer = asyncio.get_running_loop().call_later(left, fate.cancel)
+        self._watch(fate, left)
         try:
             await fate
         except Unroutable:
@@ -148,8 +152,23 @@ class Answering:
         else:
             return True
         finally:
-            timer.cancel()
+            del self._waiting[fate]
         return False
+
+    def _watch(self, fate: "asyncio.Future[None]", left: float) -> None:
+        """Cancel it when so many seconds are over, or a little later: one timer for all."""
+        self._waiting[fate] = time.monotonic() + left
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for fate, end in self._waiting.items():
+            if end <= now:
+                fate.cancel()
+        self._timer = None
+        if self._waiting:
+            self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
 
 def _keys(run: Run, **more: object) -> dict[str, object]:

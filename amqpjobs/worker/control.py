@@ -16,7 +16,7 @@ from amqpjobs.message import CANCEL, HEADER_DEADLINE
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.frames import HeaderView
 from amqpjobs.rabbitmq.listening import Listener
-from amqpjobs.topology import CONTROL_EXCHANGE
+from amqpjobs.topology import CONTROL_EXCHANGE, Queue
 from amqpjobs.worker.pipeline import Run
 
 log = logging.getLogger("amqpjobs.worker")
@@ -38,14 +38,15 @@ class Control:
 
     Args:
         link: the consuming connection.
-        queues: AMQP queues that are consumed.
+        queues: that are consumed.
         running: what runs here, and its task.
     """
 
     def __init__(
-        self, link: Link, queues: Iterable[str], running: Mapping[Run, "asyncio.Task[None]"]
+        self, link: Link, queues: Iterable[Queue], running: Mapping[Run, "asyncio.Task[None]"]
     ) -> None:
-        self._listener = Listener(link, self._told, [(CONTROL_EXCHANGE, name) for name in queues])
+        lanes = (lane.queue for queue in queues for lane in queue.lanes)
+        self._listener = Listener(link, self._told, [(CONTROL_EXCHANGE, name) for name in lanes])
         self._running = running
         self._taken_back: OrderedDict[Key, float] = OrderedDict()
 

@@ -102,8 +102,7 @@ class Worker:
         self._subscriptions = [
             self._subscription(queue, lane) for queue in self._queues for lane in queue.lanes
         ]
-        lanes = [s.queue for s in self._subscriptions]
-        self._control = Control(self._link, lanes, self._running)
+        self._control = Control(self._link, chosen, self._running)
         self._announcer = Announcer(app, chosen)
         self._pipeline = Pipeline(
             app, self._execution, self._stopping, only_jobs(app), settings.max_message_size,

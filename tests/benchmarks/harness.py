@@ -112,13 +112,15 @@ def choose(names: str | None, among: Sequence[Contender] = ALL) -> list[Contende
 
 @contextlib.asynccontextmanager
 async def started(
-    command: Sequence[str], **environment: str
+    command: Sequence[str], *, stdin: bool = False, **environment: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process in a session of its own, which is killed with its children when the block ends."""
+    """A process in a session of its own, which is killed with its children when the block ends.
+    With `stdin` it may read until then."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE if stdin else None,
         env=os.environ | {"NODE_PATH": str(NODE_MODULES)} | environment,
         start_new_session=True,
     )

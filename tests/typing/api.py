@@ -5,7 +5,7 @@ so a wrong call that passed would be found.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, assert_type
+from typing import Annotated, Any, assert_type
 
 from pydantic import BaseModel
 
@@ -92,6 +92,19 @@ async def right() -> None:
     await app.later_many([thumbnail.message("a"), plain.message(1)])
     with app.blocking() as client:
         assert_type(client.later(plain.message(1)), JobHandle[str])
+        assert_type(client.request(plain.message(1), timeout=5), str)
+
+
+async def asked() -> None:
+    assert_type(await thumbnail.request("a", factor=2.0), Size)
+    assert_type(await thumbnail.with_options(timeout=5).request("a"), Size)
+    assert_type(await threaded.request(3), str)
+    assert_type(await Album(album_id=1).publish.request(loudly=True), int)
+    assert_type(await Album(album_id=1).remember.request("x"), str)
+    assert_type(await Mail("x").send.request("hello"), bool)
+    assert_type(await app.request(thumbnail.message("a"), timeout=5), Size)
+    assert_type(await app.request("queue", {"a": 1}, returns=Size), Size)
+    assert_type(await app.request("queue", b"", type="t", timeout=1), Any)
 
 
 async def wrong() -> None:
@@ -108,6 +121,10 @@ async def wrong() -> None:
     await injected.later("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await Album(album_id=1).publish.later(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await Album(album_id=1).remember.later()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await thumbnail.request(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await plain.request()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await Album(album_id=1).remember.request(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await app.request("queue")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     Mail("x").send(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with app.blocking() as client:
         client.later("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -9,6 +9,8 @@ from amqpjobs.errors import RemoteError
 from amqpjobs.message import Failure
 from amqpjobs.outcome import (
     DONE_NOTHING,
+    Answered,
+    Cancelled,
     Expired,
     Parked,
     Rejected,
@@ -161,6 +163,8 @@ REMOTE = RemoteError(
         (Snoozed(1.0), None),
         (Released("stop"), None),
         (Expired(1.0), None),
+        (Cancelled(), None),
+        (Answered(Failure("failed", "x"), ConnectionError()), True),
         (Superseded(), None),
         (Parked(failure("unknown-job")), None),
     ],

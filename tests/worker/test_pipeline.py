@@ -40,6 +40,11 @@ from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
 LIMIT = 200
 
 
+def nobody(run):
+    """Takes anything back."""
+    return False
+
+
 class Bench:
     """A pipeline for one app, and the hand that gives it deliveries."""
 
@@ -61,7 +66,9 @@ class Bench:
 
     def pipeline(self):
         self.app.processing = tuple(self.processing)
-        return Pipeline(self.app, self.execution, self.stopping, self.only, LIMIT, self.settled)
+        return Pipeline(
+            self.app, self.execution, self.stopping, self.only, LIMIT, self.settled, nobody
+        )
 
     async def outcome(self, delivery):
         return await self.pipeline().outcome_of(Run(delivery))
@@ -249,7 +256,7 @@ def test_what_can_be_run_here_is_known():
     """For those who bring parked jobs back."""
     app = App("a")
     job = app.job(queue="q")(never)
-    pipeline = Pipeline(app, None, None, {"q": job.definition}, LIMIT, Settled())
+    pipeline = Pipeline(app, None, None, {"q": job.definition}, LIMIT, Settled(), nobody)
     assert pipeline.knows("never", "anywhere")
     assert pipeline.knows(None, "q")
     assert not pipeline.knows("other", "q")

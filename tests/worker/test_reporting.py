@@ -10,7 +10,7 @@ import pytest
 from amqpjobs import Context
 from amqpjobs.errors import DecodeError
 from amqpjobs.message import Failure, Properties, new_job_id
-from amqpjobs.outcome import Done, Expired, Parked, Rejected, Released
+from amqpjobs.outcome import Answered, Cancelled, Done, Expired, Parked, Rejected, Released
 from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting, waiting_time
 from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
@@ -52,6 +52,12 @@ FAILURE = Failure("failed", "boom", exception="LookupError")
         (Rejected(Failure("rejected", "no")), "ERROR", {"outcome": "rejected", "reason": "no"}),
         (Parked(Failure("unknown-job", "who")), "WARNING", {"outcome": "parked", "reason": "who"}),
         (Expired(5.0), "WARNING", {"outcome": "expired", "deadline": 5.0}),
+        (
+            Answered(FAILURE, LookupError("boom")),
+            "WARNING",
+            {"outcome": "failed", "reason": "boom", "exception": "LookupError", "answered": True},
+        ),
+        (Cancelled(), "INFO", {"outcome": "cancelled"}),
         (Released("stop"), "WARNING", {"outcome": "released", "reason": "stop"}),
     ],
 )

@@ -19,7 +19,17 @@ from amqpjobs.message import (
     Failure,
     Properties,
 )
-from amqpjobs.outcome import Done, Expired, Parked, Rejected, Released, Retried, Snoozed
+from amqpjobs.outcome import (
+    Answered,
+    Cancelled,
+    Done,
+    Expired,
+    Parked,
+    Rejected,
+    Released,
+    Retried,
+    Snoozed,
+)
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.rabbitmq.waiting import Waiting
 from amqpjobs.topology import Queue
@@ -88,6 +98,8 @@ async def bench(monkeypatch):
         (Done(3), "ack 1"),
         (Done(), "ack 1"),
         (Expired(1.0), "ack 1"),
+        (Answered(FAILURE), "ack 1"),
+        (Cancelled(), "ack 1"),
         (Released("stop"), "give back 1"),
     ],
 )

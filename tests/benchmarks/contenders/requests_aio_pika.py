@@ -1,0 +1,38 @@
+"""aio-pika's `patterns.RPC`, with JSON (its default is pickle).
+
+Levelled: JSON, prefetch, a durable queue, persistent requests; the handler validates by pydantic.
+"""
+
+import aio_pika
+from aio_pika.patterns import JsonRPC
+from asking import ask_as_told, until_told
+from protocol import Arguments, Order, run
+
+
+async def main(args: Arguments) -> None:
+    connection = await aio_pika.connect_robust(args.url)
+    async with connection:
+        channel = await connection.channel()
+        await channel.set_qos(prefetch_count=200)
+        rpc = await JsonRPC.create(channel)
+        if args.work == "ask":
+
+            async def request(order: Order) -> int:
+                return await rpc.call(
+                    args.queue,
+                    {"order": order.model_dump()},
+                    delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                )
+
+            await ask_as_told(args, request)
+            return
+
+        async def number_of(*, order: dict) -> int:
+            return Order.model_validate(order).order_id
+
+        await rpc.register(args.queue, number_of, durable=True)
+        await until_told()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,38 @@
+"""amqpjobs' requests, through its public API. Nothing is levelled but the type of the queue, which
+is classic, as that of the others, unless the queue's name says quorum: that is its default.
+"""
+
+import os
+
+from asking import ask_as_told, until_told
+from protocol import Arguments, Order, run
+
+from amqpjobs import App, Queue
+
+
+async def main(args: Arguments) -> None:
+    os.environ["AMQPJOBS_URL"] = args.url
+    app = App("bench")
+    kind = "quorum" if "quorum" in args.queue else "classic"
+
+    @app.job(queue=Queue(args.queue, type=kind))
+    async def number_of(order: Order) -> int:
+        return order.order_id
+
+    if args.work == "ask":
+        async with app.lifespan():
+            await ask_as_told(args, number_of.request)
+        return
+    import asyncio
+
+    from amqpjobs.worker.lifecycle import Worker
+
+    worker = Worker(app, [args.queue], concurrency=200, prefetch=200)
+    working = asyncio.ensure_future(worker.run())
+    await until_told()
+    worker.stop()
+    await working
+
+
+if __name__ == "__main__":
+    run(main)

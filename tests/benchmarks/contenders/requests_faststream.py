@@ -1,0 +1,36 @@
+"""FastStream's `request`.
+
+Levelled: prefetch, ack after the handler, a durable queue, persistent requests, no log per message.
+"""
+
+from asking import ask_as_told, until_told
+from faststream import AckPolicy
+from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
+from protocol import Arguments, Order, run
+
+
+async def main(args: Arguments) -> None:
+    broker = RabbitBroker(args.url, logger=None, default_channel=Channel(prefetch_count=200))
+    queue = RabbitQueue(args.queue, durable=True)
+    if args.work == "ask":
+        async with broker:
+            await broker.start()
+
+            async def request(order: Order) -> int:
+                answer = await broker.request(order, queue, timeout=60, persist=True)
+                return int(await answer.decode())
+
+            await ask_as_told(args, request)
+        return
+
+    @broker.subscriber(queue, ack_policy=AckPolicy.NACK_ON_ERROR)
+    async def number_of(order: Order) -> int:
+        return order.order_id
+
+    async with broker:
+        await broker.start()
+        await until_told()
+
+
+if __name__ == "__main__":
+    run(main)

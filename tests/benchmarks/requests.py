@@ -1,0 +1,125 @@
+"""Requests and their replies: amqpjobs, aio-pika's `patterns.RPC`, and FastStream's `request`.
+
+Asker and answerer are processes of their own, on one durable classic queue (amqpjobs on a quorum
+queue, its default, as well), and take turns (A B C A B C ...). Measured: requests per second with
+100 in flight, and p50 and p99 with one at a time. Every answer must be the one to its own request.
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+from collections import defaultdict
+from typing import Any
+
+from aio_pika.exceptions import ChannelNotFoundEntity
+from harness import (
+    Bench,
+    BenchmarkError,
+    Broker,
+    Contender,
+    choose,
+    environment,
+    parser,
+    percentile,
+    result_of,
+    started,
+    table,
+    until,
+    write,
+)
+
+RPC = Contender("aio-pika patterns.RPC", "requests_aio_pika.py", declares=True)
+AMQPJOBS = Contender("amqpjobs", "requests_amqpjobs.py", declares=True)
+FASTSTREAM = Contender("FastStream", "requests_faststream.py", declares=True)
+ALL = (RPC, AMQPJOBS, FASTSTREAM)
+IN_FLIGHT = 100
+
+
+async def turn(
+    bench: Bench, broker: Broker, contender: Contender, queue: str, options: argparse.Namespace
+) -> tuple[float, list[float]]:
+    """One turn: requests per second, and the seconds of each when one is made at a time."""
+    await broker.delete(queue)
+
+    async def consuming() -> bool:
+        if answerer.returncode is not None:
+            await result_of(answerer, 1)
+        try:
+            return (await broker.count(queue))[1] > 0
+        except ChannelNotFoundEntity:
+            return False  # the contender has not declared its queue yet
+
+    uvloop = options.uvloop
+    try:
+        async with started(
+            bench.line(contender, queue, "answer", 0, 200, uvloop), stdin=True
+        ) as answerer:
+            await until(consuming, "did not begin to consume", timeout=20)
+            count = options.count if contender is AMQPJOBS else options.count // 5
+            many = await bench.run(contender, queue, "ask", count, IN_FLIGHT, uvloop)
+            one = await bench.run(contender, queue, "ask", options.one_count, 1, uvloop)
+    finally:
+        await broker.delete(queue)
+    if (many["count"], one["count"]) != (count, options.one_count):
+        raise BenchmarkError("not every request was answered")
+    return count / many["seconds"], one["latencies"]
+
+
+def summary(name: str, rates: list[float], seconds: list[float], base: float) -> dict[str, Any]:
+    """The best turn: what disturbs a turn only makes it slower."""
+    return {
+        "contender": name,
+        "highest": max(rates),
+        "median": statistics.median(rates),
+        "ratio": max(rates) / base if base else None,
+        "p50_ms": percentile(seconds, 50) * 1e3,
+        "p99_ms": percentile(seconds, 99) * 1e3,
+        "rounds": len(rates),
+    }
+
+
+async def main(options: argparse.Namespace) -> int:
+    entries = [(c.name, c, "bench.requests") for c in choose(options.contenders, ALL)]
+    if any(contender is AMQPJOBS for _, contender, _ in entries):
+        entries.append(("amqpjobs, quorum queue", AMQPJOBS, "bench.requests.quorum"))
+    bench = Bench(options.url, options.python)
+    rates: dict[str, list[float]] = defaultdict(list)
+    latencies: dict[str, list[list[float]]] = defaultdict(list)
+    async with Broker.connected(options.url) as broker:
+        for _ in range(options.rounds):
+            for name, contender, queue in entries:
+                rate, seconds = await turn(bench, broker, contender, queue, options)
+                rates[name].append(rate)
+                latencies[name].append(seconds)
+                print(f"  {name}: {rate:,.0f}/s", file=sys.stderr, flush=True)
+        described = environment(broker.version, options)
+    base = max(rates.get(RPC.name, [0.0]))
+    # As with the rates, the turn that was disturbed least.
+    best = {name: min(turns, key=lambda t: percentile(t, 50)) for name, turns in latencies.items()}
+    results = [summary(name, rates[name], best[name], base) for name, _, _ in entries]
+    rows = [
+        [
+            row["contender"],
+            f"{row['highest']:,.0f}",
+            f"{row['ratio']:.1f}" if row["ratio"] else "",
+            f"{row['p50_ms']:.2f}",
+            f"{row['p99_ms']:.2f}",
+        ]
+        for row in results
+    ]
+    print(table(["requests", "per second, 100 in flight", "x RPC", "p50 ms", "p99 ms"], rows))
+    write(options.json, described | {"benchmark": "requests", "results": results})
+    return 0
+
+
+if __name__ == "__main__":
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--count", type=int, default=20_000, help="requests in each turn")
+    options.add_argument("--one-count", type=int, default=1_000, help="requests, one at a time")
+    options.add_argument("--contenders", help="comma-separated, default all three")
+    options.add_argument("--uvloop", action="store_true", help="run under uvloop instead")
+    try:
+        sys.exit(asyncio.run(main(options.parse_args())))
+    except BenchmarkError as failure:
+        sys.exit(f"FAILED: {failure}")
