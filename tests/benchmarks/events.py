@@ -111,7 +111,7 @@ async def main(options: argparse.Namespace) -> int:
             f"{rate / rate_off - 1:+.1%}",
             f"{cpu:.1f}",
             f"{cpu / cpu_off - 1:+.1%}",
-        ]  # fmt: skip
+        ]
         for mode, (rate, cpu) in medians.items()
     ]
     print(table(["events", "jobs a second", "", "own CPU, us a job", ""], rows))
