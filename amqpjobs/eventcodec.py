@@ -1,6 +1,7 @@
 """Events to JSON and back: one message is an array of objects. Changes when their format does."""
 
 import socket
+import time
 from collections.abc import Iterable
 from os import getpid
 from typing import Annotated, Any, Literal, NotRequired
@@ -48,10 +49,12 @@ _MANY: TypeAdapter[Any] = TypeAdapter(list[_Checked])
 
 def encode_events(announcements: Iterable[Announcement]) -> bytes:
     """The body of a message of events."""
-    return to_json([_event(announcement) for announcement in announcements])
+    # Here, not when an event is made: the two clocks are compared once for all of them.
+    epoch = time.time() - time.monotonic()
+    return to_json([_event(announcement, epoch) for announcement in announcements])
 
 
-def _event(announcement: Announcement) -> dict[str, Any]:
+def _event(announcement: Announcement, monotonic_epoch: float) -> dict[str, Any]:
     job_id, job, queue, state, epoch, attempt, sequence, begun, details = announcement
     event: dict[str, Any] = {
         "id": job_id, "job": job, "queue": queue, "state": state, "epoch": epoch,
@@ -60,7 +63,7 @@ def _event(announcement: Announcement) -> dict[str, Any]:
     if state != QUEUED:
         event["worker"] = WORKER
     if begun:
-        event["started"] = begun / 1_000_000
+        event["started"] = begun + monotonic_epoch
     if details is not None:
         event.update(details)
         result = details.get("result")

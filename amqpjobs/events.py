@@ -5,8 +5,8 @@ what an event says.
 """
 
 import math
-import time
 from collections.abc import Mapping
+from time import time_ns
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 from amqpjobs.message import HEADER_PROGRESS, Headers
@@ -49,11 +49,11 @@ class Progress(NamedTuple):
     message: str = ""
 
 
-Announcement: TypeAlias = tuple[str, str, str, str, int, int, int, int, Details | None]
+Announcement: TypeAlias = tuple[str, str, str, str, int, int, int, float, Details | None]
 """One event as the process makes it in which it happens, a plain tuple, since that is made in every
 run of every job: id, job, queue, state, epoch, attempt, sequence, when this run of the handler
-began (microseconds since the epoch; 0 if it did not), and what only some events have, with the keys
-of an `Event`."""
+began (seconds of the monotonic clock; 0 if it did not), and what only some events have, with the
+keys of an `Event`."""
 
 
 class _Always(TypedDict):
@@ -92,26 +92,19 @@ class Event(_Always, total=False):
     keep: float
 
 
-class Clock:
+_last = 0
+
+
+def clock() -> int:
     """Microseconds since the epoch, strictly rising: no two events of a process are at the same
     time, and none is before an earlier one, even where the machine's clock is set back."""
+    global _last
+    now = time_ns() // 1000
+    if now <= _last:
+        now = _last + 1
+    _last = now
+    return now
 
-    __slots__ = ("_last",)
-
-    def __init__(self) -> None:
-        self._last = 0
-
-    def __call__(self) -> int:
-        """The next moment."""
-        now = time.time_ns() // 1000
-        if now <= self._last:
-            now = self._last + 1
-        self._last = now
-        return now
-
-
-clock = Clock()
-"""The process's own."""
 
 Order: TypeAlias = tuple[int, int, bool, int]
 

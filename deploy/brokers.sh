@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Install the RabbitMQ servers that the tests start: 3.10 (Debian 12's package) and 4.3 (Debian
-# testing's). Run as root, on Debian 12; done before, it returns at once. No service is started.
+# Install the servers that the tests start: RabbitMQ 3.10 (Debian 12's package) and 4.3 (Debian
+# testing's), and PostgreSQL (Debian's). Run as root, on Debian 12; done before, it returns at once.
+# No service is started.
 #
 # AMQPJOBS_CACHE       where 4.3 goes (default ~/.cache/amqpjobs; about 400 MB)
 # AMQPJOBS_DEBIAN      the Debian mirror to take it from (default: the one that apt uses)
@@ -80,7 +81,8 @@ build_tree() { # release, debootstrap's script for it
 }
 
 need_310_tree() { ! packaged_310 && ! on_debian_12; }
-everything_is_there() { { packaged_310 || complete bookworm; } && complete forky; }
+packaged_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+everything_is_there() { { packaged_310 || complete bookworm; } && complete forky && packaged_postgres; }
 
 if ! everything_is_there; then
   [ "$(id -u)" = 0 ] || fail "run this as root: sudo AMQPJOBS_CACHE='$cache' $0"
@@ -91,6 +93,13 @@ if ! everything_is_there; then
   install_packages debootstrap debian-archive-keyring
   if on_debian_12; then
     install_packages rabbitmq-server
+  fi
+  if ! packaged_postgres; then
+    # Its package would make a cluster of its own, and start it.
+    mkdir -p /etc/postgresql-common
+    [ -e /etc/postgresql-common/createcluster.conf ] ||
+      printf 'create_main_cluster = false\n' >/etc/postgresql-common/createcluster.conf
+    install_packages postgresql
   fi
   if need_310_tree && ! complete bookworm; then
     build_tree bookworm bookworm

@@ -60,6 +60,7 @@ class Announcements:
 
     Attributes:
         enabled: as given; no more in the end.
+        gather: called before a message is made: who has events that are not made yet adds them.
         listening: whether somebody hears, as far as is known. While nobody does, what is added is
             kept for the next attempt, the newest of it: who has work with an event that need not
             be, looks here first.
@@ -74,6 +75,7 @@ class Announcements:
         self.listening = enabled
         self.sent = 0
         self.dropped = 0
+        self.gather: list[Callable[[], None]] = []
         self._link = link
         self._routing_key = app.encode()[:255].decode(errors="ignore")
         self._encode = encode
@@ -108,28 +110,30 @@ class Announcements:
         if self._timer is None:
             self._timer = self._loop.call_later(INTERVAL, self._flush)
         elif (len(waiting) == BATCH and self.listening) or self._bytes > BATCH_BYTES:
-            self.flush()
+            self._send()
 
-    def flush(self) -> None:
-        """Send what waits now, if somebody listens."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._flush()
+    def wake(self) -> None:
+        """Somebody has events that are not made yet: they are gathered soon."""
+        if self._timer is None and self.enabled:
+            self._timer = self._loop.call_later(INTERVAL, self._flush)
 
     def _flush(self) -> None:
         self._timer = None
-        waiting = self._waiting
         self.listening = self.enabled
-        if not waiting:
-            return
+        for gather in self.gather:
+            gather()
+        if self._waiting and not self._send() and self._timer is None:
+            self._timer = self._loop.call_later(STUCK, self._flush)
+
+    def _send(self) -> bool:
+        """Send what waits, and whether there was a way."""
         channel = self._channel
         if channel is None or not channel.has_room:
             if self._bytes > BATCH_BYTES:
                 self._drop()
-            self._timer = self._loop.call_later(STUCK, self._flush)
-            return
-        batch = tuple(waiting)
-        waiting.clear()
+            return False
+        batch = tuple(self._waiting)
+        self._waiting.clear()
         self._bytes = 0
         try:
             body = self._encode(batch)
@@ -137,9 +141,10 @@ class Announcements:
             # An event must never fail a job, and one that cannot be encoded is a bug of ours.
             log.exception("events that cannot be encoded are dropped")
             self.dropped += len(batch)
-            return
+            return True
         channel.transmit(self._routing_key, self._properties, body)
         self.sent += len(batch)
+        return True
 
     def _drop(self) -> None:
         self.dropped += len(self._waiting)
@@ -205,7 +210,9 @@ class Announcements:
                     await self._attached.wait()
             except TimeoutError:
                 log.debug("%d events were not sent", len(self._waiting))
-        self.flush()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._flush()
         self.enabled = self.listening = False
         if self._timer is not None:
             self._timer.cancel()

@@ -49,11 +49,10 @@ async def migrate(engine: "AsyncEngine") -> Migration:
         ConfigurationError: the store is of a newer amqpjobs, or Alembic is not installed.
     """
     if engine.dialect.name == "sqlite":
-        options = await engine.connect()
-        async with options:
+        async with engine.connect() as connection:
             # Alembic cannot make DDL and the version one transaction on Python's sqlite3, which
             # begins none for DDL: so we do.
-            connection = await options.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 migration = await _upgrade(connection)

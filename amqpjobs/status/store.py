@@ -52,6 +52,8 @@ async def errors() -> AsyncIterator[None]:
         if _is_unfit(error):
             raise Unfit(str(error.orig)) from error
         raise StoreUnavailable(_words(error.orig or error)) from error
+    except (UnicodeError, OverflowError) as error:
+        raise Unfit(str(error)) from error
     except Exception as error:
         # Drivers raise what they like while they connect: OSError, TimeoutError, their own.
         raise StoreUnavailable(_words(error)) from error

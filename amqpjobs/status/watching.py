@@ -184,7 +184,7 @@ class _Listening:
                 log.debug("not listening yet: %s", error)
 
     async def ready(self) -> None:
-        """Wait until it hears.
+        """Wait until it hears, or is stopped.
 
         Raises:
             ConfigurationError: it never will.
@@ -192,7 +192,7 @@ class _Listening:
         ready = asyncio.ensure_future(self._listener.ready())
         try:
             await asyncio.wait((ready, self._failed), return_when=asyncio.FIRST_COMPLETED)
-            if self._failed.done():
+            if self._failed.done() and not self._failed.cancelled():
                 self._failed.result()
         finally:
             ready.cancel()
@@ -200,6 +200,5 @@ class _Listening:
     async def stop(self) -> None:
         """Give the queue up."""
         await self._task.stop()
-        if self._failed.done():
+        if not self._failed.cancel():
             self._failed.exception()  # whoever watched has been told
-        self._failed.cancel()

@@ -80,6 +80,7 @@ class Announcer:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._speaking: dict[Context, _Speech] = {}
+        self._begun: dict[Run, None] = {}
 
     def __repr__(self) -> str:
         return f"<Announcer: {len(self._speaking)} jobs tell their progress, {self._out!r}>"
@@ -87,24 +88,36 @@ class Announcer:
     def speak_through(self, out: "Announcements") -> None:
         """Where events go. Until this is known, nothing is told."""
         self._out = out
+        out.gather.append(self._gather)
 
-    def started(self, run: "Run", definition: Definition, context: Context) -> None:
-        """The handler is about to be called."""
-        out = self._out
-        if out is None or not definition.track:
-            return
-        now = run.begun = clock()
-        if not out.listening:
-            return  # its end is told anyway, and says when it began
-        details = None
-        if run.delivery.header.has_amqpjobs_headers:
-            details = _details_of(context.last_progress)
-        out.add(
-            (
-                context.job_id, context.job, context.queue, STARTED, context.epoch,
-                context.attempt, now, now, details,
-            )
-        )  # fmt: skip
+    def started(self, run: "Run") -> None:
+        """The handler is about to be called. What has ended before the next message is made is told
+        as ended only: its end says when it began, and most jobs are that short."""
+        if self._out is not None:
+            self._begun[run] = None
+            self._out.wake()
+
+    def _gather(self) -> None:
+        begun, self._begun = self._begun, {}
+        for run in begun:
+            context, definition = run.context, run.definition
+            if context is None or definition is None or not definition.track:
+                continue
+            progress = context.told
+            if progress is None and run.delivery.header.has_amqpjobs_headers:
+                progress = context.last_progress
+            self._add(context, STARTED, run.begun, _details_of(progress))
+
+    def _add(
+        self, context: Context, state: str, begun: float, details: dict[str, Any] | None
+    ) -> None:
+        if self._out is not None:
+            self._out.add(
+                (
+                    context.job_id, context.job, context.queue, state, context.epoch,
+                    context.attempt, clock(), begun, details,
+                )
+            )  # fmt: skip
 
     def progressed(self, context: Context) -> None:
         """The job has told how far it is, in whatever thread."""
@@ -130,14 +143,8 @@ class Announcer:
         speech.timer = self._loop.call_later(PROGRESS_EVERY, self._may_speak, context, speech)
         context.log_progress()
         out = self._out
-        if out is None or not out.listening or not self._jobs[context.job].track:
-            return
-        out.add(
-            (
-                context.job_id, context.job, context.queue, STARTED, context.epoch,
-                context.attempt, clock(), 0, _details_of(context.told),
-            )
-        )  # fmt: skip
+        if out is not None and out.listening and self._jobs[context.job].track:
+            self._add(context, STARTED, 0.0, _details_of(context.told))
 
     def _may_speak(self, context: Context, speech: "_Speech") -> None:
         speech.timer = None
@@ -146,6 +153,7 @@ class Announcer:
 
     def ended(self, run: "Run", outcome: Outcome) -> None:
         """It is settled, or about to be."""
+        self._begun.pop(run, None)
         context, definition = run.context, run.definition
         if context is not None:
             context.tell = None
@@ -155,7 +163,10 @@ class Announcer:
         if out is None or (definition is not None and not definition.track):
             return
         if context is not None and isinstance(outcome, Done):  # the commonest
-            details, size = self._of_success(definition, context, outcome, out)
+            details: dict[str, Any] | None = None
+            size = 0
+            if definition is not None and (definition.keep_result or context.told is not None):
+                details, size = self._of_success(definition, context, outcome, out)
             out.add(
                 (
                     context.job_id, context.job, context.queue, SUCCEEDED, context.epoch,
@@ -176,10 +187,10 @@ class Announcer:
             context.log_progress()  # its event is the one of its end
 
     def _of_success(
-        self, definition: Definition | None, context: Context, done: Done, out: "Announcements"
+        self, definition: Definition, context: Context, done: Done, out: "Announcements"
     ) -> tuple[dict[str, Any] | None, int]:
         details = _details_of(context.told)
-        if definition is None or not definition.keep_result or not out.listening:
+        if not definition.keep_result or not out.listening:
             return details, 0
         details = details or {}
         keep = definition.keep_result

@@ -63,7 +63,7 @@ class Run:
 
     Attributes:
         quarantine: where it runs if a worker may have died of it, else None.
-        begun: when its handler began, in microseconds since the epoch; 0 if that is told to nobody.
+        begun: when its handler began, by the monotonic clock; 0 if it did not.
         asked: where the answer goes, if somebody waits for one.
         interrupted: the worker was told to stop, and cancels it.
         cancelled: who asked does not wait any more, and it is cancelled.
@@ -80,7 +80,7 @@ class Run:
         self.definition: Definition | None = None
         self.context: Context | None = None
         self.started = time.monotonic()
-        self.begun = 0
+        self.begun = 0.0
         self.interrupted = False
         self.asked: str | None = None
         self.cancelled = False
@@ -142,8 +142,9 @@ class Pipeline:
             token = current_context.set(context)
             try:
                 calling = self._call(run, definition, context)
+                run.begun = run.started
                 if self._begins is not None:
-                    self._begins(run, definition, context)
+                    self._begins(run)
                 result = await calling
             finally:
                 current_context.reset(token)

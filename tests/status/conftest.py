@@ -1,0 +1,49 @@
+"""Stores of both kinds, and a PostgreSQL that the tests may stop."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from amqpjobs.settings import Settings, load_settings
+from amqpjobs.status.database import open_engine, open_store
+from amqpjobs.status.migrating import migrate
+from amqpjobs.status.store import Store
+from tests.postgres import Postgres, PostgresMissingError
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for the session; each test has a database of its own in it."""
+    try:
+        server = Postgres()
+    except PostgresMissingError as error:
+        pytest.fail(str(error), pytrace=False)
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/status.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+@pytest.fixture
+def settings(store_url: str) -> Settings:
+    """Settings with that store."""
+    return load_settings(store_url=store_url)
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[Store]:
+    """A store that is up to date."""
+    engine = open_engine(settings)
+    await migrate(engine)
+    await engine.dispose()
+    opened = await open_store(settings)
+    yield opened
+    await opened.close()
