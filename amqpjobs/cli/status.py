@@ -128,7 +128,7 @@ def status(
         raise typer.Exit(130) from None
     if last is None:
         say(
-            f"nothing is known of a job {printable(job_id)}: does a recorder run "
+            f"nothing is known of a job {printable(job_id)}: does a recorder run, with this store "
             "(`amqpjobs record`)?"
         )
         raise typer.Exit(UNKNOWN)

@@ -37,9 +37,11 @@ def _stateful(api: FastAPI, state: Any) -> Any:
 
 
 @asynccontextmanager
-async def served(app: App, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def served(
+    app: App, *, recorder: bool = False, **options: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API of an app, in this process."""
-    async with client_of(create_api(app, recorder=False), **options) as client:
+    async with client_of(create_api(app, recorder=recorder), **options) as client:
         yield client
 
 
@@ -47,7 +49,9 @@ async def served(app: App, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
 def serving(
     *arguments: str, env: dict[str, str], cwd: Path = ROOT
 ) -> Iterator[tuple[Program, str]]:
-    """``amqpjobs web`` on a free port, ready; with its URL."""
+    """``amqpjobs web`` on a free port, ready; with its URL. Its store is beside the ledger."""
+    store = f"sqlite:///{Path(env['JOBS_LEDGER']).with_name('status.db')}"
+    env = {"AMQPJOBS_STORE_URL": store} | env
     with running("web", "--port", "0", *arguments, env=env, cwd=cwd) as program:
         program.wait_for("web tier is ready")
         yield program, str(program.logged("web tier is ready")[0]["url"])

@@ -1,5 +1,6 @@
 """An app for the web tests: what its jobs take is what callers get wrong."""
 
+import socket
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -26,8 +27,9 @@ class Teapot(Exception):
 
 
 def shop_at(url: str, **settings: object) -> App:
-    """A shop: receipts, a queue with priorities, jobs without arguments, jobs that fail."""
-    app = app_at(url, **settings)
+    """A shop: receipts, a queue with priorities, jobs without arguments, jobs that fail. There is
+    no store, unless a test says where."""
+    app = app_at(url, **{"store_url": "sqlite:////nowhere/status.db", **settings})
     app.exceptions = (Teapot,)
     lanes = Queue("lanes", priorities={"high": 2, "low": 1})
 
@@ -36,7 +38,7 @@ def shop_at(url: str, **settings: object) -> App:
         """Send a receipt."""
         return f"sent to {order.email}"
 
-    @app.job(queue="receipts")
+    @app.job(queue="receipts", keep_result=True)
     async def add(a: int, b: int = 1) -> int:
         return a + b
 
@@ -72,3 +74,11 @@ async def client(shop_43: App) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the shop's API."""
     async with served(shop_43) as opened:
         yield opened
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """Where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -273,13 +273,3 @@ async def test_a_broker_that_is_away_is_unavailable(unused_tcp_port: int) -> Non
     for each in (answer, queues, ready):
         assert "127.0.0.1" not in each.text
         assert "user" not in each.text
-
-
-@pytest.fixture
-def unused_tcp_port() -> int:
-    """Where nothing listens."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
