@@ -1,7 +1,7 @@
 """The album's page with all that it needs but RabbitMQ: one worker, and the web tier in front.
 
-``python -m examples.photo_album.serve``, until Ctrl-C; what is given to it goes to ``amqpjobs web``.
-These are the two commands that a deployment would run, each in a container of its own.
+``python -m examples.photo_album.serve``, until Ctrl-C; its arguments go to ``amqpjobs web``. These
+are the two commands that a deployment would run, each in a container of its own.
 """
 
 import signal
