@@ -66,8 +66,8 @@ class Sizes(BaseModel):
 
 
 # A plain `def` runs in a thread of the worker. Pillow gives up Python's lock while it decodes,
-# scales and encodes, so threads use all cores, and starting one costs nothing. For files that
-# strangers upload, `cpu=True, memory_limit=...` would use a process, which can be killed.
+# scales and encodes, so threads use all cores, and starting one costs nothing. What strangers send
+# is bounded by its pixels and formats; `cpu=True, memory_limit=...` would add a process to kill.
 @app.job(queue=thumbnails, timeout=30)
 def add_to_album(ctx: Context, photograph: Photograph) -> Sizes:
     """Write both sizes of a photograph. It may run twice: the second run writes the same again."""

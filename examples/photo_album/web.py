@@ -105,10 +105,7 @@ async def page() -> FileResponse:
 @api.get("/photographs/here")
 def here() -> list[Here]:
     """The photographs that may be chosen, since they are here already."""
-    try:
-        return [Here(name=path.name, bytes=path.stat().st_size) for path in photographs_here()]
-    except PhotographsMissing:
-        return []
+    return [Here(name=path.name, bytes=path.stat().st_size) for path in those_here()]
 
 
 @api.get("/photographs/here/{name}")
@@ -220,9 +217,17 @@ async def enqueue(photograph: UUID, title: str) -> Taken:
     return Taken(id=photograph)
 
 
+def those_here() -> list[Path]:
+    """What there is to choose from; nothing, if nobody has fetched any."""
+    try:
+        return photographs_here()
+    except PhotographsMissing:
+        return []
+
+
 def here_called(name: str) -> Path:
     """Which of those that are here. The name is looked for in a list, and never a path."""
-    for path in photographs_here():
+    for path in those_here():
         if path.name == name:
             return path.resolve()
     raise HTTPException(404, "there is no such photograph here")

@@ -147,6 +147,18 @@ async def test_a_reload_in_the_middle_forgets_nothing(tier_43: Tier, browser: Br
         watched.check()
 
 
+async def test_what_a_reload_interrupts_is_not_passed_over(tier_43: Tier, browser: Browser) -> None:
+    """A file that was not sent is gone with the page: it says so, and waits for nothing."""
+    with tier_43.serving():
+        watched = await opened(browser, tier_43)
+        await watched.page.route("**/photographs/*?name=*", lambda route: route.abort())
+        await watched.choose(file("One.jpg", SMALL))
+        await expect(watched.tile("One.jpg")).to_contain_text("waiting for the server")
+        await watched.page.reload()
+        await expect(watched.tile("One.jpg")).to_contain_text("was not sent whole")
+        await expect(watched.tile("One.jpg")).to_have_attribute("data-kind", "failed")
+
+
 async def test_the_page_outlives_a_restart_of_the_server(tier_43: Tier, browser: Browser) -> None:
     """It says that the connection is lost, sends what could not be sent, and goes on."""
     with tier_43.serving() as server:
