@@ -10,10 +10,13 @@ from typing import Any
 from PIL import Image
 
 from tests.broker_server import VirtualHost
-from tests.support.programs import Program, consuming, environment, running
+from tests.support.programs import Program, environment, running
 
 APP = "examples.photo_album.album:app"
 API = "examples.photo_album.web:api"
+
+START_TIMEOUT = 60.0
+"""Seconds; they import much, beside a browser that starts, on a machine with two cores."""
 
 
 def jpeg(width: int, height: int, *, noisy: bool = False) -> bytes:
@@ -59,11 +62,12 @@ class Tier:
     def serving(self) -> Iterator[Program]:
         """``amqpjobs web`` that is ready."""
         with running("web", "--asgi", API, "--port", str(self.port), env=self.env) as program:
-            program.wait_for("web tier is ready")
+            program.wait_for("web tier is ready", timeout=START_TIMEOUT)
             yield program
 
     @contextmanager
     def working(self) -> Iterator[Program]:
         """A worker that consumes."""
-        with consuming("thumbnails", "--concurrency", "2", env=self.env) as worker:
+        with running("consume", "thumbnails", "--concurrency", "2", env=self.env) as worker:
+            worker.wait_for("worker is ready", timeout=START_TIMEOUT)
             yield worker
