@@ -287,11 +287,14 @@ async def test_what_is_cleared_is_gone_from_the_page(tier_43: Tier, browser: Bro
 
 
 async def test_a_photograph_that_is_too_large_is_not_even_sent(
-    tier_43: Tier, browser: Browser
+    tier_43: Tier, browser: Browser, tmp_path: Path
 ) -> None:
     """The page says why at once."""
+    huge = tmp_path / "Huge.jpg"
+    with huge.open("wb") as made:
+        made.truncate(25_000_001)
     with tier_43.serving():
         watched = await opened(browser, tier_43)
-        await watched.choose(file("Huge.jpg", bytes(25_000_001)))
+        await watched.choose(huge)
         await expect(watched.tile("Huge.jpg")).to_contain_text("may have up to 25 MB")
         assert not any("Huge" in url for url in watched.requests)
