@@ -6,7 +6,7 @@ does.
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from amqpjobs.asking import Asking
 from amqpjobs.definition import Definition
 from amqpjobs.errors import ConfigurationError, PublishError, PublishManyFailed
-from amqpjobs.job import JobDecorator, make_job
+from amqpjobs.job import Job, JobDecorator, make_job
 from amqpjobs.message import JobHandle, Message
 from amqpjobs.middleware import Processing, Publishing, each_through, onion
 from amqpjobs.opening import Publishers
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from amqpjobs.blocking import BlockingApp
     from amqpjobs.deadletters import DeadLetters
     from amqpjobs.deadletters.letters import Kind
+    from amqpjobs.hooks import Hook, Signing
     from amqpjobs.publisher import Publisher
     from amqpjobs.settings import Settings
     from amqpjobs.status.reading import Statuses
@@ -73,7 +74,8 @@ class App:
         self._given_settings = settings
         self._registry = Registry(name)
         self._publishers = Publishers(self)
-        self._asking = Asking(self, publishing, exceptions)
+        self.exceptions = tuple(exceptions)
+        self._asking = Asking(self, publishing, self.exceptions)
 
     def __repr__(self) -> str:
         return f"<App {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
@@ -163,6 +165,32 @@ class App:
             return make_job(definition)
 
         return decorate
+
+    @property
+    def hooks(self) -> "Mapping[str, Hook]":
+        """All webhooks by name."""
+        return MappingProxyType(self._registry.hooks)
+
+    def hook(
+        self, name: str, *, job: Job[..., Any, Any], signing: "Signing | None" = None
+    ) -> "Hook":
+        """Let a signed request to ``POST /hooks/{name}`` of the web tier enqueue a job.
+
+        Its JSON body is the job's, as in a message. The secret that signs is never in the code: it
+        is ``AMQPJOBS_HOOK_<NAME>_SECRET``, and while it is changed also ``..._SECRET_2`` to ``_9``.
+
+        Args:
+            name: in the path: small letters, digits, ``-`` and ``_``.
+            job: what is enqueued.
+            signing: how its sender signs: `amqpjobs.hooks.SIGNED` (the default), ``GITHUB``, or a
+                `Signing` of its own.
+
+        Raises:
+            ConfigurationError: a name that cannot be used, or that is used already.
+        """
+        from amqpjobs.hooks import SIGNED, Hook
+
+        return self._registry.add_hook(Hook(name, job.definition, signing or SIGNED))
 
     def find(self, name: str) -> Definition:
         """The job of this name.
@@ -293,7 +321,7 @@ class App:
         """
         return await self.statuses.get(job_id)
 
-    def watch(self, job_id: str) -> "AsyncIterator[JobStatus]":
+    def watch(self, job_id: str) -> "AsyncGenerator[JobStatus, None]":
         """What is known of a job, and then whatever is told of it as it happens, until it ends:
         ``async for status in app.watch(job.id)``. States may be skipped, none comes twice, and each
         is newer than the one before.
@@ -357,6 +385,20 @@ class App:
         from amqpjobs.deadletters import DeadLetters
 
         return DeadLetters(self, self.choose_queues(queues), kind)
+
+    def asyncapi(self, version: str = "0.0.0") -> dict[str, Any]:
+        """An AsyncAPI 3.0 document of the queues, jobs, replies and their JSON Schemas. It needs
+        no broker, and holds no credentials.
+
+        Args:
+            version: what the document says of itself.
+
+        Raises:
+            ConfigurationError: a job, a queue or a setting that cannot work.
+        """
+        from amqpjobs.asyncapi import document_of
+
+        return document_of(self, version)
 
     def blocking(self) -> "BlockingApp":
         """For synchronous code: ``with app.blocking() as client: client.later(job.message(x))``."""

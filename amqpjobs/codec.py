@@ -167,6 +167,11 @@ class Payload:
                 break
         return "; ".join(problems)
 
+    @property
+    def adapter(self) -> TypeAdapter[Any] | None:
+        """What validates the body; None for a job without arguments."""
+        return self._adapter
+
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schema (2020-12) of the body."""
         if self._adapter is None:

@@ -1,10 +1,14 @@
 """The jobs of an app and the queues they are bound to. Changes when being registered does."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from amqpjobs.definition import Definition
 from amqpjobs.errors import ConfigurationError, UnknownJob
 from amqpjobs.topology import Queue, Topology, topology_of
+
+if TYPE_CHECKING:
+    from amqpjobs.hooks import Hook
 
 
 class Registry:
@@ -16,12 +20,14 @@ class Registry:
     Attributes:
         jobs: by name.
         queues: by name.
+        hooks: by name.
     """
 
     def __init__(self, app: str) -> None:
         self._app = app
         self.jobs: dict[str, Definition] = {}
         self.queues: dict[str, Queue] = {}
+        self.hooks: dict[str, Hook] = {}
 
     def __repr__(self) -> str:
         return f"<Registry of {self._app}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
@@ -68,6 +74,20 @@ class Registry:
                 if not isinstance(error.__cause__, NameError):
                     raise
         self.jobs[definition.name] = definition
+
+    def add_hook(self, hook: "Hook") -> "Hook":
+        """Register a webhook.
+
+        Raises:
+            ConfigurationError: there is one of this name, or of its secret's.
+        """
+        if any(hook.variable == known.variable for known in self.hooks.values()):
+            raise ConfigurationError(
+                f"hook {hook.name!r}: there is one with the secret {hook.variable} already; give "
+                "it another name"
+            )
+        self.hooks[hook.name] = hook
+        return hook
 
     def find(self, name: str) -> Definition:
         """The job of this name.

@@ -1,5 +1,6 @@
 """Settings from the environment and from secret files. Changes when a setting is added."""
 
+import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -113,6 +114,21 @@ class Settings(BaseSettings):
     heartbeat_file: Path | None = None
     """Touched by the event loop every few seconds, for ``amqpjobs health``."""
 
+    web_host: str = "127.0.0.1"
+    """Where the web tier listens; beyond loopback only with a token."""
+
+    web_port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """0 for one that is free."""
+
+    web_token: SecretStr | None = None
+    """What callers of the web tier send as ``Authorization: Bearer``; at least 16 characters."""
+
+    web_max_body: PositiveInt | None = None
+    """The largest body that the web tier takes; None for ``max_message_size``."""
+
+    web_max_streams: PositiveInt = 1000
+    """How many event streams one web process keeps open at once."""
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(_in_small_letters)
     ] = "info"
@@ -132,6 +148,15 @@ class Settings(BaseSettings):
         if url is not None and "@" in url:
             raise ValueError("leave the user and the password out; those of AMQPJOBS_URL are used")
         return url
+
+    @field_validator("web_token")
+    @classmethod
+    def _not_guessed(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value()) < 16:
+            raise ValueError(
+                "it has less than 16 characters and could be guessed: openssl rand -hex 32"
+            )
+        return token
 
     @cached_property
     def safe_url(self) -> str:
@@ -158,11 +183,7 @@ def load_settings(**flags: object) -> Settings:
     Raises:
         ConfigurationError: a value that cannot be used, with the variable's name, never its value.
     """
-    import os
-
-    secrets = os.environ.get("AMQPJOBS_SECRETS_DIR")
-    if secrets and not Path(secrets).is_dir():
-        raise ConfigurationError("AMQPJOBS_SECRETS_DIR is not a directory")
+    secrets = _secrets_dir()
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         return Settings(_secrets_dir=secrets, **given)  # type: ignore[call-arg,arg-type]
@@ -172,6 +193,32 @@ def load_settings(**flags: object) -> Settings:
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise ConfigurationError(f"settings that cannot be used: {problems}") from None
+
+
+def secret_of(variable: str) -> SecretStr | None:
+    """A secret whose name is known only when the program runs: from the environment, else from the
+    file of that name among the secret files; None if it is nowhere, or empty.
+
+    Raises:
+        ConfigurationError: a file that cannot be read.
+    """
+    value = os.environ.get(variable)
+    folder = _secrets_dir()
+    if not value and folder:
+        names = {path.name.upper(): path for path in Path(folder).iterdir()}
+        if (path := names.get(variable.upper())) is not None:
+            try:
+                value = path.read_text().strip()
+            except (OSError, ValueError) as error:
+                raise ConfigurationError(f"{variable}: its file cannot be read") from error
+    return SecretStr(value) if value else None
+
+
+def _secrets_dir() -> str | None:
+    folder = os.environ.get("AMQPJOBS_SECRETS_DIR")
+    if folder and not Path(folder).is_dir():
+        raise ConfigurationError("AMQPJOBS_SECRETS_DIR is not a directory")
+    return folder
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

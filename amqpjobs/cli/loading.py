@@ -47,21 +47,7 @@ def load_app(place: str | None, *, url: str | None = None, **flags: object) -> A
     """
     if not place:
         raise ConfigurationError("which app? give --app package.module:app, or set AMQPJOBS_APP")
-    module_name, colon, path = place.partition(":")
-    if not module_name or (colon and not path):
-        raise ConfigurationError(f"--app {place!r}: write package.module:app")
-    # As `python -m` does: the folder that the command is given in is importable.
-    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
-    with _import_errors(place, module_name):
-        found: object = importlib.import_module(module_name)
-    for name in (path or "app").split("."):
-        try:
-            found = getattr(found, name)
-        except AttributeError:
-            raise ConfigurationError(
-                f"--app {place!r}: module {module_name!r} has no {path or 'app'!r}"
-            ) from None
+    found = load_object(place, "--app", "app")
     if not isinstance(found, App):
         raise ConfigurationError(f"--app {place!r} is {type(found).__name__}, not an amqpjobs.App")
     found.check()
@@ -69,23 +55,52 @@ def load_app(place: str | None, *, url: str | None = None, **flags: object) -> A
     return found
 
 
+def load_object(place: str, option: str, name: str) -> object:
+    """Import what an option names.
+
+    Args:
+        place: ``package.module:name``.
+        option: for messages to people.
+        name: of the object where the place has none.
+
+    Raises:
+        ConfigurationError: there is none there; says what to write.
+    """
+    said = f"{option} {place!r}"
+    module_name, colon, path = place.partition(":")
+    if not module_name or (colon and not path):
+        raise ConfigurationError(f"{said}: write package.module:{name}")
+    # As `python -m` does: the folder that the command is given in is importable.
+    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    with _import_errors(said, module_name):
+        found: object = importlib.import_module(module_name)
+    for part in (path or name).split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise ConfigurationError(
+                f"{said}: module {module_name!r} has no {path or name!r}"
+            ) from None
+    return found
+
+
 @contextmanager
-def _import_errors(place: str, module_name: str) -> Iterator[None]:
+def _import_errors(said: str, module_name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise ConfigurationError(
-                f"--app {place!r}: there is no module {error.name!r}; is this the right folder?"
+                f"{said}: there is no module {error.name!r}; is this the right folder?"
             ) from error
         raise ConfigurationError(
-            f"--app {place!r}: its import failed, since {error.name!r} is not installed"
+            f"{said}: its import failed, since {error.name!r} is not installed"
         ) from error
     except ConfigurationError:
         raise
     except (Exception, SystemExit) as error:
         # `sys.exit` too: its status would be taken for this command's.
         raise ConfigurationError(
-            f"--app {place!r}: its import failed: {type(error).__name__}: {error} "
-            "(--debug shows where)"
+            f"{said}: its import failed: {type(error).__name__}: {error} (--debug shows where)"
         ) from error

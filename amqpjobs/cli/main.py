@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from amqpjobs.cli import (
+    asyncapi,
     bench,
     chaos,
     consume,
@@ -24,6 +25,7 @@ from amqpjobs.cli import (
     shell,
     status,
     topology,
+    web,
 )
 from amqpjobs.cli.output import say
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError, UnknownJob
@@ -62,11 +64,13 @@ def _options(
 
 
 program.command()(consume.consume)
+program.command()(web.web)
 program.command()(run.run)
 program.command()(run.enqueue)
 program.command()(shell.shell)
 program.command()(queues.queues)
 program.command()(doctor.doctor)
+program.command()(asyncapi.asyncapi)
 program.command()(health.health)
 program.command()(status.status)
 program.command()(status.record)

@@ -6,7 +6,7 @@ Changes when there is something else to ask.
 import asyncio
 import logging
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,27 @@ class Statuses:
         store = await self._reader().store()
         return None if store is None else await store.get(job_id)
 
-    async def watch(self, job_id: str) -> AsyncIterator[JobStatus]:
+    async def recent(
+        self,
+        *,
+        states: Iterable[str] = (),
+        queue: str | None = None,
+        job: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[JobStatus]:
+        """The newest statuses, newest first; see `Store.recent`. None where there is no store yet.
+
+        Raises:
+            ConfigurationError: the store cannot be used, or is behind.
+            StoreUnavailable: it cannot be reached.
+        """
+        store = await self._reader().store()
+        if store is None:
+            return []
+        return await store.recent(states=states, queue=queue, job=job, before=before, limit=limit)
+
+    async def watch(self, job_id: str) -> AsyncGenerator[JobStatus, None]:
         """See `App.watch`."""
         from amqpjobs.status.watching import Watching
 

@@ -40,11 +40,13 @@ def configure_logs(
 
 
 def quiet_libraries(level: str) -> None:
-    """Keep aiormq and aio-pika from logging what we report in our own words."""
+    """Keep libraries from logging what we report in our own words."""
     for noisy in ("aiormq", "aio_pika"):
         logging.getLogger(noisy).setLevel(
             logging.DEBUG if level == "debug" else logging.CRITICAL + 1
         )
+    # Its start and its stop are ours; what goes wrong in a request is not.
+    logging.getLogger("uvicorn").setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
 
 
 def keys_of(record: logging.LogRecord) -> dict[str, Any]:

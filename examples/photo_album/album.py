@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel
 
 from amqpjobs import App, Context, Queue, Reject
@@ -21,25 +21,34 @@ WEB = 1600
 LARGEST = 15_000_000
 """Pixels of the largest photograph that the album takes: decoded, it is 45 MB."""
 
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""What is looked for in a file. Pillow knows many more, which no camera writes."""
+
 app = App("photos")
 thumbnails = Queue("thumbnails", priorities={"high": 6, "normal": 3, "low": 1})
 
 
 class Photograph(BaseModel):
-    """A photograph, and the folder of the album that it goes into."""
+    """A photograph, the folder of the album that it goes into, and what people call it."""
 
     path: Path
     album: Path
+    title: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Its title, or else the name of its file."""
+        return self.title or self.path.name
 
     @property
     def thumbnail(self) -> Path:
         """Where its thumbnail is written."""
-        return self.album / "thumbnails" / self.path.name
+        return self.album / "thumbnails" / f"{self.path.stem}.jpg"
 
     @property
     def web(self) -> Path:
         """Where its web size is written."""
-        return self.album / "web" / self.path.name
+        return self.album / "web" / f"{self.path.stem}.jpg"
 
 
 class Size(BaseModel):
@@ -57,31 +66,53 @@ class Sizes(BaseModel):
 
 
 # A plain `def` runs in a thread of the worker. Pillow gives up Python's lock while it decodes,
-# scales and encodes, so threads use all cores, and starting one costs nothing. For files that
-# strangers upload, `cpu=True, memory_limit=...` would use a process, which can be killed.
+# scales and encodes, so threads use all cores, and starting one costs nothing. What strangers send
+# is bounded by its pixels and formats; `cpu=True, memory_limit=...` would add a process to kill.
 @app.job(queue=thumbnails, timeout=30)
 def add_to_album(ctx: Context, photograph: Photograph) -> Sizes:
     """Write both sizes of a photograph. It may run twice: the second run writes the same again."""
-    with Image.open(photograph.path) as image:  # reads the header only
-        if image.width * image.height > LARGEST:
-            raise Reject(
-                f"{photograph.path.name} is too large: {image.width} x {image.height} are "
-                f"{image.width * image.height / 1e6:.1f} megapixels, the album takes up to "
-                f"{LARGEST / 1e6:g}"
-            )
-        image.thumbnail((WEB, WEB))
-        web = ImageOps.exif_transpose(image).convert("RGB")
+    ctx.progress(0.1, "reading")
+    web = scaled(photograph)
+    ctx.progress(0.6, "web size")
     colours = web.info.get("icc_profile")
     web.info.clear()  # comments, XMP and the like, which Pillow would write again
     thumbnail = web.copy()
     thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
     write(web, photograph.web, colours)
+    ctx.progress(0.9, "thumbnail")
     write(thumbnail, photograph.thumbnail, colours)
     ctx.log.info("added", extra={"photograph": photograph.path.name})
     return Sizes(
         thumbnail=Size(width=thumbnail.width, height=thumbnail.height),
         web=Size(width=web.width, height=web.height),
     )
+
+
+def scaled(photograph: Photograph) -> Image.Image:
+    """The photograph in its web size, upright.
+
+    Raises:
+        Reject: what is in the file will not be better next time. Strangers upload files.
+    """
+    with photograph.path.open("rb") as file:
+        try:
+            with Image.open(file, formats=FORMATS) as image:  # reads the header only
+                if image.width * image.height > LARGEST:
+                    raise Reject(
+                        f"{photograph.shown} is too large: {image.width} x {image.height} are "
+                        f"{image.width * image.height / 1e6:.1f} megapixels, the album takes up to "
+                        f"{LARGEST / 1e6:g}"
+                    )
+                image.thumbnail((WEB, WEB))
+                return ImageOps.exif_transpose(image).convert("RGB")
+        except UnidentifiedImageError:
+            raise Reject(f"{photograph.shown} is not a JPEG, PNG or WebP file") from None
+        except Image.DecompressionBombError:
+            raise Reject(f"{photograph.shown} is far too large") from None
+        except (OSError, SyntaxError, ValueError) as error:
+            if getattr(error, "errno", None) is not None:
+                raise  # the disk's, which may be better next time
+            raise Reject(f"{photograph.shown} is broken: {error}") from error
 
 
 def write(image: Image.Image, target: Path, colours: bytes | None) -> None:

@@ -65,6 +65,16 @@ def find_photographs() -> list[Path]:
     )
 
 
+def photographs_here() -> list[Path]:
+    """Those that are on this machine already: in ``ALBUM_PHOTOGRAPHS``, a folder of your own, or
+    those of the packages. Fetches nothing."""
+    folder = os.environ.get("ALBUM_PHOTOGRAPHS")
+    if folder:
+        return photographs_in(Path(folder))
+    places = (place for package in PACKAGES for place in _places(package) if place)
+    return sorted(places, key=lambda path: path.name.lower())
+
+
 def photographs_in(folder: Path) -> list[Path]:
     """The photographs in a folder of your own.
 

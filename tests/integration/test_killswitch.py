@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from amqpjobs import App, Context, KillSwitch, Queue, Retry
-from amqpjobs.cli.queues import rows_of
 from amqpjobs.message import Failure
 from amqpjobs.outcome import Retried
+from amqpjobs.overview import rows_of
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.inspection import connected
 from amqpjobs.worker.lifecycle import Worker
@@ -80,7 +80,8 @@ def paused(worker: Worker) -> bool:
 
 async def states(app: App) -> dict[str, Any]:
     async with connected(app.settings, "inspect") as wire:
-        return {row["queue"]: row.get("state") for row in await rows_of(app, wire)}
+        rows = await rows_of(app.queues, wire, app.settings)
+    return {row["queue"]: row.get("state") for row in rows}
 
 
 async def waiting(url: str, *queues: str) -> int:

@@ -1,0 +1,97 @@
+"""``amqpjobs web``: the web tier. Changes when the way of starting one does."""
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amqpjobs.cli.consume import loop_factory
+from amqpjobs.cli.loading import AppOption, UrlOption, load_app, load_object
+from amqpjobs.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+    from amqpjobs.web.serving import Listening
+
+
+def web(
+    app: AppOption = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host",
+            help="Where to listen, 127.0.0.1 unless AMQPJOBS_WEB_HOST says so; beyond loopback "
+            "only with AMQPJOBS_WEB_TOKEN.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            min=0,
+            max=65535,
+            help="8000 unless AMQPJOBS_WEB_PORT says so; 0 for one that is free.",
+            show_default=False,
+        ),
+    ] = None,
+    asgi: Annotated[
+        str | None,
+        typer.Option(
+            "--asgi",
+            envvar="AMQPJOBS_ASGI",
+            help="Your own ASGI application, package.module:api, served beside the API's paths.",
+            show_default=False,
+        ),
+    ] = None,
+    recorder: Annotated[
+        bool,
+        typer.Option(
+            "--recorder/--no-recorder", help="Write the status of jobs into the store, in here."
+        ),
+    ] = True,
+    url: UrlOption = None,
+) -> None:
+    """Serve jobs over HTTP until SIGTERM: enqueue, ask, watch, webhooks, health.
+
+    The API is under /jobs, /queues, /hooks, /healthz and /readyz; /jobs/docs describes it.
+    """
+    loaded = load_app(app, url=url, web_host=host, web_port=port)
+    # Here, so that the other commands need no web framework.
+    from amqpjobs.telemetry.logs import configure_logs
+    from amqpjobs.web.serving import Listening
+
+    settings = loaded.settings
+    configure_logs(settings.log_level, settings.log_format)
+    other = None if asgi is None else load_object(asgi, "--asgi", "api")
+    if other is not None and not callable(other):
+        raise ConfigurationError(
+            f"--asgi {asgi!r} is {type(other).__name__}, not an ASGI application"
+        )
+    with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
+        runner.run(_serve(loaded, Listening(settings), other, recorder=recorder))
+
+
+async def _serve(app: "App", listening: "Listening", other: Any, *, recorder: bool) -> None:
+    from amqpjobs.web.serving import WebServer
+    from amqpjobs.web.tier import Tier
+
+    server = WebServer(Tier(app, recorder=recorder), listening, other)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        server.stop()
+        # What may still wait then is a broker, or an application, that does not answer.
+        loop.call_later(app.settings.shutdown_timeout, _leave)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await server.run()
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,184 @@
+"""``GET /jobs/{id}/events``: the status of a job as it changes, as server-sent events.
+
+The form is the HTML standard's (https://html.spec.whatwg.org/multipage/server-sent-events.html):
+a browser's EventSource reconnects by itself and says where it was. Changes when the stream does.
+"""
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Annotated, TypeAlias
+
+import anyio
+from fastapi import APIRouter, Header
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
+
+from amqpjobs.errors import ConfigurationError
+from amqpjobs.status.values import JobStatus
+from amqpjobs.web.problems import Problem, problems, secured
+from amqpjobs.web.status import JobId, store_errors, unknown_id
+from amqpjobs.web.tier import Tier
+
+log = logging.getLogger("amqpjobs.web")
+
+PATIENCE = 2.0
+"""Seconds that a job may be unknown: it may be told of in a moment."""
+
+RETRY = 1000
+"""Milliseconds after which a client comes back."""
+
+PING = 15.0
+"""Seconds between two comments, so that nobody in between takes a silent stream for a dead one."""
+
+SEND_TIMEOUT = 30.0
+"""Seconds that a client may not read."""
+
+Place: TypeAlias = tuple[int, int, int]
+"""Epoch, attempt and sequence of a status: which of two is newer."""
+
+
+class Events:
+    """The route.
+
+    Args:
+        tier: what the routes share.
+    """
+
+    def __init__(self, tier: Tier) -> None:
+        self._tier = tier
+
+    def add_to(self, router: APIRouter) -> None:
+        """Add the route."""
+        router.add_api_route(
+            "/jobs/{id}/events",
+            self.events,
+            response_class=Response,
+            summary="Watch a job",
+            responses={
+                200: {
+                    "description": "Each status as an event `status`; `end` after the last.",
+                    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                },
+                204: {"description": "The job has ended, and the client knows it."},
+                **problems(401, 403, 404, 422, 503),
+            },
+        )
+
+    async def events(
+        self,
+        id: JobId,  # noqa: A002 - as it is called in the path
+        last_event_id: Annotated[str | None, Header(max_length=255)] = None,
+    ) -> Response:
+        """Watch a job until it ends: what is known first, then each change. A client that comes
+        back with `Last-Event-ID` gets what is newer."""
+        if self._tier.streams >= self._tier.settings.web_max_streams:
+            raise Problem(
+                503, "streams", "there are too many streams in this process", {"Retry-After": "5"}
+            )
+        last = place_of_id(last_event_id or "")
+        status = await self._known(id)
+        if status.ended and place_of(status) == last:
+            # Which tells an EventSource not to come again.
+            return Response(status_code=204)
+        return secured(
+            EventSourceResponse(
+                self._stream(id, last),
+                ping=PING,
+                ping_message_factory=lambda: ServerSentEvent(comment="still there"),
+                send_timeout=SEND_TIMEOUT,
+                shutdown_event=self._tier.stopping,
+                shutdown_grace_period=1.0,
+            )
+        )
+
+    async def _known(self, job_id: str) -> JobStatus:
+        """What is known of a job, if need be in a moment.
+
+        Raises:
+            Problem: 404 nothing; 503 there is nobody to ask.
+        """
+        with store_errors():
+            found = await self._tier.app.status(job_id)
+        if found is None:
+            try:
+                async with asyncio.timeout(PATIENCE), aclosing(self._watch(job_id)) as updates:
+                    found = await anext(updates, None)
+            except TimeoutError:
+                pass
+        if found is None:
+            raise unknown_id()
+        return found
+
+    def _watch(self, job_id: str) -> AsyncGenerator[JobStatus, None]:
+        return self._tier.app.watch(job_id)
+
+    async def _stream(self, job_id: str, last: Place | None) -> AsyncIterator[ServerSentEvent]:
+        self._tier.streams += 1
+        try:
+            yield ServerSentEvent(retry=RETRY)
+            async for status in until(self._watch(job_id), self._tier.stopping):
+                if is_newer(status, last):
+                    yield event_of(status)
+                if status.ended:
+                    data = json.dumps({"state": status.state})
+                    yield ServerSentEvent(data, event="end", id=id_of(status))
+                    return
+        except ConfigurationError as error:
+            log.warning("a stream ends: %s", error)
+        finally:
+            self._tier.streams -= 1
+
+
+async def until(
+    updates: AsyncGenerator[JobStatus, None], stopping: anyio.Event
+) -> AsyncIterator[JobStatus]:
+    """The updates, as long as the server is not stopping."""
+    stopped = asyncio.ensure_future(stopping.wait())
+    try:
+        while True:
+            step = asyncio.ensure_future(anext(updates, None))
+            try:
+                await asyncio.wait((step, stopped), return_when=asyncio.FIRST_COMPLETED)
+                if not step.done() or (status := step.result()) is None:
+                    return
+            finally:
+                step.cancel()
+                await asyncio.wait((step,))
+            yield status
+    finally:
+        stopped.cancel()
+        await updates.aclose()
+
+
+def event_of(status: JobStatus) -> ServerSentEvent:
+    """A status as an event."""
+    data = json.dumps(asdict(status), ensure_ascii=False)
+    return ServerSentEvent(data, event="status", id=id_of(status))
+
+
+def id_of(status: JobStatus) -> str:
+    """``epoch-attempt-sequence``."""
+    return "-".join(map(str, place_of(status)))
+
+
+def place_of(status: JobStatus) -> Place:
+    """Where a status is among all of its job."""
+    return status.epoch, status.attempt, status.sequence
+
+
+def place_of_id(value: str) -> Place | None:
+    """What a client says where it was; None if it says nothing that an id can be."""
+    found = re.fullmatch(r"([0-9]{1,19})-([0-9]{1,19})-([0-9]{1,19})", value)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
+def is_newer(status: JobStatus, last: Place | None) -> bool:
+    """Whether a client that was at that place does not know this status. An end goes before the
+    time that it was told at: a progress may have come late."""
+    place = place_of(status)
+    return last is None or place > last or (status.ended and place != last)

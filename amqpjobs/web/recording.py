@@ -1,0 +1,60 @@
+"""The recorder inside of a web tier: kept at work, whatever is away. Changes when that does."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, StoreUnavailable
+from amqpjobs.status.database import open_store
+from amqpjobs.status.recorder import Recorder
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+
+log = logging.getLogger("amqpjobs.web")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+"""Seconds before it is tried again; they double."""
+
+
+class Recording:
+    """Runs a recorder, again and again if it must.
+
+    Args:
+        app: whose settings say where RabbitMQ and the store are.
+
+    Attributes:
+        problem: why nothing will ever be recorded, if so.
+    """
+
+    def __init__(self, app: "App") -> None:
+        self._app = app
+        self.problem: str | None = None
+
+    async def check(self) -> None:
+        """See that the store can be used; one that is only away is waited for.
+
+        Raises:
+            ConfigurationError: it cannot be, or is behind; says what to do.
+        """
+        try:
+            store = await open_store(self._app.settings)
+        except StoreUnavailable as error:
+            log.warning("the store is away; going on without it", extra={"error": str(error)})
+        else:
+            await store.close()
+
+    async def run(self) -> None:
+        """Record until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await Recorder(self._app).run()
+            except (BrokerUnavailable, StoreUnavailable) as error:
+                log.warning("no recorder yet", extra={"error": str(error)})
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE, pause * 2)
+            except AmqpJobsError as error:
+                self.problem = "events are not recorded; the log says why"
+                log.error("events are not recorded: %s", error)  # noqa: TRY400 - the error says it
+                return

@@ -1,0 +1,117 @@
+"""What the routes of one web tier share, and its life. Changes when they share something new."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from amqpjobs.background import BackgroundTask
+from amqpjobs.errors import ConfigurationError, StoreUnavailable
+from amqpjobs.web.ids import Replays
+from amqpjobs.web.recording import Recording
+from amqpjobs.web.security import Guard
+from amqpjobs.worker.liveness import OK, STARTING, STOPPING
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+    from amqpjobs.publisher import Publisher
+
+STORE_PATIENCE = 2.0
+"""Seconds for the store to answer a probe."""
+
+
+class Tier:
+    """A web tier of an app.
+
+    Args:
+        app: whose jobs.
+        recorder: write the events of the workers into the store, from inside of this process.
+
+    Attributes:
+        stopping: set when the server is told to stop. Streams end by it.
+    """
+
+    def __init__(self, app: "App", *, recorder: bool = True) -> None:
+        app.check()
+        self.app = app
+        self.settings = app.settings
+        self.guard = Guard(app.settings)
+        self.replays = {name: Replays() for name in app.hooks}
+        self.stopping = anyio.Event()
+        self.streams = 0
+        self._recording = Recording(app) if recorder else None
+        self._publisher: Publisher | None = None
+
+    def __repr__(self) -> str:
+        state = "stopping" if self.stopping.is_set() else "up"
+        return f"<Tier of {self.app.name}: {state}, {self.streams} streams>"
+
+    @asynccontextmanager
+    async def lifespan(self, *_: object) -> AsyncIterator[None]:
+        """Keep the app's connection open, and the recorder at work.
+
+        Raises:
+            BrokerUnavailable: RabbitMQ refused us for good. One that is only away is waited for.
+        """
+        async with AsyncExitStack() as stack:
+            self.stopping = anyio.Event()
+            if self._recording is not None:
+                await self._recording.check()
+            stack.push_async_callback(self.app.statuses.close)
+            await stack.enter_async_context(self.app.lifespan())
+            self._publisher = await self.app.open_publisher()
+            if self._recording is not None:
+                recorder = BackgroundTask(self._recording.run(), "amqpjobs recording")
+                stack.push_async_callback(recorder.stop)
+            try:
+                yield
+            finally:
+                self.stopping.set()
+
+    @property
+    def condition(self) -> str:
+        """How it is: ``ok``, ``reconnecting``, ``blocked: reason``, ``stopping``, ``starting``."""
+        publisher = self._publisher
+        if self.stopping.is_set():
+            return STOPPING
+        if publisher is None:
+            return STARTING
+        if publisher.link.wire is None:
+            return "reconnecting"
+        blocked = publisher.publication.blocked
+        return OK if blocked is None else f"blocked: {blocked}"
+
+    async def obstacles(self) -> list[str]:
+        """What keeps this tier from its work, in words for everybody; nothing if it is ready."""
+        # Here, where the routes are included in an application whose lifespan is not ours.
+        self._publisher = await self.app.open_publisher()
+        condition = self.condition
+        found = []
+        if condition != OK:
+            found.append(_OBSTACLES.get(condition, f"RabbitMQ takes no messages, {condition}"))
+        if self._recording is not None and self._recording.problem is not None:
+            found.append(self._recording.problem)
+        store = await self._store_obstacle()
+        return [*found, store] if store else found
+
+    async def _store_obstacle(self) -> str | None:
+        try:
+            async with asyncio.timeout(STORE_PATIENCE):
+                await self.app.statuses.recent(limit=1)
+        except StoreUnavailable:
+            return "the store of statuses cannot be reached"
+        except TimeoutError:
+            return "the store of statuses does not answer"
+        except ConfigurationError:
+            # Without a recorder it may be that nobody wants one.
+            return "the store of statuses cannot be used" if self._recording else None
+        return None
+
+
+_OBSTACLES = {
+    STOPPING: "the server is stopping",
+    STARTING: "the server is starting",
+    "reconnecting": "RabbitMQ is away",
+}
