@@ -139,7 +139,7 @@ class Publisher:
             PublishError: one of its kinds; see there.
             TopologyMismatch: the delays are not there, and this user may not declare them.
         """
-        now = time.time()
+        now, queued = time.time(), clock()
         due = message.options.due(now)
         properties = self._properties(message, now, due)
         timeout = message.options.timeout or self._settings.publish_timeout
@@ -148,7 +148,7 @@ class Publisher:
         else:
             await self.waiting.publish(message.queue, properties, message.body, due, timeout)
         if message.tracked is not None and self.announcements.enabled:
-            self._announce(message, due)
+            self._announce(message, queued, due)
         return JobHandle(message.id, message.job, message.queue)
 
     async def enqueue_many(
@@ -160,26 +160,26 @@ class Publisher:
             For each, in order, its handle or its error.
         """
         results: list[JobHandle[Any] | PublishError] = []
-        window: deque[tuple[Message[Any], asyncio.Future[None], float]] = deque()
-        clock = asyncio.get_running_loop().time
+        window: deque[tuple[Message[Any], asyncio.Future[None], float, int]] = deque()
+        loop_time = asyncio.get_running_loop().time
         try:
             for message in messages:
                 if len(window) >= 2 * MAX_UNCONFIRMED:
                     results.append(await self._fate(*window[0]))
                     window.popleft()
                 timeout = message.options.timeout or self._settings.publish_timeout
-                end = clock() + timeout
+                end, queued = loop_time() + timeout, clock()
                 try:
                     fate = await self._send(message, timeout)
                 except PublishError as error:
                     fate = asyncio.get_running_loop().create_future()
                     fate.set_exception(error)
-                window.append((message, fate, end))
+                window.append((message, fate, end, queued))
             while window:
                 results.append(await self._fate(*window[0]))
                 window.popleft()
         finally:
-            for _, fate, _ in window:
+            for _, fate, _, _ in window:
                 self.publication.take_back(fate)
         return results
 
@@ -214,7 +214,7 @@ class Publisher:
         return self.publication.send(exchange, routing_key, properties, message.body)
 
     async def _fate(
-        self, message: Message[Any], fate: "asyncio.Future[None]", deadline: float
+        self, message: Message[Any], fate: "asyncio.Future[None]", deadline: float, queued: int
     ) -> JobHandle[Any] | PublishError:
         try:
             if not fate.done():
@@ -227,14 +227,14 @@ class Publisher:
         except PublishError as error:
             return error
         if message.tracked is not None and self.announcements.enabled:
-            self._announce(message, message.options.due(time.time()))
+            self._announce(message, queued, message.options.due(queued / 1_000_000))
         return JobHandle(message.id, message.job, message.queue)
 
-    def _announce(self, message: Message[Any], due: float | None) -> None:
+    def _announce(self, message: Message[Any], queued: int, due: float | None) -> None:
         # At attempt 0: whatever a worker says of it is newer, by whatever clock.
         details = None if due is None else {"due": due}
         queue = message.tracked or message.queue
-        self.announcements.add((message.id, message.job, queue, QUEUED, 0, 0, clock(), 0, details))
+        self.announcements.add((message.id, message.job, queue, QUEUED, 0, 0, queued, 0, details))
 
     def _properties(
         self,

@@ -108,6 +108,21 @@ async def test_a_handler_has_its_context(
     assert "an-id" in out
 
 
+async def test_progress_is_told_before_the_answer(pool: ProcessPool) -> None:
+    """Seldom, the last word in any case; and what the last run told is known."""
+    heard: list[Any] = []
+    headers = {"amqpjobs-progress": {"fraction": 0.25, "message": "a quarter"}, "blob": b"x"}
+    told = context(headers=headers)
+    told.tell = lambda ctx: heard.append(ctx.told)
+    job = cpu_jobs.tell
+    for _ in range(2):  # the process is used again
+        assert await pool.run(job.definition, told, job.message(1000).body) == [0.25]
+        assert heard[0] == (0.0, "step 0")
+        assert heard[-1] == (0.999, "step 999")
+        assert len(heard) < 20
+        heard.clear()
+
+
 async def test_a_process_has_the_surroundings_of_the_worker(pool: ProcessPool) -> None:
     """The same import path and directory, a session of its own, and no descriptor too many."""
     found = await run(pool, cpu_jobs.surroundings)
