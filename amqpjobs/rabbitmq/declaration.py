@@ -57,7 +57,11 @@ class Declarer:
 
     async def __aexit__(self, *_: object) -> None:
         if self._channel is not None and not self._channel.is_closed:
-            await self._channel.close()
+            # Shielded: aiormq closes a channel again whose closing is cancelled, RabbitMQ takes the
+            # second for an error of the connection, and the cancellation may get lost.
+            closing = asyncio.ensure_future(self._channel.close())
+            closing.add_done_callback(_look_at)
+            await asyncio.shield(closing)
 
     async def apply(self, topology: Topology) -> None:
         """Declare what is missing. Without permission to declare, check that it is there.
@@ -204,3 +208,9 @@ def _difference(text: str) -> str:
         re.sub(r"^the value (.*) of type '\w+'$", r"\1", v) for v in found.groups()[1:]
     )
     return f"{found[1]}: wanted {wanted}, found {current}"
+
+
+def _look_at(closing: "asyncio.Future[None]") -> None:
+    """Its error, if any, is of no matter to whoever was cancelled meanwhile."""
+    if not closing.cancelled():
+        closing.exception()

@@ -45,8 +45,9 @@ def quiet_libraries(level: str) -> None:
         logging.getLogger(noisy).setLevel(
             logging.DEBUG if level == "debug" else logging.CRITICAL + 1
         )
-    # Its start and its stop are ours; what goes wrong in a request is not.
-    logging.getLogger("uvicorn").setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    # Their starts, stops and steps are ours; what goes wrong in them is not.
+    for busy in ("uvicorn", "alembic"):
+        logging.getLogger(busy).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
 
 
 def keys_of(record: logging.LogRecord) -> dict[str, Any]:

@@ -138,21 +138,35 @@ async def until(
     updates: AsyncGenerator[JobStatus, None], stopping: anyio.Event
 ) -> AsyncIterator[JobStatus]:
     """The updates, as long as the server is not stopping."""
-    stopped = asyncio.ensure_future(stopping.wait())
+    arrived: asyncio.Queue[JobStatus | None] = asyncio.Queue()
+    # A task of its own reads them: whoever is cancelled by anyio, as a stream is whose client went,
+    # cannot wait for anything any more, and a generator that runs cannot be closed.
+    reading = asyncio.create_task(_read(updates, arrived))
+    waiting = asyncio.create_task(_wait(stopping, arrived))
     try:
-        while True:
-            step = asyncio.ensure_future(anext(updates, None))
-            try:
-                await asyncio.wait((step, stopped), return_when=asyncio.FIRST_COMPLETED)
-                if not step.done() or (status := step.result()) is None:
-                    return
-            finally:
-                step.cancel()
-                await asyncio.wait((step,))
+        while (status := await arrived.get()) is not None:
             yield status
+        if reading.done():
+            reading.result()
     finally:
-        stopped.cancel()
-        await updates.aclose()
+        reading.cancel()
+        waiting.cancel()
+
+
+async def _read(
+    updates: AsyncGenerator[JobStatus, None], arrived: "asyncio.Queue[JobStatus | None]"
+) -> None:
+    try:
+        async with aclosing(updates):
+            async for status in updates:
+                arrived.put_nowait(status)
+    finally:
+        arrived.put_nowait(None)
+
+
+async def _wait(stopping: anyio.Event, arrived: "asyncio.Queue[JobStatus | None]") -> None:
+    await stopping.wait()
+    arrived.put_nowait(None)
 
 
 def event_of(status: JobStatus) -> ServerSentEvent:

@@ -30,6 +30,7 @@ class Recording:
     def __init__(self, app: "App") -> None:
         self._app = app
         self.problem: str | None = None
+        self._tried = asyncio.Event()
 
     async def check(self) -> None:
         """See that the store can be used; one that is only away is waited for.
@@ -44,12 +45,24 @@ class Recording:
         else:
             await store.close()
 
+    async def tried(self, patience: float) -> None:
+        """Wait for the recorder to begin, or to fail once, but no longer than that (seconds): what
+        is told before it has a queue on the broker is told to nobody."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._tried.wait()
+        except TimeoutError:
+            log.warning("the recorder has not begun yet")
+
     async def run(self) -> None:
         """Record until cancelled."""
         pause = FIRST_PAUSE
         while True:
+            recorder = Recorder(self._app)
+            started = asyncio.ensure_future(recorder.started())
+            started.add_done_callback(lambda _: self._tried.set())
             try:
-                await Recorder(self._app).run()
+                await recorder.run()
             except (BrokerUnavailable, StoreUnavailable) as error:
                 log.warning("no recorder yet", extra={"error": str(error)})
                 await asyncio.sleep(pause)
@@ -58,3 +71,5 @@ class Recording:
                 self.problem = "events are not recorded; the log says why"
                 log.error("events are not recorded: %s", error)  # noqa: TRY400 - the error says it
                 return
+            finally:
+                started.cancel()

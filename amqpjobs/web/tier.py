@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.publisher import Publisher
 
+RECORDER_PATIENCE = 5.0
+"""Seconds that a start waits for the recorder."""
+
 STORE_PATIENCE = 2.0
 """Seconds for the store to answer a probe."""
 
@@ -65,6 +68,7 @@ class Tier:
             if self._recording is not None:
                 recorder = BackgroundTask(self._recording.run(), "amqpjobs recording")
                 stack.push_async_callback(recorder.stop)
+                await self._recording.tried(RECORDER_PATIENCE)
             try:
                 yield
             finally:

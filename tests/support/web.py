@@ -53,5 +53,6 @@ def serving(
     store = f"sqlite:///{Path(env['JOBS_LEDGER']).with_name('status.db')}"
     env = {"AMQPJOBS_STORE_URL": store} | env
     with running("web", "--port", "0", *arguments, env=env, cwd=cwd) as program:
-        program.wait_for("web tier is ready")
+        # Frameworks and migrations take their time to import on a busy machine.
+        program.wait_for("web tier is ready", timeout=60)
         yield program, str(program.logged("web tier is ready")[0]["url"])

@@ -20,6 +20,7 @@ from amqpjobs.web.events import event_of, is_newer, place_of, place_of_id
 from tests.broker_server import VirtualHost, poll
 from tests.support.programs import Ledger, Program, consuming, environment
 from tests.support.waiting import PATIENCE
+from tests.support.waiting import until as wait_until
 from tests.support.web import served, serving
 from tests.support.workers import working
 from tests.web.conftest import shop_at
@@ -293,7 +294,7 @@ async def test_streams_end_when_the_app_does() -> None:
         found.append(status)
         stopping.set()
     assert found == [STATUS]
-    assert closed == [True]
+    await wait_until(lambda: closed, "what was watched is let go")
 
 
 def test_a_socket_is_enough_to_watch(env_43: dict[str, str]) -> None:

@@ -1,0 +1,47 @@
+"""Declaring beside a life that may end at any moment."""
+
+import asyncio
+
+from amqpjobs.rabbitmq.connection import Link
+from amqpjobs.rabbitmq.declaration import Declarer
+from amqpjobs.topology import Queue, topology_of
+from tests.broker_server import VirtualHost
+from tests.support.workers import app_at
+
+
+async def test_whoever_is_cancelled_while_declaring_ends_and_costs_nobody_else(
+    broker: VirtualHost,
+) -> None:
+    """At whichever turn of the event loop: the cancellation arrives, the connection stays."""
+    link = Link(app_at(broker.url).settings, "declare")
+    wire = await link.connect()
+    topology = topology_of([Queue("q")])
+    try:
+        async with Declarer(wire) as declarer:
+            await declarer.apply(topology)
+
+        async def declare() -> None:
+            async with Declarer(wire) as declarer:
+                await declarer.look("q")
+
+        turns = 0
+        while True:
+            task = asyncio.ensure_future(declare())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+                if task.done():
+                    break
+            if task.done():
+                # It was faster; a broker takes its time, so no number of turns is enough for sure.
+                await task
+                break
+            task.cancel()
+            await asyncio.wait((task,), timeout=5)
+            assert task.cancelled(), f"after {turns} turns the cancellation was lost"
+            assert not wire.lost.is_set(), f"after {turns} turns the connection was lost"
+            turns += 1 if turns < 100 else turns // 2
+        # What RabbitMQ thinks of it comes a moment later; a channel that works says it is fine.
+        async with Declarer(wire) as declarer:
+            assert (await declarer.look("q")).message_count == 0
+    finally:
+        await link.close()
