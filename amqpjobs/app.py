@@ -5,7 +5,6 @@ does.
 """
 
 import inspect
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from amqpjobs.asking import Asking
 from amqpjobs.definition import Definition
-from amqpjobs.errors import ConfigurationError, PublishError, PublishManyFailed
+from amqpjobs.enqueuing import Enqueuing
+from amqpjobs.errors import ConfigurationError
 from amqpjobs.job import Job, JobDecorator, make_job
 from amqpjobs.message import JobHandle, Message
-from amqpjobs.middleware import Processing, Publishing, each_through, onion
+from amqpjobs.middleware import Processing, Publishing
 from amqpjobs.opening import Publishers
 from amqpjobs.registry import Registry
 from amqpjobs.retry import Retry
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from amqpjobs.settings import Settings
     from amqpjobs.status.reading import Statuses
     from amqpjobs.status.values import JobStatus
-
-log = logging.getLogger("amqpjobs.app")
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -70,11 +68,11 @@ class App:
         self.name = name
         self.processing = tuple(processing)
         self.retry = retry
-        self._publishing = tuple(publishing)
         self._given_settings = settings
         self._registry = Registry(name)
         self._publishers = Publishers(self)
         self.exceptions = tuple(exceptions)
+        self._enqueuing = Enqueuing(self, publishing)
         self._asking = Asking(self, publishing, self.exceptions)
 
     def __repr__(self) -> str:
@@ -214,10 +212,7 @@ class App:
         Raises:
             PublishError: one of its kinds; see there.
         """
-        publisher = await self.open_publisher()
-        if not self._publishing:
-            return await publisher.enqueue(message)
-        return await onion(self._publishing, publisher.enqueue)(message)
+        return await self._enqueuing.one(message)
 
     async def later_many(self, messages: Iterable[Message[R]]) -> list[JobHandle[R]]:
         """Publish many messages without waiting for each confirm in turn; order is kept.
@@ -231,21 +226,7 @@ class App:
         Raises:
             PublishManyFailed: some were not; it says which. All others are in their queues.
         """
-        publisher = await self.open_publisher()
-        if self._publishing:
-            results: Sequence[object] = await each_through(
-                onion(self._publishing, publisher.enqueue), messages
-            )
-        else:
-            results = await publisher.enqueue_many(messages)
-        failed = [r for r in results if isinstance(r, PublishError)]
-        if failed:
-            raise PublishManyFailed(
-                f"{len(failed)} of {len(results)} messages were not handed over; the first: "
-                f"{failed[0]}",
-                results=list(results),
-            ) from failed[0]
-        return results  # type: ignore[return-value]
+        return await self._enqueuing.many(messages)
 
     @overload
     async def request(self, message: Message[R], /, *, timeout: float | None = None) -> R: ...
