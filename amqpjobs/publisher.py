@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from amqpjobs.background import BackgroundTask
 from amqpjobs.context import current_context
-from amqpjobs.copies import milliseconds
+from amqpjobs.copies import epoch_of, milliseconds
 from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError, TopologyMismatch
 from amqpjobs.eventcodec import encode_events
 from amqpjobs.events import QUEUED, clock
@@ -229,6 +229,21 @@ class Publisher:
         if message.tracked is not None and self.announcements.enabled:
             self._announce(message, queued, message.options.due(queued / 1_000_000))
         return JobHandle(message.id, message.job, message.queue)
+
+    def announce_replay(self, properties: Properties, queue: str) -> None:
+        """Tell that a dead letter waits as a job again.
+
+        Args:
+            properties: as it was sent back.
+            queue: the app's queue.
+        """
+        if self.announcements.enabled and properties.message_id and properties.type:
+            job_id, job, epoch = (
+                properties.message_id,
+                properties.type,
+                epoch_of(properties.headers),
+            )
+            self.announcements.add((job_id, job, queue, QUEUED, epoch, 0, clock(), 0, None))
 
     def _announce(self, message: Message[Any], queued: int, due: float | None) -> None:
         # At attempt 0: whatever a worker says of it is newer, by whatever clock.

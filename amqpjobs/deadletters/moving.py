@@ -28,17 +28,24 @@ class Mover:
         publication: on a connection of its own: an alarm stops its socket, and must not stop acks.
         timeout: seconds for a confirm.
         rate: letters a second, at most; None for as many as possible.
+        on_sent: called with the properties of each that RabbitMQ has.
 
     Attributes:
         broken: the first error that would meet the other letters, too: to go on makes no sense.
     """
 
     def __init__(
-        self, publication: Publication, timeout: float, *, rate: float | None = None
+        self,
+        publication: Publication,
+        timeout: float,
+        *,
+        rate: float | None = None,
+        on_sent: Callable[[Properties], None] = lambda _: None,
     ) -> None:
         self.broken: PublishError | None = None
         self._publication = publication
         self._timeout = timeout
+        self._on_sent = on_sent
         self._pause = 1 / rate if rate else 0.0
         self._next = 0.0
         self._slots = asyncio.Semaphore(WINDOW)
@@ -72,6 +79,7 @@ class Mover:
                 self.broken = self.broken or error
             settle(error)
         else:
+            self._on_sent(properties)
             settle(None)
         finally:
             asyncio.get_running_loop().call_later(ACKS_ARRIVE, self._slots.release)

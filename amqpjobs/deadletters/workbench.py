@@ -8,21 +8,20 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from amqpjobs.copies import copied
 from amqpjobs.deadletters.files import Writer, read_lines, send_lines
 from amqpjobs.deadletters.letters import Grouping, Kind, Letter, Place
 from amqpjobs.deadletters.moving import Mover
 from amqpjobs.deadletters.results import Look, Moved
 from amqpjobs.deadletters.selection import EVERYTHING, Choice, Selection, whole_ids
 from amqpjobs.deadletters.targets import absent, check_there, send
-from amqpjobs.deadletters.way import Way
+from amqpjobs.deadletters.way import Same, Way
 from amqpjobs.errors import (
     ConfigurationError,
     DecodeError,
     PublishError,
     UnknownJob,
 )
-from amqpjobs.message import JSON
+from amqpjobs.message import JSON, Properties
 from amqpjobs.rabbitmq.connection import Wire
 from amqpjobs.rabbitmq.holding import HeldDelivery
 from amqpjobs.rabbitmq.inspection import connected
@@ -154,7 +153,7 @@ class DeadLetters:
                 await self._count(wire, choice, moved, lambda letter: to or letter.target)
                 moved.absent = await absent(wire, moved.targets)
                 return moved
-            async with self.mover(rate) as mover:
+            async with self.mover(rate, replays=True) as mover:
 
                 async def replay(letter: Letter, delivery: HeldDelivery) -> bool:
                     await send(mover, letter, delivery, moved, to, on_progress)
@@ -185,13 +184,13 @@ class DeadLetters:
         async with connected(self._settings, "replay") as wire:
             if to is not None:
                 await self._check_target(wire, to)
-            async with self.mover() as mover:
+            async with self.mover(replays=True) as mover:
 
                 async def replay(_: Letter, delivery: HeldDelivery) -> bool:
                     await send(mover, mended, delivery, moved, to)
                     return False
 
-                await self.way(wire, mover.drain).go(_Same(letter), moved, replay)
+                await self.way(wire, mover.drain).go(Same(letter), moved, replay)
         if moved.failed:
             raise mover.broken or PublishError(next(iter(moved.errors)), message_id=letter.id)
         return moved.done + moved.doubtful > 0
@@ -333,11 +332,20 @@ class DeadLetters:
         return way if page is None else replace(way, page=page)
 
     @asynccontextmanager
-    async def mover(self, rate: float | None = None) -> AsyncIterator[Mover]:
-        """What sends, on the connection for publishing."""
+    async def mover(
+        self, rate: float | None = None, *, replays: bool = False
+    ) -> AsyncIterator[Mover]:
+        """What sends, on the connection for publishing; and tells of it, if these are replays."""
         async with self._app.lifespan():
-            publication = (await self._app.open_publisher()).publication
-            mover = Mover(publication, self._settings.publish_timeout, rate=rate)
+            publisher = await self._app.open_publisher()
+
+            def told(properties: Properties) -> None:
+                definition = self._app.jobs.get(properties.type or "")
+                if replays and definition is not None and definition.track:
+                    publisher.announce_replay(properties, definition.queue.name)
+
+            timeout = self._settings.publish_timeout
+            mover = Mover(publisher.publication, timeout, rate=rate, on_sent=told)
             try:
                 yield mover
             finally:
@@ -362,28 +370,6 @@ class DeadLetters:
         if to in {place.name for place in self.places}:
             raise ConfigurationError(f"{to!r} is where the letters are already")
         await check_there(wire, [to])
-
-
-class _Same:
-    """Chooses one letter, which was seen before."""
-
-    def __init__(self, letter: Letter) -> None:
-        self._letter = _likeness(letter)
-        self._found = False
-
-    def takes(self, letter: Letter) -> bool:
-        """Whether it is this one, for the first time."""
-        if self._found or _likeness(letter) != self._letter:
-            return False
-        self._found = True
-        return True
-
-
-def _likeness(letter: Letter) -> tuple[object, ...]:
-    """What stays the same of a letter, however often RabbitMQ hands it out and counts that. Of its
-    headers the words: a number that is none (NaN) does not equal itself."""
-    properties = copied(letter.properties)
-    return letter.place, letter.time, letter.routing_key, letter.body, repr(properties)
 
 
 def _lanes(queues: Iterable[Queue]) -> frozenset[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from amqpjobs import Context
 from amqpjobs.app import App
+from amqpjobs.deadletters import Selection
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.settings import Settings
 from amqpjobs.status.database import open_engine
@@ -91,6 +92,27 @@ async def test_the_life_of_a_job_is_known(broker: VirtualHost, store_url: str) -
     assert found.queued_at <= found.started_at <= found.ended_at
     assert recorder.recorded >= 3
     assert recorder.dropped == 0
+    await app.close()
+
+
+async def test_a_replayed_job_is_queued_again(broker: VirtualHost, store_url: str) -> None:
+    """And dead no more, although no worker has seen it yet."""
+    app = app_at(broker.url, store_url=store_url)
+
+    @app.job(queue="q")
+    async def fails() -> None:
+        raise ValueError("no")
+
+    await migrated(app)
+    async with recording(app), app.lifespan():
+        handle = await fails.later()
+        async with working(app):
+            dead = await ended(app, handle.id, "dead")
+        assert (await app.dead_letters().replay(Selection(which=(handle.id,)))).done == 1
+        again = await ended(app, handle.id, "queued")
+    assert (dead.epoch, again.epoch) == (0, 1)
+    assert not again.ended
+    assert again.error is None
     await app.close()
 
 
