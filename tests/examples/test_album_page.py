@@ -1,12 +1,13 @@
 """The photo album's page, in a real browser, with a real worker, web tier and RabbitMQ."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.broker_server import VirtualHost
 from tests.support.album import SMALL, Tier, file, jpeg
@@ -284,6 +285,30 @@ async def test_what_is_cleared_is_gone_from_the_page(tier_43: Tier, browser: Bro
         await watched.page.reload()
         await expect(watched.page.get_by_text("Drop photographs here")).to_be_visible()
         await expect(watched.page.locator(".tile")).to_have_count(0)
+
+
+async def test_what_is_cleared_while_it_is_sent_stays_away(tier_43: Tier, browser: Browser) -> None:
+    """The server's answer comes when the page has forgotten what it is about."""
+    cleared = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await cleared.wait()
+        await route.continue_()
+
+    with tier_43.serving():
+        watched = await opened(browser, tier_43)
+        page = watched.page
+        await page.route("**/photographs/*?name=*", hold)
+        await watched.choose(file("One.jpg", SMALL))
+        await expect(watched.tile("One.jpg")).to_be_visible()
+        await page.get_by_role("button", name="Clear").click()
+        async with page.expect_response(lambda answer: answer.request.method == "PUT"):
+            cleared.set()
+        drawn = (
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+        await page.evaluate(drawn)
+        await expect(page.locator(".tile")).to_have_count(0)
 
 
 async def test_a_photograph_that_is_too_large_is_not_even_sent(

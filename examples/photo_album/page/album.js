@@ -85,6 +85,7 @@ let frame = 0;
 const dirty = new Set();
 
 function changed(photograph) {
+  if (photographs.get(photograph.id) !== photograph) return; // cleared while it was sent
   dirty.add(photograph);
   frame ||= requestAnimationFrame(draw);
 }
@@ -329,6 +330,7 @@ function listen(ids) {
 function clear() {
   photographs.clear();
   tiles.clear();
+  dirty.clear();
   line.length = 0;
   find("tiles").replaceChildren();
   drawOverview();
