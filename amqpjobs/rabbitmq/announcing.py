@@ -281,7 +281,10 @@ class _Channel:
     def leave(self) -> None:
         """Stop using the channel."""
         self._open = False
-        self._protocol.undivert(self._number)
+        if self._wire.lost.is_set() or self._underlay.is_closed:
+            self._protocol.undivert(self._number)
+        # Else the connection is about to be closed. What comes back until then stays ours: aiormq
+        # would write it into the log, results and all.
         self._protocol.on_blocked.remove(self._block)
         self._protocol.on_unblocked.remove(self._unblock)
 

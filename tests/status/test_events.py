@@ -425,3 +425,18 @@ async def test_what_is_told_while_the_broker_is_away_is_bounded(own_broker_43: B
         async with hearing(own_broker_43.url) as heard:
             handle = await work.later()
             await heard.ended(handle.id, "succeeded")
+
+
+async def test_what_comes_back_at_the_end_is_in_no_log(
+    broker: VirtualHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody listens, and the program is over before RabbitMQ has said so."""
+    app = app_at(broker.url)
+
+    @app.job(queue="q")
+    async def job(n: int) -> None: ...
+
+    for number in range(20):
+        async with app.lifespan():
+            await job.later(number)
+    assert [r.getMessage() for r in caplog.records if r.name.startswith("aiormq")] == []
