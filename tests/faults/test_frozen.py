@@ -89,7 +89,7 @@ async def check_kills_while_stopping(
         for _ in range(rounds):
             worker = await workers.start(broker.url, "work", concurrency=C, prefetch=P)
             # Some end while it stops, some run for longer than it is left.
-            lengths = [random.choice((0.5, 1.5, 6.0)) for _ in range(P)]
+            lengths = [6.0, *(random.choice((0.5, 1.5, 6.0)) for _ in range(P - 1))]
             messages = [work.message(n, seconds) for n, seconds in enumerate(lengths)]
             assert await publisher.send_many(messages) == []
             with Stranger(broker.url) as stranger:
