@@ -213,7 +213,7 @@ async def test_an_unknown_job_is_parked(broker: VirtualHost) -> None:
 
 async def test_what_is_interrupted_is_released(broker: VirtualHost) -> None:
     """Told to stop while it runs: no attempt is used, and the next worker starts it again."""
-    app = app_at(broker.url, shutdown_timeout=0.5)
+    app = app_at(broker.url, shutdown_timeout=3)
 
     @app.job(queue="q")
     async def work(ctx: Context) -> None:
