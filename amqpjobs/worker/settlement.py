@@ -7,7 +7,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import assert_never
 
 from amqpjobs.copies import copied, retried, snoozed, with_progress
@@ -124,8 +123,7 @@ class Settlement:
         due = {k: v for k, v in original.headers.items() if k == HEADER_DUE}
         properties = with_progress(copied(original), told)
         # As if it were the original: still not before its time, and not beyond it.
-        properties = replace(
-            properties,
+        properties = properties._replace(
             headers={**properties.headers, **due},
             expiration=original.expiration,
         )
@@ -219,4 +217,4 @@ def _bare(copy: Properties) -> Properties:
         for name, value in copy.headers.items()
         if name.startswith("amqpjobs-") and name != HEADER_HISTORY
     }
-    return replace(copy, headers=headers)
+    return copy._replace(headers=headers)
