@@ -138,7 +138,7 @@ class Channel:
         raise NotImplementedError
 
     def recover(self, requeue: bool = True) -> None:
-        """`basic.recover`. The deliveries start in the next `VirtualHost.dispatch`, as of `consume`."""
+        """`basic.recover`; the deliveries start in the next `VirtualHost.dispatch`."""
         raise NotImplementedError
 
     def close(self) -> None:
