@@ -197,6 +197,7 @@ class Queue:
     def remove(self, consumer: Consumer) -> None:
         """A consumer has gone. What it holds, it holds."""
         del self.consumers[consumer]
+        consumer.left = True
         self._choice.remove(consumer)
         self.used()
 
