@@ -316,7 +316,11 @@ class Client:
         self.blocked: list[str] = []
         """The reasons given by ``connection.blocked``; empty again when it is unblocked."""
         self._answers: deque[Method] = deque()
-        self.started, self.offered = self._open(address, tune)
+        try:
+            self.started, self.offered = self._open(address, tune)
+        except BaseException:
+            self.wire.shut()
+            raise
 
     def _open(self, address: Address, tune: dict[str, int]) -> tuple[Any, Any]:
         self.wire.write(b"AMQP\x00\x00\x09\x01")

@@ -61,12 +61,16 @@ class Peer:
         """The same broker for somebody else."""
         return replace(self, address=replace(self.address, user=user, password=password))
 
-    def clean(self) -> None:
-        """Close the test's connections, and delete what they declared."""
-        declared = {each: None for client in self.clients for each in client.declared}
+    def close(self) -> None:
+        """Close the test's connections."""
         for client in self.clients:
             client.close()
         self.clients.clear()
+
+    def clean(self) -> None:
+        """Close the test's connections, and delete what they declared."""
+        declared = {each: None for client in self.clients for each in client.declared}
+        self.close()
         names = [each for each in declared if not each[1].startswith("amq.")]
         if names:
             client = Client(self.address)

@@ -191,7 +191,7 @@ def test_transient(peer: Peer, channel: Channel) -> None:
 
 
 def test_reserved_name(channel: Channel) -> None:
-    """Names that begin with `amq.` are reserved: 403"""
+    """Queue names that begin with `amq.` are reserved: 403"""
     text = "ACCESS_REFUSED - queue name 'amq.mine' contains reserved prefix 'amq.*'"
     with channel.refuses(403, text):
         channel.declare("amq.mine", durable=True)
