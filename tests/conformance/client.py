@@ -203,8 +203,10 @@ class Channel:
         """Wait until there is no queue of that name any more."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
+            look = self.connection.channel()
             try:
-                self.connection.channel().counts(queue)
+                look.counts(queue)
+                look.close()
             except ClosedError as error:
                 assert error.code == 404
                 return

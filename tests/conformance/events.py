@@ -65,7 +65,9 @@ class Confirmed:
     """``basic.ack`` from the broker, or with `refused` ``basic.nack``."""
 
     tag: int
-    multiple: bool = False
+    multiple: bool = field(
+        default=False, compare=False
+    )  # the broker's choice, if nothing is before
     refused: bool = False
 
 

@@ -38,7 +38,14 @@ def test_rejected(dead: Channel, kind: str) -> None:
     assert message.headers["mine"] == 1
     assert message.properties.message_id == "m"
     assert message.properties.priority == 2
-    assert message.redelivered is False
+
+
+def test_redelivered(peer: Peer, dead: Channel, kind: str) -> None:
+    """A dead letter that was delivered before is `redelivered` on 4.3; an expired one is not"""
+    assert rejected(dead, kind).redelivered is peer.by_version(False, True)
+    dead.of_kind(kind, "r", x_message_ttl=1, **{DLX: "dlx"})
+    dead.publish("r", b"1")
+    assert dead.wait_get("dead").redelivered is False
 
 
 def test_x_death(dead: Channel, kind: str) -> None:
@@ -115,18 +122,16 @@ def test_delivery_limit(dead: Channel) -> None:
         dead.reject(dead.wait_get("q", no_ack=False).tag)
     headers = dead.wait_get("dead").headers
     assert headers["x-death"][0]["reason"] == "delivery_limit"
-    assert headers.get("x-delivery-count") in (None, 2)
 
 
-def test_delivery_count_on_a_dead_letter(peer: Peer, dead: Channel) -> None:
-    """A dead letter keeps its `x-delivery-count`"""
+def test_delivery_count_on_a_dead_letter(dead: Channel) -> None:
+    """A dead letter has no `x-delivery-count` any more"""
     dead.quorum("q", x_delivery_limit=1, **{DLX: "dlx"})
     dead.publish_confirmed("q", b"1")
     for _ in range(2):
         dead.reject(dead.wait_get("q", no_ack=False).tag)
     headers = dead.wait_get("dead").headers
-    counts = headers.get("x-delivery-count"), headers.get("x-acquired-count")
-    assert counts == peer.by_version((2, None), (2, 2))
+    assert not {"x-delivery-count", "x-acquired-count"} & headers.keys()
 
 
 @pytest.mark.parametrize("dropping", ["purge", "delete", "ack"])
@@ -211,7 +216,7 @@ def test_dies_twice(peer: Peer, channel: Channel, kind: str) -> None:
         assert last.headers["x-last-death-queue"] == "b"
 
 
-def test_other_reason(channel: Channel, kind: str) -> None:
+def test_other_reason(peer: Peer, channel: Channel, kind: str) -> None:
     """The same queue with another reason is an entry of its own"""
     channel.of_kind(kind, "a", **{DLX: "", KEY: "b"})
     channel.of_kind(kind, "b", **{DLX: "", KEY: "a"})
@@ -219,10 +224,11 @@ def test_other_reason(channel: Channel, kind: str) -> None:
     channel.reject(channel.wait_get("b", no_ack=False).tag, requeue=False)
     channel.reject(channel.wait_get("a", no_ack=False).tag, requeue=False)
     deaths = channel.wait_get("b").headers["x-death"]
+    first = ("a", "rejected", 1)
+    others = [("b", "rejected", 1), ("a", "expired", 1)]
     assert [(d["queue"], d["reason"], d["count"]) for d in deaths] == [
-        ("a", "rejected", 1),
-        ("b", "rejected", 1),
-        ("a", "expired", 1),
+        first,
+        *peer.by_version(others[::-1], others),
     ]
 
 
@@ -258,7 +264,6 @@ def test_dead_letter_to_itself(channel: Channel, kind: str) -> None:
     channel.publish_confirmed("q", b"1")
     channel.reject(channel.wait_get("q", no_ack=False).tag, requeue=False)
     message = channel.wait_get("q")
-    assert message.redelivered is False
     assert message.headers["x-death"][0]["count"] == 1
 
 
@@ -293,13 +298,13 @@ def test_republished_in_a_cycle(peer: Peer, channel: Channel, kind: str) -> None
     assert found == peer.by_version([b"3"], [b"2", b"3"])
 
 
-def test_carbon_copies(dead: Channel, kind: str) -> None:
-    """A new key takes the header CC away; `x-death` has all routing keys"""
+def test_carbon_copies(peer: Peer, dead: Channel, kind: str) -> None:
+    """`x-death` has the keys of CC too; a new key takes the header away on 3.10, not on 4.3"""
     dead.of_kind(kind, "q", **{DLX: "dlx", KEY: "other"})
     dead.publish_confirmed("q", b"1", headers={"CC": ["nowhere"]})
     dead.reject(dead.wait_get("q", no_ack=False).tag, requeue=False)
     message = dead.wait_get("dead")
-    assert "CC" not in message.headers
+    assert message.headers.get("CC") == peer.by_version(None, ["nowhere"])
     assert message.headers["x-death"][0]["routing-keys"] == ["q", "nowhere"]
 
 

@@ -44,12 +44,12 @@ def test_classic_given_back(channel: Channel) -> None:
     assert channel.get_all("q") == [b"b", b"c", b"d", b"a"]
 
 
-def test_classic_drops_the_lowest(channel: Channel) -> None:
-    """Classic: `x-max-length` drops the lowest priority first"""
+def test_classic_drops_the_highest(channel: Channel) -> None:
+    """Classic: `x-max-length` drops what would come next: the highest priority"""
     channel.classic("q", x_max_priority=5, x_max_length=2)
     published(channel, (5, b"a"), (1, b"b"), (3, b"c"))
     channel.wait_ready("q", 2)
-    assert channel.get_all("q") == [b"a", b"c"]
+    assert channel.get_all("q") == [b"c", b"b"]
 
 
 def test_quorum(peer: Peer, channel: Channel) -> None:

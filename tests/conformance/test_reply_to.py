@@ -31,11 +31,13 @@ def test_reply(peer: Peer, channel: Channel) -> None:
 
 
 def test_two_answers(peer: Peer, channel: Channel) -> None:
-    """Answers are told apart by their correlation ids alone, and come in order"""
+    """Answers come in order; their delivery tags are all 1 on 3.10, and count on 4.3"""
     service, name = asked(channel, peer)
     service.publish(name, b"1")
     service.publish(name, b"2")
-    assert [event.tag for event in channel.take_next(2)] == [1, 2]
+    answers = channel.take_next(2)
+    assert [answer.body for answer in answers] == [b"1", b"2"]
+    assert [answer.tag for answer in answers] == peer.by_version([1, 1], [1, 2])
 
 
 def test_without_a_consumer(channel: Channel) -> None:
@@ -65,17 +67,19 @@ def test_cancelled(channel: Channel) -> None:
 
 
 def test_asker_is_gone(peer: Peer, channel: Channel) -> None:
-    """An answer to a channel that is closed is returned if mandatory, else dropped"""
+    """An answer to a channel that is closed is dropped; 3.10 returns it if mandatory"""
     service, name = asked(channel, peer)
     channel.close()
     service.confirms()
     service.publish(name, b"answer")
     assert service.next() == Confirmed(1)
     service.publish(name, b"answer", mandatory=True)
-    returned = service.next()
-    assert isinstance(returned, Returned)
-    assert returned.code == 312
-    assert service.next() == Confirmed(2)
+    event = service.next()
+    if peer.version == "3.10":
+        assert isinstance(event, Returned)
+        assert event.code == 312
+        event = service.next()
+    assert event == Confirmed(2)
 
 
 def test_mandatory_answer(peer: Peer, channel: Channel) -> None:
@@ -93,8 +97,21 @@ def test_mandatory_answer(peer: Peer, channel: Channel) -> None:
 def test_is_it_there(peer: Peer, channel: Channel) -> None:
     """A passive declaration of the name says whether the asker is there"""
     service, name = asked(channel, peer)
-    assert service.call(Queue.Declare(queue=name, passive=True)).queue == name
-    assert service.call(Queue.Declare(queue=DIRECT, passive=True)).queue == DIRECT
+    assert service.call(look_for(name)).queue == name
+    assert service.call(look_for(DIRECT)).queue == DIRECT
     channel.close()
     with service.refuses(404, f"NOT_FOUND - no queue '{name}' {peer.place}"):
-        service.call(Queue.Declare(queue=name, passive=True))
+        service.call(look_for(name))
+
+
+def look_for(name: str) -> Queue.Declare:
+    method = AnyName(passive=True)
+    method.queue = name
+    return method
+
+
+class AnyName(Queue.Declare):
+    """pamqp does not know all the letters that RabbitMQ uses in names."""
+
+    def validate(self) -> None:
+        return

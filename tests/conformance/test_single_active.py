@@ -81,8 +81,11 @@ def test_priority_waits_for_what_is_unacked(peer: Peer, channel: Channel) -> Non
 
 
 def test_exclusive_consumer(peer: Peer, channel: Channel, kind: str) -> None:
-    """An exclusive consumer is refused with 403 there"""
+    """An exclusive consumer is refused with 403 by a classic queue, and taken by a quorum queue"""
     channel.of_kind(kind, "q", **SINGLE)
+    if kind == "quorum":
+        channel.consume("q", exclusive=True)
+        return
     with channel.refuses(403, f"ACCESS_REFUSED - queue 'q' {peer.place} in exclusive use"):
         channel.consume("q", exclusive=True)
 
@@ -94,5 +97,10 @@ def test_get(peer: Peer, channel: Channel, kind: str) -> None:
     if kind == "classic":
         assert channel.wait_get("q").body == b"1"
         return
-    with channel.refuses(405, "RESOURCE_LOCKED - x"):
+    said = peer.by_version("quorum", '<<"quorum">>')
+    text = (
+        f"RESOURCE_LOCKED - cannot obtain access to locked queue 'q' {peer.place}. basic.get"
+        f" operations are not supported by {said} queues with single active consumer"
+    )
+    with channel.refuses(405, text):
         channel.get("q")
