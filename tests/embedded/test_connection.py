@@ -152,12 +152,8 @@ async def test_a_body_over_the_limit_is_refused_when_it_is_over(plain: Broker) -
             client.say(chunk)
             await client.writer.drain()
         client.say(body.ContentBody(bytes(size % 131064)))
-        code, text = await client.refused(Channel.Close)
-        assert (code, text) == (
-            406,
-            f"PRECONDITION_FAILED - message size {size} is larger than configured max size "
-            f"{size - 1}",
-        )
+        words = f"message size {size} is larger than configured max size {size - 1}"
+        assert await client.refused(Channel.Close) == (406, f"PRECONDITION_FAILED - {words}")
 
 
 async def test_a_channel_error_costs_the_channel_alone(client: RawClient) -> None:
