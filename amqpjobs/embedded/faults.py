@@ -19,6 +19,7 @@ from amqpjobs.embedded.effects import (
     RefusePublishes,
     SlowReads,
 )
+from amqpjobs.embedded.interventions import cancel_consumers, redeliver
 
 if TYPE_CHECKING:
     from amqpjobs.embedded.broker import Broker
@@ -138,7 +139,7 @@ class Faults:
 
     def cancel_consumers(self, queue: str) -> int:
         """Cancel a queue's consumers, as a cluster does that moves the queue; how many."""
-        return self._broker.call(lambda: self._broker.virtual_host.cancel_consumers(queue))
+        return self._broker.call(lambda: cancel_consumers(self._broker.virtual_host, queue))
 
     def redeliver(self, queue: str) -> int:
         """Deliver what is unacknowledged once more, while its consumer lives on; how many.
@@ -146,7 +147,14 @@ class Faults:
         As after a connection that was lost for the broker alone. Each is handled twice: that is
         what this is for.
         """
-        return self._broker.call(lambda: self._broker.virtual_host.redeliver(queue))
+        broker = self._broker
+
+        def act() -> int:
+            served = [s for c in broker.connections for s in c.channels.values()]
+            channels = [channel.model for channel in served if not channel.closing]
+            return redeliver(broker.virtual_host, channels, queue)
+
+        return broker.call(act)
 
     def close_channels(self, code: int, text: str, name: str = "") -> int:
         """Close all open channels with that reply code and text; on how many connections."""
