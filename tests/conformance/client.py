@@ -123,7 +123,11 @@ class Channel:
         self._events.clear()
         return events
 
-    def waitclosed(self) -> ClosedError:
+    def put_back(self, events: list[Event]) -> None:
+        """Events that were taken and are for somebody else: they are the next again."""
+        self._events.extendleft(reversed(events))
+
+    def wait_closed(self) -> ClosedError:
         """Wait until the broker closes the channel or the connection; events before it stay."""
         with suppress(ClosedError):
             self._wait(lambda: False)

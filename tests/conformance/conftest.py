@@ -17,7 +17,8 @@ import pytest
 from tests.broker_server import Server
 from tests.brokers import Brokers
 from tests.conformance.client import Channel
-from tests.conformance.peers import Peer, on_server
+from tests.conformance.embedded import on_embedded
+from tests.conformance.peers import RELEASES, Peer, on_server
 from tests.conftest import BROKER_TEST_TIMEOUT, CHOSEN, GIVEN_URL, _server
 
 REAL = ["given"] if GIVEN_URL else list(CHOSEN)
@@ -31,7 +32,7 @@ def _param(place: str, version: str) -> Any:
 
 
 REAL_ONLY = [_param("rabbitmq", version) for version in REAL]
-ALL = REAL_ONLY
+ALL = [*REAL_ONLY, *(_param("embedded", version) for version in RELEASES)]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -89,6 +90,8 @@ def open_peer(
     request: pytest.FixtureRequest, place: str, version: str
 ) -> AbstractContextManager[Peer]:
     """One of the brokers, for one test."""
+    if place == "embedded":
+        return on_embedded(version)
     brokers: Brokers = request.getfixturevalue("brokers")
     vhosts = request.getfixturevalue("vhosts")
     if version not in vhosts:
@@ -97,6 +100,20 @@ def open_peer(
         server.add_vhost(name)
         vhosts[version] = (server, name)
     return on_server(*vhosts[version])
+
+
+@pytest.fixture(params=RELEASES)
+def embedded(request: pytest.FixtureRequest) -> Iterator[Peer]:
+    """The embedded broker alone, as each version."""
+    with on_embedded(request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def twin(peer: Peer) -> Iterator[Peer]:
+    """The embedded broker as the version of the peer."""
+    with on_embedded(peer.version) as found:
+        yield found
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from pamqp import body, frame, header, heartbeat
 from pamqp.base import Frame as Method
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 10.0
 """Seconds after which an answer will not come any more; the machine may be busy."""
 
 Frame: TypeAlias = (
