@@ -30,10 +30,10 @@ def test_transactions(peer: Peer, channel: Channel) -> None:
         channel.call(Tx.Select())
 
 
-@pytest.mark.not_done("406")
+@pytest.mark.not_done("540")
 def test_streams(peer: Peer, channel: Channel) -> None:
     """Queues of the type stream"""
-    with only_real(peer, 406, "channel"):
+    with only_real(peer, 540, "connection"):
         channel.of_kind("stream", "q")
 
 

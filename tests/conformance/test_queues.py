@@ -120,9 +120,9 @@ def test_auto_delete_with_its_channel(peer: Peer, channel: Channel) -> None:
     [
         ({"auto_delete": True}, "auto_delete", "'true'", "'false'"),
         (
-            {"arguments": {"x-max-length": 5}},
+            {"arguments": {"x-max-length": 100_000}},
             "x-max-length",
-            "the value '5' of type 'byte'",
+            "the value '100000' of type 'signedint'",
             "none",
         ),
         (
@@ -234,7 +234,7 @@ def test_quorum_is_durable(peer: Peer, options: dict[str, bool], text: str) -> N
         ({"x-max-priority": 256}, ": {max_value_exceeded,256}"),
         ({"x-overflow": "burst"}, ": invalid_overflow"),
         ({"x-dead-letter-routing-key": "k"}, ": routing_key_but_no_dlx_defined"),
-        ({"x-single-active-consumer": 1}, ": {unacceptable_type,byte}"),
+        ({"x-single-active-consumer": 100_000}, ": {unacceptable_type,signedint}"),
         ({"x-dead-letter-strategy": "never", "x-queue-type": "quorum"}, ": invalid_dlx_strategy"),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value),
@@ -249,9 +249,9 @@ def test_invalid_arguments(peer: Peer, arguments: dict[str, Any], text: str) -> 
 
 def test_invalid_dead_letter_exchange(peer: Peer, channel: Channel) -> None:
     """A dead-letter exchange that is not text is refused with 406"""
-    text = "PRECONDITION_FAILED - invalid type 'byte' for arg 'x-dead-letter-exchange' in queue 'q'"
-    with channel.refuses(406, f"{text} {peer.place}"):
-        channel.declare("q", durable=True, arguments={"x-dead-letter-exchange": 1})
+    text = "invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q'"
+    with channel.refuses(406, f"PRECONDITION_FAILED - {text} {peer.place}"):
+        channel.declare("q", durable=True, arguments={"x-dead-letter-exchange": 100_000})
 
 
 def test_unknown_arguments(channel: Channel, kind: str) -> None:
