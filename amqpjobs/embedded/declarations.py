@@ -145,6 +145,8 @@ def declare_queue(
         name = f"amq.gen-{token_urlsafe(16)}"
     else:
         _check_name("queue", name)  # also when it exists: server-named ones are not declared again
+    if vhost.profile.names_queue_type:
+        arguments = {"x-queue-type": "classic", **arguments}
     durable = durable and not exclusive  # an exclusive queue does not outlive its connection
     known = vhost.queues.get(name)
     if known is not None:
