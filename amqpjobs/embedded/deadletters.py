@@ -119,11 +119,14 @@ def _key(death: Death) -> tuple[FieldValue, FieldValue]:
 
 
 def _written_deaths(headers: Mapping[str, FieldValue]) -> list[Death]:
-    """The history in the headers. What is not one is forgotten, as RabbitMQ forgets it."""
+    """The history in the headers, turned round: so RabbitMQ 3.10 leaves it when it groups it.
+
+    What is not a history is forgotten, as RabbitMQ forgets it.
+    """
     written = headers.get("x-death")
     if not isinstance(written, list):
         return []
-    return [death for death in written if isinstance(death, Mapping)]
+    return [death for death in reversed(written) if isinstance(death, Mapping)]
 
 
 def _summary(prefix: str, death: Death) -> dict[str, FieldValue]:
