@@ -64,9 +64,7 @@ class ClassicQueue(Queue):
         priority = 0
         if message.header[0] & HAS_PRIORITY and self._top_priority:
             priority = min(message.priority or 0, self._top_priority)
-        entry = Entry(message, next(self._orders), priority)
-        entry.redelivered = message.failures > 0  # elsewhere, before it was a dead letter
-        return entry
+        return Entry(message, next(self._orders), priority)
 
     def _admits(self, message: Message, sender: Sender | None) -> bool:
         if self._overflow == "drop-head" or not self._is_over(1, len(message.body)):
