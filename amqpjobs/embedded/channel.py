@@ -137,7 +137,7 @@ class Channel(Publishing, Settling):
             )
         self._last_queue = queue.name
         queue.looked_at()
-        return queue.name, queue.ready, len(queue.consumers)
+        return queue.name, queue.ready, queue.consumer_count
 
     def delete_queue(self, name: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
         """`queue.delete`: how many messages went with it; 0 too when it does not exist."""

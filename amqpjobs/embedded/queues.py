@@ -93,6 +93,11 @@ class Queue:
         """How many messages wait."""
         return len(self._store)
 
+    @property
+    def consumer_count(self) -> int:
+        """How many consumers it has, as `queue.declare-ok` says."""
+        return len(self.consumers)
+
     def messages(self) -> Iterator[Message]:
         """The messages that wait, in the order in which they would be given out."""
         return (entry.message for entry in self._store)

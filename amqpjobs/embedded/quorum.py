@@ -32,10 +32,28 @@ class QuorumQueue(Queue):
         if self._overflow != "reject-publish":
             self._overflow = "drop-head"
         self._publishers: dict[Sender, bool] = {}  # and whether each is refused
+        self._cancelled: list[Consumer] = []  # while they hold something
         self._letters: Letters | None = None
         certain = self.arguments.get("x-dead-letter-strategy") == "at-least-once"
         if self.dead_letters is not None and certain and self._overflow == "reject-publish":
             self._letters = Letters(self)
+
+    @property
+    def consumer_count(self) -> int:
+        """Those that may be given something, and all that hold something: who has cancelled, too,
+        and every message that was taken by `basic.get`."""
+        self._cancelled = [consumer for consumer in self._cancelled if consumer.held]
+        count = len(self.consumers)
+        if isinstance(self._choice, SingleActive):
+            count = int(self._choice.active is not None)
+        holding = sum(consumer.held for consumer in (*self.consumers, *self._cancelled))
+        return count + len(self._cancelled) + self.unacked - holding
+
+    def remove(self, consumer: Consumer) -> None:
+        """A consumer has gone. It counts while it holds something."""
+        super().remove(consumer)
+        if consumer.held:
+            self._cancelled.append(consumer)
 
     def outgoing(self, entry: Entry) -> Message:
         """With the counts of its deliveries in its headers."""

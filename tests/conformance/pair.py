@@ -282,7 +282,8 @@ def _content(side: Side, message: Delivered | Returned) -> tuple[Any, ...]:
     deaths = headers.get("x-death", [])
     for death in deaths:
         death.pop("time")
-    text = repr((message.exchange, message.key, headers, message.properties.priority))
+    said = sorted(headers.items())
+    text = repr((message.exchange, message.key, said, message.properties.priority))
     return (message.body, text.replace(side.prefix, ""))
 
 

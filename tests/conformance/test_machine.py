@@ -21,7 +21,8 @@ from pamqp.commands import Basic, Exchange, Queue
 
 from tests.conformance.client import Channel
 from tests.conformance.conftest import REAL_ONLY
-from tests.conformance.pair import CHANNELS, Pair, Side
+from tests.conformance.embedded import on_embedded
+from tests.conformance.pair import CHANNELS, DifferenceError, Pair, Side
 from tests.conformance.peers import Peer
 
 EXAMPLES: Final = int(os.environ.get("AMQPJOBS_CONFORMANCE_EXAMPLES", "0"))
@@ -290,20 +291,22 @@ class Commands(RuleBasedStateMachine):
         )
 
 
-@pytest.mark.timeout(240 if not EXAMPLES else 0)
-@pytest.mark.parametrize("peer", REAL_ONLY, indirect=True)
-def test_the_same_comes_out(peer: Peer, twin: Peer, record_property: Any) -> None:
-    """Whatever the commands: the embedded broker answers and delivers as RabbitMQ does."""
+def machine(peer: Peer, twin: Peer) -> type[Commands]:
+    """The state machine for these two."""
 
     class Machine(Commands):
         @staticmethod
         def pair_of() -> Pair:
             return Pair(peer, twin, f"{secrets.token_hex(3)}-", QUEUES)
 
+    return Machine
+
+
+def run(commands: type[Commands], examples: int) -> None:
     run_state_machine_as_test(
-        Machine,
+        commands,
         settings=settings(
-            max_examples=EXAMPLES or SHORT,
+            max_examples=examples,
             stateful_step_count=STEPS,
             derandomize=not EXAMPLES,
             deadline=None,
@@ -313,5 +316,19 @@ def test_the_same_comes_out(peer: Peer, twin: Peer, record_property: Any) -> Non
             print_blob=False,
         ),
     )
-    record_property("compared", Machine.compared)
-    assert Machine.compared > 100
+
+
+@pytest.mark.timeout(0 if EXAMPLES else 240)
+@pytest.mark.parametrize("peer", REAL_ONLY, indirect=True)
+def test_the_same_comes_out(peer: Peer, twin: Peer, record_property: Any) -> None:
+    """Whatever the commands: the embedded broker answers and delivers as RabbitMQ does."""
+    commands = machine(peer, twin)
+    run(commands, EXAMPLES or SHORT)
+    record_property("compared", commands.compared)
+    assert commands.compared > 100
+
+
+def test_a_difference_is_found() -> None:
+    """Between two versions there is one."""
+    with on_embedded("3.10") as old, on_embedded("4.3") as new, pytest.raises(DifferenceError):
+        run(machine(old, new), 100)
