@@ -319,6 +319,7 @@ class Channel(Publishing, Settling):
         consumer.prefetch = self._prefetch
         if queue.kind == "quorum":
             consumer.prefetch = self._prefetch or QUORUM_PREFETCH
+            self.pass_on(consumer)
         consumer.priority = arguments.get("x-priority", 0)
         if self._is_timed(queue):
             named = arguments.get("x-consumer-timeout", queue.arguments.get("x-consumer-timeout"))
