@@ -75,12 +75,10 @@ async def test_it_tells_its_clients_that_it_stops(plain: Broker) -> None:
 
 async def test_it_does_not_wait_for_clients_that_do_not_answer() -> None:
     """Nor for those that have not even logged in."""
-    async with Broker() as broker, raw_client(broker.url):
-        _, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+    async with Broker() as broker, raw_client(broker.url), bare_connection(broker.port):
         async with asyncio.timeout(5):
             await broker.stop()
         assert broker.connections == []
-        writer.transport.abort()
 
 
 async def test_it_may_be_stopped_twice_and_started_again(plain: Broker) -> None:
