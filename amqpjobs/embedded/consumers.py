@@ -23,6 +23,7 @@ class Consumer:
         priority: ``x-priority``.
         timeout: how long it may hold one, in seconds.
         held: how many it holds.
+        left: whether it has gone: it may still hold messages.
         lining: whether it stands in its queue's round.
         overdue: the delivery tags it held for too long; while there are any, it is given nothing.
     """
@@ -32,6 +33,7 @@ class Consumer:
         "channel",
         "exclusive",
         "held",
+        "left",
         "lining",
         "no_ack",
         "overdue",
@@ -52,6 +54,7 @@ class Consumer:
         self.priority = 0
         self.timeout = 0.0
         self.held = 0
+        self.left = False
         self.lining = False
         self.overdue: set[int] = set()
         self.arrival = next(_arrivals)
@@ -62,7 +65,7 @@ class Consumer:
 
     def can_take(self) -> bool:
         """Whether it may be given a message now."""
-        if self.channel.stalled or self.overdue:
+        if self.left or self.overdue or self.channel.stalled:
             return False
         if self.no_ack:
             return True

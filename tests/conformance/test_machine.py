@@ -1,0 +1,281 @@
+"""Sequences of commands that hypothesis makes up, on a RabbitMQ and on the embedded broker.
+
+``AMQPJOBS_CONFORMANCE_EXAMPLES=500`` runs more sequences, other ones each time.
+"""
+
+import os
+import secrets
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from pamqp.commands import Basic, Exchange, Queue
+
+from tests.conformance.client import Channel
+from tests.conformance.conftest import REAL_ONLY
+from tests.conformance.pair import CHANNELS, Pair, Side
+from tests.conformance.peers import Peer
+
+EXAMPLES: Final = int(os.environ.get("AMQPJOBS_CONFORMANCE_EXAMPLES", "0"))
+SHORT: Final = 25
+STEPS: Final = 40
+
+QUEUES: Final = ["q1", "q2", "q3"]
+EXCHANGES: Final = ["x1", "x2"]
+KEYS: Final = ["a", "a.b", "q1"]
+PATTERNS: Final = ["a", "a.*", "#", "q1"]
+
+LETTERS: Final = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "PREFIXq3"}
+SPECS: Final[list[dict[str, Any]]] = [
+    {},
+    {"x-queue-type": "quorum"},
+    {"x-queue-type": "quorum", "x-delivery-limit": 2, **LETTERS},
+    {"x-queue-type": "quorum", "x-delivery-limit": 2},
+    {"x-queue-type": "quorum", "x-single-active-consumer": True, "x-delivery-limit": 20},
+    {"x-queue-type": "quorum", "x-max-length": 2, "x-overflow": "drop-head", **LETTERS},
+    {"x-max-length": 2, **LETTERS},
+    {"x-max-length": 2, "x-overflow": "reject-publish"},
+    {"x-max-length-bytes": 20},
+    {"x-max-priority": 3},
+    {"x-single-active-consumer": True},
+    LETTERS,
+]
+
+queues = st.sampled_from(QUEUES)
+exchanges = st.sampled_from(EXCHANGES)
+channels = st.integers(0, CHANNELS - 1)
+tags = st.sampled_from(["1", "2"])
+
+
+class Commands(RuleBasedStateMachine):
+    """Every rule is one command, told to both and compared."""
+
+    pair_of: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair: Pair = self.pair_of()
+        self.bodies = 0
+
+    def teardown(self) -> None:
+        """Leave nothing for the next sequence."""
+        type(self).compared += self.pair.commands
+        for side in (self.pair.embedded, self.pair.real):
+            side.clear(QUEUES, EXCHANGES)
+
+    compared = 0
+
+    @rule(queue=queues, spec=st.sampled_from(SPECS), index=channels, passive=st.booleans())
+    def declare_queue(self, queue: str, spec: dict[str, Any], index: int, passive: bool) -> None:
+        def declare(side: Side, channel: Channel) -> Any:
+            arguments = {
+                name: value.replace("PREFIX", side.prefix) if isinstance(value, str) else value
+                for name, value in spec.items()
+            }
+            method = Queue.Declare(
+                queue=side.name(queue), durable=True, passive=passive, arguments=arguments
+            )
+            answer = channel.call(method)
+            return answer.message_count, answer.consumer_count
+
+        said = f"declare {queue} {'passive' if passive else spec} on channel {index}"
+        self.pair.do(said, index, declare)
+
+    @rule(
+        exchange=exchanges,
+        kind=st.sampled_from(["direct", "fanout", "topic"]),
+        index=channels,
+        auto_delete=st.booleans(),
+    )
+    def declare_exchange(self, exchange: str, kind: str, index: int, auto_delete: bool) -> None:
+        self.pair.do(
+            f"declare {exchange} {kind} {'auto-delete' if auto_delete else ''} on channel {index}",
+            index,
+            lambda side, channel: (
+                channel.call(
+                    Exchange.Declare(
+                        0, side.name(exchange), kind, durable=True, auto_delete=auto_delete
+                    )
+                ).name
+            ),
+        )
+
+    @rule(queue=queues, exchange=exchanges, key=st.sampled_from(PATTERNS), unbind=st.booleans())
+    def bind(self, queue: str, exchange: str, key: str, unbind: bool) -> None:
+        method = Queue.Unbind if unbind else Queue.Bind
+        self.pair.do(
+            f"{'unbind' if unbind else 'bind'} {queue} {exchange} {key}",
+            1,
+            lambda side, channel: (
+                channel.call(method(0, side.name(queue), side.name(exchange), side.name(key))).name
+            ),
+        )
+
+    @rule(source=exchanges, target=exchanges, key=st.sampled_from(PATTERNS))
+    def bind_exchange(self, source: str, target: str, key: str) -> None:
+        self.pair.do(
+            f"bind {target} {source} {key}",
+            1,
+            lambda side, channel: (
+                channel.call(
+                    Exchange.Bind(0, side.name(target), side.name(source), side.name(key))
+                ).name
+            ),
+        )
+
+    @rule(exchange=exchanges, if_unused=st.booleans())
+    def delete_exchange(self, exchange: str, if_unused: bool) -> None:
+        self.pair.do(
+            f"delete {exchange} {'if unused' if if_unused else ''}",
+            1,
+            lambda side, channel: (
+                channel.call(Exchange.Delete(0, side.name(exchange), if_unused)).name
+            ),
+        )
+
+    @rule(
+        where=st.one_of(
+            st.tuples(st.just(""), queues), st.tuples(exchanges, st.sampled_from(KEYS))
+        ),
+        count=st.integers(1, 3),
+        mandatory=st.booleans(),
+        priority=st.sampled_from([None, 1, 5]),
+    )
+    def publish(
+        self, where: tuple[str, str], count: int, mandatory: bool, priority: int | None
+    ) -> None:
+        exchange, key = where
+        for _ in range(count):
+            self.bodies += 1
+            body = b"%d" % self.bodies
+            said = f"publish {body!r} to {exchange!r} {key!r} {mandatory=} {priority=}"
+            self.pair.published(
+                said, exchange, key, body, mandatory=mandatory, priority=priority, delivery_mode=2
+            )
+
+    @rule(queue=queues, index=channels, no_ack=st.booleans())
+    def get(self, queue: str, index: int, no_ack: bool) -> None:
+        def get(side: Side, channel: Channel) -> Any:
+            return queue, channel.get(side.name(queue), no_ack=no_ack), no_ack
+
+        self.pair.do(f"get {queue} on channel {index} {no_ack=}", index, get)
+
+    @rule(
+        queue=queues,
+        index=channels,
+        tag=tags,
+        no_ack=st.booleans(),
+        prefetch=st.integers(0, 2),
+        priority=st.sampled_from([0, 0, 5]),
+        exclusive=st.sampled_from([False, False, False, True]),
+    )
+    def consume(
+        self,
+        queue: str,
+        index: int,
+        tag: str,
+        no_ack: bool,
+        prefetch: int,
+        priority: int,
+        exclusive: bool,
+    ) -> None:
+        name = f"{queue}-{index}-{tag}{'-' if no_ack else ''}"
+
+        def consume(side: Side, channel: Channel) -> Any:
+            channel.qos(prefetch)
+            arguments: dict[str, Any] = {"x-priority": priority} if priority else {}
+            return channel.consume(
+                side.name(queue), name, no_ack=no_ack, exclusive=exclusive, arguments=arguments
+            )
+
+        self.pair.do(f"consume {name} {prefetch=} {priority=} {exclusive=}", index, consume)
+
+    @rule(queue=queues, index=channels, tag=tags, no_ack=st.booleans())
+    def cancel(self, queue: str, index: int, tag: str, no_ack: bool) -> None:
+        name = f"{queue}-{index}-{tag}{'-' if no_ack else ''}"
+        self.pair.do(f"cancel {name}", index, lambda _, channel: channel.cancel(name))
+
+    def _holding(self) -> list[int]:
+        return [index for index in range(CHANNELS) if self.pair.held[index]]
+
+    @precondition(_holding)
+    @rule(
+        index=channels,
+        place=st.integers(0, 5),
+        way=st.sampled_from(["ack", "ack", "nack", "nack", "reject"]),
+        multiple=st.booleans(),
+        requeue=st.booleans(),
+    )
+    def settle(self, index: int, place: int, way: str, multiple: bool, requeue: bool) -> None:
+        holding = self._holding()
+        chosen = index if index in holding else holding[0]
+        options = {} if way == "ack" else {"requeue": requeue}
+        self.pair.settle(way, chosen, place, multiple=multiple and way != "reject", **options)
+
+    @rule(index=channels, way=st.sampled_from(["ack", "nack", "reject"]))
+    def settle_unknown(self, index: int, way: str) -> None:
+        self.pair.do(
+            f"{way} 9999 on channel {index}",
+            index,
+            lambda _, channel: getattr(channel, way)(9999),
+        )
+
+    @rule(queue=queues)
+    def purge(self, queue: str) -> None:
+        self.pair.do(f"purge {queue}", 1, lambda side, channel: channel.purge(side.name(queue)))
+
+    @rule(queue=queues, if_empty=st.booleans(), if_unused=st.booleans())
+    def delete_queue(self, queue: str, if_empty: bool, if_unused: bool) -> None:
+        self.pair.do(
+            f"delete {queue} {if_empty=} {if_unused=}",
+            1,
+            lambda side, channel: channel.delete(
+                side.name(queue), if_empty=if_empty, if_unused=if_unused
+            ),
+        )
+
+    @rule(index=channels)
+    def close_channel(self, index: int) -> None:
+        self.pair.close_channel(index)
+
+    @rule(index=channels)
+    def recover(self, index: int) -> None:
+        self.pair.held[index].clear()
+        self.pair.do(
+            f"recover channel {index}",
+            index,
+            lambda _, channel: channel.call(Basic.Recover(True)).name,
+        )
+
+    @rule()
+    def lose_connection(self) -> None:
+        self.pair.lose_connection()
+
+
+@pytest.mark.timeout(240 if not EXAMPLES else 0)
+@pytest.mark.parametrize("peer", REAL_ONLY, indirect=True)
+def test_the_same_comes_out(peer: Peer, twin: Peer, record_property: Any) -> None:
+    """Whatever the commands: the embedded broker answers and delivers as RabbitMQ does."""
+
+    class Machine(Commands):
+        @staticmethod
+        def pair_of() -> Pair:
+            return Pair(peer, twin, f"{secrets.token_hex(3)}-", QUEUES)
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=EXAMPLES or SHORT,
+            stateful_step_count=STEPS,
+            derandomize=not EXAMPLES,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate, Phase.shrink] if EXAMPLES else [Phase.generate],
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
+        ),
+    )
+    record_property("compared", Machine.compared)
+    assert Machine.compared > 100
