@@ -241,7 +241,8 @@ class Channel(Publishing, Settling):
         if not no_ack:
             self.unacked[self._last_tag] = (entry, source, None)
             source.unacked += 1
-            self._watch_over(entry, source, self.vhost.consumer_timeout)
+            if self._is_timed(source):
+                self._watch.begin(entry, self.vhost.consumer_timeout)
         # Up to 3.13 a quorum queue tells `basic.get` of no failed deliveries, too.
         told = source.kind == "quorum" and not self.vhost.profile.counts_acquired
         message = source.outgoing(entry) if entry.redelivered or told else entry.message
@@ -256,7 +257,8 @@ class Channel(Publishing, Settling):
             consumer.held += 1
             self.shared_held += 1
             queue.unacked += 1
-            self._watch_over(entry, queue, consumer.timeout)
+            if consumer.timeout is not None:
+                self._watch.begin(entry, consumer.timeout)
         message = queue.outgoing(entry) if entry.redelivered else entry.message
         self.sink.deliver(consumer.tag, tag, entry.redelivered, message)
 
@@ -318,14 +320,14 @@ class Channel(Publishing, Settling):
         if queue.kind == "quorum":
             consumer.prefetch = self._prefetch or QUORUM_PREFETCH
         consumer.priority = arguments.get("x-priority", 0)
-        timeout = arguments.get("x-consumer-timeout", queue.arguments.get("x-consumer-timeout"))
-        consumer.timeout = self.vhost.consumer_timeout if timeout is None else timeout / 1000
+        if self._is_timed(queue):
+            named = arguments.get("x-consumer-timeout", queue.arguments.get("x-consumer-timeout"))
+            consumer.timeout = self.vhost.consumer_timeout if named is None else named / 1000
         return consumer
 
-    def _watch_over(self, entry: Entry, queue: Queue, timeout: float) -> None:
+    def _is_timed(self, queue: Queue) -> bool:
         # From 4.3 on classic queues have no consumer timeout.
-        if queue.kind == "quorum" or self.vhost.profile.late_ack_closes_channel:
-            self._watch.begin(entry, timeout)
+        return queue.kind == "quorum" or self.vhost.profile.late_ack_closes_channel
 
     def _queue(self, name: str) -> Queue:
         return declarations.queue_named(self.vhost, self._named(name), self.owner)

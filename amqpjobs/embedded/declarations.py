@@ -37,6 +37,7 @@ Arguments: TypeAlias = Mapping[str, Any]
 
 _RESERVED = "amq."
 _NOT_DONE = ("x-local-random", "x-modulus-hash")  # exchanges that RabbitMQ 4.3 has
+_DEFAULT_TYPE = {"x-queue-type": "classic"}
 _ALTERNATE = "alternate-exchange"
 
 
@@ -251,8 +252,11 @@ def _check_same_queue(
     what = in_vhost("queue", queue.name)
     check_same(what, queue.durable, durable, "durable")
     check_same(what, queue.auto_delete, auto_delete, "auto_delete")
-    keys = queue_keys(queue.vhost.profile.version, queue.kind)
-    check_same_arguments(what, queue.arguments, arguments, keys)
+    profile = queue.vhost.profile
+    known = queue.arguments
+    if profile.fills_in_type:
+        known, arguments = _DEFAULT_TYPE | known, _DEFAULT_TYPE | dict(arguments)
+    check_same_arguments(what, known, arguments, queue_keys(profile.version, queue.kind))
 
 
 def _exchange(vhost: "VirtualHost", name: str) -> Exchange:

@@ -110,6 +110,9 @@ class Queue:
         if self._limited and not self._admits(message, sender):
             return False
         entry = self._entry(message)
+        if message.failures:  # a dead letter, from 4.3 on: its next queue counts on
+            entry.failures = message.failures
+            entry.redelivered = True
         if self._ttl is not None or message.header[0] & HAS_EXPIRATION:
             entry.expires = self._expiry(message)
             self._expiring = True

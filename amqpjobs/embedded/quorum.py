@@ -148,9 +148,6 @@ class QuorumQueue(Queue):
         entry = Entry(message, next(self._orders), DEFAULT_PRIORITY)
         if message.header[0] & HAS_PRIORITY and self.vhost.profile.quorum_priorities:
             entry.priority = min(message.priority or 0, TOP_PRIORITY)
-        if message.failures:
-            entry.failures = message.failures
-            entry.redelivered = True
         return entry
 
     def _new_store(self) -> Store:

@@ -82,6 +82,40 @@ def test_the_same_death_again_is_counted(model: Model) -> None:
     assert letter.headers.get("x-last-death-queue") == ("back" if model.version == "4.3" else None)
 
 
+def test_a_dead_letter_that_failed_before_is_redelivered_from_4_3_on(
+    model: Model, kind: str
+) -> None:
+    """Of every type of queue; what expired never failed."""
+    channel, _ = model.channel()
+    letters = {"dead_letter_exchange": "", "dead_letter_routing_key": "dead"}
+    declare(channel, "dead")
+    declare(channel, "jobs", queue_type=kind, **letters)
+    publish(channel, "jobs", "failed")
+    publish(channel, "jobs", "expired", expiration="1")
+    channel.get("jobs")
+    model.clock.advance(1)
+    channel.reject(1, requeue=False)
+    redelivered = {}
+    for _ in range(2):
+        delivery = channel.get("dead")
+        assert delivery is not None
+        redelivered[delivery.message.body] = delivery.redelivered
+    assert redelivered == {b"expired": False, b"failed": model.version == "4.3"}
+
+
+def test_3_10_turns_the_history_round_at_every_death(model: Model) -> None:
+    """But for the latest death, which stands first."""
+    channel, _ = model.channel()
+    for name, following in {"a": "b", "b": "c", "c": "d", "d": "e", "e": "a"}.items():
+        declare(channel, name, dead_letter_exchange="", dead_letter_routing_key=following)
+    publish(channel, "a")
+    for tag, name in enumerate("abcd", 1):
+        channel.get(name)
+        channel.reject(tag, requeue=False)
+    order = [death["queue"] for death in deaths(get(channel, "e"))]
+    assert order == (["d", "b", "a", "c"] if model.version == "3.10" else ["d", "c", "b", "a"])
+
+
 def test_a_circle_without_a_client_in_it_ends(model: Model, kind: str) -> None:
     """The message is dropped where it would begin again."""
     channel, _ = model.channel()
