@@ -4,6 +4,7 @@ Deliveries of a real broker come when they come: after each command both are ask
 messages each queue has until both say the same, and only then is what has arrived compared.
 """
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -70,17 +71,19 @@ class Side:
             channel.round_trip()
             return answer
         except ClosedError as error:
-            text = (
-                error.text.replace(self.peer.address.vhost, "VHOST")
-                if self.peer.server
-                else (error.text.replace("vhost '/'", "vhost 'VHOST'"))
-            )
-            refusal = Refusal(error.scope, error.code, text.replace(self.prefix, ""))
+            refusal = Refusal(error.scope, error.code, self._plain(error.text))
         if refusal.scope == "connection":
             self.connect()
         else:
             self.reopen(index)
         return refusal
+
+    def _plain(self, text: str) -> str:
+        """An error's words without what is this broker's own."""
+        vhost = f"vhost '{self.peer.address.vhost}'"
+        text = text.replace(vhost, "vhost '/'").replace(self.prefix, "")
+        # The embedded broker does not keep the width of a number that it has read.
+        return re.sub("type '(byte|unsignedbyte|signedint|short|unsignedint)'", "type 'int'", text)
 
     def reopen(self, index: int) -> None:
         """A new channel in the place of a closed one; what it was told is forgotten."""

@@ -10,7 +10,13 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from pamqp.commands import Basic, Exchange, Queue
 
 from tests.conformance.client import Channel
@@ -58,6 +64,8 @@ class Commands(RuleBasedStateMachine):
         super().__init__()
         self.pair: Pair = self.pair_of()
         self.bodies = 0
+        self.consumers: dict[str, int] = {}
+        """By tag, the channel; some may have gone since."""
 
     def teardown(self) -> None:
         """Leave nothing for the next sequence."""
@@ -67,8 +75,21 @@ class Commands(RuleBasedStateMachine):
 
     compared = 0
 
+    @initialize(specs=st.lists(st.sampled_from(SPECS), min_size=3, max_size=3))
+    def begin(self, specs: list[dict[str, Any]]) -> None:
+        for queue, spec in zip(QUEUES, specs, strict=True):
+            self._declare(queue, spec, 1)
+        self._declare_exchange("x1", "topic", 1)
+        self._bind(Queue.Bind, "q1", "x1", "#")
+        self._bind(Queue.Bind, "q2", "x1", "a.*")
+
     @rule(queue=queues, spec=st.sampled_from(SPECS), index=channels, passive=st.booleans())
     def declare_queue(self, queue: str, spec: dict[str, Any], index: int, passive: bool) -> None:
+        self._declare(queue, spec, index, passive=passive)
+
+    def _declare(
+        self, queue: str, spec: dict[str, Any], index: int, *, passive: bool = False
+    ) -> None:
         def declare(side: Side, channel: Channel) -> Any:
             arguments = {
                 name: value.replace("PREFIX", side.prefix) if isinstance(value, str) else value
@@ -84,60 +105,63 @@ class Commands(RuleBasedStateMachine):
         self.pair.do(said, index, declare)
 
     @rule(
+        what=st.sampled_from(["declare", "bind", "bind", "unbind", "lead", "delete"]),
+        queue=queues,
         exchange=exchanges,
-        kind=st.sampled_from(["direct", "fanout", "topic"]),
-        index=channels,
-        auto_delete=st.booleans(),
+        other=exchanges,
+        key=st.sampled_from(PATTERNS),
+        kind=st.sampled_from(["direct", "fanout", "topic", "auto-delete"]),
     )
-    def declare_exchange(self, exchange: str, kind: str, index: int, auto_delete: bool) -> None:
+    def rewire(self, what: str, queue: str, exchange: str, other: str, key: str, kind: str) -> None:
+        match what:
+            case "declare":
+                self._declare_exchange(exchange, kind, 1)
+            case "bind":
+                self._bind(Queue.Bind, queue, exchange, key)
+            case "unbind":
+                self._bind(Queue.Unbind, queue, exchange, key)
+            case "lead":
+                self._bind(Exchange.Bind, other, exchange, key)
+            case _:
+                if_unused = kind == "auto-delete"
+                self.pair.do(
+                    f"delete {exchange} {if_unused=}",
+                    1,
+                    lambda side, channel: (
+                        channel.call(Exchange.Delete(0, side.name(exchange), if_unused)).name
+                    ),
+                )
+
+    def _declare_exchange(self, exchange: str, kind: str, index: int) -> None:
+        fading = kind == "auto-delete"
         self.pair.do(
-            f"declare {exchange} {kind} {'auto-delete' if auto_delete else ''} on channel {index}",
+            f"declare {exchange} {kind} on channel {index}",
             index,
             lambda side, channel: (
                 channel.call(
                     Exchange.Declare(
-                        0, side.name(exchange), kind, durable=True, auto_delete=auto_delete
+                        exchange=side.name(exchange),
+                        exchange_type="direct" if fading else kind,
+                        auto_delete=fading,
                     )
                 ).name
             ),
         )
 
-    @rule(queue=queues, exchange=exchanges, key=st.sampled_from(PATTERNS), unbind=st.booleans())
-    def bind(self, queue: str, exchange: str, key: str, unbind: bool) -> None:
-        method = Queue.Unbind if unbind else Queue.Bind
+    def _bind(self, method: Any, to: str, exchange: str, key: str) -> None:
         self.pair.do(
-            f"{'unbind' if unbind else 'bind'} {queue} {exchange} {key}",
+            f"{method.name} {to} {exchange} {key}",
             1,
             lambda side, channel: (
-                channel.call(method(0, side.name(queue), side.name(exchange), side.name(key))).name
-            ),
-        )
-
-    @rule(source=exchanges, target=exchanges, key=st.sampled_from(PATTERNS))
-    def bind_exchange(self, source: str, target: str, key: str) -> None:
-        self.pair.do(
-            f"bind {target} {source} {key}",
-            1,
-            lambda side, channel: (
-                channel.call(
-                    Exchange.Bind(0, side.name(target), side.name(source), side.name(key))
-                ).name
-            ),
-        )
-
-    @rule(exchange=exchanges, if_unused=st.booleans())
-    def delete_exchange(self, exchange: str, if_unused: bool) -> None:
-        self.pair.do(
-            f"delete {exchange} {'if unused' if if_unused else ''}",
-            1,
-            lambda side, channel: (
-                channel.call(Exchange.Delete(0, side.name(exchange), if_unused)).name
+                channel.call(method(0, side.name(to), side.name(exchange), side.name(key))).name
             ),
         )
 
     @rule(
         where=st.one_of(
-            st.tuples(st.just(""), queues), st.tuples(exchanges, st.sampled_from(KEYS))
+            st.tuples(st.just(""), queues),
+            st.tuples(st.just(""), queues),
+            st.tuples(exchanges, st.sampled_from(KEYS)),
         ),
         count=st.integers(1, 3),
         mandatory=st.booleans(),
@@ -155,7 +179,7 @@ class Commands(RuleBasedStateMachine):
                 said, exchange, key, body, mandatory=mandatory, priority=priority, delivery_mode=2
             )
 
-    @rule(queue=queues, index=channels, no_ack=st.booleans())
+    @rule(queue=queues, index=channels, no_ack=st.sampled_from([False, False, True]))
     def get(self, queue: str, index: int, no_ack: bool) -> None:
         def get(side: Side, channel: Channel) -> Any:
             return queue, channel.get(side.name(queue), no_ack=no_ack), no_ack
@@ -166,7 +190,7 @@ class Commands(RuleBasedStateMachine):
         queue=queues,
         index=channels,
         tag=tags,
-        no_ack=st.booleans(),
+        no_ack=st.sampled_from([False, False, True]),
         prefetch=st.integers(0, 2),
         priority=st.sampled_from([0, 0, 5]),
         exclusive=st.sampled_from([False, False, False, True]),
@@ -190,11 +214,20 @@ class Commands(RuleBasedStateMachine):
                 side.name(queue), name, no_ack=no_ack, exclusive=exclusive, arguments=arguments
             )
 
-        self.pair.do(f"consume {name} {prefetch=} {priority=} {exclusive=}", index, consume)
+        answer = self.pair.do(
+            f"consume {name} {prefetch=} {priority=} {exclusive=}", index, consume
+        )
+        if answer == name:
+            self.consumers[name] = index
 
-    @rule(queue=queues, index=channels, tag=tags, no_ack=st.booleans())
-    def cancel(self, queue: str, index: int, tag: str, no_ack: bool) -> None:
-        name = f"{queue}-{index}-{tag}{'-' if no_ack else ''}"
+    def _consuming(self) -> bool:
+        return bool(self.consumers)
+
+    @precondition(_consuming)
+    @rule(place=st.integers(0, 9))
+    def cancel(self, place: int) -> None:
+        name = list(self.consumers)[place % len(self.consumers)]
+        index = self.consumers.pop(name)
         self.pair.do(f"cancel {name}", index, lambda _, channel: channel.cancel(name))
 
     def _holding(self) -> list[int]:
@@ -204,9 +237,9 @@ class Commands(RuleBasedStateMachine):
     @rule(
         index=channels,
         place=st.integers(0, 5),
-        way=st.sampled_from(["ack", "ack", "nack", "nack", "reject"]),
+        way=st.sampled_from(["ack", "nack", "nack", "reject"]),
         multiple=st.booleans(),
-        requeue=st.booleans(),
+        requeue=st.sampled_from([True, True, False]),
     )
     def settle(self, index: int, place: int, way: str, multiple: bool, requeue: bool) -> None:
         holding = self._holding()
@@ -214,44 +247,47 @@ class Commands(RuleBasedStateMachine):
         options = {} if way == "ack" else {"requeue": requeue}
         self.pair.settle(way, chosen, place, multiple=multiple and way != "reject", **options)
 
-    @rule(index=channels, way=st.sampled_from(["ack", "nack", "reject"]))
-    def settle_unknown(self, index: int, way: str) -> None:
-        self.pair.do(
-            f"{way} 9999 on channel {index}",
-            index,
-            lambda _, channel: getattr(channel, way)(9999),
-        )
+    @precondition(_holding)
+    @rule(index=channels, place=st.integers(0, 5), way=st.sampled_from(["nack", "reject"]))
+    def give_back(self, index: int, place: int, way: str) -> None:
+        self.settle(index, place, way, False, True)
 
-    @rule(queue=queues)
-    def purge(self, queue: str) -> None:
-        self.pair.do(f"purge {queue}", 1, lambda side, channel: channel.purge(side.name(queue)))
+    @rule(
+        what=st.sampled_from(["unknown", "close", "close", "recover", "lose"]),
+        index=channels,
+        way=st.sampled_from(["ack", "nack", "reject"]),
+    )
+    def disturb(self, what: str, index: int, way: str) -> None:
+        match what:
+            case "unknown":
+                self.pair.do(
+                    f"{way} 9999 on channel {index}",
+                    index,
+                    lambda _, channel: getattr(channel, way)(9999),
+                )
+            case "close":
+                self.pair.close_channel(index)
+            case "recover":
+                self.pair.held[index].clear()
+                self.pair.do(
+                    f"recover channel {index}",
+                    index,
+                    lambda _, channel: channel.call(Basic.Recover(True)).name,
+                )
+            case _:
+                self.pair.lose_connection()
 
-    @rule(queue=queues, if_empty=st.booleans(), if_unused=st.booleans())
-    def delete_queue(self, queue: str, if_empty: bool, if_unused: bool) -> None:
+    @rule(what=st.sampled_from(["purge", "purge", "delete", "if_empty", "if_unused"]), queue=queues)
+    def empty(self, what: str, queue: str) -> None:
+        if what == "purge":
+            self.pair.do(f"purge {queue}", 1, lambda side, chan: chan.purge(side.name(queue)))
+            return
+        options = {} if what == "delete" else {what: True}
         self.pair.do(
-            f"delete {queue} {if_empty=} {if_unused=}",
+            f"delete {queue} {options}",
             1,
-            lambda side, channel: channel.delete(
-                side.name(queue), if_empty=if_empty, if_unused=if_unused
-            ),
+            lambda side, channel: channel.delete(side.name(queue), **options),
         )
-
-    @rule(index=channels)
-    def close_channel(self, index: int) -> None:
-        self.pair.close_channel(index)
-
-    @rule(index=channels)
-    def recover(self, index: int) -> None:
-        self.pair.held[index].clear()
-        self.pair.do(
-            f"recover channel {index}",
-            index,
-            lambda _, channel: channel.call(Basic.Recover(True)).name,
-        )
-
-    @rule()
-    def lose_connection(self) -> None:
-        self.pair.lose_connection()
 
 
 @pytest.mark.timeout(240 if not EXAMPLES else 0)
