@@ -5,7 +5,6 @@ Nothing here reads or writes: methods come in, and methods go out. The words are
 """
 
 from collections.abc import Mapping
-from hmac import compare_digest
 from typing import Any, Literal
 
 from amqpjobs.embedded.errors import ACCESS_REFUSED, NOT_ALLOWED, Refusal
@@ -122,7 +121,7 @@ class Handshake:
             # RabbitMQ repeats the response here. It may hold a password, mistyped as it may be.
             raise Refusal(_SYNTAX_ERROR, "response invalid")
         expected = f"{self._user}\0{self._password}".encode()
-        if not compare_digest(b"\0".join(parts[1:]), expected):
+        if response[1:] != expected:
             raise Refusal(
                 ACCESS_REFUSED,
                 "Login was refused using authentication mechanism PLAIN. "
