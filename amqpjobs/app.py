@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from amqpjobs.asking import Asking
+from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.definition import Definition
 from amqpjobs.enqueuing import Enqueuing
 from amqpjobs.errors import ConfigurationError
@@ -68,6 +69,7 @@ class App:
         self.name = name
         self.processing = tuple(processing)
         self.retry = retry
+        self.clock: Clock = MACHINE
         self._given_settings = settings
         self._registry = Registry(name)
         self._publishers = Publishers(self)

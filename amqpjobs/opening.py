@@ -111,7 +111,7 @@ class _Opening:
 
         app = self._app
         app.check()
-        publisher = Publisher(app.name, app.settings, app.topology)
+        publisher = Publisher(app.name, app.settings, app.topology, app.clock)
         await publisher.open()
         self.publisher = publisher
         return publisher
