@@ -20,6 +20,7 @@ from amqpjobs.cli import (
     delayed,
     doctor,
     health,
+    new,
     queues,
     run,
     shell,
@@ -76,6 +77,7 @@ program.command()(status.status)
 program.command()(status.record)
 program.command()(status.migrate)
 program.command()(bench.bench)
+program.command()(new.new)
 program.command()(chaos.chaos)
 program.add_typer(dead.group, name="dead")
 program.add_typer(delayed.group, name="delayed")
