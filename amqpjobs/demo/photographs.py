@@ -6,6 +6,7 @@ Changes when there is another place to look for them.
 import os
 import random
 from collections.abc import Iterable
+from colorsys import hsv_to_rgb
 from importlib.resources import files
 from math import sin
 from pathlib import Path
@@ -101,10 +102,9 @@ def landscape(number: int) -> Image.Image:
 
 
 def _colour(hue: int, saturation: int, value: int) -> tuple[int, int, int]:
-    red, green, blue = (
-        Image.new("HSV", (1, 1), (hue % 256, saturation, value)).convert("RGB").getpixel((0, 0))
-    )  # type: ignore[misc]  # a pixel of an RGB image is a tuple of three
-    return red, green, blue
+    """Red, green and blue; all of them from 0 to 255, the hue beyond that, too."""
+    red, green, blue = hsv_to_rgb(hue % 256 / 256, saturation / 255, value / 255)
+    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def _save(image: Image.Image, target: Path, title: str) -> Path:

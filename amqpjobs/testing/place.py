@@ -7,15 +7,17 @@ else by which an app finds its broker.
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from amqpjobs.app import App
 from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.opening import Publishers
 from amqpjobs.publisher import Publisher
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
 
 _URL = "AMQPJOBS_URL"
 
@@ -42,11 +44,11 @@ class Place:
 
     def __init__(
         self,
-        app: App,
+        app: "App",
         url: str,
         *,
         clock: Clock = MACHINE,
-        make: Callable[[App], Publisher] | None = None,
+        make: "Callable[[App], Publisher] | None" = None,
         store: str | None = None,
     ) -> None:
         self._app = app

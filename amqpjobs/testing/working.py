@@ -38,7 +38,7 @@ class Working(Worker):
         self._reporting = record
         self._host = host
         self._going = 0
-        self._work: asyncio.Task[None] | None = None
+        self._whole: asyncio.Task[None] | None = None
         self._intake.pause()
 
     async def begin(self) -> None:
@@ -47,28 +47,28 @@ class Working(Worker):
         Raises:
             AmqpJobsError: what a worker's start raises.
         """
-        if self._work is None:
-            self._work = asyncio.create_task(self.run(), name="amqpjobs worker of a test")
+        if self._whole is None:
+            self._whole = asyncio.create_task(self.run(), name="amqpjobs worker of a test")
         started = asyncio.create_task(self.started())
         try:
-            await asyncio.wait((started, self._work), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((started, self._whole), return_when=asyncio.FIRST_COMPLETED)
         finally:
             started.cancel()
         self._check()
 
     async def end(self) -> None:
         """Give back what was not started, and cancel what runs."""
-        if self._work is not None:
+        if self._whole is not None:
             self.stop()
             self.stop()  # nobody waits for what a test has left behind
-            await asyncio.wait([self._work])
+            await asyncio.wait([self._whole])
             self._check()
 
     def _check(self) -> None:
-        if self._work is None or not self._work.done():
+        if self._whole is None or not self._whole.done():
             return
         try:
-            self._work.result()
+            self._whole.result()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
 

@@ -96,10 +96,7 @@ class Worker:
         self._redeliveries = Redeliveries(chosen, self._running, self._intake, self._quarantine)
         self._deferral = Deferral(self._intake.offer, self._redeliveries.offer, clock)
         self._overtime = Overtime(app, chosen, self.concurrency, self.prefetch, self._running)
-        self._pausing = Pausing(
-            chosen, self.prefetch, self._link, self._intake, self._deferral, self._quarantine,
-            clock,
-        )  # fmt: skip
+        self._pausing = self._pausing_of(chosen)
         self._remembered = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments, clock=clock)
         self._subscriptions = [self._subscription(q, lane) for q in chosen for lane in q.lanes]
@@ -113,6 +110,12 @@ class Worker:
         self._answering: Answering | None = None
         self._publisher: Publisher | None = None
         self._last_resort: asyncio.TimerHandle | None = None
+
+    def _pausing_of(self, queues: list[Queue]) -> Pausing:
+        return Pausing(
+            queues, self.prefetch, self._link, self._intake, self._deferral, self._quarantine,
+            self._clock,
+        )  # fmt: skip
 
     def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
         return Subscription(
