@@ -11,16 +11,74 @@ class Profile:
         version: as amqpjobs speaks of it, such as ``4.3``.
         release: as the server says it in its properties, such as ``4.3.6``.
         max_message_size: the largest body, in bytes.
+        default_delivery_limit: of a quorum queue that names none; None for no limit.
+        counts_acquired: a quorum queue counts how often a message was given out
+            (``x-acquired-count``) apart from how often that failed (``x-delivery-count``); a
+            `basic.nack` with requeue is then no failure.
+        quorum_priorities: a quorum queue has 32 strict priorities.
+        single_active_by_priority: the active one of a quorum queue's single active consumers is
+            the one with the highest ``x-priority``, and a higher one takes over.
+        late_ack_closes_channel: an ack later than the consumer timeout costs the channel; else,
+            on a quorum queue, one consumer is cancelled.
+        honours_client_deaths: ``x-death`` of a publisher is believed (and its cycles are dropped).
+        tells_last_death: dead letters have ``x-last-death-*``.
+        transient_queues: queues may be neither durable nor exclusive.
+        global_prefetch: `basic.qos` with ``global`` is shared by the channel; else it is per
+            consumer all the same.
+        returns_direct_replies: a mandatory reply to a direct reply-to address is always returned,
+            though it was delivered; else never.
+        unknown_exchange_type: the code that an unknown type of exchange is refused with.
     """
 
     version: str
     release: str
     max_message_size: int
+    default_delivery_limit: int | None
+    counts_acquired: bool
+    quorum_priorities: bool
+    single_active_by_priority: bool
+    late_ack_closes_channel: bool
+    honours_client_deaths: bool
+    tells_last_death: bool
+    transient_queues: bool
+    global_prefetch: bool
+    returns_direct_replies: bool
+    unknown_exchange_type: int
 
 
 PROFILES = {
-    "3.10": Profile("3.10", "3.10.8", 128 << 20),
-    "4.3": Profile("4.3", "4.3.6", 16 << 20),
+    "3.10": Profile(
+        version="3.10",
+        release="3.10.8",
+        max_message_size=128 << 20,
+        default_delivery_limit=None,
+        counts_acquired=False,
+        quorum_priorities=False,
+        single_active_by_priority=False,
+        late_ack_closes_channel=True,
+        honours_client_deaths=True,
+        tells_last_death=False,
+        transient_queues=True,
+        global_prefetch=True,
+        returns_direct_replies=True,
+        unknown_exchange_type=503,
+    ),
+    "4.3": Profile(
+        version="4.3",
+        release="4.3.6",
+        max_message_size=16 << 20,
+        default_delivery_limit=20,
+        counts_acquired=True,
+        quorum_priorities=True,
+        single_active_by_priority=True,
+        late_ack_closes_channel=False,
+        honours_client_deaths=False,
+        tells_last_death=True,
+        transient_queues=False,
+        global_prefetch=False,
+        returns_direct_replies=False,
+        unknown_exchange_type=406,
+    ),
 }
 
 

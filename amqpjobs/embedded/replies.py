@@ -1,0 +1,80 @@
+"""Direct reply-to: answers that go to a channel, past all queues.
+
+https://www.rabbitmq.com/docs/direct-reply-to
+"""
+
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING
+
+from amqpjobs.embedded.errors import PRECONDITION_FAILED, Refusal
+from amqpjobs.embedded.messages import Message
+
+if TYPE_CHECKING:
+    from amqpjobs.embedded.channel import Channel
+    from amqpjobs.embedded.profile import Profile
+
+REPLY_TO = "amq.rabbitmq.reply-to"
+PREFIX = f"{REPLY_TO}."
+
+
+class Replies:
+    """All channels that take replies, by the address that their requests carry."""
+
+    def __init__(self, profile: "Profile") -> None:
+        self._profile = profile
+        self._channels: dict[str, ReplyConsumer] = {}
+        self._given: set[str] = set()  # also those whose channel has gone
+
+    def __repr__(self) -> str:
+        return f"<Replies: {len(self._channels)} channels>"
+
+    def open(self, channel: "Channel", tag: str, *, no_ack: bool) -> "ReplyConsumer":
+        """Let a channel take replies.
+
+        Raises:
+            Refusal: it does so already, or wants to acknowledge them.
+        """
+        if not no_ack:
+            raise Refusal(PRECONDITION_FAILED, "reply consumer cannot acknowledge")
+        if channel.reply_consumer is not None:
+            raise Refusal(PRECONDITION_FAILED, "reply consumer already set")
+        consumer = ReplyConsumer(channel, tag, f"{PREFIX}{token_urlsafe(24)}")
+        self._channels[consumer.address] = consumer
+        self._given.add(consumer.address)
+        return consumer
+
+    def close(self, consumer: "ReplyConsumer") -> None:
+        """Its channel takes no replies any more."""
+        self._channels.pop(consumer.address, None)
+
+    def exists(self, name: str) -> bool:
+        """Whether somebody hears this address; what a passive declaration asks."""
+        return name == REPLY_TO or name in self._channels
+
+    def deliver(self, address: str, message: Message) -> bool:
+        """Hand a reply to its channel, if that is still there.
+
+        Returns:
+            Whether that counts as routed: if not, a mandatory reply is returned.
+        """
+        consumer = self._channels.get(address)
+        if consumer is not None:
+            consumer.channel.give_reply(consumer, message)
+        return not self._profile.returns_direct_replies and address in self._given
+
+
+class ReplyConsumer:
+    """A channel that takes replies.
+
+    Attributes:
+        channel: the channel.
+        tag: its consumer tag.
+        address: what stands as ``reply_to`` in the requests that it sends.
+    """
+
+    __slots__ = ("address", "channel", "tag")
+
+    def __init__(self, channel: "Channel", tag: str, address: str) -> None:
+        self.channel = channel
+        self.tag = tag
+        self.address = address

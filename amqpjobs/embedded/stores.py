@@ -1,0 +1,188 @@
+"""How the messages of one queue wait: in which order they are taken, and where they come back to.
+
+Changes when a type of queue orders its messages in another way.
+"""
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import attrgetter, neg
+from typing import Protocol
+
+from amqpjobs.embedded.messages import Entry
+
+_order = attrgetter("order")
+
+
+class Store(Protocol):
+    """The ready messages of one queue."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Entry]:
+        """In the order in which they would be taken."""
+
+    def push(self, entry: Entry, /) -> None:
+        """Let a new message wait, behind all of its priority."""
+
+    def take(self) -> Entry:
+        """The next message, which is no longer in it. There must be one."""
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Messages that came back, in the order in which they were given out."""
+
+    def expired(self, now: float) -> list[Entry]:
+        """What has expired and stands where that is noticed; it is no longer in it."""
+
+    def next_expiry(self) -> float | None:
+        """When `expired` may find something next, in seconds since the epoch."""
+
+    def clear(self) -> None:
+        """Forget all of them."""
+
+
+class Line(deque[Entry]):
+    """First in, first out; what comes back goes to its old place, as in a classic queue."""
+
+    push = deque.append
+    take = deque.popleft
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Each to its old place: nearly always in front of all others."""
+        for entry in sorted(entries, key=_order, reverse=True):
+            if not self or entry.order < self[0].order:
+                self.appendleft(entry)
+            else:
+                self.insert(bisect_left(self, entry.order, key=_order), entry)
+
+    def expired(self, now: float) -> list[Entry]:
+        """Only from the front: what stands behind another message expires when that has gone."""
+        found = []
+        while self and (expires := self[0].expires) is not None and expires <= now:
+            found.append(self.popleft())
+        return found
+
+    def next_expiry(self) -> float | None:
+        """When the first message expires."""
+        return self[0].expires if self else None
+
+
+class Levels:
+    """A line for each priority, the highest first."""
+
+    def __init__(self) -> None:
+        self._lines: dict[int, Line] = {}  # none of them is empty
+        self._priorities: list[int] = []  # of the lines, highest first
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lines.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return chain.from_iterable(self._lines[priority] for priority in self._priorities)
+
+    def push(self, entry: Entry, /) -> None:
+        """Behind all of its priority."""
+        self._line(entry.priority).append(entry)
+
+    def take(self) -> Entry:
+        """The oldest of the highest priority."""
+        priority = self._priorities[0]
+        line = self._lines[priority]
+        entry = line.popleft()
+        if not line:
+            self._drop(priority)
+        return entry
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Each to its old place among those of its priority."""
+        for entry in entries:
+            self._line(entry.priority).put_back((entry,))
+
+    def expired(self, now: float) -> list[Entry]:
+        """From the front of every priority, the highest first."""
+        found = []
+        for priority in self._priorities.copy():
+            line = self._lines[priority]
+            found += line.expired(now)
+            if not line:
+                self._drop(priority)
+        return found
+
+    def next_expiry(self) -> float | None:
+        """When the first of the first messages expires."""
+        return _earliest(line.next_expiry() for line in self._lines.values())
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._lines.clear()
+        self._priorities.clear()
+
+    def _line(self, priority: int) -> Line:
+        line = self._lines.get(priority)
+        if line is None:
+            line = self._lines[priority] = Line()
+            insort(self._priorities, priority, key=neg)
+        return line
+
+    def _drop(self, priority: int) -> None:
+        del self._lines[priority]
+        self._priorities.remove(priority)
+
+
+class Returns:
+    """What came back stands ahead of all others, in the order in which it came, as in a quorum
+    queue.
+
+    Args:
+        messages: how those wait that have not been given out.
+        looks_behind: whether a message that expires is found though returned ones stand before it.
+    """
+
+    def __init__(self, messages: Line | Levels, *, looks_behind: bool) -> None:
+        self._returned = Line()
+        self._messages = messages
+        self._looks_behind = looks_behind
+        self.push = messages.push
+
+    def __len__(self) -> int:
+        return len(self._returned) + len(self._messages)
+
+    def __bool__(self) -> bool:
+        return bool(self._returned) or bool(self._messages)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return chain(self._returned, self._messages)
+
+    def take(self) -> Entry:
+        """The first that came back, else the next of the others."""
+        return self._returned.popleft() if self._returned else self._messages.take()
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Behind what came back before, ahead of all others."""
+        self._returned.extend(entries)
+
+    def expired(self, now: float) -> list[Entry]:
+        """From the front of both, or of the one that is taken from next."""
+        found = self._returned.expired(now)
+        if self._looks_behind or not self._returned:
+            found += self._messages.expired(now)
+        return found
+
+    def next_expiry(self) -> float | None:
+        """When the first message of both expires, or of the one that is taken from next."""
+        if not self._looks_behind:
+            return (self._returned or self._messages).next_expiry()
+        return _earliest((self._returned.next_expiry(), self._messages.next_expiry()))
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._returned.clear()
+        self._messages.clear()
+
+
+def _earliest(times: Iterable[float | None]) -> float | None:
+    return min((time for time in times if time is not None), default=None)
