@@ -91,8 +91,8 @@ class Connection(asyncio.Protocol):
         self.effects: list[Effect] = []
         self.control = Control(self)
         self.handshake = Handshake(broker.profile.release, broker.user, broker.password)
-        self.heartbeats = Heartbeats(self._spoke, self._beat, self._silent)
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
+        self.heartbeats = Heartbeats(loop.call_later, self._spoke, self._beat, self._silent)
         self._held = bytearray()
         self._needed = 0  # bytes from which a look at what is held is worth it
         self.paused = False

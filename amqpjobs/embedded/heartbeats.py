@@ -3,8 +3,13 @@
 Source: rabbit_heartbeat.erl. Changes when that does.
 """
 
-import asyncio
 from collections.abc import Callable
+from typing import TypeAlias
+
+from amqpjobs.embedded.clock import Handle
+
+CallLater: TypeAlias = Callable[[float, Callable[[], None]], Handle]
+"""Calls back after so many seconds, as the event loop's `call_later` does."""
 
 
 class Heartbeats:
@@ -16,22 +21,28 @@ class Heartbeats:
         heard: set to True by whoever reads, whenever there is something.
 
     Args:
+        call_later: sets a timer.
         spoke: says whether anything was sent since it was asked last.
         beat: sends a heartbeat.
         silent: called when nothing was heard for two whole intervals; the client counts as dead.
     """
 
     def __init__(
-        self, spoke: Callable[[], bool], beat: Callable[[], None], silent: Callable[[], None]
+        self,
+        call_later: CallLater,
+        spoke: Callable[[], bool],
+        beat: Callable[[], None],
+        silent: Callable[[], None],
     ) -> None:
         self.heard = False
+        self._call_later = call_later
         self._spoke = spoke
         self._beat = beat
         self._silent = silent
         self._interval = 0.0
         self._missed = 0
         self._paused = False
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, Handle] = {}
 
     def start(self, interval: float) -> None:
         """Begin, with the interval that was agreed on, in seconds."""
@@ -52,7 +63,7 @@ class Heartbeats:
         self._missed = 0
 
     def _set(self, name: str, delay: float, callback: Callable[[], None]) -> None:
-        self._timers[name] = asyncio.get_running_loop().call_later(delay, callback)
+        self._timers[name] = self._call_later(delay, callback)
 
     def _send(self) -> None:
         if not self._spoke():

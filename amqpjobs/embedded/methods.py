@@ -170,7 +170,7 @@ def decode(signature: Signature, data: bytes, at: int, stop: int) -> dict[str, A
                 value, at = _decode_value(kind, data, at)
             if field != "_":
                 values[field] = value
-    except MALFORMED as problem:
+    except (DecodeError, *MALFORMED) as problem:
         raise DecodeError(f"malformed {signature.name}: {problem}") from problem
     if at + (bit > 0) != stop:
         raise DecodeError(f"malformed {signature.name}: its fields do not fill the frame")
