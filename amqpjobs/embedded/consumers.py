@@ -22,6 +22,7 @@ class Consumer:
         prefetch: how many it may hold unacknowledged; 0 for any number.
         priority: ``x-priority``.
         timeout: how long it may hold one, in seconds.
+        gone: whether it was cancelled, or its channel closed; it may still hold messages.
         held: how many it holds.
         lining: whether it stands in its queue's round.
         overdue: the delivery tags it held for too long; while there are any, it is given nothing.
@@ -31,6 +32,7 @@ class Consumer:
         "arrival",
         "channel",
         "exclusive",
+        "gone",
         "held",
         "lining",
         "no_ack",
@@ -48,6 +50,7 @@ class Consumer:
         self.queue = queue
         self.no_ack = no_ack
         self.exclusive = False
+        self.gone = False
         self.prefetch = 0
         self.priority = 0
         self.timeout = 0.0
@@ -124,7 +127,7 @@ class Round:
 
     def wake(self, consumer: Consumer) -> None:
         """It goes to the end of its priority, when it had left the round and can take."""
-        if not consumer.lining and consumer.can_take():
+        if not consumer.lining and not consumer.gone and consumer.can_take():
             consumer.lining = True
             self._line(consumer.priority).append(consumer)
 

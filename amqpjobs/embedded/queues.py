@@ -190,6 +190,7 @@ class Queue:
     def remove(self, consumer: Consumer) -> None:
         """A consumer has gone. What it holds, it holds."""
         del self.consumers[consumer]
+        consumer.gone = True
         self._choice.remove(consumer)
         self.used()
 
