@@ -1,8 +1,8 @@
 """What may be asked of a queue or a consumer: checked as RabbitMQ checks it, in its words.
 
-Source: ``rabbit_amqqueue:check_declare_arguments`` and each queue type's ``capabilities``. Arguments
-that no type knows are ignored, as RabbitMQ ignores them. Those that it knows and this broker does
-not do are refused.
+Source: ``rabbit_amqqueue:check_declare_arguments`` and each queue type's ``capabilities``.
+Arguments that no type knows are ignored, as RabbitMQ ignores them. Those that it knows and this
+broker does not do are refused.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -287,8 +287,8 @@ class Channel(Publishing, Settling):
         for consumer in self.consumers.values():
             consumer.queue.remove(consumer)
         self.consumers.clear()
-        for queue in list(self.published_to):
-            queue.forget(self)
+        for target in list(self.published_to):
+            target.forget(self)
         for queue in left:
             self.vhost.left(queue)
         self.give_all_back("down")

@@ -22,8 +22,8 @@ class Consumer:
         prefetch: how many it may hold unacknowledged; 0 for any number.
         priority: ``x-priority``.
         timeout: how long it may hold one, in seconds.
-        gone: whether it was cancelled, or its channel closed; it may still hold messages.
         held: how many it holds.
+        left: whether it has gone: it may still hold messages.
         lining: whether it stands in its queue's round.
         overdue: the delivery tags it held for too long; while there are any, it is given nothing.
     """
@@ -32,8 +32,8 @@ class Consumer:
         "arrival",
         "channel",
         "exclusive",
-        "gone",
         "held",
+        "left",
         "lining",
         "no_ack",
         "overdue",
@@ -50,11 +50,11 @@ class Consumer:
         self.queue = queue
         self.no_ack = no_ack
         self.exclusive = False
-        self.gone = False
         self.prefetch = 0
         self.priority = 0
         self.timeout = 0.0
         self.held = 0
+        self.left = False
         self.lining = False
         self.overdue: set[int] = set()
         self.arrival = next(_arrivals)
@@ -65,7 +65,7 @@ class Consumer:
 
     def can_take(self) -> bool:
         """Whether it may be given a message now."""
-        if self.channel.stalled or self.overdue:
+        if self.left or self.overdue or self.channel.stalled:
             return False
         if self.no_ack:
             return True
@@ -127,7 +127,7 @@ class Round:
 
     def wake(self, consumer: Consumer) -> None:
         """It goes to the end of its priority, when it had left the round and can take."""
-        if not consumer.lining and not consumer.gone and consumer.can_take():
+        if not consumer.lining and consumer.can_take():
             consumer.lining = True
             self._line(consumer.priority).append(consumer)
 

@@ -1,7 +1,7 @@
 """Dead letters: the history that is written on them, and the cycles that end them.
 
-Sources: RabbitMQ's ``rabbit_dead_letter`` of 3.10; ``mc`` and ``mc_amqpl`` of 4.3. Changes when RabbitMQ
-writes another history.
+Sources: RabbitMQ's ``rabbit_dead_letter`` of 3.10; ``mc`` and ``mc_amqpl`` of 4.3. Changes when
+RabbitMQ writes another history.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -86,11 +86,7 @@ def ends_here(letter: Message, queue: str, reason: str, profile: Profile) -> boo
 def _death(
     message: Message, headers: Mapping[str, FieldValue], reason: str, queue: str, at: float
 ) -> dict[str, FieldValue]:
-    keys = [message.routing_key]
-    try:
-        keys += copy_keys(headers, "CC")
-    except DecodeError:
-        pass  # it was published past the check, by a dead-lettering of an older history
+    keys = [message.routing_key, *copy_keys(headers, "CC")]
     death: dict[str, FieldValue] = {
         "count": 1,
         "reason": reason,

@@ -1,6 +1,6 @@
 """Dead letters that must arrive: kept by their queue until every queue they go to has them.
 
-It is the strategy ``at-least-once`` of quorum queues. Source: RabbitMQ's ``rabbit_fifo_dlx_worker``.
+It is the strategy ``at-least-once`` of quorum queues. Source: ``rabbit_fifo_dlx_worker``.
 """
 
 from collections import deque

@@ -95,7 +95,7 @@ class Publishing:
     def _route(self, message: Message, mandatory: bool) -> bool:
         """Publish what does not simply go to the queue of the key's name."""
         vhost = self.vhost
-        keys = (message.routing_key,)
+        keys: tuple[str, ...] = (message.routing_key,)
         if message.has_copies:
             keys = self._keys(message)
             message = _without_blind(message, keys)

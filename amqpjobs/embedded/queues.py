@@ -113,9 +113,16 @@ class Queue:
         if self._ttl is not None or message.header[0] & HAS_EXPIRATION:
             entry.expires = self._expiry(message)
             self._expiring = True
-        self._store.push(entry)
-        if self.consumers:
-            self.dispatch()
+        if self.consumers and not self._store:
+            consumer = self._choice.next()
+            if consumer is not None:  # the common path: it does not wait at all
+                consumer.channel.give(consumer, entry)
+                return True
+            self._store.push(entry)
+        else:
+            self._store.push(entry)
+            if self.consumers:
+                self.dispatch()
         if self._limited:
             self._keep_limits()
         if self._expiring:
@@ -190,7 +197,7 @@ class Queue:
     def remove(self, consumer: Consumer) -> None:
         """A consumer has gone. What it holds, it holds."""
         del self.consumers[consumer]
-        consumer.gone = True
+        consumer.left = True
         self._choice.remove(consumer)
         self.used()
 

@@ -190,13 +190,12 @@ class QuorumQueue(Queue):
 
     def _is_below_soft_limit(self) -> bool:
         letters, letter_bytes = self._letters_held()
-        if self._max_length is not None:
-            if len(self._store) + letters > int(self._max_length * SOFT_LIMIT):
-                return False
-        if self._max_bytes is None:
+        length, size = self._max_length, self._max_bytes
+        if length is not None and len(self._store) + letters > int(length * SOFT_LIMIT):
+            return False
+        if size is None:
             return True
-        held = sum(map(self._size, self._store)) + letter_bytes
-        return held <= int(self._max_bytes * SOFT_LIMIT)
+        return sum(map(self._size, self._store)) + letter_bytes <= int(size * SOFT_LIMIT)
 
     def _letters_held(self) -> tuple[int, int]:
         return self._letters.held() if self._letters is not None else (0, 0)

@@ -3,11 +3,11 @@
 Changes when a type of queue orders its messages in another way.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from operator import attrgetter, neg
+from operator import attrgetter
 from typing import Protocol
 
 from amqpjobs.embedded.messages import Entry
@@ -72,65 +72,58 @@ class Levels:
     """A line for each priority, the highest first."""
 
     def __init__(self) -> None:
-        self._lines: dict[int, Line] = {}  # none of them is empty
-        self._priorities: list[int] = []  # of the lines, highest first
+        self._lines: dict[int, Line] = {}
+        self._ranked: list[Line] = []  # the same, highest priority first
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._lines.values()))
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
+        return self._count
 
     def __iter__(self) -> Iterator[Entry]:
-        return chain.from_iterable(self._lines[priority] for priority in self._priorities)
+        return chain.from_iterable(self._ranked)
 
     def push(self, entry: Entry, /) -> None:
         """Behind all of its priority."""
-        self._line(entry.priority).append(entry)
+        line = self._lines.get(entry.priority)
+        if line is None:
+            line = self._new_line(entry.priority)
+        line.append(entry)
+        self._count += 1
 
     def take(self) -> Entry:
         """The oldest of the highest priority."""
-        priority = self._priorities[0]
-        line = self._lines[priority]
-        entry = line.popleft()
-        if not line:
-            self._drop(priority)
-        return entry
+        self._count -= 1
+        for line in self._ranked:
+            if line:
+                return line.popleft()
+        raise IndexError("take from a store that is empty")
 
     def put_back(self, entries: Sequence[Entry]) -> None:
         """Each to its old place among those of its priority."""
         for entry in entries:
-            self._line(entry.priority).put_back((entry,))
+            self._lines[entry.priority].put_back((entry,))
+        self._count += len(entries)
 
     def expired(self, now: float) -> list[Entry]:
         """From the front of every priority, the highest first."""
-        found = []
-        for priority in self._priorities.copy():
-            line = self._lines[priority]
-            found += line.expired(now)
-            if not line:
-                self._drop(priority)
+        found = [entry for line in self._ranked for entry in line.expired(now)]
+        self._count -= len(found)
         return found
 
     def next_expiry(self) -> float | None:
         """When the first of the first messages expires."""
-        return _earliest(line.next_expiry() for line in self._lines.values())
+        return _earliest(line.next_expiry() for line in self._ranked)
 
     def clear(self) -> None:
         """Forget all of them."""
-        self._lines.clear()
-        self._priorities.clear()
+        for line in self._ranked:
+            line.clear()
+        self._count = 0
 
-    def _line(self, priority: int) -> Line:
-        line = self._lines.get(priority)
-        if line is None:
-            line = self._lines[priority] = Line()
-            insort(self._priorities, priority, key=neg)
+    def _new_line(self, priority: int) -> Line:
+        line = self._lines[priority] = Line()
+        self._ranked = [self._lines[known] for known in sorted(self._lines, reverse=True)]
         return line
-
-    def _drop(self, priority: int) -> None:
-        del self._lines[priority]
-        self._priorities.remove(priority)
 
 
 class Returns:

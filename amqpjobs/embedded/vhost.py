@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from amqpjobs.embedded.letters import Letters
 
 CONSUMER_TIMEOUT = 1800.0
-"""Seconds until an acknowledgement is too late, unless the queue or the consumer says another time."""
+"""Seconds until an acknowledgement is too late, where neither queue nor consumer says a time."""
 
 _PREDECLARED = (
     (Direct, "", False),
