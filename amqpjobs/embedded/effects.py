@@ -4,7 +4,6 @@ Changes when a fault is added, or does something else.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from amqpjobs.rabbitmq.frames import OVERHEAD
@@ -22,6 +21,9 @@ _STEP = 0.02  # seconds between two portions of a slow read
 class Effect:
     """A fault that is in effect; this one does nothing.
 
+    Attributes:
+        spent: whether it has done all that it was for.
+
     Args:
         name: part of the name that a client gives its connection. The fault is for those
             connections alone; "" is for all.
@@ -29,6 +31,7 @@ class Effect:
 
     def __init__(self, name: str = "") -> None:
         self.name = name
+        self.spent = False
 
     def begin(self, connection: "Connection") -> None:
         """A connection that is meant is there, or has just come."""
@@ -54,14 +57,15 @@ class Limited(Effect):
 
     def __init__(self, count: int | None, name: str = "") -> None:
         super().__init__(name)
-        self.left = count
+        self._left = count
 
     def use(self) -> bool:
         """Whether it still has an effect; this use of it is counted."""
-        if self.left is None:
+        if self._left is None:
             return True
-        self.left -= 1
-        return self.left >= 0
+        self._left -= 1
+        self.spent = self._left <= 0
+        return self._left >= 0
 
 
 class DropConfirms(Limited):
@@ -161,16 +165,12 @@ class Cut(Effect):
         after_frames: frames, counted over all connections that are meant.
         direction: whether those that the broker receives count, or those that it sends.
         name: as for `Effect`.
-        done: called when the cut has been made.
     """
 
-    def __init__(
-        self, after_frames: int, direction: Direction, name: str, done: Callable[[], None]
-    ) -> None:
+    def __init__(self, after_frames: int, direction: Direction, name: str) -> None:
         super().__init__(name)
         self._left = after_frames
         self._direction = direction
-        self._done = done
 
     def begin(self, connection: "Connection") -> None:
         """Count its frames."""
@@ -186,19 +186,19 @@ class Cut(Effect):
     def _received(self, connection: "Connection") -> None:
         self._left -= 1
         if self._left == 0:
+            self.spent = True
             connection.abort()
-            self._done()
 
     def _trim(self, connection: "Connection", frames: bytes) -> bytes:
         at = 0
         while at < len(frames) and self._left > 0:
             at += int.from_bytes(frames[at + 3 : at + 7], "big") + OVERHEAD
             self._left -= 1
-        if self._left == 0:
-            self._left = -1
+        if self._left == 0 and not self.spent:
+            self.spent = True
             asyncio.get_running_loop().call_soon(connection.hang_up)  # behind this write
-            asyncio.get_running_loop().call_soon(self._done)
-        return frames[:at]
+            return frames[:at]
+        return frames
 
 
 class _SlowReader:

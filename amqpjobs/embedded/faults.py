@@ -19,6 +19,7 @@ from amqpjobs.embedded.effects import (
     RefusePublishes,
     SlowReads,
 )
+from amqpjobs.embedded.interventions import cancel_consumers, redeliver
 
 if TYPE_CHECKING:
     from amqpjobs.embedded.broker import Broker
@@ -27,21 +28,23 @@ if TYPE_CHECKING:
 
 
 class Fault:
-    """A fault that was asked for. In a `with` it ends with the block.
+    """A fault that was asked for. In a `with` it ends with the block."""
 
-    Attributes:
-        active: whether it is still in effect.
-    """
+    def __init__(self, faults: "Faults", effect: Effect) -> None:
+        self._faults = faults
+        self._effect = effect
 
-    def __init__(self, end: Callable[[], None]) -> None:
-        self.active = True
-        self._end = end
+    def __repr__(self) -> str:
+        return f"<Fault {type(self._effect).__name__}{'' if self.active else ', over'}>"
+
+    @property
+    def active(self) -> bool:
+        """Whether it still has an effect."""
+        return self._effect in self._faults.effects and not self._effect.spent
 
     def end(self) -> None:
         """Let it be over; it may be over already."""
-        if self.active:
-            self.active = False
-            self._end()
+        self._faults.stop(self._effect)
 
     def __enter__(self) -> Self:
         return self
@@ -103,10 +106,7 @@ class Faults:
         """
         if after_frames < 1:
             raise ValueError(f"after_frames is {after_frames}: the first frame is number 1")
-        made = Fault(lambda: self._broker.call(lambda: self._stop(effect)))
-        effect = Cut(after_frames, direction, name, made.end)
-        self._broker.call(lambda: self._start(effect))
-        return made
+        return self._begin(Cut(after_frames, direction, name))
 
     def cut_now(self, name: str = "") -> int:
         """Cut connections at once, without a word; how many there were."""
@@ -125,8 +125,9 @@ class Faults:
 
     def unblock(self) -> None:
         """End every `block`."""
-        blocks = [effect for effect in self.effects if isinstance(effect, Block)]
-        self._broker.call(lambda: [self._stop(effect) for effect in blocks])
+        for effect in tuple(self.effects):
+            if isinstance(effect, Block):
+                self.stop(effect)
 
     def slow_reads(self, bytes_per_second: float, name: str = "") -> Fault:
         """Read what clients send at that pace, each connection."""
@@ -138,7 +139,7 @@ class Faults:
 
     def cancel_consumers(self, queue: str) -> int:
         """Cancel a queue's consumers, as a cluster does that moves the queue; how many."""
-        return self._broker.call(lambda: self._broker.virtual_host.cancel_consumers(queue))
+        return self._broker.call(lambda: cancel_consumers(self._broker.virtual_host, queue))
 
     def redeliver(self, queue: str) -> int:
         """Deliver what is unacknowledged once more, while its consumer lives on; how many.
@@ -146,7 +147,14 @@ class Faults:
         As after a connection that was lost for the broker alone. Each is handled twice: that is
         what this is for.
         """
-        return self._broker.call(lambda: self._broker.virtual_host.redeliver(queue))
+        broker = self._broker
+
+        def act() -> int:
+            served = [s for c in broker.connections for s in c.channels.values()]
+            channels = [channel.model for channel in served if not channel.closing]
+            return redeliver(broker.virtual_host, channels, queue)
+
+        return broker.call(act)
 
     def close_channels(self, code: int, text: str, name: str = "") -> int:
         """Close all open channels with that reply code and text; on how many connections."""
@@ -158,7 +166,12 @@ class Faults:
 
     def end(self) -> None:
         """End all faults that are in effect."""
-        self._broker.call(lambda: [self._stop(effect) for effect in tuple(self.effects)])
+        for effect in tuple(self.effects):
+            self.stop(effect)
+
+    def stop(self, effect: Effect) -> None:
+        """End one of the effects; it may have ended already."""
+        self._broker.call(lambda: self._stop(effect))
 
     # The rest is asked by the broker's own parts.
 
@@ -182,7 +195,7 @@ class Faults:
 
     def _begin(self, effect: Effect) -> Fault:
         self._broker.call(lambda: self._start(effect))
-        return Fault(lambda: self._broker.call(lambda: self._stop(effect)))
+        return Fault(self, effect)
 
     def _start(self, effect: Effect) -> None:
         self.effects.append(effect)

@@ -22,7 +22,7 @@ from amqpjobs.embedded.refusals import (
     undecodable,
 )
 from amqpjobs.errors import DecodeError
-from amqpjobs.rabbitmq.frames import FRAME_BODY, FRAME_HEADER, FRAME_METHOD, split_header
+from amqpjobs.rabbitmq.frames import FRAME_BODY, FRAME_HEADER, FRAME_METHOD
 
 if TYPE_CHECKING:
     from amqpjobs.embedded.connection import Connection
@@ -39,7 +39,7 @@ _WITH_CONTENT = frozenset(map(NUMBERS.__getitem__, ("basic.deliver", "basic.retu
 _NUMBER = Struct(">I")
 _ACKNOWLEDGEMENT = Struct(">QB")
 _HEADER = Struct(">HHQ")
-_USER_ID = 0x10  # among the property flags, in the second octet
+_NO_PROPERTIES = bytes(2)
 
 
 class ServedChannel:
@@ -67,7 +67,10 @@ class ServedChannel:
         self._body: list[bytes] | None = None  # None: the header is to come
         self._size = 0
         self.sink = ChannelSink(number, connection.out, self._faults, self._failed)
-        self.model = connection.broker.virtual_host.open_channel(connection, self.sink)
+        broker = connection.broker
+        self.model = broker.virtual_host.open_channel(
+            connection, self.sink, number=number, user=broker.user
+        )
 
     def __repr__(self) -> str:
         return f"<ServedChannel {self.number}{' closing' if self.closing else ''}>"
@@ -165,29 +168,14 @@ class ServedChannel:
         exchange, routing_key, mandatory, immediate = publish
         if immediate:
             raise Refusal(NOT_IMPLEMENTED, "immediate=true")
-        if len(self._header) > 1 and self._header[1] & _USER_ID:
-            self._check_user()
         content = body[0] if len(body) == 1 else b"".join(body)
         if self._faults.effects and self._confirms and self._faults.refuses_publish():
-            # To no exchange's queue at all: the model counts the publish, and has no message.
+            # An empty message to no queue at all: the model counts the publish, and keeps nothing.
             self.sink.refuse_confirms(True)
-            self.model.publish("", "", self._header, b"", mandatory=False)
+            self.model.publish("", "", _NO_PROPERTIES, b"")
             self.sink.refuse_confirms(False)
             return
         self.model.publish(exchange, routing_key, self._header, content, mandatory=mandatory)
-
-    def _check_user(self) -> None:
-        """RabbitMQ takes no `user_id` but the one that the publisher has logged in with."""
-        try:
-            claimed = split_header(bytes((0, 60)) + bytes(10) + self._header).user_id
-        except DecodeError:
-            return  # the model says so
-        user = self._connection.broker.user
-        if claimed != user:
-            raise Refusal(
-                PRECONDITION_FAILED,
-                f"user_id property set to '{claimed}' but authenticated user was '{user}'",
-            )
 
     def _drop_content(self) -> None:
         self._publish = self._body = None

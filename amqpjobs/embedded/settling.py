@@ -114,6 +114,25 @@ class Settling:
             queue.step_back(consumer)
             self.vhost.wake(queue)
 
+    def give_again(self, queue: Queue) -> int:
+        """What is held of a queue goes back, as if the channel were gone; but it is not.
+
+        The tags can still be acknowledged, to no effect. It is given out in the next
+        `VirtualHost.run`.
+
+        Returns:
+            How many messages went back.
+        """
+        held = [(tag, held) for tag, held in self.unacked.items() if held[0] and held[1] is queue]
+        for _, consumer, held_here in _grouped(held):
+            self._let_go(queue, consumer, held_here)
+            queue.give_back([entry for _, entry in held_here if entry is not None], "down")
+            self.unacked.update({tag: (None, queue, consumer) for tag, _ in held_here})
+            if consumer is not None:
+                queue.wake(consumer)
+        self.vhost.wake(queue)
+        return len(held)
+
     def _refuse(self, held: list[tuple[int, Held]], why: Return, requeue: bool) -> None:
         for queue, consumer, held_here in _grouped(held):
             self._let_go(queue, consumer, held_here)

@@ -1,6 +1,7 @@
 """Connections and channels of the embedded broker: frames in every way they can come."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from pamqp import body, commands, frame, header
@@ -75,13 +76,10 @@ async def test_another_protocol_is_answered_with_the_one_it_speaks(
 
 
 @pytest.fixture
-async def client(plain: Broker) -> RawClient:
-    """A client with a channel; its connection ends with the broker."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", plain.port)
-    client = RawClient(reader, writer)
-    await client.log_in(plain.url)
-    await client.open_channel()
-    return client
+async def client(plain: Broker) -> AsyncIterator[RawClient]:
+    """A client with a channel."""
+    async with raw_client(plain.url) as client:
+        yield client
 
 
 @pytest.mark.parametrize(
@@ -152,12 +150,8 @@ async def test_a_body_over_the_limit_is_refused_when_it_is_over(plain: Broker) -
             client.say(chunk)
             await client.writer.drain()
         client.say(body.ContentBody(bytes(size % 131064)))
-        code, text = await client.refused(Channel.Close)
-        assert (code, text) == (
-            406,
-            f"PRECONDITION_FAILED - message size {size} is larger than configured max size "
-            f"{size - 1}",
-        )
+        words = f"message size {size} is larger than configured max size {size - 1}"
+        assert await client.refused(Channel.Close) == (406, f"PRECONDITION_FAILED - {words}")
 
 
 async def test_a_channel_error_costs_the_channel_alone(client: RawClient) -> None:
@@ -220,8 +214,8 @@ async def test_nothing_is_answered_to_who_wants_no_answer(client: RawClient) -> 
     client.say(
         Queue.Declare(queue="q", exclusive=True, nowait=True),
         commands.Exchange.Declare(exchange="e", exchange_type="fanout", nowait=True),
-        commands.Exchange.Bind("amq.fanout", "e", "", nowait=True),
-        commands.Exchange.Unbind("amq.fanout", "e", "", nowait=True),
+        commands.Exchange.Bind(destination="amq.fanout", source="e", nowait=True),
+        commands.Exchange.Unbind(destination="amq.fanout", source="e", nowait=True),
         Queue.Bind(queue="q", exchange="e", nowait=True),
         Confirm.Select(nowait=True),
         Basic.Consume(queue="q", consumer_tag="c", nowait=True),
