@@ -14,6 +14,7 @@ import typer
 from amqpjobs.cli import (
     asyncapi,
     bench,
+    broker,
     chaos,
     consume,
     dead,
@@ -77,6 +78,7 @@ program.command()(status.status)
 program.command()(status.record)
 program.command()(status.migrate)
 program.command()(bench.bench)
+program.command()(broker.broker)
 program.command()(new.new)
 program.command()(chaos.chaos)
 program.add_typer(dead.group, name="dead")

@@ -10,7 +10,7 @@ import pytest
 from pamqp import commands
 
 from amqpjobs.embedded import Broker
-from tests.embedded.rawclient import bare_connection, message, raw_client
+from tests.embedded.rawclient import message, raw_client
 
 
 def listens(port: int) -> bool:
