@@ -19,6 +19,7 @@ from amqpjobs.cli import (
     consume,
     dead,
     delayed,
+    demo,
     doctor,
     health,
     new,
@@ -78,6 +79,7 @@ program.command()(status.status)
 program.command()(status.record)
 program.command()(status.migrate)
 program.command()(bench.bench)
+program.command()(demo.demo)
 program.command()(broker.broker)
 program.command()(new.new)
 program.command()(chaos.chaos)
