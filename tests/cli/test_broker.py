@@ -2,13 +2,9 @@
 
 import asyncio
 import json
-import os
-import pty
-import select
 import signal
 import socket
 import subprocess
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -17,6 +13,7 @@ from amqpjobs.cli.broker import Rates
 from amqpjobs.embedded import Broker
 from tests.support.amqp import declare, publish, stranger
 from tests.support.programs import PROGRAM, ROOT, Ledger, command, consuming, environment
+from tests.support.terminal import Terminal
 
 ENV = environment("amqp://nowhere", ROOT)
 
@@ -84,14 +81,9 @@ def test_a_profile_that_there_is_not_is_a_clear_error():
 
 def test_a_terminal_shows_the_queues():
     """A table that lives."""
-    ours, theirs = pty.openpty()
-    program = subprocess.Popen(
-        [*PROGRAM, "broker", "--port", "0"], env=ENV | {"TERM": "xterm", "COLUMNS": "120"},
-        stdout=theirs, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    os.close(theirs)
+    terminal = Terminal([*PROGRAM, "broker", "--port", "0"], ENV, ROOT)
     try:
-        seen = read_until(ours, "no queues yet")
+        seen = terminal.wait_for("no queues yet")
         url = seen.partition("development at ")[2].split()[0]
 
         async def fill():
@@ -101,25 +93,12 @@ def test_a_terminal_shows_the_queues():
                     await publish(channel, "papers", b"1")
 
         asyncio.run(fill())
-        assert "unacked" in read_until(ours, "papers")
-        program.send_signal(signal.SIGINT)
-        read_until(ours, "stopped")
-        assert program.wait(20) == 0
+        assert "unacked" in terminal.wait_for("papers")
+        terminal.program.send_signal(signal.SIGINT)
+        terminal.wait_for("stopped")
+        assert terminal.program.wait(20) == 0
     finally:
-        if program.poll() is None:
-            program.kill()
-            program.wait()
-        os.close(ours)
-
-
-def read_until(terminal, word):
-    """What the terminal shows until this word has come."""
-    seen, deadline = "", time.monotonic() + 20
-    while word not in seen:
-        assert time.monotonic() < deadline, seen
-        if select.select([terminal], [], [], 0.1)[0]:
-            seen += os.read(terminal, 65536).decode(errors="replace")
-    return seen
+        terminal.close()
 
 
 async def test_rates_are_of_the_time_between_two_looks():
