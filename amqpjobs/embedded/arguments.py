@@ -17,26 +17,38 @@ Check: TypeAlias = Callable[[Any, Arguments], str | None]
 
 LONGEST_TTL = 315_360_000_000  # ten years, in milliseconds
 
-_COMMON = (
+# In the order in which RabbitMQ compares them when a queue is declared again.
+_CLASSIC = (
+    "x-expires",
+    "x-message-ttl",
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-overflow",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-single-active-consumer",
+    "x-queue-type",
+    "x-queue-master-locator",
+)
+_QUORUM = (
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
     "x-expires",
     "x-max-length",
     "x-max-length-bytes",
-    "x-message-ttl",
-    "x-overflow",
-    "x-queue-type",
-    "x-single-active-consumer",
-)
-_CLASSIC = (*_COMMON, "x-max-priority", "x-queue-mode", "x-queue-version", "x-queue-master-locator")
-_QUORUM = (
-    *_COMMON,
-    "x-dead-letter-strategy",
-    "x-delivery-limit",
-    "x-max-in-memory-bytes",
     "x-max-in-memory-length",
-    "x-queue-leader-locator",
+    "x-max-in-memory-bytes",
+    "x-overflow",
+    "x-single-active-consumer",
+    "x-queue-type",
     "x-quorum-initial-group-size",
+    "x-delivery-limit",
+    "x-message-ttl",
+    "x-queue-leader-locator",
 )
 _STREAM = (
     "x-initial-cluster-size",

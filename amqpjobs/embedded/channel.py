@@ -137,7 +137,7 @@ class Channel(Publishing, Settling):
             )
         self._last_queue = queue.name
         queue.looked_at()
-        return queue.name, queue.ready, len(queue.consumers)
+        return queue.name, queue.ready, queue.consumer_count
 
     def delete_queue(self, name: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
         """`queue.delete`: how many messages went with it; 0 too when it does not exist."""
@@ -226,10 +226,11 @@ class Channel(Publishing, Settling):
         """`basic.get`: None for `basic.get-empty`."""
         source = self._queue(queue)
         if source.kind == "quorum" and source.arguments.get("x-single-active-consumer"):
+            name = '<<"quorum">>' if self.vhost.profile.counts_acquired else "quorum"
             raise Refusal(
                 RESOURCE_LOCKED,
                 f"cannot obtain access to locked {in_vhost('queue', source.name)}. basic.get "
-                "operations are not supported by quorum queues with single active consumer",
+                f"operations are not supported by {name} queues with single active consumer",
             )
         source.used()
         entry = source.take()
@@ -240,8 +241,11 @@ class Channel(Publishing, Settling):
         if not no_ack:
             self.unacked[self._last_tag] = (entry, source, None)
             source.unacked += 1
-            self._watch_over(entry, source, self.vhost.consumer_timeout)
-        message = source.outgoing(entry) if entry.redelivered else entry.message
+            if self._is_timed(source):
+                self._watch.begin(entry, self.vhost.consumer_timeout)
+        # Up to 3.13 a quorum queue tells `basic.get` of no failed deliveries, too.
+        told = source.kind == "quorum" and not self.vhost.profile.counts_acquired
+        message = source.outgoing(entry) if entry.redelivered or told else entry.message
         return Delivery(self._last_tag, entry.redelivered, message, source.ready)
 
     def give(self, consumer: Consumer, entry: Entry) -> None:
@@ -253,7 +257,8 @@ class Channel(Publishing, Settling):
             consumer.held += 1
             self.shared_held += 1
             queue.unacked += 1
-            self._watch_over(entry, queue, consumer.timeout)
+            if consumer.timeout is not None:
+                self._watch.begin(entry, consumer.timeout)
         message = queue.outgoing(entry) if entry.redelivered else entry.message
         self.sink.deliver(consumer.tag, tag, entry.redelivered, message)
 
@@ -314,15 +319,16 @@ class Channel(Publishing, Settling):
         consumer.prefetch = self._prefetch
         if queue.kind == "quorum":
             consumer.prefetch = self._prefetch or QUORUM_PREFETCH
+            self.pass_on(consumer)
         consumer.priority = arguments.get("x-priority", 0)
-        timeout = arguments.get("x-consumer-timeout", queue.arguments.get("x-consumer-timeout"))
-        consumer.timeout = self.vhost.consumer_timeout if timeout is None else timeout / 1000
+        if self._is_timed(queue):
+            named = arguments.get("x-consumer-timeout", queue.arguments.get("x-consumer-timeout"))
+            consumer.timeout = self.vhost.consumer_timeout if named is None else named / 1000
         return consumer
 
-    def _watch_over(self, entry: Entry, queue: Queue, timeout: float) -> None:
+    def _is_timed(self, queue: Queue) -> bool:
         # From 4.3 on classic queues have no consumer timeout.
-        if queue.kind == "quorum" or self.vhost.profile.late_ack_closes_channel:
-            self._watch.begin(entry, timeout)
+        return queue.kind == "quorum" or self.vhost.profile.late_ack_closes_channel
 
     def _queue(self, name: str) -> Queue:
         return declarations.queue_named(self.vhost, self._named(name), self.owner)

@@ -21,7 +21,7 @@ class Consumer:
     Attributes:
         prefetch: how many it may hold unacknowledged; 0 for any number.
         priority: ``x-priority``.
-        timeout: how long it may hold one, in seconds.
+        timeout: how long it may hold one, in seconds; None for any time.
         held: how many it holds.
         left: whether it has gone: it may still hold messages.
         lining: whether it stands in its queue's round.
@@ -52,7 +52,7 @@ class Consumer:
         self.exclusive = False
         self.prefetch = 0
         self.priority = 0
-        self.timeout = 0.0
+        self.timeout: float | None = None
         self.held = 0
         self.left = False
         self.lining = False

@@ -18,7 +18,6 @@ from amqpjobs.embedded.arguments import (
 from amqpjobs.embedded.classic import ClassicQueue
 from amqpjobs.embedded.errors import (
     ACCESS_REFUSED,
-    INTERNAL_ERROR,
     NOT_FOUND,
     NOT_IMPLEMENTED,
     PRECONDITION_FAILED,
@@ -38,16 +37,8 @@ Arguments: TypeAlias = Mapping[str, Any]
 
 _RESERVED = "amq."
 _NOT_DONE = ("x-local-random", "x-modulus-hash")  # exchanges that RabbitMQ 4.3 has
+_DEFAULT_TYPE = {"x-queue-type": "classic"}
 _ALTERNATE = "alternate-exchange"
-_NO_TRANSIENT = (
-    "Feature `transient_nonexcl_queues` is deprecated.\n"
-    "By default, this feature is not permitted anymore.\n"
-    "The feature will be removed from a future major RabbitMQ version, regardless of the "
-    "configuration; actual version to be determined.\n"
-    "To continue using this feature when it is not permitted by default, set the following "
-    "parameter in your configuration:\n"
-    '    "deprecated_features.permit.transient_nonexcl_queues = true"'
-)
 
 
 def declare_exchange(
@@ -239,8 +230,6 @@ def _new_queue(
         raise _wrong_type(letters, "x-dead-letter-exchange", what)
     kind = queue_type(name, arguments)
     check_queue_arguments(vhost.profile.version, name, kind, arguments)
-    if not durable and owner is None and not vhost.profile.transient_queues:
-        raise Refusal(INTERNAL_ERROR, _NO_TRANSIENT)
     if kind == "quorum":
         for wrong, is_wrong in (
             ("auto-delete", auto_delete),
@@ -263,8 +252,11 @@ def _check_same_queue(
     what = in_vhost("queue", queue.name)
     check_same(what, queue.durable, durable, "durable")
     check_same(what, queue.auto_delete, auto_delete, "auto_delete")
-    keys = queue_keys(queue.vhost.profile.version, queue.kind)
-    check_same_arguments(what, queue.arguments, arguments, keys)
+    profile = queue.vhost.profile
+    known = queue.arguments
+    if profile.fills_in_type:
+        known, arguments = _DEFAULT_TYPE | known, _DEFAULT_TYPE | dict(arguments)
+    check_same_arguments(what, known, arguments, queue_keys(profile.version, queue.kind))
 
 
 def _exchange(vhost: "VirtualHost", name: str) -> Exchange:

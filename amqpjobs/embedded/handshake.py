@@ -99,12 +99,12 @@ class Handshake:
     def tells(self, refusal: Refusal) -> bool:
         """Whether RabbitMQ says that refusal to the client at all, before it hangs up.
 
-        Before a client has logged in it is not trusted: it hears of a wrong password, if it has
-        said that it understands, and of limits that do not fit.
+        A client is not trusted at first: of what fails before it opens a virtual host it hears of a
+        wrong password alone, if it has said that it understands.
         """
         if self.state == "starting":
             return refusal.code == ACCESS_REFUSED and self.capable("authentication_failure_close")
-        return self.state != "tuning" or refusal.code == NOT_ALLOWED
+        return self.state != "tuning"
 
     def capable(self, capability: str) -> bool:
         """Whether the client has said that it can do that."""

@@ -22,7 +22,8 @@ class Profile:
             on a quorum queue, one consumer is cancelled.
         honours_client_deaths: ``x-death`` of a publisher is believed (and its cycles are dropped).
         tells_last_death: dead letters have ``x-last-death-*``.
-        transient_queues: queues may be neither durable nor exclusive.
+        fills_in_type: a queue that is declared without ``x-queue-type`` has the default one in its
+            arguments.
         global_prefetch: `basic.qos` with ``global`` is shared by the channel; else it is per
             consumer all the same.
         returns_direct_replies: a mandatory reply to a direct reply-to address is always returned,
@@ -40,7 +41,7 @@ class Profile:
     late_ack_closes_channel: bool
     honours_client_deaths: bool
     tells_last_death: bool
-    transient_queues: bool
+    fills_in_type: bool
     global_prefetch: bool
     returns_direct_replies: bool
     unknown_exchange_type: int
@@ -58,7 +59,7 @@ PROFILES = {
         late_ack_closes_channel=True,
         honours_client_deaths=True,
         tells_last_death=False,
-        transient_queues=True,
+        fills_in_type=False,
         global_prefetch=True,
         returns_direct_replies=True,
         unknown_exchange_type=503,
@@ -74,7 +75,7 @@ PROFILES = {
         late_ack_closes_channel=False,
         honours_client_deaths=False,
         tells_last_death=True,
-        transient_queues=False,
+        fills_in_type=True,
         global_prefetch=False,
         returns_direct_replies=False,
         unknown_exchange_type=406,

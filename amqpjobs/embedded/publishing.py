@@ -79,7 +79,7 @@ class Publishing:
         number = 0
         if self._confirming:
             self._published = number = self._published + 1
-        queue = None if exchange or message.has_copies else vhost.queues.get(routing_key)
+        queue = None if exchange or b"CC" in header else vhost.queues.get(routing_key)
         if queue is not None:
             accepted = queue.publish(message, self)
         else:

@@ -93,6 +93,11 @@ class Queue:
         """How many messages wait."""
         return len(self._store)
 
+    @property
+    def consumer_count(self) -> int:
+        """How many consumers it has, as `queue.declare-ok` says."""
+        return len(self.consumers)
+
     def messages(self) -> Iterator[Message]:
         """The messages that wait, in the order in which they would be given out."""
         return (entry.message for entry in self._store)
@@ -110,6 +115,9 @@ class Queue:
         if self._limited and not self._admits(message, sender):
             return False
         entry = self._entry(message)
+        if message.failures:  # a dead letter, from 4.3 on: its next queue counts on
+            entry.failures = message.failures
+            entry.redelivered = True
         if self._ttl is not None or message.header[0] & HAS_EXPIRATION:
             entry.expires = self._expiry(message)
             self._expiring = True
@@ -255,10 +263,14 @@ class Queue:
             return True
         if self._max_bytes is None:
             return False
-        return sum(map(self._size, self._store)) + extra_bytes > self._max_bytes
+        return self._bytes() + extra_bytes > self._max_bytes
 
-    def _size(self, entry: Entry) -> int:
-        return len(entry.message.body)
+    def _bytes(self) -> int:
+        return sum(self.size_of(message) for message in self.messages())
+
+    def size_of(self, message: Message) -> int:
+        """What a message counts for in the limit of bytes."""
+        return len(message.body)
 
     def _drop_head(self) -> None:
         while self._store and self._is_over():

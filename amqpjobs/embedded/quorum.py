@@ -32,10 +32,28 @@ class QuorumQueue(Queue):
         if self._overflow != "reject-publish":
             self._overflow = "drop-head"
         self._publishers: dict[Sender, bool] = {}  # and whether each is refused
+        self._cancelled: list[Consumer] = []  # while they hold something
         self._letters: Letters | None = None
         certain = self.arguments.get("x-dead-letter-strategy") == "at-least-once"
         if self.dead_letters is not None and certain and self._overflow == "reject-publish":
             self._letters = Letters(self)
+
+    @property
+    def consumer_count(self) -> int:
+        """Those that may be given something, and all that hold something: who has cancelled, too,
+        and every message that was taken by `basic.get`."""
+        self._cancelled = [consumer for consumer in self._cancelled if consumer.held]
+        count = len(self.consumers)
+        if isinstance(self._choice, SingleActive):
+            count = int(self._choice.active is not None)
+        holding = sum(consumer.held for consumer in (*self.consumers, *self._cancelled))
+        return count + len(self._cancelled) + self.unacked - holding
+
+    def remove(self, consumer: Consumer) -> None:
+        """A consumer has gone. It counts while it holds something."""
+        super().remove(consumer)
+        if consumer.held:
+            self._cancelled.append(consumer)
 
     def outgoing(self, entry: Entry) -> Message:
         """With the counts of its deliveries in its headers."""
@@ -49,7 +67,7 @@ class QuorumQueue(Queue):
         return entry.message.with_headers(headers)
 
     def give_back(self, entries: Sequence[Entry], why: Return) -> None:
-        """To the front; without a delivery limit, and unless a channel has gone, to the end."""
+        """To the front. On 3.10, without a delivery limit, what a client gives back: to the end."""
         kept = []
         for entry in entries:
             self._count(entry, why)
@@ -58,9 +76,8 @@ class QuorumQueue(Queue):
             else:
                 entry.redelivered = True
                 kept.append(entry)
-        if self._delivery_limit is None and self._goes_behind(why):
+        if self._delivery_limit is None and not self._counts_acquired and why != "down":
             for entry in kept:
-                entry.priority = DEFAULT_PRIORITY
                 self._store.push(entry)
         else:
             self._store.put_back(kept)
@@ -126,11 +143,6 @@ class QuorumQueue(Queue):
         if why in ("reject", "down"):
             entry.failures += 1
 
-    def _goes_behind(self, why: Return) -> bool:
-        if self._counts_acquired:
-            return why == "nack"
-        return why in ("nack", "reject")
-
     def _let_die(self, entry: Entry, reason: Reason) -> None:
         if self._counts_acquired and entry.failures:
             entry.message = entry.message.with_failures(entry.failures)
@@ -149,10 +161,11 @@ class QuorumQueue(Queue):
         entry = Entry(message, self.entered, DEFAULT_PRIORITY)
         if message.header[0] & HAS_PRIORITY and self.vhost.profile.quorum_priorities:
             entry.priority = min(message.priority or 0, TOP_PRIORITY)
-        if message.failures:
-            entry.failures = message.failures
-            entry.redelivered = True
         return entry
+
+    def size_of(self, message: Message) -> int:
+        """Its body, and from 4.0 on its properties."""
+        return len(message.body) + (len(message.header) if self._counts_acquired else 0)
 
     def _new_store(self) -> Store:
         if self.vhost.profile.quorum_priorities:
@@ -196,7 +209,7 @@ class QuorumQueue(Queue):
             return False
         if size is None:
             return True
-        return sum(map(self._size, self._store)) + letter_bytes <= int(size * SOFT_LIMIT)
+        return self._bytes() + letter_bytes <= int(size * SOFT_LIMIT)
 
     def _letters_held(self) -> tuple[int, int]:
         return self._letters.held() if self._letters is not None else (0, 0)

@@ -39,6 +39,7 @@ _WITH_CONTENT = frozenset(map(NUMBERS.__getitem__, ("basic.deliver", "basic.retu
 _NUMBER = Struct(">I")
 _ACKNOWLEDGEMENT = Struct(">QB")
 _HEADER = Struct(">HHQ")
+_NOT_A_BODY = "expected content body, got non content body frame instead"
 _NO_PROPERTIES = bytes(2)
 
 
@@ -128,13 +129,15 @@ class ServedChannel:
         elif kind == FRAME_BODY:
             length = stop - at
             if length > self._missing:
+                if self._connection.broker.profile.version == "3.10":
+                    self._unexpected(_NOT_A_BODY)
                 self._drop_content()
                 raise Refusal(FRAME_ERROR, "content body frame exceeds remaining content size")
             self._missing -= length
             if self._size <= self._connection.broker.profile.max_message_size:
                 self._body.append(data[at:stop])  # a larger one is refused, when it is over
         else:
-            self._unexpected("expected content body, got non content body frame instead")
+            self._unexpected(_NOT_A_BODY)
         if not self._missing:
             self._take_message()
 

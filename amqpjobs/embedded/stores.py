@@ -84,10 +84,7 @@ class Levels:
 
     def push(self, entry: Entry, /) -> None:
         """Behind all of its priority."""
-        line = self._lines.get(entry.priority)
-        if line is None:
-            line = self._new_line(entry.priority)
-        line.append(entry)
+        self._line(entry.priority).append(entry)
         self._count += 1
 
     def take(self) -> Entry:
@@ -101,7 +98,7 @@ class Levels:
     def put_back(self, entries: Sequence[Entry]) -> None:
         """Each to its old place among those of its priority."""
         for entry in entries:
-            self._lines[entry.priority].put_back((entry,))
+            self._line(entry.priority).put_back((entry,))
         self._count += len(entries)
 
     def expired(self, now: float) -> list[Entry]:
@@ -120,9 +117,11 @@ class Levels:
             line.clear()
         self._count = 0
 
-    def _new_line(self, priority: int) -> Line:
-        line = self._lines[priority] = Line()
-        self._ranked = [self._lines[known] for known in sorted(self._lines, reverse=True)]
+    def _line(self, priority: int) -> Line:
+        line = self._lines.get(priority)
+        if line is None:
+            line = self._lines[priority] = Line()
+            self._ranked = [self._lines[known] for known in sorted(self._lines, reverse=True)]
         return line
 
 

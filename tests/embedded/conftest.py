@@ -1,4 +1,4 @@
-"""Embedded brokers for tests, and models of one."""
+"""Embedded brokers for tests, and models of one without a server."""
 
 from collections.abc import AsyncIterator
 
@@ -23,16 +23,19 @@ async def plain() -> AsyncIterator[Broker]:
         yield broker
 
 
-@pytest.fixture(params=["3.10", "4.3"])
+@pytest.fixture(params=PROFILES, ids=lambda version: f"as-{version}")
 def model(request: pytest.FixtureRequest) -> Model:
+    """A virtual host, as each version in turn."""
     return Model(request.param)
 
 
 @pytest.fixture
 def old() -> Model:
+    """A virtual host of 3.10."""
     return Model("3.10")
 
 
 @pytest.fixture
 def new() -> Model:
+    """A virtual host of 4.3."""
     return Model("4.3")

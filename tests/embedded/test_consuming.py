@@ -148,6 +148,24 @@ def test_a_cancelled_consumer_is_given_nothing_and_keeps_what_it_has(
     assert model.host.queues["jobs"].unacked == 0
 
 
+def test_a_tag_that_is_used_again_has_what_the_first_one_holds(model: Model) -> None:
+    """On a quorum queue; on a classic queue it is another consumer."""
+    for name, delivered in {"classic": ["c", "d"], "quorum": []}.items():
+        channel, heard = model.channel()
+        declare(channel, name, queue_type=name)
+        channel.qos(2)
+        consume(model, channel, name)
+        for body in "abcd":
+            publish(channel, name, body)
+        channel.cancel("c")
+        assert heard.bodies() == ["a", "b"]
+        consume(model, channel, name)
+        assert heard.bodies() == delivered
+        channel.ack(1)
+        channel.ack(2)
+        assert heard.bodies() == ([] if delivered else ["c", "d"])
+
+
 def test_a_paused_channel_is_given_nothing(model: Model, kind: str) -> None:
     """Others are; when it goes on, it is given what has waited."""
     channel, heard = model.channel()
@@ -289,9 +307,10 @@ class TestSingleActive:
         declare(channel, "votes", queue_type="quorum", single_active_consumer=True)
         with pytest.raises(Refusal) as refusal:
             channel.get("votes")
+        kind = "quorum" if model.version == "3.10" else '<<"quorum">>'
         assert refusal.value.text == (
             "RESOURCE_LOCKED - cannot obtain access to locked queue 'votes' in vhost '/'. basic.get"
-            " operations are not supported by quorum queues with single active consumer"
+            f" operations are not supported by {kind} queues with single active consumer"
         )
 
 

@@ -66,11 +66,9 @@ def _command(program: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
     return [_node()[0], str(PROGRAMS / program), *arguments], environment
 
 
-async def node_asks(url: str, queue: str, kind: str, way: str, count: int) -> Answers:
-    """Ask with amqplib: the numbers from 0, whose correlation ids are ``n0``, ``n1`` ..."""
-    command, environment = await asyncio.to_thread(
-        _command, "ask.js", url, queue, kind, way, str(count)
-    )
+async def run_node(program: str, *arguments: str) -> bytes:
+    """Run one of the programs for Node.js to its end; what it prints."""
+    command, environment = await asyncio.to_thread(_command, program, *arguments)
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -81,6 +79,12 @@ async def node_asks(url: str, queue: str, kind: str, way: str, count: int) -> An
         process.kill()
         raise
     assert process.returncode == 0, err.decode()
+    return out
+
+
+async def node_asks(url: str, queue: str, kind: str, way: str, count: int) -> Answers:
+    """Ask with amqplib: the numbers from 0, whose correlation ids are ``n0``, ``n1`` ..."""
+    out = await run_node("ask.js", url, queue, kind, way, str(count))
     answers: Answers = json.loads(out)
     return answers
 
