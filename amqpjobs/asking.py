@@ -15,7 +15,7 @@ from amqpjobs.job import LONGEST
 from amqpjobs.message import (
     ERROR_REPLY,
     JSON,
-    PERSISTENT,
+    TRANSIENT,
     JobHandle,
     Message,
     Properties,
@@ -158,7 +158,7 @@ class Asking:
         properties = Properties(
             content_type=content_type,
             headers=publisher.trace(),
-            delivery_mode=PERSISTENT,
+            delivery_mode=TRANSIENT,
             correlation_id=replies.new_correlation_id(),
             reply_to=reply_to,
             # It does not know our deadline header; RabbitMQ drops what it did not take in time.

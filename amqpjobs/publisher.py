@@ -22,6 +22,7 @@ from amqpjobs.message import (
     HEADER_DUE,
     JSON,
     PERSISTENT,
+    TRANSIENT,
     FieldValue,
     JobHandle,
     Message,
@@ -290,7 +291,7 @@ class Publisher:
         return Properties(
             content_type=JSON,
             headers=headers,
-            delivery_mode=PERSISTENT,
+            delivery_mode=PERSISTENT if replies is None else TRANSIENT,
             priority=message.native_priority,
             correlation_id=replies.new_correlation_id() if replies is not None else None,
             reply_to=replies.queue if replies is not None else None,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from amqpjobs.answers import error_body
 from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.errors import ConfigurationError, InvalidResult, PublishError, Unroutable
-from amqpjobs.message import ERROR_REPLY, JSON, Failure, Properties
+from amqpjobs.message import ERROR_REPLY, JSON, TRANSIENT, Failure, Properties
 from amqpjobs.outcome import Answered, Cancelled, Done, Outcome, Rejected, Snoozed
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.results import dump_result
@@ -136,7 +136,7 @@ class Answering:
             return False
         properties = Properties(
             content_type=JSON,
-            delivery_mode=1,  # for a process that is there now
+            delivery_mode=TRANSIENT,
             correlation_id=run.delivery.header.correlation_id,
             type=kind,
         )

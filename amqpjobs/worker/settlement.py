@@ -6,7 +6,6 @@ Changes when an outcome is added, or what is promised about one.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import assert_never
 
 from amqpjobs.clock import MACHINE, Clock
@@ -127,8 +126,7 @@ class Settlement:
         due = {k: v for k, v in original.headers.items() if k == HEADER_DUE}
         properties = with_progress(copied(original), told)
         # As if it were the original: still not before its time, and not beyond it.
-        properties = replace(
-            properties,
+        properties = properties._replace(
             headers={**properties.headers, **due},
             expiration=original.expiration,
         )
@@ -222,4 +220,4 @@ def _bare(copy: Properties) -> Properties:
         for name, value in copy.headers.items()
         if name.startswith("amqpjobs-") and name != HEADER_HISTORY
     }
-    return replace(copy, headers=headers)
+    return copy._replace(headers=headers)
