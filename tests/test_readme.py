@@ -23,6 +23,23 @@ def quick_start() -> str:
     return found[1]
 
 
+def test_its_test_of_the_photo_album_passes(tmp_path: Path) -> None:
+    """As it stands there, in ten lines, and with no RabbitMQ."""
+    found = re.search(r"```python\n# (test_album\.py)\n(.*?)```", README, re.S)
+    assert found
+    body = found[2].partition("async def")[2].splitlines()
+    assert len(body) - 1 <= 10
+    (tmp_path / found[1]).write_text(found[2])
+    done = command(
+        "-q", "-W", "error", "-o", "asyncio_mode=auto",
+        "-o", "asyncio_default_fixture_loop_scope=function", found[1],
+        program=(sys.executable, "-m", "pytest"), env=environment("amqp://nowhere", ROOT),
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
 def test_the_quick_start_works_in_an_empty_folder(broker_43: VirtualHost, tmp_path: Path) -> None:
     """Enqueue by the program, run by a worker: the receipt is sent."""
     (tmp_path / "shop.py").write_text(quick_start())

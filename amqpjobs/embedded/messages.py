@@ -4,7 +4,6 @@ Changes when a rule of the broker needs another property.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from amqpjobs.errors import DecodeError
 from amqpjobs.message import FieldValue, Properties
@@ -104,14 +103,14 @@ class Message:
 
     def with_headers(self, headers: Mapping[str, FieldValue]) -> "Message":
         """The same message with these headers in place of its own."""
-        changed = replace(self.properties.properties(), headers=headers)
+        changed = self.properties.properties()._replace(headers=headers)
         return self._like(encode_properties(changed))
 
     def as_letter(
         self, exchange: str, routing_key: str, headers: Mapping[str, FieldValue]
     ) -> "Message":
         """This message as it is published again when it has died: it does not expire any more."""
-        changed = replace(self._readable(), headers=headers, expiration=None)
+        changed = self._readable()._replace(headers=headers, expiration=None)
         letter = Message(exchange, routing_key, encode_properties(changed), self.body)
         letter.failures = self.failures
         return letter
@@ -124,7 +123,7 @@ class Message:
 
     def with_reply_to(self, name: str) -> "Message":
         """The same message, to be answered to another queue."""
-        changed = replace(self.properties.properties(), reply_to=name)
+        changed = self.properties.properties()._replace(reply_to=name)
         return self._like(encode_properties(changed))
 
     def _readable(self) -> Properties:
