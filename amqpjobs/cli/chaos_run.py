@@ -322,6 +322,8 @@ class Chaos:
             if time.monotonic() - told > 5:
                 told = time.monotonic()
                 self._tell("waiting")
+        for victim in tuple(self._serving):
+            self._until_ready(victim)  # one that starts knows nothing of a clean stop yet
         stopping, self._serving = self._serving, []
         self._stop(stopping)
 
