@@ -168,7 +168,7 @@ class QuorumQueue(Queue):
 
     def _new_store(self) -> Store:
         if self.vhost.profile.quorum_priorities:
-            return Returns(Levels(), looks_behind=True)
+            return Returns(Levels(looks_behind=True), looks_behind=True)
         return Returns(Line(), looks_behind=False)
 
     def _new_choice(self) -> Choice:
