@@ -3,11 +3,11 @@
 https://www.rabbitmq.com/docs/direct-reply-to
 """
 
-from secrets import token_urlsafe
 from typing import TYPE_CHECKING
 
 from amqpjobs.embedded.errors import PRECONDITION_FAILED, Refusal
 from amqpjobs.embedded.messages import Message
+from amqpjobs.embedded.names import unique
 
 if TYPE_CHECKING:
     from amqpjobs.embedded.channel import Channel
@@ -40,7 +40,7 @@ class Replies:
             raise Refusal(PRECONDITION_FAILED, "reply consumer cannot acknowledge")
         if channel.reply_consumer is not None:
             raise Refusal(PRECONDITION_FAILED, "reply consumer already set")
-        consumer = ReplyConsumer(channel, tag, f"{PREFIX}{token_urlsafe(_SECRET)}")
+        consumer = ReplyConsumer(channel, tag, f"{PREFIX}{unique(_SECRET)}")
         self._channels[consumer.address] = consumer
         return consumer
 
