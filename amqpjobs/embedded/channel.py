@@ -4,7 +4,6 @@ Changes when a method of AMQP does something else.
 """
 
 from collections.abc import Mapping
-from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from amqpjobs.embedded import declarations
@@ -20,6 +19,7 @@ from amqpjobs.embedded.errors import (
     in_vhost,
 )
 from amqpjobs.embedded.messages import Entry, Message
+from amqpjobs.embedded.names import unique
 from amqpjobs.embedded.publishing import Publishing
 from amqpjobs.embedded.queues import Queue
 from amqpjobs.embedded.replies import REPLY_TO, ReplyConsumer
@@ -192,7 +192,7 @@ class Channel(Publishing, Settling):
         """
         if tag in self.consumers:
             raise Refusal(NOT_ALLOWED, f"attempt to reuse consumer tag '{tag}'")
-        given = tag or f"amq.ctag-{token_urlsafe(16)}"
+        given = tag or f"amq.ctag-{unique(16)}"
         if queue == REPLY_TO:
             self.reply_consumer = self.vhost.replies.open(self, given, no_ack=no_ack)
             return given

@@ -237,8 +237,8 @@ class Connection(asyncio.Protocol):
     def _take_frames(self, data: bytes, at: int) -> int:
         """Take every whole frame; return where the first one starts that is not taken."""
         unpack, end = _FRAME.unpack_from, len(data)
-        self._needed = OVERHEAD
-        while end - at >= OVERHEAD and self.state not in _TAKES_NO_FRAMES:
+        self._needed = _FRAME.size
+        while end - at >= _FRAME.size and self.state not in _TAKES_NO_FRAMES:
             kind, number, size = unpack(data, at)
             stop = at + 7 + size
             # Eight bytes more than was agreed on: many clients get the limit wrong.

@@ -4,7 +4,6 @@ Source: RabbitMQ's ``rabbit_channel:handle_method/6``. Changes when a declaratio
 """
 
 from collections.abc import Mapping
-from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from amqpjobs.embedded.arguments import (
@@ -26,6 +25,7 @@ from amqpjobs.embedded.errors import (
     in_vhost,
 )
 from amqpjobs.embedded.exchanges import TYPES, Exchange
+from amqpjobs.embedded.names import unique
 from amqpjobs.embedded.queues import Queue
 from amqpjobs.embedded.quorum import QuorumQueue
 from amqpjobs.embedded.replies import REPLY_TO
@@ -143,7 +143,7 @@ def declare_queue(
             raise Refusal(
                 PRECONDITION_FAILED, f"Cannot declare a server-named queue for type {kind}"
             )
-        name = f"amq.gen-{token_urlsafe(16)}"
+        name = f"amq.gen-{unique(16)}"
     else:
         _check_name("queue", name)  # also when it exists: server-named ones are not declared again
     durable = durable and not exclusive  # an exclusive queue does not outlive its connection

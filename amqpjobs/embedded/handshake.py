@@ -4,8 +4,7 @@ Nothing here reads or writes: methods come in, and methods go out. The words are
 (rabbit_reader.erl). Changes when what is negotiated does.
 """
 
-from collections.abc import Mapping
-from hmac import compare_digest
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from amqpjobs.embedded.errors import ACCESS_REFUSED, NOT_ALLOWED, Refusal
@@ -58,7 +57,7 @@ class Handshake:
         self._release = release
         self._user = user
         self._password = password
-        self._answers = {
+        self._answers: dict[str, tuple[State, Callable[..., bytes]]] = {
             "connection.start-ok": ("starting", self._log_in),
             "connection.tune-ok": ("tuning", self._tune),
             "connection.open": ("opening", self._open),
@@ -90,11 +89,11 @@ class Handshake:
         Raises:
             Refusal: the connection ends with it. `tells` says whether the client hears why.
         """
-        state, answer = self._answers.get(method, (None, None))
-        if answer is None or state != self.state:
+        expected = self._answers.get(method)
+        if expected is None or expected[0] != self.state:
             explanation = f"unexpected method in connection state {self.state}"
             raise Refusal(CHANNEL_ERROR, explanation)
-        return answer(**fields)
+        return expected[1](**fields)
 
     def tells(self, refusal: Refusal) -> bool:
         """Whether RabbitMQ says that refusal to the client at all, before it hangs up.
@@ -122,7 +121,7 @@ class Handshake:
             # RabbitMQ repeats the response here. It may hold a password, mistyped as it may be.
             raise Refusal(_SYNTAX_ERROR, "response invalid")
         expected = f"{self._user}\0{self._password}".encode()
-        if not compare_digest(b"\0".join(parts[1:]), expected):
+        if response[1:] != expected:
             raise Refusal(
                 ACCESS_REFUSED,
                 "Login was refused using authentication mechanism PLAIN. "

@@ -3,11 +3,11 @@
 https://www.rabbitmq.com/docs/direct-reply-to
 """
 
-from secrets import token_urlsafe
 from typing import TYPE_CHECKING
 
 from amqpjobs.embedded.errors import PRECONDITION_FAILED, Refusal
 from amqpjobs.embedded.messages import Message
+from amqpjobs.embedded.names import unique
 
 if TYPE_CHECKING:
     from amqpjobs.embedded.channel import Channel
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 REPLY_TO = "amq.rabbitmq.reply-to"
 PREFIX = f"{REPLY_TO}."
 
+_SECRET = 24  # bytes: the address is all that a stranger would need
+_ADDRESS_LENGTH = len(PREFIX) + _SECRET * 4 // 3  # in base64
+
 
 class Replies:
     """All channels that take replies, by the address that their requests carry."""
@@ -23,7 +26,6 @@ class Replies:
     def __init__(self, profile: "Profile") -> None:
         self._profile = profile
         self._channels: dict[str, ReplyConsumer] = {}
-        self._given: set[str] = set()  # also those whose channel has gone
 
     def __repr__(self) -> str:
         return f"<Replies: {len(self._channels)} channels>"
@@ -38,9 +40,8 @@ class Replies:
             raise Refusal(PRECONDITION_FAILED, "reply consumer cannot acknowledge")
         if channel.reply_consumer is not None:
             raise Refusal(PRECONDITION_FAILED, "reply consumer already set")
-        consumer = ReplyConsumer(channel, tag, f"{PREFIX}{token_urlsafe(24)}")
+        consumer = ReplyConsumer(channel, tag, f"{PREFIX}{unique(_SECRET)}")
         self._channels[consumer.address] = consumer
-        self._given.add(consumer.address)
         return consumer
 
     def close(self, consumer: "ReplyConsumer") -> None:
@@ -60,7 +61,8 @@ class Replies:
         consumer = self._channels.get(address)
         if consumer is not None:
             consumer.channel.give_reply(consumer, message)
-        return not self._profile.returns_direct_replies and address in self._given
+        # From 4.2 on it is enough that the address may have been given by the broker.
+        return not self._profile.returns_direct_replies and len(address) == _ADDRESS_LENGTH
 
 
 class ReplyConsumer:

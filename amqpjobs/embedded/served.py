@@ -9,7 +9,7 @@ Changes when the way a message travels in frames does.
 
 from functools import lru_cache
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from amqpjobs.embedded import dispatch
 from amqpjobs.embedded.errors import NOT_IMPLEMENTED, PRECONDITION_FAILED, Refusal
@@ -205,7 +205,7 @@ class ServedChannel:
         else:
             self._carry_out(signature.name, number, fields)
 
-    def _carry_out(self, name: str, number: int, fields: dict[str, object]) -> None:
+    def _carry_out(self, name: str, number: int, fields: dict[str, Any]) -> None:
         if name == "basic.get":
             delivery = self.model.get(**fields)
             if delivery is None:

@@ -60,6 +60,14 @@ class RawClient:
         close = await self.hear(kind)
         return close.reply_code, close.reply_text
 
+    async def delivered(self) -> commands.Basic.Deliver:
+        """The next delivery, past its content."""
+        delivery = await self.hear(commands.Basic.Deliver)
+        missing = (await self.hear(header.ContentHeader)).body_size
+        while missing:
+            missing -= len((await self.hear(body.ContentBody)).value)
+        return delivery
+
     async def hung_up(self) -> None:
         """Wait until the broker has closed the socket, whatever it says before."""
         try:

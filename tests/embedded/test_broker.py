@@ -10,6 +10,7 @@ import pytest
 from pamqp import commands
 
 from amqpjobs.embedded import Broker
+from amqpjobs.embedded.clock import ManualClock
 from tests.embedded.rawclient import bare_connection, message, raw_client
 
 
@@ -75,12 +76,10 @@ async def test_it_tells_its_clients_that_it_stops(plain: Broker) -> None:
 
 async def test_it_does_not_wait_for_clients_that_do_not_answer() -> None:
     """Nor for those that have not even logged in."""
-    async with Broker() as broker, raw_client(broker.url):
-        _, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+    async with Broker() as broker, raw_client(broker.url), bare_connection(broker.port):
         async with asyncio.timeout(5):
             await broker.stop()
         assert broker.connections == []
-        writer.transport.abort()
 
 
 async def test_it_may_be_stopped_twice_and_started_again(plain: Broker) -> None:
@@ -97,6 +96,23 @@ async def test_it_may_be_stopped_twice_and_started_again(plain: Broker) -> None:
     assert plain.port == port
     async with raw_client(plain.url) as client:
         assert await client.ready("q") == 1
+
+
+async def test_its_time_can_be_moved() -> None:
+    """A message that expires in an hour is a dead letter at once; heartbeats do not mind."""
+    clock = ManualClock()
+    dead = {"x-message-ttl": 3_600_000, "x-dead-letter-exchange": "amq.fanout"}
+    async with Broker(clock=clock) as broker, raw_client(broker.url, heartbeat=10) as client:
+        await client.declare("waiting", arguments=dead)
+        await client.declare("dead")
+        client.say(commands.Queue.Bind(queue="dead", exchange="amq.fanout"))
+        await client.hear(commands.Queue.BindOk)
+        client.say(*message("waiting", b"late"), commands.Basic.Consume(queue="dead"))
+        await client.hear(commands.Basic.ConsumeOk)
+        clock.advance(3599)
+        assert await client.ready("waiting") == 1
+        clock.advance(1)
+        assert (await client.delivered()).exchange == "amq.fanout"
 
 
 def test_it_runs_in_a_thread_for_code_that_is_not_asyncio() -> None:
