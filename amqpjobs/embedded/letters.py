@@ -55,9 +55,9 @@ class Letters:
         return f"<Letters: {len(self._tried)} on their way, {len(self._waiting)} behind them>"
 
     def held(self) -> tuple[int, int]:
-        """How many there are, and the bytes of their bodies."""
+        """How many there are, and what they count for in the limit of bytes."""
         letters = (*self._tried, *self._waiting)
-        return len(letters), sum(len(letter.message.body) for letter in letters)
+        return len(letters), sum(self._queue.size_of(letter.message) for letter in letters)
 
     def add(self, message: Message, reason: "Reason") -> None:
         """Send a dead letter, as soon as what is going on is over."""

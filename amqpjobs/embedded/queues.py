@@ -263,10 +263,14 @@ class Queue:
             return True
         if self._max_bytes is None:
             return False
-        return sum(map(self._size, self._store)) + extra_bytes > self._max_bytes
+        return self._bytes() + extra_bytes > self._max_bytes
 
-    def _size(self, entry: Entry) -> int:
-        return len(entry.message.body)
+    def _bytes(self) -> int:
+        return sum(self.size_of(message) for message in self.messages())
+
+    def size_of(self, message: Message) -> int:
+        """What a message counts for in the limit of bytes."""
+        return len(message.body)
 
     def _drop_head(self) -> None:
         while self._store and self._is_over():

@@ -67,7 +67,7 @@ class QuorumQueue(Queue):
         return entry.message.with_headers(headers)
 
     def give_back(self, entries: Sequence[Entry], why: Return) -> None:
-        """To the front; without a delivery limit, and unless a channel has gone, to the end."""
+        """To the front. On 3.10, without a delivery limit, what a client gives back: to the end."""
         kept = []
         for entry in entries:
             self._count(entry, why)
@@ -76,9 +76,8 @@ class QuorumQueue(Queue):
             else:
                 entry.redelivered = True
                 kept.append(entry)
-        if self._delivery_limit is None and self._goes_behind(why):
+        if self._delivery_limit is None and not self._counts_acquired and why != "down":
             for entry in kept:
-                entry.priority = DEFAULT_PRIORITY
                 self._store.push(entry)
         else:
             self._store.put_back(kept)
@@ -144,11 +143,6 @@ class QuorumQueue(Queue):
         if why in ("reject", "down"):
             entry.failures += 1
 
-    def _goes_behind(self, why: Return) -> bool:
-        if self._counts_acquired:
-            return why == "nack"
-        return why in ("nack", "reject")
-
     def _let_die(self, entry: Entry, reason: Reason) -> None:
         if self._counts_acquired and entry.failures:
             entry.message = entry.message.with_failures(entry.failures)
@@ -168,9 +162,13 @@ class QuorumQueue(Queue):
             entry.priority = min(message.priority or 0, TOP_PRIORITY)
         return entry
 
+    def size_of(self, message: Message) -> int:
+        """Its body, and from 4.0 on its properties."""
+        return len(message.body) + (len(message.header) if self._counts_acquired else 0)
+
     def _new_store(self) -> Store:
         if self.vhost.profile.quorum_priorities:
-            return Returns(Levels(), looks_behind=True)
+            return Returns(Levels(looks_behind=True), looks_behind=True)
         return Returns(Line(), looks_behind=False)
 
     def _new_choice(self) -> Choice:
@@ -210,7 +208,7 @@ class QuorumQueue(Queue):
             return False
         if size is None:
             return True
-        return sum(map(self._size, self._store)) + letter_bytes <= int(size * SOFT_LIMIT)
+        return self._bytes() + letter_bytes <= int(size * SOFT_LIMIT)
 
     def _letters_held(self) -> tuple[int, int]:
         return self._letters.held() if self._letters is not None else (0, 0)

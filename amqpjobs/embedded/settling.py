@@ -95,6 +95,18 @@ class Settling:
         """Whether the consumers of the channel hold all that they may together."""
         return bool(self.shared_limit) and self.shared_held >= self.shared_limit
 
+    def pass_on(self, consumer: Consumer) -> None:
+        """A consumer has the tag of one that has gone: it has what that one still holds.
+
+        So it is on a quorum queue, and it may take so much less.
+        """
+        for tag, (entry, queue, before) in self.unacked.items():
+            if queue is consumer.queue and before is not None and before.tag == consumer.tag:
+                self.unacked[tag] = (entry, queue, consumer)
+                if entry is not None:
+                    before.held -= 1
+                    consumer.held += 1
+
     def take_away(self, consumer: Consumer, tags: Iterable[int]) -> None:
         """Deliveries were held for too long: they go back, and the consumer is given no more.
 

@@ -148,6 +148,24 @@ def test_a_cancelled_consumer_is_given_nothing_and_keeps_what_it_has(
     assert model.host.queues["jobs"].unacked == 0
 
 
+def test_a_tag_that_is_used_again_has_what_the_first_one_holds(model: Model) -> None:
+    """On a quorum queue; on a classic queue it is another consumer."""
+    for name, delivered in {"classic": ["c", "d"], "quorum": []}.items():
+        channel, heard = model.channel()
+        declare(channel, name, queue_type=name)
+        channel.qos(2)
+        consume(model, channel, name)
+        for body in "abcd":
+            publish(channel, name, body)
+        channel.cancel("c")
+        assert heard.bodies() == ["a", "b"]
+        consume(model, channel, name)
+        assert heard.bodies() == delivered
+        channel.ack(1)
+        channel.ack(2)
+        assert heard.bodies() == ([] if delivered else ["c", "d"])
+
+
 def test_a_paused_channel_is_given_nothing(model: Model, kind: str) -> None:
     """Others are; when it goes on, it is given what has waited."""
     channel, heard = model.channel()
@@ -347,6 +365,21 @@ class TestTimeouts:
         publish(channel, "jobs", "b")
         new.clock.advance(2)
         assert heard.heard == [("cancelled", "short")]
+
+    def test_what_is_got_and_not_acknowledged_costs_the_channel(self, new: Model) -> None:
+        """There is no consumer to cancel. The time is the queue's."""
+        channel, heard = new.channel()
+        declare(channel, "jobs", queue_type="quorum", consumer_timeout=1000)
+        publish(channel, "jobs")
+        channel.get("jobs")
+        new.clock.advance(1)
+        ((what, text),) = heard.heard
+        assert what == "failed"
+        assert text.startswith(
+            "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value "
+            "used: -1 ms."
+        )
+        assert new.ready("jobs") == ["job"]
 
     def test_a_classic_queue_has_none_from_4_3_on(self, new: Model) -> None:
         """Its consumers may take as long as they like; and cannot say otherwise."""
