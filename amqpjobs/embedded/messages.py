@@ -4,7 +4,6 @@ Changes when a rule of the broker needs another property.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from amqpjobs.embedded import tables
 from amqpjobs.errors import DecodeError
@@ -128,7 +127,7 @@ class Message:
         letter = self.with_headers(headers, without)
         if self.header[0] & HAS_EXPIRATION:
             entries = tables.entries_of(letter.header)
-            bare = replace(self.properties.bare_properties(), expiration=None)
+            bare = self.properties.bare_properties()._replace(expiration=None)
             letter.header = tables.with_entries(encode_properties(bare), entries)
         letter.exchange = exchange
         letter.routing_key = routing_key
@@ -142,7 +141,7 @@ class Message:
 
     def with_reply_to(self, name: str) -> "Message":
         """The same message, to be answered to another queue."""
-        header = encode_properties(replace(self.properties.bare_properties(), reply_to=name))
+        header = encode_properties(self.properties.bare_properties()._replace(reply_to=name))
         if self.header[0] & HAS_HEADERS:
             header = tables.with_entries(header, tables.entries_of(self.header))
         return self._like(header)

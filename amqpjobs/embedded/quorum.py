@@ -155,7 +155,8 @@ class QuorumQueue(Queue):
         return max(super()._expiry(message), now + 0.001)
 
     def _entry(self, message: Message) -> Entry:
-        entry = Entry(message, next(self._orders), DEFAULT_PRIORITY)
+        self.entered += 1
+        entry = Entry(message, self.entered, DEFAULT_PRIORITY)
         if message.header[0] & HAS_PRIORITY and self.vhost.profile.quorum_priorities:
             entry.priority = min(message.priority or 0, TOP_PRIORITY)
         return entry
