@@ -12,6 +12,9 @@ from typing import Any
 _PRODUCTS = ("RabbitMQ", "amqpjobs embedded broker")  # the latter does as its version does
 OLDEST = (3, 10)
 
+EMBEDDED = "amqpjobs embedded broker"
+"""The product that `amqpjobs.embedded` says it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -45,6 +48,11 @@ class Profile:
         """Whether an ack later than the consumer timeout costs the whole channel, not one
         consumer."""
         return self.version < (4, 3)
+
+    @property
+    def undoes_last_acks(self) -> bool:
+        """Whether acks right before the end of their channel may come to nothing."""
+        return self.product != EMBEDDED
 
 
 def profile_of(server_properties: Mapping[str, Any]) -> Profile:
