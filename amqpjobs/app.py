@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from amqpjobs.asking import Asking
+from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.definition import Definition
 from amqpjobs.enqueuing import Enqueuing
 from amqpjobs.errors import ConfigurationError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from amqpjobs.settings import Settings
     from amqpjobs.status.reading import Statuses
     from amqpjobs.status.values import JobStatus
+    from amqpjobs.testing import Testing
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -68,6 +70,7 @@ class App:
         self.name = name
         self.processing = tuple(processing)
         self.retry = retry
+        self.clock: Clock = MACHINE
         self._given_settings = settings
         self._registry = Registry(name)
         self._publishers = Publishers(self)
@@ -101,7 +104,8 @@ class App:
         if given:
             from amqpjobs.settings import load_settings
 
-            base = self._given_settings.model_dump() if self._given_settings else {}
+            before = self._given_settings
+            base = before.model_dump(exclude_unset=True) if before else {}
             self._given_settings = load_settings(**{**base, **given})
             self.__dict__.pop("settings", None)
 
@@ -386,3 +390,10 @@ class App:
         from amqpjobs.blocking import BlockingApp
 
         return BlockingApp(self)
+
+    def testing(self, *, profile: str = "4.3", raise_errors: bool = True) -> "Testing":
+        """For tests: ``async with app.testing() as t:`` puts the app onto a broker of its own, in
+        this process, with a clock that the test moves. See `amqpjobs.testing.Testing`."""
+        from amqpjobs.testing import Testing
+
+        return Testing(self, profile=profile, raise_errors=raise_errors)

@@ -15,7 +15,7 @@ from amqpjobs.job import LONGEST
 from amqpjobs.message import (
     ERROR_REPLY,
     JSON,
-    PERSISTENT,
+    TRANSIENT,
     JobHandle,
     Message,
     Properties,
@@ -57,7 +57,7 @@ class Asking:
             )
         definition = self._app.find(message.job)
         timeout = self._seconds(options.timeout if timeout is None else timeout)
-        end = time.monotonic() + _allowed(timeout, message.job)
+        end = time.monotonic() + _allowed(timeout, message.job, self._app.clock.time())
         publisher = self._app.publisher or await self._open(message.job, timeout, end)
         if self._publishing:
             reply = await self._through_middleware(publisher, message, timeout, end)
@@ -131,7 +131,7 @@ class Asking:
         from amqpjobs.answers import read_value
 
         timeout = self._seconds(timeout)
-        end = time.monotonic() + _allowed(timeout, queue)
+        end = time.monotonic() + _allowed(timeout, queue, self._app.clock.time())
         data, content_type = _encoded(body)
         self._check_size(queue, data)
         publisher = self._app.publisher or await self._open(queue, timeout, end)
@@ -158,13 +158,13 @@ class Asking:
         properties = Properties(
             content_type=content_type,
             headers=publisher.trace(),
-            delivery_mode=PERSISTENT,
+            delivery_mode=TRANSIENT,
             correlation_id=replies.new_correlation_id(),
             reply_to=reply_to,
             # It does not know our deadline header; RabbitMQ drops what it did not take in time.
             expiration=str(max(1, round(left * 1000))),
             message_id=new_job_id(),
-            timestamp=int(time.time()),
+            timestamp=int(self._app.clock.time()),
             type=type_,
             app_id=self._app.name,
         )
@@ -215,7 +215,7 @@ def _encoded(body: Any) -> tuple[bytes, str]:
         raise ConfigurationError(f"the body cannot become JSON: {error}; give bytes") from None
 
 
-def _allowed(timeout: float, subject: str) -> float:
+def _allowed(timeout: float, subject: str, now: float) -> float:
     """Seconds for a request: inside of a job that was asked itself, no more than its asker waits.
 
     Raises:
@@ -230,7 +230,7 @@ def _allowed(timeout: float, subject: str) -> float:
             return timeout
     except DecodeError:
         return timeout
-    left = context.deadline - time.time()
+    left = context.deadline - now
     if left <= 0:
         raise ReplyTimeout(
             f"{subject!r} was not asked: the deadline of {context.job!r}, which wanted to, is over",

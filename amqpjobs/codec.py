@@ -168,6 +168,14 @@ class Payload:
         return "; ".join(problems)
 
     @property
+    def positional(self) -> tuple[str, ...]:
+        """The names of the parameters that `load` returns by their position."""
+        single = self._single
+        if single is None:
+            return tuple(self._leading)
+        return () if single.kind is KEYWORD_ONLY else (single.name,)
+
+    @property
     def adapter(self) -> TypeAdapter[Any] | None:
         """What validates the body; None for a job without arguments."""
         return self._adapter

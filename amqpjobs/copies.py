@@ -54,8 +54,8 @@ def copied(original: Properties, failure: Failure | None = None) -> Properties:
     }
     if failure is not None:
         headers[HEADER_ERROR] = _table(failure)
-    return replace(
-        original, headers=headers, delivery_mode=PERSISTENT, expiration=None, user_id=None
+    return original._replace(
+        headers=headers, delivery_mode=PERSISTENT, expiration=None, user_id=None
     )
 
 
@@ -73,20 +73,20 @@ def retried(original: Properties, failure: Failure, attempt: int, due: float) ->
         HEADER_ATTEMPT: attempt,
         HEADER_HISTORY: [_table(f) for f in history_of(later.headers, failure)],
     }
-    return replace(later, headers=headers)
+    return later._replace(headers=headers)
 
 
 def snoozed(original: Properties, due: float) -> Properties:
     """The properties of the copy that runs at a later time, as if it were this one."""
     later = copied(original)
-    return replace(later, headers={**later.headers, HEADER_DUE: milliseconds(due)})
+    return later._replace(headers={**later.headers, HEADER_DUE: milliseconds(due)})
 
 
 def with_progress(copy: Properties, progress: Progress | None) -> Properties:
     """A copy that says how far the job was; None for no news, which leaves what it says already."""
     if progress is None:
         return copy
-    return replace(copy, headers={**copy.headers, HEADER_PROGRESS: progress_header(progress)})
+    return copy._replace(headers={**copy.headers, HEADER_PROGRESS: progress_header(progress)})
 
 
 def replayed(original: Properties) -> Properties:
@@ -99,7 +99,7 @@ def replayed(original: Properties) -> Properties:
     headers.pop(HEADER_DEADLINE, None)
     headers[HEADER_EPOCH] = epoch_of(original.headers) + 1
     headers[HEADER_HISTORY] = [_table(f) for f in history_of(original.headers, failure)]
-    return replace(copied(original), headers=headers, reply_to=None, correlation_id=None)
+    return copied(original)._replace(headers=headers, reply_to=None, correlation_id=None)
 
 
 def epoch_of(headers: Headers) -> int:

@@ -7,10 +7,11 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Generic, TypeAlias, TypeVar
+from types import MappingProxyType
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -22,10 +23,14 @@ FieldValue: TypeAlias = (
 
 Headers: TypeAlias = Mapping[str, FieldValue]
 
-NO_HEADERS: Headers = {}
+NO_HEADERS: Headers = MappingProxyType({})
 
 PERSISTENT = 2
 """The AMQP delivery mode of a message that survives a restart of the broker."""
+
+TRANSIENT = 1
+"""The AMQP delivery mode of a message for somebody who waits for it now. A classic queue does not
+write it to the disk; a quorum queue writes everything."""
 
 JSON = "application/json"
 
@@ -70,9 +75,10 @@ def trace_parent(headers: Headers) -> str | None:
     return value if isinstance(value, str) and _TRACE.fullmatch(value) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Properties:
-    """The AMQP 0-9-1 basic properties of one message; None where the message has none.
+class Properties(NamedTuple):
+    """The AMQP 0-9-1 basic properties of one message, in AMQP's order; None where the message has
+    none. A named tuple, because one is made for every message, and a frozen dataclass takes three
+    times as long to make.
 
     Attributes:
         expiration: time to live in the queue, in milliseconds, as AMQP's decimal string.
@@ -82,7 +88,7 @@ class Properties:
 
     content_type: str | None = None
     content_encoding: str | None = None
-    headers: Headers = field(default_factory=dict)
+    headers: Headers = NO_HEADERS
     delivery_mode: int | None = None
     priority: int | None = None
     correlation_id: str | None = None

@@ -7,13 +7,15 @@ opening or closing does.
 import asyncio
 import logging
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.publisher import Publisher
+
+Make: TypeAlias = "Callable[[App], Publisher]"
 
 log = logging.getLogger("amqpjobs.app")
 
@@ -23,10 +25,12 @@ class Publishers:
 
     Args:
         app: whose.
+        make: makes one, which is then opened; None for the usual one.
     """
 
-    def __init__(self, app: "App") -> None:
+    def __init__(self, app: "App", make: "Make | None" = None) -> None:
         self._app = app
+        self._make: Make = make or _make
         self._openings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Opening] = (
             weakref.WeakKeyDictionary()
         )
@@ -40,7 +44,7 @@ class Publishers:
         loop = asyncio.get_running_loop()
         opening = self._openings.get(loop)
         if opening is None:
-            opening = self._openings[loop] = _Opening(self._app)
+            opening = self._openings[loop] = _Opening(self._app, self._make)
         # Counted, since two workers of one app in one process end in any order.
         opening.lifespans += 1
         try:
@@ -68,7 +72,7 @@ class Publishers:
                 "opening a connection on first use; `async with app.lifespan():` around the "
                 "program closes it in the end"
             )
-            opening = self._openings[loop] = _Opening(self._app)
+            opening = self._openings[loop] = _Opening(self._app, self._make)
         if opening.publisher is not None:
             return opening.publisher
         try:
@@ -86,11 +90,19 @@ class Publishers:
             await opening.close()
 
 
+def _make(app: "App") -> "Publisher":
+    # Here, since importing aio-pika takes longer than everything else together.
+    from amqpjobs.publisher import Publisher
+
+    return Publisher(app.name, app.settings, app.topology, app.clock)
+
+
 class _Opening:
     """A publisher that is being opened once, whoever asks first."""
 
-    def __init__(self, app: "App") -> None:
+    def __init__(self, app: "App", make: "Make") -> None:
         self._app = app
+        self._make = make
         self._task: asyncio.Task[Publisher] | None = None
         self.publisher: Publisher | None = None
         self.lifespans = 0
@@ -106,12 +118,8 @@ class _Opening:
         return await asyncio.shield(self._task)
 
     async def _open(self) -> "Publisher":
-        # Here, since importing aio-pika takes longer than everything else together.
-        from amqpjobs.publisher import Publisher
-
-        app = self._app
-        app.check()
-        publisher = Publisher(app.name, app.settings, app.topology)
+        self._app.check()
+        publisher = self._make(self._app)
         await publisher.open()
         self.publisher = publisher
         return publisher

@@ -5,22 +5,24 @@ Changes when the properties of our messages do, or when sending many does.
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from amqpjobs.background import BackgroundTask
+from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.context import current_context
 from amqpjobs.copies import epoch_of, milliseconds
 from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError, TopologyMismatch
 from amqpjobs.eventcodec import encode_events
-from amqpjobs.events import QUEUED, clock
+from amqpjobs.events import QUEUED
+from amqpjobs.events import clock as sequence
 from amqpjobs.message import (
     HEADER_DEADLINE,
     HEADER_DUE,
     JSON,
     PERSISTENT,
+    TRANSIENT,
     FieldValue,
     JobHandle,
     Message,
@@ -41,6 +43,9 @@ log = logging.getLogger("amqpjobs.publisher")
 
 R = TypeVar("R")
 
+_Sent: TypeAlias = "tuple[Message[Any], asyncio.Future[None], float, int, float | None]"
+"""One of many: its fate, until when to wait for that, when it was sent, and when it is due."""
+
 
 class Publisher:
     """One connection for publishing, and what is sent over it.
@@ -49,18 +54,24 @@ class Publisher:
         app_id: the name of the app, on every message.
         settings: where RabbitMQ is.
         topology: what to declare when the connection is first up, if the settings say so.
+        clock: what delays and deadlines are counted from.
 
     Attributes:
         on_close: called, the last first, before the connection is closed.
     """
 
-    def __init__(self, app_id: str, settings: Settings, topology: Topology) -> None:
+    def __init__(
+        self, app_id: str, settings: Settings, topology: Topology, clock: Clock = MACHINE
+    ) -> None:
         self._app_id = app_id
+        self._time = clock.time
         self._settings = settings
         self._topology = topology
         self.link = Link(settings, "publish")
         self.publication = Publication(self.link, self._prepare)
-        self.waiting = Waiting(self.link, self.publication, declare=settings.declare_topology)
+        self.waiting = Waiting(
+            self.link, self.publication, declare=settings.declare_topology, clock=clock
+        )
         self.announcements = Announcements(
             self.link,
             app_id,
@@ -139,7 +150,7 @@ class Publisher:
             PublishError: one of its kinds; see there.
             TopologyMismatch: the delays are not there, and this user may not declare them.
         """
-        now, queued = time.time(), clock()
+        now, queued = self._time(), sequence()
         due = message.options.due(now)
         properties = self._properties(message, now, due)
         timeout = message.options.timeout or self._settings.publish_timeout
@@ -160,27 +171,28 @@ class Publisher:
             For each, in order, its handle or its error.
         """
         results: list[JobHandle[Any] | PublishError] = []
-        window: deque[tuple[Message[Any], asyncio.Future[None], float, int]] = deque()
+        window: deque[_Sent] = deque()
         loop_time = asyncio.get_running_loop().time
         try:
             for message in messages:
                 if len(window) >= 2 * MAX_UNCONFIRMED:
-                    results.append(await self._fate(*window[0]))
+                    results.append(await self._fate(window[0]))
                     window.popleft()
                 timeout = message.options.timeout or self._settings.publish_timeout
-                end, queued = loop_time() + timeout, clock()
+                end, queued, now = loop_time() + timeout, sequence(), self._time()
+                due = message.options.due(now)
                 try:
-                    fate = await self._send(message, timeout)
+                    fate = await self._send(message, now, due, timeout)
                 except PublishError as error:
                     fate = asyncio.get_running_loop().create_future()
                     fate.set_exception(error)
-                window.append((message, fate, end, queued))
+                window.append((message, fate, end, queued, due))
             while window:
-                results.append(await self._fate(*window[0]))
+                results.append(await self._fate(window[0]))
                 window.popleft()
         finally:
-            for _, fate, _, _ in window:
-                self.publication.take_back(fate)
+            for sent in window:
+                self.publication.take_back(sent[1])
         return results
 
     def trace(self) -> dict[str, FieldValue]:
@@ -198,13 +210,13 @@ class Publisher:
         Raises:
             MessageTooLarge: it was not sent.
         """
-        now = time.time()
+        now = self._time()
         properties = self._properties(message, now, None, self.replies, now + left)
         return Question(message.job, timeout, message.queue, properties, of_job=True)
 
-    async def _send(self, message: Message[Any], timeout: float) -> "asyncio.Future[None]":
-        now = time.time()
-        due = message.options.due(now)
+    async def _send(
+        self, message: Message[Any], now: float, due: float | None, timeout: float
+    ) -> "asyncio.Future[None]":
         properties = self._properties(message, now, due)
         exchange, routing_key = "", message.queue
         if due is not None:
@@ -213,9 +225,8 @@ class Publisher:
             )
         return self.publication.send(exchange, routing_key, properties, message.body)
 
-    async def _fate(
-        self, message: Message[Any], fate: "asyncio.Future[None]", deadline: float, queued: int
-    ) -> JobHandle[Any] | PublishError:
+    async def _fate(self, sent: "_Sent") -> JobHandle[Any] | PublishError:
+        message, fate, deadline, queued, due = sent
         try:
             if not fate.done():
                 async with asyncio.timeout_at(deadline):
@@ -227,7 +238,7 @@ class Publisher:
         except PublishError as error:
             return error
         if message.tracked is not None and self.announcements.enabled:
-            self._announce(message, queued, message.options.due(queued / 1_000_000))
+            self._announce(message, queued, due)
         return JobHandle(message.id, message.job, message.queue)
 
     def announce_replay(self, properties: Properties, queue: str) -> None:
@@ -243,7 +254,7 @@ class Publisher:
                 properties.type,
                 epoch_of(properties.headers),
             )
-            self.announcements.add((job_id, job, queue, QUEUED, epoch, 0, clock(), 0, None))
+            self.announcements.add((job_id, job, queue, QUEUED, epoch, 0, sequence(), 0, None))
 
     def _announce(self, message: Message[Any], queued: int, due: float | None) -> None:
         # At attempt 0: whatever a worker says of it is newer, by whatever clock.
@@ -280,7 +291,7 @@ class Publisher:
         return Properties(
             content_type=JSON,
             headers=headers,
-            delivery_mode=PERSISTENT,
+            delivery_mode=PERSISTENT if replies is None else TRANSIENT,
             priority=message.native_priority,
             correlation_id=replies.new_correlation_id() if replies is not None else None,
             reply_to=replies.queue if replies is not None else None,

@@ -13,7 +13,7 @@ import secrets
 from typing import NamedTuple
 
 from amqpjobs.errors import ReplyLost, ReplyTimeout
-from amqpjobs.message import CANCEL, HEADER_DEADLINE, Properties
+from amqpjobs.message import CANCEL, HEADER_DEADLINE, TRANSIENT, Properties
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.frames import HeaderView
 from amqpjobs.rabbitmq.listening import Listener
@@ -212,7 +212,7 @@ class Replies:
         deadline = properties.headers.get(HEADER_DEADLINE)
         word = Properties(
             headers={HEADER_DEADLINE: deadline} if deadline is not None else {},
-            delivery_mode=1,
+            delivery_mode=TRANSIENT,
             correlation_id=properties.correlation_id,
             reply_to=properties.reply_to,
             message_id=properties.message_id,

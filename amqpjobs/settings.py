@@ -158,6 +158,11 @@ class Settings(BaseSettings):
             )
         return token
 
+    @property
+    def url_is_given(self) -> bool:
+        """Whether anybody has said where RabbitMQ is; if not, there is only the default."""
+        return "url" in self.model_fields_set
+
     @cached_property
     def safe_url(self) -> str:
         """The URL without its password, for messages and logs.

@@ -177,7 +177,7 @@ def test_an_app_without_jobs_has_a_valid_document(official: jsonschema.Draft7Val
 
 def test_the_photo_album_has_a_valid_document(official: jsonschema.Draft7Validator) -> None:
     """An app as people write one."""
-    from examples.photo_album.album import app as album
+    from amqpjobs.demo.album import app as album
 
     official.validate(album.asyncapi())
 

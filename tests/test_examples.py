@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from examples.photo_album.album import Photograph, Size, add_to_album
+from amqpjobs.demo.album import Photograph, Size, add_to_album
 from examples.photo_album.photographs import find_photographs
 from tests.broker_server import VirtualHost, poll
 
@@ -79,7 +79,7 @@ def test_two_workers_make_the_album_and_the_large_photograph_fails_alone(
     assert "15.9 megapixels, the album takes up to 15" in failed["failure"]
     assert not any(picture["failure"] for picture in pictures.values())
 
-    app = ("--app", "examples.photo_album.album:app")
+    app = ("--app", "amqpjobs.demo.album:app")
     _, out, _ = run(broker.url, "amqpjobs", "dead", "list", "--each", *app, "--json")
     assert [letter["id"] for letter in json.loads(out)] == [failed["job_id"]]
     _, out, _ = run(broker.url, "amqpjobs", "queues", *app, "--json")

@@ -60,8 +60,11 @@ def test_messages_and_properties_cannot_be_changed():
     message = Message("id", "job", "queue", b"{}")
     with pytest.raises(dataclasses.FrozenInstanceError):
         message.body = b""
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Properties().type = "x"
+    properties = Properties()
+    with pytest.raises(AttributeError):
+        properties.type = "x"
+    with pytest.raises(TypeError):
+        properties.headers["amqpjobs-due"] = 1  # the default is one for all
 
 
 def test_a_traceparent_is_taken_only_if_it_is_one():

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from amqpjobs.cli.chaos_workers import Effects, Victim, victim_environment
+from amqpjobs.cli.chaos_workers import Effects, Victim, undisturbed, victim_environment
 from amqpjobs.cli.consume import SUPERVISOR
 from amqpjobs.cli.output import say
 from amqpjobs.cli.supervision import child_command
@@ -186,13 +186,15 @@ class Chaos:
                 self._until_ready(victim)
             yield
         finally:
-            for victim in self._all:
-                victim.kill()
+            with undisturbed():
+                for victim in self._all:
+                    victim.kill()
 
     def _launch(self) -> Victim:
         name = f"worker-{len(self._all) + 1}"
-        victim = Victim(name, self._command, self._environment, self._folder, self.effects.note)
-        self._all.append(victim)
+        with undisturbed():
+            victim = Victim(name, self._command, self._environment, self._folder, self.effects.note)
+            self._all.append(victim)
         return victim
 
     def _until_ready(self, victim: Victim) -> None:

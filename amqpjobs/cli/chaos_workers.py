@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,24 @@ class Victim:
         """The error for one that ended before it was ready."""
         said = self.log.read_text(errors="replace").strip().splitlines()[-1:]
         return AmqpJobsError(f"a worker ended at its start, status {self.status}: {said}")
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """SIGINT and SIGTERM wait until the end of this, and are a `KeyboardInterrupt` then.
+
+    One between the start of a process and the note of it would leave a worker that nobody ends.
+    """
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def victim_environment(url: str) -> dict[str, str]:

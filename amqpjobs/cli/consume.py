@@ -54,10 +54,9 @@ def consume(
         from amqpjobs.cli.supervision import Supervisor, child_command
 
         command = child_command(queues or [], app, concurrency, prefetch)
-        environment = {
-            "AMQPJOBS_URL": settings.url.get_secret_value(),
-            SUPERVISOR: str(os.getpid()),
-        }
+        environment = {SUPERVISOR: str(os.getpid())}
+        if settings.url_is_given:  # on the command line, or in a secret file
+            environment["AMQPJOBS_URL"] = settings.url.get_secret_value()
         supervisor = Supervisor(command, processes, environment, settings, reload=reload)
         raise typer.Exit(supervisor.run())
     raise typer.Exit(_work(loaded, queues or []))

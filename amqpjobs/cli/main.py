@@ -14,12 +14,15 @@ import typer
 from amqpjobs.cli import (
     asyncapi,
     bench,
+    broker,
     chaos,
     consume,
     dead,
     delayed,
+    demo,
     doctor,
     health,
+    new,
     queues,
     run,
     shell,
@@ -76,6 +79,9 @@ program.command()(status.status)
 program.command()(status.record)
 program.command()(status.migrate)
 program.command()(bench.bench)
+program.command()(demo.demo)
+program.command()(broker.broker)
+program.command()(new.new)
 program.command()(chaos.chaos)
 program.add_typer(dead.group, name="dead")
 program.add_typer(delayed.group, name="delayed")

@@ -9,7 +9,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -19,7 +19,7 @@ from amqpjobs.deadletters.letters import Letter
 from amqpjobs.errors import DecodeError
 from amqpjobs.message import FieldValue, Properties
 
-PROPERTIES = tuple(f.name for f in fields(Properties) if f.name != "headers")
+PROPERTIES = tuple(name for name in Properties._fields if name != "headers")
 ENDS_OF_LINES = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
 """What JSON may hold as it is, and some programs take for the end of a line."""
 
@@ -87,8 +87,7 @@ def _read(told: Any) -> Line:
     headers = told.get("headers", {})
     if not isinstance(headers, dict):
         raise DecodeError("'headers' is not an object")
-    properties = replace(
-        _properties(told.get("properties", {})),
+    properties = _properties(told.get("properties", {}))._replace(
         headers={name: from_json(value) for name, value in headers.items()},
     )
     return Line(_text(told, "from"), _text(told, "routing_key", ""), properties, _body(told))

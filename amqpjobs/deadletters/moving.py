@@ -5,7 +5,6 @@ Changes when the promise of a replay does.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 from amqpjobs.errors import NotConfirmed, PublishError, PublishRejected
 from amqpjobs.message import HEADER_HISTORY, Properties
@@ -94,5 +93,5 @@ class Mover:
             if type(error) is not PublishError or headers.pop(HEADER_HISTORY, None) is None:
                 raise
             # Headers that just fitted into a frame do not with a history that has grown.
-            bare = replace(properties, headers=headers)
+            bare = properties._replace(headers=headers)
             await self._publication.publish(exchange, routing_key, bare, body, self._timeout)

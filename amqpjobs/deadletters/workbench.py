@@ -179,7 +179,7 @@ class DeadLetters:
             ConfigurationError: there is no queue ``to``.
         """
         moved = Moved()
-        properties = replace(letter.properties, content_type=JSON, content_encoding=None)
+        properties = letter.properties._replace(content_type=JSON, content_encoding=None)
         mended = replace(letter, body=body, properties=properties)
         async with connected(self._settings, "replay") as wire:
             if to is not None:

@@ -65,7 +65,8 @@ class ClassicQueue(Queue):
         priority = 0
         if message.header[0] & HAS_PRIORITY and self._top_priority:
             priority = min(message.priority or 0, self._top_priority)
-        return Entry(message, next(self._orders), priority)
+        self.entered += 1
+        return Entry(message, self.entered, priority)
 
     def _admits(self, message: Message, sender: Sender | None) -> bool:
         if self._overflow == "drop-head" or not self._is_over(1, len(message.body)):

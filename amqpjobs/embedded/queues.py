@@ -4,7 +4,6 @@ Changes when both types of queue do something else.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from amqpjobs.embedded.clock import Handle
@@ -39,6 +38,7 @@ class Queue:
         owner: whose it is, when it is exclusive: a connection.
         consumers: those it has now, in the order in which they came.
         unacked: how many messages are given out and not acknowledged.
+        entered: how many messages have come in since it is there.
         gone: whether it has been deleted; what is given back to it is forgotten.
         fed_by: the exchanges that have bindings to it.
         dead_letters: where messages go that it gives up: exchange and key (None for the message's
@@ -70,7 +70,7 @@ class Queue:
         self.gone = False
         self.fed_by: set[Exchange] = set()
         self.dead_letters = _dead_letters_of(arguments)
-        self._orders = count(1)
+        self.entered = 0
         self._store: Store = self._new_store()
         self._choice: Choice = self._new_choice()
         self._ttl: int | None = arguments.get("x-message-ttl")
@@ -281,7 +281,8 @@ class Queue:
             self._let_die(self._store.take(), "maxlen")
 
     def _entry(self, message: Message) -> Entry:
-        return Entry(message, next(self._orders))
+        self.entered += 1
+        return Entry(message, self.entered)
 
     def _new_store(self) -> Store:
         raise NotImplementedError

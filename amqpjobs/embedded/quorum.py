@@ -57,14 +57,12 @@ class QuorumQueue(Queue):
 
     def outgoing(self, entry: Entry) -> Message:
         """With the counts of its deliveries in its headers."""
-        headers = dict(entry.message.headers)
         if not self._counts_acquired:
-            headers["x-delivery-count"] = entry.failures
-            return entry.message.with_headers(headers)
-        headers["x-acquired-count"] = entry.acquired or entry.failures
+            return entry.message.with_headers({"x-delivery-count": entry.failures})
+        counts = {"x-acquired-count": entry.acquired or entry.failures}
         if entry.failures:
-            headers["x-delivery-count"] = entry.failures
-        return entry.message.with_headers(headers)
+            counts["x-delivery-count"] = entry.failures
+        return entry.message.with_headers(counts)
 
     def give_back(self, entries: Sequence[Entry], why: Return) -> None:
         """To the front. On 3.10, without a delivery limit, what a client gives back: to the end."""
@@ -155,7 +153,8 @@ class QuorumQueue(Queue):
         return max(super()._expiry(message), now + 0.001)
 
     def _entry(self, message: Message) -> Entry:
-        entry = Entry(message, next(self._orders), DEFAULT_PRIORITY)
+        self.entered += 1
+        entry = Entry(message, self.entered, DEFAULT_PRIORITY)
         if message.header[0] & HAS_PRIORITY and self.vhost.profile.quorum_priorities:
             entry.priority = min(message.priority or 0, TOP_PRIORITY)
         return entry

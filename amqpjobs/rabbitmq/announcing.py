@@ -15,7 +15,7 @@ from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.errors import AmqpJobsError, ConfigurationError
 from amqpjobs.events import EVENTS_TYPE, Announcement
-from amqpjobs.message import JSON, Properties
+from amqpjobs.message import JSON, TRANSIENT, Properties
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.frames import encode_publish
@@ -85,7 +85,7 @@ class Announcements:
         self._encode = encode
         self._declare = declare
         self._properties = Properties(
-            content_type=JSON, delivery_mode=1, type=EVENTS_TYPE, app_id=self._routing_key
+            content_type=JSON, delivery_mode=TRANSIENT, type=EVENTS_TYPE, app_id=self._routing_key
         )
         self._waiting: deque[Announcement] = deque(maxlen=BATCH)
         self._bytes = 0

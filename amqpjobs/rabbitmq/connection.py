@@ -298,6 +298,11 @@ def _unavailable(
         reason = f"no answer within {settings.connect_timeout:g} s"
     else:
         reason = str(cause) or repr(cause)
+    if not settings.url_is_given:
+        return BrokerUnavailable(
+            f"there is no broker: AMQPJOBS_URL is not set, and none is at {where} ({reason}); set "
+            "it, or run `amqpjobs broker`, which is one for development"
+        )
     return BrokerUnavailable(
         f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL "
         "right?"

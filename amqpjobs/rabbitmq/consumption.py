@@ -274,8 +274,10 @@ class Subscription:
         self._stopping.set()
         if self._channel is not None and not self._channel.closed:
             self._channel.flush()
-            age = asyncio.get_running_loop().time() - self._channel.acked_at
-            await asyncio.sleep(max(0.0, ACKS_ARRIVE - age))
+            wire = self._link.wire
+            if wire is None or wire.profile.undoes_last_acks:
+                age = asyncio.get_running_loop().time() - self._channel.acked_at
+                await asyncio.sleep(max(0.0, ACKS_ARRIVE - age))
         await self._drop()
 
 

@@ -7,13 +7,13 @@ Changes when the hot path needs another frame.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import attrgetter
 from struct import Struct
 from typing import Any, Literal, TypeAlias
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.message import FieldValue, Headers, Properties
+from amqpjobs.message import FieldValue, Properties
 from amqpjobs.rabbitmq.fields import MALFORMED, decode_table, encode_table, short_string
 
 FRAME_METHOD = 1
@@ -67,7 +67,10 @@ _PLACE_OF_HEADERS = list(_KINDS).index("headers")
 _RESERVED_FLAG = 4  # cluster-id in AMQP 0-9: some clients still send it; read and dropped
 _UNDEFINED_FLAGS = 3  # 1 says that more flags follow, and AMQP 0-9-1 has no more
 _values_of = attrgetter(*_KINDS)
-_UNIQUE = frozenset({"message_id", "correlation_id"})
+_FLAG_OF = {name: flag for name, flag, _ in _FIELDS}
+_HEADERS = _FLAG_OF["headers"]
+_CORRELATION_ID = _FLAG_OF["correlation_id"]
+_MESSAGE_ID = _FLAG_OF["message_id"]
 
 
 def encode_publish(
@@ -118,16 +121,25 @@ def encode_properties(properties: Properties) -> bytes:
     Raises:
         ValueError: a property or a header that AMQP cannot hold; the message says which.
     """
-    flags = 0
-    parts = [b""]
-    for value, encode, flag in zip(_values_of(properties), _ENCODERS, _FLAG_BITS, strict=True):
-        if value is not None:
-            encoded = encode(value)
-            if encoded:  # no headers are better said by no table than by an empty one
-                parts.append(encoded)
-                flags |= flag
-    parts[0] = _FLAGS.pack(flags)
-    return b"".join(parts)
+    (
+        content_type, content_encoding, headers, delivery_mode, priority, correlation_id, reply_to,
+        expiration, message_id, timestamp, type_, user_id, app_id,
+    ) = properties  # fmt: skip
+    flags, first, second, third, last = _encode_common(
+        content_type, content_encoding, delivery_mode, priority, reply_to, expiration,
+        timestamp, type_, user_id, app_id,
+    )  # fmt: skip
+    table = correlation = message = b""
+    if headers:  # no headers are better said by no table than by an empty one
+        table = encode_table(headers)
+        flags |= _HEADERS
+    if correlation_id is not None:
+        correlation = short_string(correlation_id, "correlation_id")
+        flags |= _CORRELATION_ID
+    if message_id is not None:
+        message = short_string(message_id, "message_id")
+        flags |= _MESSAGE_ID
+    return b"".join((_FLAGS.pack(flags), first, table, second, correlation, third, message, last))
 
 
 def encode_ack(channel: int, tag: int, multiple: bool) -> bytes:
@@ -301,30 +313,53 @@ def _encode_octet(value: int, name: str) -> bytes:
     return bytes((value,))
 
 
-def _encode_timestamp(value: int) -> bytes:
+def _encode_timestamp(value: int, name: str) -> bytes:
     if not isinstance(value, int) or not 0 <= value <= 0xFFFFFFFFFFFFFFFF:
-        raise ValueError(f"timestamp is {value!r}, AMQP allows whole seconds since 1970")
+        raise ValueError(f"{name} is {value!r}, AMQP allows whole seconds since 1970")
     return _TIMESTAMP.pack(value)
 
 
-def _encode_headers(value: Headers) -> bytes:
-    return encode_table(value) if value else b""
+# Most messages of a process have these in common, but for the second of the timestamp, so that they
+# are encoded once for all. `typed`, because True and 1.0 equal 1 and must not pass for it. Bounded,
+# because expirations and reply queues are of many kinds.
+@lru_cache(maxsize=1024, typed=True)
+def _encode_common(
+    content_type: str | None,
+    content_encoding: str | None,
+    delivery_mode: int | None,
+    priority: int | None,
+    reply_to: str | None,
+    expiration: str | None,
+    timestamp: int | None,
+    type_: str | None,
+    user_id: str | None,
+    app_id: str | None,
+) -> tuple[int, bytes, bytes, bytes, bytes]:
+    """The flags of these, and the fields themselves: those before the headers, before the
+    correlation id, before the message id, and after it."""
+    flags = 0
+
+    def encoded(**given: Any) -> bytes:
+        nonlocal flags
+        fields = []
+        for name, value in given.items():
+            if value is not None:
+                fields.append(_ENCODERS[_KINDS[name]](value, name))
+                flags |= _FLAG_OF[name]
+        return b"".join(fields)
+
+    first = encoded(content_type=content_type, content_encoding=content_encoding)
+    second = encoded(delivery_mode=delivery_mode, priority=priority)
+    third = encoded(reply_to=reply_to, expiration=expiration)
+    last = encoded(timestamp=timestamp, type=type_, user_id=user_id, app_id=app_id)
+    return flags, first, second, third, last
 
 
-def _encoder(name: str, kind: _Kind) -> Callable[[Any], bytes]:
-    """What encodes one property. Most are the same in many messages: those are encoded once."""
-    if kind == "table":
-        return _encode_headers
-    if kind == "timestamp":
-        return lru_cache(maxsize=16, typed=True)(_encode_timestamp)
-    if kind == "octet":
-        return lru_cache(maxsize=256, typed=True)(partial(_encode_octet, name=name))
-    encode = partial(short_string, what=name)
-    return encode if name in _UNIQUE else lru_cache(maxsize=256, typed=True)(encode)
-
-
-_ENCODERS = tuple(_encoder(name, kind) for name, _, kind in _FIELDS)
-_FLAG_BITS = tuple(flag for _, flag, _ in _FIELDS)
+_ENCODERS: dict[_Kind, Callable[[Any, str], bytes]] = {
+    "string": short_string,
+    "octet": _encode_octet,
+    "timestamp": _encode_timestamp,
+}
 
 
 @lru_cache(maxsize=256)

@@ -11,6 +11,9 @@ from typing import Any
 
 OLDEST = (3, 10)
 
+EMBEDDED = "amqpjobs embedded broker"
+"""The product that `amqpjobs.embedded` says it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -44,6 +47,11 @@ class Profile:
         """Whether an ack later than the consumer timeout costs the whole channel, not one
         consumer."""
         return self.version < (4, 3)
+
+    @property
+    def undoes_last_acks(self) -> bool:
+        """Whether acks right before the end of their channel may come to nothing."""
+        return self.product != EMBEDDED
 
 
 def profile_of(server_properties: Mapping[str, Any]) -> Profile:

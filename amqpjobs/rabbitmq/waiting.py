@@ -5,8 +5,8 @@ does; the layout of the ladder is `amqpjobs.delays`.
 """
 
 import asyncio
-import time
 
+from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.delays import LONGEST_DELAY, ladder, level_of, wait_route
 from amqpjobs.errors import BrokerUnavailable, NotConfirmed, PublishError, TopologyMismatch
 from amqpjobs.message import Properties
@@ -29,10 +29,14 @@ class Waiting:
         link: that of the publication.
         publication: to publish on.
         declare: whether levels that are not there may be made; if not, they are only looked for.
+        clock: what a delay is counted from.
     """
 
-    def __init__(self, link: Link, publication: Publication, *, declare: bool) -> None:
+    def __init__(
+        self, link: Link, publication: Publication, *, declare: bool, clock: Clock = MACHINE
+    ) -> None:
         self._link = link
+        self._time = clock.time
         self._publication = publication
         self._declare = declare
         # Of one life of the connection: the broker may have come back without them.
@@ -84,7 +88,7 @@ class Waiting:
             NotConfirmed: that took longer than `timeout` seconds.
             TopologyMismatch: see `publish`.
         """
-        seconds = min(int(due - time.time() + TOLERANCE), LONGEST_DELAY)
+        seconds = min(int(due - self._time() + TOLERANCE), LONGEST_DELAY)
         if seconds < 1:
             return "", destination
         route = wait_route(seconds, destination)

@@ -111,8 +111,9 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
 
 def missing(error: ImportError) -> ConfigurationError:
     """The error for what is not installed."""
+    found = error.name or str(error)  # SQLAlchemy's own error, without greenlet, names no module
     return ConfigurationError(
-        f"the status of jobs needs {error.name or 'SQLAlchemy'}: pip install 'amqpjobs[sql]'"
+        f"the status of jobs needs what is not installed ({found}): pip install 'amqpjobs[sql]'"
     )
 
 

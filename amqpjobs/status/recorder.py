@@ -116,9 +116,9 @@ class Recorder:
     async def _write(self, store: "Store") -> None:
         while True:
             deliveries, events = await self._batch()
-            written = await self._persistently(store, events)
-            self.recorded += len(events) - written
-            self.dropped += written
+            unfit = await self._persistently(store, events)
+            self.recorded += len(events) - unfit
+            self.dropped += unfit
             for delivery in deliveries:
                 # One whose channel is gone comes again, and changes nothing.
                 delivery.ack()

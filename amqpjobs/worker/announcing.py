@@ -6,7 +6,6 @@ Nothing here waits, and nothing fails a job. Changes when there is something els
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, assert_never
@@ -71,6 +70,7 @@ class Announcer:
 
     def __init__(self, app: "App", queues: Iterable[Queue] = ()) -> None:
         settings = app.settings
+        self._time = app.clock.time
         self._jobs = app.jobs
         self.enabled = settings.events
         self._largest = settings.max_result_size
@@ -206,7 +206,7 @@ class Announcer:
         return details, len(result)
 
     def _ended_otherwise(self, run: "Run", outcome: Outcome, out: "Announcements") -> None:
-        found = _state_of(outcome)
+        found = _state_of(outcome, self._time())
         if found is None:
             return
         state, details = found
@@ -244,13 +244,13 @@ def _details_of(progress: Progress | None) -> dict[str, Any] | None:
     return {"progress": progress.fraction, "detail": progress.message}
 
 
-def _state_of(outcome: Outcome) -> tuple[str, dict[str, Any]] | None:
+def _state_of(outcome: Outcome, now: float) -> tuple[str, dict[str, Any]] | None:
     """The state that an ending brings, and what else there is to say; None for nothing new."""
     match outcome:
         case Done():
             return SUCCEEDED, {}
         case Retried(failure, pause):
-            return RETRYING, {"error": _error_of(failure), "due": time.time() + pause}
+            return RETRYING, {"error": _error_of(failure), "due": now + pause}
         case Snoozed(due):
             return SNOOZED, {"due": due}
         case Answered(failure) | Rejected(failure) | Parked(failure):

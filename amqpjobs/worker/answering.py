@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Collection
 
 from amqpjobs.answers import error_body
+from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.errors import ConfigurationError, InvalidResult, PublishError, Unroutable
-from amqpjobs.message import ERROR_REPLY, JSON, Failure, Properties
+from amqpjobs.message import ERROR_REPLY, JSON, TRANSIENT, Failure, Properties
 from amqpjobs.outcome import Answered, Cancelled, Done, Outcome, Rejected, Snoozed
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.results import dump_result
@@ -45,19 +46,26 @@ class Answering:
         own: AMQP queues of the app. No answer goes there: by a message with such a `reply_to` a
             stranger could have a worker enqueue jobs.
         largest: bytes that a result may have.
+        clock: what deadlines are told by.
 
     Attributes:
         gone: how many askers were not there any more.
     """
 
     def __init__(
-        self, publication: Publication, rejected: Reject, own: Collection[str], largest: int
+        self,
+        publication: Publication,
+        rejected: Reject,
+        own: Collection[str],
+        largest: int,
+        clock: Clock = MACHINE,
     ) -> None:
         self.gone = 0
         self._publication = publication
         self._rejected = rejected
         self._own = frozenset(own)
         self._largest = largest
+        self._time = clock.time
         self._waiting: dict[asyncio.Future[None], float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -122,13 +130,13 @@ class Answering:
         self, run: Run, address: str, body: bytes, kind: str | None, deadline: float | None
     ) -> bool:
         """Publish the answer; whether RabbitMQ has confirmed that it is in the asker's queue."""
-        left = CONFIRM_TIMEOUT if deadline is None else deadline - time.time()
+        left = CONFIRM_TIMEOUT if deadline is None else deadline - self._time()
         if left <= 0:
             log.info("not answered: the deadline is over", extra=_keys(run))
             return False
         properties = Properties(
             content_type=JSON,
-            delivery_mode=1,  # for a process that is there now
+            delivery_mode=TRANSIENT,
             correlation_id=run.delivery.header.correlation_id,
             type=kind,
         )

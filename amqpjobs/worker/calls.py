@@ -150,7 +150,7 @@ def call_of(definition: Definition, context: Context) -> Call:
 
 def _told(context: Context) -> Header:
     properties = context.message
-    known = {name: getattr(properties, name) for name in Properties.__dataclass_fields__}
+    known = {name: getattr(properties, name) for name in Properties._fields}
     # Of the headers, those that JSON can hold: byte strings, times and nested tables stay behind.
     known["headers"] = {
         name: value

@@ -6,11 +6,11 @@ but the asker knows all of. Changes when workers are told something else.
 
 import asyncio
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
+from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.message import CANCEL, HEADER_DEADLINE
 from amqpjobs.rabbitmq.connection import Link
@@ -40,11 +40,17 @@ class Control:
         link: the consuming connection.
         queues: that are consumed.
         running: what runs here, and its task.
+        clock: what deadlines are told by.
     """
 
     def __init__(
-        self, link: Link, queues: Iterable[Queue], running: Mapping[Run, "asyncio.Task[None]"]
+        self,
+        link: Link,
+        queues: Iterable[Queue],
+        running: Mapping[Run, "asyncio.Task[None]"],
+        clock: Clock = MACHINE,
     ) -> None:
+        self._time = clock.time
         lanes = (lane.queue for queue in queues for lane in queue.lanes)
         self._listener = Listener(link, self._told, [(CONTROL_EXCHANGE, name) for name in lanes])
         self._running = running
@@ -69,7 +75,7 @@ class Control:
         if not self._taken_back:
             return False
         until = self._taken_back.pop(_key_of(run.delivery.header), None)
-        return until is not None and until > time.time()
+        return until is not None and until > self._time()
 
     def _told(self, header: HeaderView, body: bytes) -> None:
         if header.type != CANCEL:
@@ -83,7 +89,7 @@ class Control:
                 run.cancelled = True
                 task.cancel("who asked does not wait any more")
                 return
-        self._taken_back[key] = _until(header)
+        self._taken_back[key] = _until(header, self._time())
         if len(self._taken_back) > REMEMBERED:
             self._taken_back.popitem(last=False)
 
@@ -92,9 +98,8 @@ def _key_of(header: HeaderView) -> Key:
     return header.message_id, header.correlation_id, header.reply_to
 
 
-def _until(header: HeaderView) -> float:
+def _until(header: HeaderView, now: float) -> float:
     """How long to remember it, in seconds since the epoch."""
-    now = time.time()
     try:
         deadline = header.headers.get(HEADER_DEADLINE)
     except DecodeError:

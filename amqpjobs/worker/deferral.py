@@ -5,10 +5,9 @@ The delays on the broker have whole seconds; the rest is waited here. What is ea
 when holding does.
 """
 
-import asyncio
-import time
 from collections.abc import Callable, Collection
 
+from amqpjobs.clock import MACHINE, Clock, Timer
 from amqpjobs.errors import DecodeError
 from amqpjobs.message import HEADER_DUE
 from amqpjobs.rabbitmq.deliveries import Delivery
@@ -25,23 +24,25 @@ class Deferral:
     Args:
         pass_on: called with each delivery, at once for nearly all of them.
         again: called instead with what was delivered before; None for no difference.
+        clock: by which they are due.
     """
 
     def __init__(
         self,
         pass_on: Callable[[Delivery], None],
         again: Callable[[Delivery], None] | None = None,
+        clock: Clock = MACHINE,
     ) -> None:
         self._pass_on = pass_on
         self._again = again or pass_on
-        self._held: dict[Delivery, asyncio.TimerHandle] = {}
-        self._loop = asyncio.get_running_loop()
+        self._held: dict[Delivery, Timer] = {}
+        self._clock = clock
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery; pass it on now, or when it is due."""
-        wait = _seconds_early(delivery) if delivery.may_have(_DUE) else 0
+        wait = self._seconds_early(delivery) if delivery.may_have(_DUE) else 0
         if 0 < wait <= LONGEST_HOLD:
-            self._held[delivery] = self._loop.call_later(wait, self._due, delivery)
+            self._held[delivery] = self._clock.call_later(wait, self._due, delivery)
         elif delivery.redelivered:
             self._again(delivery)
         else:
@@ -64,10 +65,9 @@ class Deferral:
             self._held.pop(delivery).cancel()
         return held
 
-
-def _seconds_early(delivery: Delivery) -> float:
-    try:
-        due = delivery.header.headers.get(HEADER_DUE)
-    except DecodeError:
-        return 0  # the pipeline says so, better
-    return due / 1000 - time.time() if isinstance(due, int) else 0
+    def _seconds_early(self, delivery: Delivery) -> float:
+        try:
+            due = delivery.header.headers.get(HEADER_DUE)
+        except DecodeError:
+            return 0  # the pipeline says so, better
+        return due / 1000 - self._clock.time() if isinstance(due, int) else 0

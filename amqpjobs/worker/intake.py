@@ -78,6 +78,11 @@ class Intake:
         """How many deliveries wait for a slot, or for a gate."""
         return sum(map(len, self._lanes.values()))
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing waits but what a gate holds back."""
+        return not self._waiting
+
     def gate_of(self, queue: Queue) -> Gate | None:
         """The gate of a queue; None if it has none."""
         turns = self._gated.get(queue.name)

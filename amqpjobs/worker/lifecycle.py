@@ -83,24 +83,24 @@ class Worker:
         self._stopped_at = 0.0
         self._starting: asyncio.Timeout | None = None
         self._loop = asyncio.get_running_loop()
+        self._clock = clock = app.clock
         self._link = Link(settings, "consume")
         self._execution = Execution(self.concurrency)
         self._presence = Presence()
         self._running: dict[Run, asyncio.Task[None]] = {}
         self._intake = Intake(
-            chosen, self.concurrency, self._start, self._wake, certain=self._presence.certain
-        )
+            chosen, self.concurrency, self._start, self._wake, clock.monotonic,
+            self._presence.certain,
+        )  # fmt: skip
         self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
         self._redeliveries = Redeliveries(chosen, self._running, self._intake, self._quarantine)
-        self._deferral = Deferral(self._intake.offer, self._redeliveries.offer)
+        self._deferral = Deferral(self._intake.offer, self._redeliveries.offer, clock)
         self._overtime = Overtime(app, chosen, self.concurrency, self.prefetch, self._running)
-        self._pausing = Pausing(
-            chosen, self.prefetch, self._link, self._intake, self._deferral, self._quarantine
-        )
+        self._pausing = self._pausing_of(chosen)
         self._remembered = Settled()
-        self._reporting = Reporting(arguments=settings.log_arguments)
+        self._reporting = Reporting(arguments=settings.log_arguments, clock=clock)
         self._subscriptions = [self._subscription(q, lane) for q in chosen for lane in q.lanes]
-        self._control = Control(self._link, chosen, self._running)
+        self._control = Control(self._link, chosen, self._running, clock)
         self._announcer = Announcer(app, chosen)
         self._pipeline = Pipeline(
             app, self._execution, self._stopping, only_jobs(app), settings.max_message_size,
@@ -110,6 +110,12 @@ class Worker:
         self._answering: Answering | None = None
         self._publisher: Publisher | None = None
         self._last_resort: asyncio.TimerHandle | None = None
+
+    def _pausing_of(self, queues: list[Queue]) -> Pausing:
+        return Pausing(
+            queues, self.prefetch, self._link, self._intake, self._deferral, self._quarantine,
+            self._clock,
+        )  # fmt: skip
 
     def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
         return Subscription(
@@ -211,10 +217,11 @@ class Worker:
             self._queues,
             self._remembered,
             self._publisher.restore,
+            self._clock,
         )
         own = [declaration.name for declaration in self._app.topology.queues]
         largest = self._app.settings.max_message_size
-        self._answering = Answering(publication, self._pipeline.rejected, own, largest)
+        self._answering = Answering(publication, self._pipeline.rejected, own, largest, self._clock)
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
     async def _work(self, parking: Parking) -> None:
@@ -298,7 +305,7 @@ class Worker:
         self._overtime.lost(queue, reason)
 
     def _wake(self, queue: str, seconds: float) -> None:
-        self._loop.call_later(seconds, self._pausing.open, queue)
+        self._clock.call_later(seconds, self._pausing.open, queue)
 
     def _start(self, delivery: Delivery) -> None:
         run = Run(delivery)

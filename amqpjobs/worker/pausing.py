@@ -5,11 +5,10 @@ Changes when pausing a queue takes another step.
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
+from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.outcome import Outcome, Released, Snoozed
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.consumption import Subscription
@@ -37,6 +36,7 @@ class Pausing:
         intake: starts the jobs, or does not.
         deferral: holds what came too early.
         quarantine: starts jobs beside the intake.
+        clock: of pauses and rates.
     """
 
     def __init__(
@@ -47,12 +47,14 @@ class Pausing:
         intake: Intake,
         deferral: Deferral,
         quarantine: Quarantine,
+        clock: Clock = MACHINE,
     ) -> None:
+        self._clock = clock
         self._intake = intake
         places = _Places(intake, deferral, quarantine)
         self._places = places
         self._queues = {lane.queue: queue for queue in queues for lane in queue.lanes}
-        self._paused = {queue.name: _Pause(queue, prefetch, link, places) for queue in queues}
+        self._paused = {q.name: _Pause(q, prefetch, link, places, clock) for q in queues}
 
     def ended(self, delivery: Delivery, outcome: Outcome | None) -> None:
         """A run has ended: what follows from it for its queue. None if nobody knows how."""
@@ -62,7 +64,7 @@ class Pausing:
         if gate is None and limited is None:
             return
         gate = gate or self._intake.make_gate(queue)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         changed = gate.left(delivery, outcome, now)
         if limited is not None:
             changed = _close(gate, queue, limited, now) or changed
@@ -112,7 +114,10 @@ class _Places:
 class _Pause:
     """One queue, consumed or not."""
 
-    def __init__(self, queue: Queue, prefetch: int, link: Link, places: "_Places") -> None:
+    def __init__(
+        self, queue: Queue, prefetch: int, link: Link, places: "_Places", clock: Clock
+    ) -> None:
+        self._clock = clock
         self.changed = asyncio.Event()
         self._queue = queue
         self._prefetch = {lane.queue: prefetch_of(queue, lane, prefetch) for lane in queue.lanes}
@@ -138,7 +143,7 @@ class _Pause:
         before: bool | None = True
         while True:
             self.changed.clear()
-            now = time.monotonic()
+            now = self._clock.monotonic()
             if gate.switch is not None:
                 gate.switch.look(now)
             consuming = gate.consuming(now)
@@ -149,9 +154,18 @@ class _Pause:
             if consuming:
                 return
             before = consuming
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None if consuming is None else gate.changes_in(now)):
-                    await self.changed.wait()
+            await self._until_changed(None if consuming is None else gate.changes_in(now))
+
+    async def _until_changed(self, seconds: float | None) -> None:
+        """Wait until somebody says so, or so long."""
+        over = None
+        if seconds is not None:
+            over = self._clock.call_later(seconds, self.changed.set)
+        try:
+            await self.changed.wait()
+        finally:
+            if over is not None:
+                over.cancel()
 
     async def _consume(
         self, subscriptions: list[Subscription], consuming: bool | None, settle: Settle

@@ -128,6 +128,7 @@ class Pipeline:
         self._settled = settled
         self._taken_back = taken_back
         self._retry = app.retry
+        self._time = app.clock.time
         self._tell = announcer.progressed if announcer is not None else None
         self._begins = announcer.started if announcer is not None and announcer.enabled else None
 
@@ -200,11 +201,11 @@ class Pipeline:
             raise Refused(self.rejected(run, "undecodable", error, error)) from None
         if delivery.redelivered and self._settled.knows(delivery):
             raise Refused(Superseded())
-        if deadline is not None and deadline < time.time():
+        if deadline is not None and deadline < self._time():
             raise Refused(Expired(deadline))
         if run.asked is not None and self._taken_back(run):
             raise Refused(Cancelled())
-        if due is not None and due > time.time() + LONGEST_HOLD:
+        if due is not None and due > self._time() + LONGEST_HOLD:
             raise Refused(Snoozed(due))
         return definition, context
 
@@ -269,9 +270,9 @@ class Pipeline:
     def _ruled(self, run: Run, verdict: Verdict) -> Outcome:
         match verdict:
             case RateLimited(seconds=seconds):
-                return Snoozed(time.time() + seconds, rate_limited=seconds)
+                return Snoozed(self._time() + seconds, rate_limited=seconds)
             case Snooze(seconds=seconds):
-                return Snoozed(time.time() + seconds)
+                return Snoozed(self._time() + seconds)
             case RetryAfter(seconds=seconds):
                 failure = self._failure(run, "failed", f"retry after {seconds:g} s", verdict)
                 if run.context is not None and self._policy(run).has_left(run.context.attempt):
@@ -306,7 +307,7 @@ class Pipeline:
         self, run: Run, failure: Failure, pause: float, error: BaseException
     ) -> Retried | Rejected:
         deadline = run.context.deadline if run.context else None
-        if deadline is not None and time.time() + pause >= deadline:
+        if deadline is not None and self._time() + pause >= deadline:
             # Nobody would start it any more; as a dead letter it is seen, and can be replayed.
             return Rejected(failure, error)
         return Retried(failure, pause, error)
@@ -332,7 +333,7 @@ class Pipeline:
             job=run.definition.name if run.definition else None,
             queue=run.delivery.queue,
             worker=WORKER,
-            time=time.time(),
+            time=self._time(),
             attempt=run.context.attempt if run.context else None,
         )
 

@@ -4,6 +4,7 @@ import logging
 import time
 from typing import assert_never
 
+from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.errors import DecodeError
 from amqpjobs.eventcodec import WORKER
 from amqpjobs.message import Failure
@@ -30,14 +31,16 @@ class Reporting:
 
     Args:
         arguments: whether the job's arguments are part of it.
+        clock: by which jobs are due.
     """
 
-    def __init__(self, *, arguments: bool) -> None:
+    def __init__(self, *, arguments: bool, clock: Clock = MACHINE) -> None:
         self._arguments = arguments
+        self._clock = clock
 
     def report(self, run: Run, outcome: Outcome) -> None:
         """Log how a delivery ended. Never fails the job."""
-        level, name, detail = _describe(outcome)
+        level, name, detail = _describe(outcome, self._clock)
         if not log.isEnabledFor(level):
             return
         running = time.monotonic() - run.started
@@ -94,7 +97,7 @@ def _bare_keys(run: Run) -> dict[str, object]:
     return keys
 
 
-def _describe(outcome: Outcome) -> tuple[int, str, dict[str, object]]:
+def _describe(outcome: Outcome, clock: Clock) -> tuple[int, str, dict[str, object]]:
     """The level, the outcome's name, and what else the line says."""
     match outcome:
         case Done():
@@ -109,7 +112,7 @@ def _describe(outcome: Outcome) -> tuple[int, str, dict[str, object]]:
         case Parked(failure):
             return logging.WARNING, "parked", {"reason": failure.message}
         case Snoozed(due):
-            return logging.INFO, "snoozed", {"pause_s": round(max(0.0, due - time.time()), 3)}
+            return logging.INFO, "snoozed", {"pause_s": round(max(0.0, due - clock.time()), 3)}
         case Expired(deadline):
             return logging.WARNING, "expired", {"deadline": deadline}
         case Released(reason):

@@ -5,11 +5,10 @@ Changes when an outcome is added, or what is promised about one.
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import assert_never
 
+from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.copies import copied, retried, snoozed, with_progress
 from amqpjobs.errors import AmqpJobsError, PublishError, Unroutable
 from amqpjobs.events import Progress
@@ -51,6 +50,7 @@ class Settlement:
         queues: that are consumed.
         settled: where it is remembered what must not run again.
         restore: declares the queues again, when one of them is not there.
+        clock: what pauses are counted from.
     """
 
     def __init__(
@@ -60,11 +60,13 @@ class Settlement:
         queues: list[Queue],
         settled: Settled,
         restore: Callable[[], Awaitable[None]],
+        clock: Clock = MACHINE,
     ) -> None:
         self._publication = publication
         self._waiting = waiting
         self._settled = settled
         self._restore = restore
+        self._time = clock.time
         self._queues = {lane.queue: queue for queue in queues for lane in queue.lanes}
 
     def settle(
@@ -96,7 +98,7 @@ class Settlement:
                 target = self._queues[delivery.queue].parked
                 return self._replace(delivery, copied(_of(delivery), failure), target, outcome)
             case Retried(failure, pause):
-                due = time.time() + pause
+                due = self._time() + pause
                 copy = retried(_of(delivery), failure, (failure.attempt or 1) + 1, due)
                 copy = with_progress(copy, told)
                 return self._replace(delivery, copy, delivery.queue, outcome, due)
@@ -124,8 +126,7 @@ class Settlement:
         due = {k: v for k, v in original.headers.items() if k == HEADER_DUE}
         properties = with_progress(copied(original), told)
         # As if it were the original: still not before its time, and not beyond it.
-        properties = replace(
-            properties,
+        properties = properties._replace(
             headers={**properties.headers, **due},
             expiration=original.expiration,
         )
@@ -219,4 +220,4 @@ def _bare(copy: Properties) -> Properties:
         for name, value in copy.headers.items()
         if name.startswith("amqpjobs-") and name != HEADER_HISTORY
     }
-    return replace(copy, headers=headers)
+    return copy._replace(headers=headers)

@@ -4,13 +4,14 @@
 kept beside the photographs.
 """
 
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-CACHE = Path(os.environ.get("AMQPJOBS_CACHE") or "~/.cache/amqpjobs").expanduser() / "photographs"
+from amqpjobs.demo.photographs import CACHE, PhotographsMissing
+
+PLACE = CACHE / "photographs"
 
 BACKGROUNDS = Path("usr/share/backgrounds")
 
@@ -43,10 +44,6 @@ PACKAGES = {
 """Photographs by Debian package. Its drawings and renderings are left out."""
 
 
-class PhotographsMissing(Exception):
-    """The packages could not be fetched; the message says what to do instead."""
-
-
 def find_photographs() -> list[Path]:
     """The photographs: from the machine if the packages are installed, else from the cache.
 
@@ -65,38 +62,16 @@ def find_photographs() -> list[Path]:
     )
 
 
-def photographs_here() -> list[Path]:
-    """Those that are on this machine already: in ``ALBUM_PHOTOGRAPHS``, a folder of your own, or
-    those of the packages. Fetches nothing."""
-    folder = os.environ.get("ALBUM_PHOTOGRAPHS")
-    if folder:
-        return photographs_in(Path(folder))
-    places = (place for package in PACKAGES for place in _places(package) if place)
-    return sorted(places, key=lambda path: path.name.lower())
-
-
-def photographs_in(folder: Path) -> list[Path]:
-    """The photographs in a folder of your own.
-
-    Raises:
-        PhotographsMissing: there is none.
-    """
-    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
-    if not found:
-        raise PhotographsMissing(f"no .jpg file in {folder}")
-    return [path.resolve() for path in found]
-
-
 def _places(package: str) -> Iterator[Path | None]:
     """Where each photograph of a package is, or None."""
     for name in PACKAGES[package]:
-        candidates = (Path("/") / BACKGROUNDS / name, CACHE / package / Path(name).name)
+        candidates = (Path("/") / BACKGROUNDS / name, PLACE / package / Path(name).name)
         yield next((place for place in candidates if place.is_file()), None)
 
 
 def _fetch(packages: list[str]) -> None:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix=".fetch-") as name:
+    PLACE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=PLACE, prefix=".fetch-") as name:
         folder = Path(name)
         _download(packages, folder)
         for package in packages:
@@ -120,7 +95,7 @@ def _download(packages: list[str], folder: Path) -> None:
 
 def _keep(package: str, unpacked: Path) -> None:
     """Move what is wanted into the cache, each file at once: another program may look."""
-    target = CACHE / package
+    target = PLACE / package
     target.mkdir(exist_ok=True)
     (unpacked / "usr/share/doc" / package / "copyright").replace(target / "copyright")
     for name in PACKAGES[package]:

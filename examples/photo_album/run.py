@@ -20,14 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from amqpjobs import JobHandle
+from amqpjobs.demo.album import LARGEST, Photograph, Sizes, add_to_album, app, thumbnails
+from amqpjobs.demo.photographs import CACHE, PhotographsMissing, photographs_in
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable
-from examples.photo_album.album import LARGEST, Photograph, Sizes, add_to_album, app, thumbnails
-from examples.photo_album.photographs import (
-    CACHE,
-    PhotographsMissing,
-    find_photographs,
-    photographs_in,
-)
+from examples.photo_album.photographs import find_photographs
 from examples.photo_album.workers import (
     CONSUME,
     ShowFailed,
@@ -212,7 +208,7 @@ def main() -> int:
     """Run the example; the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "--album", type=Path, default=CACHE.parent / "album", help="its folder (%(default)s)"
+        "--album", type=Path, default=CACHE / "album", help="its folder (%(default)s)"
     )
     parser.add_argument(
         "--photographs", type=Path, metavar="FOLDER", help="JPEG files of your own to publish"

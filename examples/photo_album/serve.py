@@ -4,21 +4,24 @@
 are the two commands that a deployment would run, each in a container of its own.
 """
 
+import os
 import signal
 import subprocess
 import sys
 
-from examples.photo_album.photographs import PhotographsMissing, find_photographs
-from examples.photo_album.web import ALBUM
+from amqpjobs.demo.photographs import PhotographsMissing
+from amqpjobs.demo.web import ALBUM
+from examples.photo_album.photographs import find_photographs
 from examples.photo_album.workers import APP, ROOT, WorkerProcess
 
-WEB = ("web", "--app", APP, "--asgi", "examples.photo_album.web:api")
+WEB = ("web", "--app", APP, "--asgi", "amqpjobs.demo.web:api")
 
 
 def main() -> int:
     """Run both until the web tier ends; its exit status."""
     try:
-        find_photographs()
+        here = os.pathsep.join(map(str, find_photographs()))
+        os.environ.setdefault("ALBUM_PHOTOGRAPHS", here)
     except PhotographsMissing as missing:
         print(f"photo album: nothing to choose from, only to upload: {missing}", file=sys.stderr)
     ALBUM.mkdir(parents=True, exist_ok=True)

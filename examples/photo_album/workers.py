@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from examples.photo_album.album import thumbnails
+from amqpjobs.demo.album import thumbnails
 
 ROOT = Path(__file__).parents[2]
-APP = "examples.photo_album.album:app"
+APP = "amqpjobs.demo.album:app"
 CONSUME = ("consume", thumbnails.name, "--app", APP, "--concurrency", "2")
 DEAD_LETTERS = (
     "dead", "list", thumbnails.name, "--each", "--app", APP, "--limit", "10000", "--json",

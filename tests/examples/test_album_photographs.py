@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from amqpjobs import Reject
-from examples.photo_album.album import Photograph, Size, add_to_album
+from amqpjobs.demo.album import Photograph, Size, add_to_album
 from tests.support.album import jpeg
 
 

@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -525,7 +524,7 @@ def uncounted(letter: Letter) -> Properties:
     """Without what RabbitMQ counts with each look."""
     headers = letter.properties.headers
     told = {name: value for name, value in headers.items() if name not in BROKER_HEADERS}
-    return replace(letter.properties, headers=told)
+    return letter.properties._replace(headers=told)
 
 
 async def test_export_and_import(

@@ -9,6 +9,7 @@ from typing import Any
 
 import aio_pika
 import pytest
+from aio_pika import DeliveryMode
 from pydantic import BaseModel
 
 from amqpjobs import App, Context, Message, Queue, Reject, Retry, Snooze
@@ -265,6 +266,10 @@ async def test_priority_and_expiry_hold_for_requests(broker: VirtualHost) -> Non
                 return await count(channel, "lanes.high") == 1
 
             await until(there, "it waits in its lane")
+            lane = await channel.get_queue("lanes.high")
+            waits = await lane.get(no_ack=True)
+            assert waits is not None
+        assert waits.delivery_mode == DeliveryMode.NOT_PERSISTENT
         low.cancel()
         async with working(app):
             assert await job.with_options(priority="high").request(2) == 2
@@ -759,6 +764,7 @@ async def test_services_that_are_not_ours(broker: VirtualHost) -> None:
             await app.request("service", {"error": 1}, type="error")
         assert seen[0].content_type == "application/json"
         assert seen[0].expiration
+        assert seen[0].delivery_mode == DeliveryMode.NOT_PERSISTENT
         assert seen[2].content_type == "application/octet-stream"
         assert replies_of(app).pending == 0
 

@@ -5,6 +5,7 @@ import ssl
 
 import pytest
 from aiormq import exceptions as aiormq_errors
+from pydantic import SecretStr
 
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError
 from amqpjobs.rabbitmq import connection as connection_module
@@ -13,6 +14,8 @@ from amqpjobs.rabbitmq.connection import _amqp_url as amqp_url
 from amqpjobs.rabbitmq.connection import _ssl_context as ssl_context
 from amqpjobs.rabbitmq.connection import _unavailable as unavailable
 from amqpjobs.settings import Settings
+
+URLS = ("AMQPJOBS_URL", "AMQP_URL", "RABBITMQ_URL", "CLOUDAMQP_URL")
 
 
 def url(given, **settings):
@@ -234,3 +237,27 @@ async def test_pauses_between_attempts_grow_are_random_and_have_a_limit(monkeypa
         await link.run()
     assert longest[:4] == pytest.approx([0.4, 0.8, 1.5, 1.5])
     assert set(longest[2:]) == {1.5}
+
+
+async def test_without_a_url_and_a_broker_the_error_says_how_to_have_one(monkeypatch):
+    """Somebody who has just installed it: there is a default, and nothing is started by itself."""
+    for name in URLS:
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings()
+    assert not settings.url_is_given
+    settings.__dict__["url"] = SecretStr("amqp://guest:guest@127.0.0.1:1/")
+    with pytest.raises(BrokerUnavailable) as caught:
+        await Link(settings, "publish").connect()
+    assert "\n" not in str(caught.value)
+    assert "AMQPJOBS_URL is not set, and none is at amqp://guest@127.0.0.1:1/" in str(caught.value)
+    assert "`amqpjobs broker`" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", URLS)
+async def test_with_a_url_the_error_speaks_of_that(monkeypatch, name):
+    """From wherever it is."""
+    monkeypatch.setenv(name, "amqp://127.0.0.1:1/")
+    settings = Settings()
+    assert settings.url_is_given
+    with pytest.raises(BrokerUnavailable, match="is AMQPJOBS_URL right"):
+        await Link(settings, "publish").connect()

@@ -2,7 +2,6 @@
 
 import math
 import struct
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal, localcontext
 
@@ -94,7 +93,7 @@ def from_pamqp(there):
 
 
 def as_plain(properties):
-    return replace(properties, headers=plain(properties.headers))
+    return properties._replace(headers=plain(properties.headers))
 
 
 def payload(properties, size=0):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from amqpjobs.rabbitmq.profile import Profile, profile_of
+from amqpjobs.rabbitmq.profile import EMBEDDED, Profile, profile_of
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,10 @@ def test_a_clone_is_not_supported_whatever_its_number():
 def test_it_has_words_for_people():
     """For `doctor` and the log."""
     assert Profile((4, 3, 6), "RabbitMQ").text == "RabbitMQ 4.3.6"
+
+
+def test_only_the_embedded_broker_needs_no_pause_behind_the_last_acks():
+    """What is not known to be safe is waited for."""
+    assert Profile((4, 3, 6), "RabbitMQ").undoes_last_acks
+    assert Profile((4, 3, 6), "unknown").undoes_last_acks
+    assert not Profile((4, 3, 6), EMBEDDED).undoes_last_acks

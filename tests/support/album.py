@@ -12,8 +12,8 @@ from PIL import Image
 from tests.broker_server import VirtualHost
 from tests.support.programs import Program, environment, running
 
-APP = "examples.photo_album.album:app"
-API = "examples.photo_album.web:api"
+APP = "amqpjobs.demo.album:app"
+API = "amqpjobs.demo.web:api"
 
 START_TIMEOUT = 60.0
 """Seconds; they import much, beside a browser that starts, on a machine with two cores."""

@@ -59,14 +59,20 @@ def command(
 class Program:
     """A running command, whose output is looked at while it runs."""
 
-    def __init__(self, arguments: Sequence[str], env: dict[str, str], cwd: Path = ROOT) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        env: dict[str, str],
+        cwd: Path = ROOT,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
         self.folder = Path(env["JOBS_LEDGER"]).parent
         name = f"program-{len(list(self.folder.glob('program-*')))}"
         self._out = self.folder / f"{name}.out"
         self._err = self.folder / f"{name}.err"
         with self._out.open("w") as out, self._err.open("w") as err:
             self._process = subprocess.Popen(
-                [*PROGRAM, *arguments], env=env, cwd=cwd, stdout=out, stderr=err,
+                [*program, *arguments], env=env, cwd=cwd, stdout=out, stderr=err,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
@@ -120,16 +126,21 @@ class Program:
 
 
 @contextmanager
-def running(*arguments: str, env: dict[str, str], cwd: Path = ROOT) -> Iterator[Program]:
+def running(
+    *arguments: str,
+    env: dict[str, str],
+    cwd: Path = ROOT,
+    program: Sequence[str] = PROGRAM,
+) -> Iterator[Program]:
     """A command that runs inside of the block."""
-    program = Program(arguments, env, cwd)
+    run = Program(arguments, env, cwd, program)
     try:
-        yield program
+        yield run
     finally:
-        if not program.ended:
-            program.signal()
-            if not poll(lambda: program.ended, 10.0):
-                program.kill()
+        if not run.ended:
+            run.signal()
+            if not poll(lambda: run.ended, 10.0):
+                run.kill()
 
 
 @contextmanager

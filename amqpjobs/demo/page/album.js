@@ -325,9 +325,36 @@ function listen(ids) {
   };
 }
 
+// ---- others
+
+const cleared = new Set(); // ids; they are not shown again
+
+// Where all pages are one person's (a show), each shows what was put in on any of them.
+async function showOthers() {
+  const answer = await fetch("photographs").catch(() => null);
+  const others = answer?.ok ? await answer.json() : { shared: true, photographs: [] };
+  for (const { id, name } of others.photographs) {
+    if (photographs.has(id) || cleared.has(id)) continue;
+    if (photographs.size >= MOST) forgetOldest();
+    photographs.set(id, { id, name, state: "queued", ended: false, sent: true });
+    changed(photographs.get(id));
+    follow();
+  }
+  if (others.shared) setTimeout(showOthers, 1000);
+}
+
+function forgetOldest() {
+  const [id] = photographs.keys();
+  photographs.delete(id);
+  tiles.get(id)?.remove();
+  tiles.delete(id);
+  cleared.add(id);
+}
+
 // ---- the page's own controls
 
 function clear() {
+  for (const id of photographs.keys()) cleared.add(id);
   photographs.clear();
   tiles.clear();
   dirty.clear();
@@ -410,3 +437,4 @@ for (const photograph of photographs.values()) {
 }
 follow();
 offerThoseHere();
+showOthers();

@@ -1,6 +1,6 @@
 """The album's web tier: photographs are put in on a page, which shows what becomes of each.
 
-``amqpjobs web --app examples.photo_album.album:app --asgi examples.photo_album.web:api``
+``amqpjobs web --app amqpjobs.demo.album:app --asgi amqpjobs.demo.web:api``
 
 The browser makes up each photograph's id. It is the id of its job and the name of its files, too:
 whoever sends a photograph twice, since an answer got lost, gets one photograph; and what a file was
@@ -10,6 +10,7 @@ called on somebody's disk is for people, and no path of ours.
 import io
 import os
 import secrets
+from collections import deque
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
@@ -27,14 +28,14 @@ from PIL import Image
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from amqpjobs.demo.album import FORMATS, Photograph, add_to_album, app
+from amqpjobs.demo.photographs import CACHE, PhotographsMissing, photographs_here
 from amqpjobs.errors import PublishError
 from amqpjobs.status.values import JobStatus
-from examples.photo_album.album import FORMATS, Photograph, add_to_album, app
-from examples.photo_album.photographs import CACHE, PhotographsMissing, photographs_here
 
 PAGE = Path(__file__).with_name("page")
 
-ALBUM = Path(os.environ.get("ALBUM_FOLDER") or CACHE.parent / "album").resolve()
+ALBUM = Path(os.environ.get("ALBUM_FOLDER") or CACHE / "album").resolve()
 """Where photographs go. Workers write there as well: it is a folder that both see."""
 
 INCOMING = ALBUM / "incoming"
@@ -48,6 +49,9 @@ MOST = 1_000
 MOST_WATCHED = 200
 """Photographs that one page follows."""
 
+SHARED = os.environ.get("ALBUM_SHARED") == "1"
+"""Whether every page shows what all of them have put in: for a show, where all is one person's."""
+
 CONTENT_SECURITY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -56,6 +60,9 @@ CONTENT_SECURITY = (
 UNCHANGING = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
 
 Title = Annotated[str, Query(alias="name", min_length=1, max_length=255)]
+
+newest: deque["Named"] = deque(maxlen=MOST_WATCHED)
+"""What all pages have put in, as far as this process knows."""
 
 api = FastAPI(title="Photo album", lifespan=app.lifespan)
 api.mount("/page", StaticFiles(directory=PAGE), name="page")
@@ -72,6 +79,20 @@ class Taken(BaseModel):
     """A photograph whose job is in the queue."""
 
     id: UUID
+
+
+class Named(BaseModel):
+    """A photograph and what it is called."""
+
+    id: UUID
+    name: str
+
+
+class Others(BaseModel):
+    """What all pages have put in; nothing where that is nobody's business."""
+
+    shared: bool
+    photographs: list[Named]
 
 
 class Known(BaseModel):
@@ -100,6 +121,12 @@ async def page() -> FileResponse:
         "Cache-Control": "no-cache",
     }
     return FileResponse(PAGE / "index.html", headers=headers)
+
+
+@api.get("/photographs")
+def others() -> Others:
+    """What was put in on any page, the newest last."""
+    return Others(shared=SHARED, photographs=list(newest))
 
 
 @api.get("/photographs/here")
@@ -214,6 +241,8 @@ async def enqueue(photograph: UUID, title: str) -> Taken:
         raise HTTPException(
             503, "the queue takes no photographs just now", {"Retry-After": "2"}
         ) from error
+    if SHARED:
+        newest.append(Named(id=photograph, name=title))
     return Taken(id=photograph)
 
 

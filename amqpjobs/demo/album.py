@@ -1,6 +1,6 @@
 """An album: each photograph as a thumbnail and in a size for the web, without its EXIF data.
 
-``amqpjobs consume thumbnails --app examples.photo_album.album:app`` is a worker for it.
+``amqpjobs consume thumbnails --app amqpjobs.demo.album:app`` is a worker for it.
 """
 
 import os
