@@ -28,7 +28,7 @@ from tests.conformance.peers import Peer
 T = TypeVar("T")
 
 EXAMPLES: Final = int(os.environ.get("AMQPJOBS_CONFORMANCE_EXAMPLES", "0"))
-SHORT: Final = 30
+SHORT: Final = 20
 STEPS: Final = 40
 
 QUEUES: Final = ["q1", "q2", "q3"]
