@@ -49,7 +49,7 @@ class ClassicQueue(Queue):
             entry.message = entry.message.with_failures(entry.failures)
 
     def _new_store(self) -> Store:
-        return Levels() if self._top_priority else Line()
+        return Levels(looks_behind=False) if self._top_priority else Line()
 
     def _new_choice(self) -> Choice:
         if self.arguments.get("x-single-active-consumer"):
