@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_PRODUCTS = ("RabbitMQ", "amqpjobs embedded broker")  # the latter does as its version does
 OLDEST = (3, 10)
 
 EMBEDDED = "amqpjobs embedded broker"
-"""The product that `amqpjobs.embedded` says it is."""
+"""The product that `amqpjobs.embedded` says it is. It does as its version does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Profile:
     @property
     def supported(self) -> bool:
         """Whether this version has what amqpjobs needs."""
-        return self.product in _PRODUCTS and self.version >= OLDEST
+        return self.product in ("RabbitMQ", EMBEDDED) and self.version >= OLDEST
 
     @property
     def nack_counts(self) -> bool:
