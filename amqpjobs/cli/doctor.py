@@ -63,6 +63,9 @@ async def _examine(app: "App") -> list[Check]:
 
 def _version(wire: "Wire") -> Check:
     profile = wire.profile
+    if profile.product == EMBEDDED:
+        mend = "right for development and tests; production is RabbitMQ"
+        return Check("version", "warning", f"{profile.text}: in memory", mend)
     if not profile.supported:
         return Check(
             "version", "error", profile.text, "amqpjobs needs RabbitMQ 3.10 or newer: upgrade it"
@@ -75,11 +78,7 @@ def _version(wire: "Wire") -> Check:
         if profile.late_ack_closes_channel
         else "a late ack cancels one consumer",
     ]
-    found = f"{profile.text}: {', '.join(notes)}"
-    if profile.product == EMBEDDED:
-        mend = "it is in memory, for development and tests: production is RabbitMQ"
-        return Check("version", "warning", found, mend)
-    return Check("version", "ok", found)
+    return Check("version", "ok", f"{profile.text}: {', '.join(notes)}")
 
 
 def _limits(wire: "Wire", app: "App") -> list[Check]:

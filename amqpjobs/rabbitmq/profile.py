@@ -12,7 +12,7 @@ from typing import Any
 OLDEST = (3, 10)
 
 EMBEDDED = "amqpjobs embedded broker"
-"""The product that `amqpjobs.embedded` says it is. It does as its version does."""
+"""The product that `amqpjobs.embedded` says it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Profile:
     @property
     def supported(self) -> bool:
         """Whether this version has what amqpjobs needs."""
-        return self.product in ("RabbitMQ", EMBEDDED) and self.version >= OLDEST
+        return self.product == "RabbitMQ" and self.version >= OLDEST
 
     @property
     def nack_counts(self) -> bool:
