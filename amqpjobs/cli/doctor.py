@@ -14,6 +14,7 @@ import typer
 
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_rows
+from amqpjobs.rabbitmq.profile import EMBEDDED
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -62,6 +63,9 @@ async def _examine(app: "App") -> list[Check]:
 
 def _version(wire: "Wire") -> Check:
     profile = wire.profile
+    if profile.product == EMBEDDED:
+        mend = "right for development and tests; production is RabbitMQ"
+        return Check("version", "warning", f"{profile.text}: in memory", mend)
     if not profile.supported:
         return Check(
             "version", "error", profile.text, "amqpjobs needs RabbitMQ 3.10 or newer: upgrade it"

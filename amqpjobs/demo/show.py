@@ -8,10 +8,12 @@ import asyncio
 import itertools
 import time
 import urllib.request
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from asyncio import FIRST_COMPLETED
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.parse import quote
 
@@ -96,7 +98,9 @@ class Show:
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.broker)
-            await self._start(stack)
+            await self._until(stopped, self._start(stack))
+            if stopped.is_set():
+                return
             ready()
             began = time.monotonic()
             try:
@@ -141,42 +145,34 @@ class Show:
     def _ours(self) -> Iterable[Path]:
         return photographs_in(OURS) if self._given is None else self._given
 
-    async def _until(self, stopped: asyncio.Event, work: "AsyncGenerator[None, None]") -> None:
-        """Work until told to stop, and see all the time that everybody is there."""
-
-        async def consume() -> None:
-            async with aclosing(work):
-                async for _ in work:
-                    pass
-
-        tasks = [asyncio.create_task(consume()), asyncio.create_task(stopped.wait())]
+    async def _until(self, stopped: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+        """Work until that is done or told to stop, and see all the time that everybody is there."""
+        working = asyncio.create_task(work)
+        stopping = asyncio.create_task(stopped.wait())
         try:
-            while not any(task.done() for task in tasks):
+            while not (working.done() or stopping.done()):
                 for process in (self._web, *self._workers):
                     if process is not None:
                         process.check()
-                await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
-            if tasks[0].done():
-                tasks[0].result()
+                await asyncio.wait((working, stopping), timeout=0.5, return_when=FIRST_COMPLETED)
+            if working.done():
+                working.result()
         finally:
-            for task in tasks:
+            for task in (working, stopping):
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait((working, stopping))
 
-    async def _put_in(self, *, once: bool) -> AsyncGenerator[None, None]:
+    async def _put_in(self, *, once: bool) -> None:
         for name in [path.name for path in self._ours()]:
             await self._put(name)
-            yield
         if self._given is None:
             painted = iter(paint_photographs(self._here))
             while (path := await asyncio.to_thread(next, painted, None)) is not None:
                 await self._put(path.name)
-                yield
         if not once:
             for path in itertools.cycle(photographs_in(self._here)):
                 await asyncio.sleep(PAUSE)
                 await self._put(path.name)
-                yield
         await asyncio.gather(*self._following)
 
     async def _put(self, name: str) -> None:

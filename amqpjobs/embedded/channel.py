@@ -242,7 +242,7 @@ class Channel(Publishing, Settling):
             self.unacked[self._last_tag] = (entry, source, None)
             source.unacked += 1
             if self._is_timed(source):
-                self._watch.begin(entry, self.vhost.consumer_timeout)
+                self._watch.begin(entry, self._timeout(source))
         # Up to 3.13 a quorum queue tells `basic.get` of no failed deliveries, too.
         told = source.kind == "quorum" and not self.vhost.profile.counts_acquired
         message = source.outgoing(entry) if entry.redelivered or told else entry.message
@@ -322,9 +322,13 @@ class Channel(Publishing, Settling):
             self.pass_on(consumer)
         consumer.priority = arguments.get("x-priority", 0)
         if self._is_timed(queue):
-            named = arguments.get("x-consumer-timeout", queue.arguments.get("x-consumer-timeout"))
-            consumer.timeout = self.vhost.consumer_timeout if named is None else named / 1000
+            named = arguments.get("x-consumer-timeout")
+            consumer.timeout = self._timeout(queue) if named is None else named / 1000
         return consumer
+
+    def _timeout(self, queue: Queue) -> float:
+        named = queue.arguments.get("x-consumer-timeout")
+        return self.vhost.consumer_timeout if named is None else float(named) / 1000
 
     def _is_timed(self, queue: Queue) -> bool:
         # From 4.3 on classic queues have no consumer timeout.

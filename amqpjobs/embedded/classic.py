@@ -12,6 +12,7 @@ class ClassicQueue(Queue):
     """What comes back goes to its old place. A limit is looked at before a message comes in."""
 
     kind = "classic"
+    tells_at_once = False
 
     def give_back(self, entries: Sequence[Entry], why: Return) -> None:
         """To their old places."""
@@ -49,7 +50,7 @@ class ClassicQueue(Queue):
             entry.message = entry.message.with_failures(entry.failures)
 
     def _new_store(self) -> Store:
-        return Levels() if self._top_priority else Line()
+        return Levels(looks_behind=False) if self._top_priority else Line()
 
     def _new_choice(self) -> Choice:
         if self.arguments.get("x-single-active-consumer"):

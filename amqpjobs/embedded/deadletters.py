@@ -37,24 +37,24 @@ def died(
         routing_key: the key they go with; None for their own.
         profile: whose history is written.
     """
-    headers = dict(_headers_of(message))
-    death = _death(message, headers, reason, queue, at)
+    written = _headers_of(message)
+    death = _death(message, written, reason, queue, at)
+    without: tuple[str, ...] = ()
     if profile.honours_client_deaths:
-        deaths = _with_death(_written_deaths(headers), death)
-        first = "x-death" not in headers
+        deaths = _with_death(_written_deaths(written), death)
+        first = "x-death" not in written
         if routing_key is not None:
-            headers.pop("CC", None)
+            without = ("CC",)
     else:
         deaths = _with_death(message.deaths, death)
         first = not message.deaths
+    headers: dict[str, FieldValue] = {"x-death": [dict(each) for each in deaths]}
     if first:
-        headers.update(_summary("x-first-death", death))
+        headers |= _summary("x-first-death", death)
     if profile.tells_last_death:
-        headers.update(_summary("x-last-death", death))
-    headers["x-death"] = [dict(each) for each in deaths]
-    letter = message.as_letter(
-        exchange, message.routing_key if routing_key is None else routing_key, headers
-    )
+        headers |= _summary("x-last-death", death)
+    key = message.routing_key if routing_key is None else routing_key
+    letter = message.as_letter(exchange, key, headers, without)
     letter.deaths = () if profile.honours_client_deaths else tuple(deaths)
     letter.blind = message.blind if routing_key is None else ()
     return letter

@@ -3,10 +3,11 @@
 Changes when a rule of the broker needs another property.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from amqpjobs.embedded import tables
 from amqpjobs.errors import DecodeError
-from amqpjobs.message import FieldValue, Properties
+from amqpjobs.message import FieldValue
 from amqpjobs.rabbitmq.frames import HeaderView, encode_properties, split_header
 
 # Bits of the first two octets of a content header: which properties it has.
@@ -101,18 +102,35 @@ class Message:
             return (self.routing_key, *self.blind)
         return (self.routing_key, *copy_keys(self.headers, "CC"), *self.blind)
 
-    def with_headers(self, headers: Mapping[str, FieldValue]) -> "Message":
-        """The same message with these headers in place of its own."""
-        changed = self.properties.properties()._replace(headers=headers)
-        return self._like(encode_properties(changed))
+    def with_headers(
+        self, headers: Mapping[str, FieldValue], without: Collection[str] = ()
+    ) -> "Message":
+        """The same message with these headers, too, and without those.
+
+        If its own are malformed, nothing can be said in them, and they are passed on as they are.
+        """
+        try:
+            kept = tables.without(tables.entries_of(self.header), (*headers, *without))
+            entries = kept + tables.encode_entries(headers)
+            return self._like(tables.with_entries(self.header, entries))
+        except DecodeError:
+            return self._like(self.header)
 
     def as_letter(
-        self, exchange: str, routing_key: str, headers: Mapping[str, FieldValue]
+        self,
+        exchange: str,
+        routing_key: str,
+        headers: Mapping[str, FieldValue],
+        without: Collection[str] = (),
     ) -> "Message":
         """This message as it is published again when it has died: it does not expire any more."""
-        changed = self._readable()._replace(headers=headers, expiration=None)
-        letter = Message(exchange, routing_key, encode_properties(changed), self.body)
-        letter.failures = self.failures
+        letter = self.with_headers(headers, without)
+        if self.header[0] & HAS_EXPIRATION:
+            entries = tables.entries_of(letter.header)
+            bare = self.properties.bare_properties()._replace(expiration=None)
+            letter.header = tables.with_entries(encode_properties(bare), entries)
+        letter.exchange = exchange
+        letter.routing_key = routing_key
         return letter
 
     def with_failures(self, failures: int) -> "Message":
@@ -123,14 +141,10 @@ class Message:
 
     def with_reply_to(self, name: str) -> "Message":
         """The same message, to be answered to another queue."""
-        changed = self.properties.properties()._replace(reply_to=name)
-        return self._like(encode_properties(changed))
-
-    def _readable(self) -> Properties:
-        try:
-            return self.properties.properties()
-        except DecodeError:  # of the headers
-            return self.properties.bare_properties()
+        header = encode_properties(self.properties.bare_properties()._replace(reply_to=name))
+        if self.header[0] & HAS_HEADERS:
+            header = tables.with_entries(header, tables.entries_of(self.header))
+        return self._like(header)
 
     def _like(self, header: bytes) -> "Message":
         copy = Message(self.exchange, self.routing_key, header, self.body)

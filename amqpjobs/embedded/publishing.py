@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from amqpjobs.embedded.arguments import LONGEST_TTL
 from amqpjobs.embedded.errors import (
     ACCESS_REFUSED,
+    INTERNAL_ERROR,
     NO_ROUTE,
     NOT_FOUND,
     PRECONDITION_FAILED,
@@ -98,7 +99,7 @@ class Publishing:
         keys: tuple[str, ...] = (message.routing_key,)
         if message.has_copies:
             keys = self._keys(message)
-            message = _without_blind(message, keys)
+            message = _without_blind(message)
         targets: list[Queue] | None
         if not message.exchange and keys[0].startswith(PREFIX) and len(keys) == 1:
             if vhost.replies.deliver(keys[0], message):
@@ -142,7 +143,10 @@ class Publishing:
 
     def _checked(self, message: Message) -> Message:
         """Check what the properties say; a request is told where its reply will go."""
-        properties = message.properties
+        try:
+            properties = message.properties
+        except DecodeError as problem:
+            raise Refusal(INTERNAL_ERROR, str(problem)) from problem
         if properties.reply_to == REPLY_TO:
             if self.reply_consumer is None:
                 raise Refusal(PRECONDITION_FAILED, "fast reply consumer does not exist")
@@ -162,12 +166,12 @@ class Publishing:
         return message
 
 
-def _without_blind(message: Message, keys: tuple[str, ...]) -> Message:
-    headers = dict(message.headers)
-    if headers.pop("BCC", None) is None:
+def _without_blind(message: Message) -> Message:
+    blind = copy_keys(message.headers, "BCC")
+    if not blind:
         return message
-    stripped = message.with_headers(headers)
-    stripped.blind = copy_keys(message.headers, "BCC")
+    stripped = message.with_headers({}, without=("BCC",))
+    stripped.blind = blind
     return stripped
 
 

@@ -57,14 +57,12 @@ class QuorumQueue(Queue):
 
     def outgoing(self, entry: Entry) -> Message:
         """With the counts of its deliveries in its headers."""
-        headers = dict(entry.message.headers)
         if not self._counts_acquired:
-            headers["x-delivery-count"] = entry.failures
-            return entry.message.with_headers(headers)
-        headers["x-acquired-count"] = entry.acquired or entry.failures
+            return entry.message.with_headers({"x-delivery-count": entry.failures})
+        counts = {"x-acquired-count": entry.acquired or entry.failures}
         if entry.failures:
-            headers["x-delivery-count"] = entry.failures
-        return entry.message.with_headers(headers)
+            counts["x-delivery-count"] = entry.failures
+        return entry.message.with_headers(counts)
 
     def give_back(self, entries: Sequence[Entry], why: Return) -> None:
         """To the front. On 3.10, without a delivery limit, what a client gives back: to the end."""
@@ -80,9 +78,7 @@ class QuorumQueue(Queue):
             for entry in kept:
                 self._store.push(entry)
         else:
-            self._store.put_back(kept)
-        if self._limited:
-            self._keep_limits()
+            self._store.put_back(kept)  # what of it is too much is seen when it was given out
         if self._expiring:
             self.expire()
 
@@ -169,7 +165,7 @@ class QuorumQueue(Queue):
 
     def _new_store(self) -> Store:
         if self.vhost.profile.quorum_priorities:
-            return Returns(Levels(), looks_behind=True)
+            return Returns(Levels(looks_behind=True), looks_behind=True)
         return Returns(Line(), looks_behind=False)
 
     def _new_choice(self) -> Choice:

@@ -69,9 +69,14 @@ class Line(deque[Entry]):
 
 
 class Levels:
-    """A line for each priority, the highest first."""
+    """A line for each priority, the highest first.
 
-    def __init__(self) -> None:
+    Args:
+        looks_behind: whether a message that expires is found though higher ones stand before it.
+    """
+
+    def __init__(self, *, looks_behind: bool) -> None:
+        self._looks_behind = looks_behind
         self._lines: dict[int, Line] = {}
         self._ranked: list[Line] = []  # the same, highest priority first
         self._count = 0
@@ -102,13 +107,19 @@ class Levels:
         self._count += len(entries)
 
     def expired(self, now: float) -> list[Entry]:
-        """From the front of every priority, the highest first."""
-        found = [entry for line in self._ranked for entry in line.expired(now)]
+        """From the front of every priority, the highest first; or of the one taken from next."""
+        found = []
+        for line in self._ranked:
+            found += line.expired(now)
+            if line and not self._looks_behind:
+                break
         self._count -= len(found)
         return found
 
     def next_expiry(self) -> float | None:
-        """When the first of the first messages expires."""
+        """When the first of those fronts expires."""
+        if not self._looks_behind:
+            return next((line.next_expiry() for line in self._ranked if line), None)
         return _earliest(line.next_expiry() for line in self._ranked)
 
     def clear(self) -> None:

@@ -79,6 +79,19 @@ def test_a_profile_that_there_is_not_is_a_clear_error():
     assert "choose one of 3.10, 4.3" in done.stderr
 
 
+def test_doctor_knows_it_for_what_it_is(tmp_path):
+    """Good for development: a warning, and no error."""
+    with Broker.in_thread() as broker:
+        env = environment(broker.url, tmp_path)
+        assert command("topology", "apply", env=env).returncode == 0
+        done = command("doctor", "--json", env=env)
+    checks = {check["check"]: check for check in json.loads(done.stdout)}
+    assert checks["version"]["state"] == "warning"
+    assert checks["version"]["finding"].startswith("amqpjobs embedded broker 4.3.6: ")
+    assert "production is RabbitMQ" in checks["version"]["mend"]
+    assert "error" not in {check["state"] for check in checks.values()}
+
+
 def test_a_terminal_shows_the_queues():
     """A table that lives."""
     terminal = Terminal([*PROGRAM, "broker", "--port", "0"], ENV, ROOT)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from pamqp.commands import Exchange, Queue
+from pamqp.commands import Basic, Exchange, Queue
 
 from tests.conformance.client import Channel, Client
 from tests.conformance.events import Cancelled, ClosedError, Confirmed, Delivered, Event, Returned
@@ -249,6 +249,12 @@ class Pair:
             return said
 
         self.do(what, PUBLISHER, publish)
+
+    def recover(self, index: int) -> None:
+        """All that is unacked on a channel goes back."""
+        self.held[index].clear()
+        said = f"recover channel {index}"
+        self.do(said, index, lambda _, channel: channel.call(Basic.Recover(True)).name)
 
     def lose_connection(self) -> None:
         """Both connections break; new ones take their place."""

@@ -366,6 +366,21 @@ class TestTimeouts:
         new.clock.advance(2)
         assert heard.heard == [("cancelled", "short")]
 
+    def test_what_is_got_and_not_acknowledged_costs_the_channel(self, new: Model) -> None:
+        """There is no consumer to cancel. The time is the queue's."""
+        channel, heard = new.channel()
+        declare(channel, "jobs", queue_type="quorum", consumer_timeout=1000)
+        publish(channel, "jobs")
+        channel.get("jobs")
+        new.clock.advance(1)
+        ((what, text),) = heard.heard
+        assert what == "failed"
+        assert text.startswith(
+            "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value "
+            "used: -1 ms."
+        )
+        assert new.ready("jobs") == ["job"]
+
     def test_a_classic_queue_has_none_from_4_3_on(self, new: Model) -> None:
         """Its consumers may take as long as they like; and cannot say otherwise."""
         channel, heard = new.channel()
