@@ -71,7 +71,8 @@ class Settling:
         self._refuse(self._collect(tag, False), "reject", requeue)
 
     def recover(self, requeue: bool = True) -> None:
-        """`basic.recover`; the deliveries start in the next `VirtualHost.dispatch`."""
+        """`basic.recover`: all goes back in the next `VirtualHost.dispatch`, one consumer's messages
+        after the other's, as RabbitMQ settles them: each group may be given out before the next."""
         if not requeue:
             raise Refusal(NOT_IMPLEMENTED, "requeue=false")
         held, self.unacked = list(self.unacked.items()), {}
