@@ -71,8 +71,10 @@ class Settling:
         self._refuse(self._collect(tag, False), "reject", requeue)
 
     def recover(self, requeue: bool = True) -> None:
-        """`basic.recover`: all goes back in the next `VirtualHost.dispatch`, one consumer's messages
-        after the other's, as RabbitMQ settles them: each group may be given out before the next."""
+        """`basic.recover`: all goes back in the next `VirtualHost.dispatch`, consumer by consumer.
+
+        So RabbitMQ settles it: one's messages may be given out before the next one's come back.
+        """
         if not requeue:
             raise Refusal(NOT_IMPLEMENTED, "requeue=false")
         held, self.unacked = list(self.unacked.items()), {}
