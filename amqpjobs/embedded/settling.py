@@ -71,7 +71,10 @@ class Settling:
         self._refuse(self._collect(tag, False), "reject", requeue)
 
     def recover(self, requeue: bool = True) -> None:
-        """`basic.recover`; the deliveries start in the next `VirtualHost.dispatch`."""
+        """`basic.recover`: all goes back in the next `VirtualHost.dispatch`, consumer by consumer.
+
+        So RabbitMQ settles it: one's messages may be given out before the next one's come back.
+        """
         if not requeue:
             raise Refusal(NOT_IMPLEMENTED, "requeue=false")
         held, self.unacked = list(self.unacked.items()), {}
