@@ -211,10 +211,10 @@ def test_a_signal_ends_it_at_once_when_nothing_runs(env: dict[str, str], number:
 
 
 async def test_a_signal_while_it_starts_ends_it(
-    broker_43: VirtualHost, caplog: pytest.LogCaptureFixture
+    broker_43: VirtualHost, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """It has never been ready, and says so to nobody."""
-    app = app_at(broker_43.url, web_port=0)
+    app = app_at(broker_43.url, web_port=0, store_url=f"sqlite:///{tmp_path / 'status.db'}")
     caplog.set_level("INFO", "amqpjobs.web")
     for _ in range(5):
         server = WebServer(Tier(app, recorder=False), Listening(app.settings))
