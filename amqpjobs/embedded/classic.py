@@ -12,6 +12,7 @@ class ClassicQueue(Queue):
     """What comes back goes to its old place. A limit is looked at before a message comes in."""
 
     kind = "classic"
+    tells_at_once = False
 
     def give_back(self, entries: Sequence[Entry], why: Return) -> None:
         """To their old places."""

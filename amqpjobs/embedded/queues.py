@@ -46,6 +46,8 @@ class Queue:
     """
 
     kind = ""
+    tells_at_once = True
+    """Whether a dead letter that failed before is redelivered, too, for a consumer that waits."""
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class Queue:
         entry = self._entry(message)
         if message.failures:  # a dead letter, from 4.3 on: its next queue counts on
             entry.failures = message.failures
-            entry.redelivered = True
+            entry.redelivered = self.tells_at_once
         if self._ttl is not None or message.header[0] & HAS_EXPIRATION:
             entry.expires = self._expiry(message)
             self._expiring = True
@@ -131,6 +133,8 @@ class Queue:
             self._store.push(entry)
             if self.consumers:
                 self.dispatch()
+        if message.failures:
+            entry.redelivered = True
         if self._limited:
             self._keep_limits()
         if self._expiring:

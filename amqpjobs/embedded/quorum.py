@@ -78,9 +78,7 @@ class QuorumQueue(Queue):
             for entry in kept:
                 self._store.push(entry)
         else:
-            self._store.put_back(kept)
-        if self._limited:
-            self._keep_limits()
+            self._store.put_back(kept)  # what of it is too much is seen when it was given out
         if self._expiring:
             self.expire()
 

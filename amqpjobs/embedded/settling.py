@@ -3,8 +3,9 @@
 Changes when what an acknowledgement does changes.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from amqpjobs.embedded.consumers import Consumer
 from amqpjobs.embedded.errors import NOT_IMPLEMENTED, PRECONDITION_FAILED, Refusal
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 Held: TypeAlias = tuple[Entry | None, Queue, Consumer | None]
 """A delivery: the message (None when it was taken away again), its queue, and the consumer it went
 to (None for `basic.get`)."""
+
+Group: TypeAlias = tuple[Queue, Consumer | int]
+"""Whose deliveries: a consumer's of a queue, or the one of a `basic.get`, by its tag."""
 
 
 class Settling:
@@ -70,12 +74,23 @@ class Settling:
         """`basic.recover`; the deliveries start in the next `VirtualHost.dispatch`."""
         if not requeue:
             raise Refusal(NOT_IMPLEMENTED, "requeue=false")
-        self.give_all_back("nack")
+        held, self.unacked = list(self.unacked.items()), {}
+        for group in _grouped(held):
+            self.vhost.later(partial(self._hand_back, *group))
+
+    def _hand_back(
+        self, queue: Queue, consumer: Consumer | None, held: list[tuple[int, Entry | None]]
+    ) -> None:
+        self._let_go(queue, consumer, held)
+        if not queue.gone:
+            queue.give_back([entry for _, entry in held if entry is not None], "nack")
+        self._freed(queue, consumer)
 
     def give_all_back(self, why: Return) -> None:
         """All that is held goes back; it is given out in the next `VirtualHost.run`."""
         held, self.unacked = list(self.unacked.items()), {}
-        for queue, consumer, held_here in _grouped(held):
+        rank = _rank_by_arrival if self.vhost.profile.counts_acquired else _rank
+        for queue, consumer, held_here in _grouped(held, rank):
             self._let_go(queue, consumer, held_here)
             if not queue.gone:
                 queue.give_back([entry for _, entry in held_here if entry is not None], why)
@@ -198,7 +213,7 @@ class Settling:
 
 
 def _grouped(
-    held: Iterable[tuple[int, Held]],
+    held: Iterable[tuple[int, Held]], rank: Callable[[Group], Any] | None = None
 ) -> list[tuple[Queue, Consumer | None, list[tuple[int, Entry | None]]]]:
     """Deliveries by queue and consumer, in the order in which RabbitMQ settles those."""
     groups: dict[tuple[Queue, Consumer | int], list[tuple[int, Entry | None]]] = {}
@@ -206,11 +221,21 @@ def _grouped(
         groups.setdefault((queue, consumer or tag), []).append((tag, entry))
     return [
         (queue, None if isinstance(who, int) else who, held_here)
-        for (queue, who), held_here in sorted(groups.items(), key=lambda item: _rank(item[0]))
+        for (queue, who), held_here in sorted(
+            groups.items(), key=lambda item: (rank or _rank)(item[0])
+        )
     ]
 
 
-def _rank(group: tuple[Queue, Consumer | int]) -> tuple[str, bool, str | int]:
+def _rank_by_arrival(group: Group) -> tuple[str, bool, int]:
+    """Of a channel that has gone, from 4.3 on: `basic.get` comes after the consumers."""
+    queue, who = group
+    if isinstance(who, int):
+        return queue.name, True, who
+    return queue.name, False, who.arrival
+
+
+def _rank(group: Group) -> tuple[str, bool, str | int]:
     queue, who = group
     if isinstance(who, int):
         return queue.name, False, who  # in Erlang a number comes before a text

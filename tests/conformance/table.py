@@ -105,6 +105,7 @@ def main() -> int:
         report = Path(folder) / "report.json"
         environment = {**os.environ, "AMQPJOBS_CONFORMANCE_REPORT": str(report)}
         command = [sys.executable, "-m", "pytest", str(FOLDER), "-q", *sys.argv[1:]]
+        command.append(f"--ignore={FOLDER / 'test_table.py'}")  # it looks at what is made here
         status = subprocess.run(command, env=environment, check=False).returncode
         results = json.loads(report.read_text())
     before, _, rest = README.read_text().partition(START)

@@ -116,6 +116,7 @@ def test_what_counts_as_a_delivery_of_a_quorum_queue(model: Model) -> None:
             worker.close()
         elif how == "recover":
             worker.recover()
+            model.host.dispatch()
         else:
             getattr(worker, how)(1)
     consume(model, other, "jobs")

@@ -15,7 +15,7 @@ async function main(url) {
   const channel = await connection.createConfirmChannel();
   await channel.prefetch(1);
   await channel.assertExchange('x', 'topic');
-  const declared = await channel.assertQueue('q', { durable: true, arguments: { 'x-queue-type': 'quorum' } });
+  const declared = await channel.assertQueue('q', { durable: true, arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 10 } });
   seen.declared = declared;
   await channel.bindQueue('q', 'x', 'a.*');
 
