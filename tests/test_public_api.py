@@ -70,6 +70,17 @@ def test_importing_amqpjobs_imports_nothing_heavy(heavy):
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def test_a_part_imports_no_app():
+    """The embedded broker starts in milliseconds, and a plugin costs every run of pytest."""
+    program = (
+        "import sys, amqpjobs, amqpjobs.embedded\n"
+        "absent = 'amqpjobs.app' not in sys.modules\n"
+        "amqpjobs.errors.AmqpJobsError, amqpjobs.App\n"
+        "sys.exit(not (absent and 'amqpjobs.app' in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_declaring_jobs_imports_nothing_heavy_either():
     """Modules of jobs are imported by everything that only wants their models."""
     program = (

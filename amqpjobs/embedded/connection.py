@@ -198,6 +198,10 @@ class Connection(asyncio.Protocol):
         self.state = "deaf"
         self._transport.abort()
 
+    def wait_for_ever(self) -> None:
+        """Do not give it up, however long the client says nothing, or the handshake takes."""
+        self._timer.cancel()
+
     def forget(self, channel: ServedChannel) -> None:
         """That channel is closed on both sides; its number is free."""
         del self.channels[channel.number]

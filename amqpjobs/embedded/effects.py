@@ -134,6 +134,7 @@ class BlackHole(Effect):
         connection.intake = _swallow
         connection.out.trim = lambda _: b""
         connection.heartbeats.stop()
+        connection.wait_for_ever()
 
     def end(self, connection: "Connection") -> None:
         """Cut it."""
@@ -146,16 +147,17 @@ class SlowReads(Effect):
     def __init__(self, bytes_per_second: float, name: str) -> None:
         super().__init__(name)
         self._portion = max(1, round(bytes_per_second * _STEP))
+        self._readers: dict[Connection, _SlowReader] = {}
 
     def begin(self, connection: "Connection") -> None:
         """Put a slow reader in between."""
-        connection.intake = _SlowReader(connection, self._portion).take
+        reader = self._readers[connection] = _SlowReader(connection, self._portion)
+        connection.intake = reader.take
 
     def end(self, connection: "Connection") -> None:
         """Read as ever; what waits is read first."""
-        slow, connection.intake = connection.intake, connection.parse
-        if isinstance(reader := getattr(slow, "__self__", None), _SlowReader):
-            reader.finish()
+        connection.intake = connection.parse
+        self._readers.pop(connection).finish()
 
 
 class Cut(Effect):

@@ -1,6 +1,6 @@
 """Refusals of frames, in RabbitMQ's words. Changes when rabbit_reader.erl says something else."""
 
-from amqpjobs.embedded.errors import Refusal
+from amqpjobs.embedded.errors import INTERNAL_ERROR, Refusal
 from amqpjobs.rabbitmq.frames import FRAME_HEARTBEAT
 
 FRAME_ERROR = 501
@@ -10,9 +10,9 @@ UNEXPECTED_FRAME = 505
 
 
 def told(code: int, text: str) -> Refusal:
-    """A refusal in the words of whoever asked for it."""
-    refusal = Refusal(code, "")
-    refusal.text = text
+    """A refusal with the code and the words of whoever asked for it, whatever those are."""
+    refusal = Refusal(INTERNAL_ERROR, "on request")
+    refusal.code, refusal.text = code, text
     return refusal
 
 

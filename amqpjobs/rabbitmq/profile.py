@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_PRODUCTS = ("RabbitMQ", "amqpjobs embedded broker")  # the latter does as its version does
 OLDEST = (3, 10)
 
 EMBEDDED = "amqpjobs embedded broker"
@@ -36,7 +35,7 @@ class Profile:
     @property
     def supported(self) -> bool:
         """Whether this version has what amqpjobs needs."""
-        return self.product in _PRODUCTS and self.version >= OLDEST
+        return self.product == "RabbitMQ" and self.version >= OLDEST
 
     @property
     def nack_counts(self) -> bool:

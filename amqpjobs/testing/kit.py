@@ -175,7 +175,10 @@ class Testing:
 
         Raises:
             NotIdle, ExceptionGroup: see `run_until_idle`.
+            ValueError: a time that has been.
         """
+        if seconds < 0:
+            raise ValueError(f"time does not go back by {-seconds} seconds: give 0 or more")
         clock = self._clock
         end = clock.time() + seconds + A_MILLISECOND
         await self._settle(timeout)

@@ -36,6 +36,10 @@ class Listening:
     Args:
         settings: with ``web_host`` and ``web_port``.
 
+    Attributes:
+        host: the first address, as it stands in a URL.
+        port: the port, if need be one that was free.
+
     Raises:
         ConfigurationError: the place is taken or not ours; or it is not this machine's alone, and
             there is no token.
@@ -65,6 +69,10 @@ class Listening:
             raise ConfigurationError(
                 f"cannot listen at {host} port {port}: {error.strerror}; choose another --port"
             ) from error
+        # Asked for once, since whoever serves them closes them.
+        name = str(self.sockets[0].getsockname()[0])
+        self.host = f"[{name}]" if ":" in name else name
+        self.port = int(self.sockets[0].getsockname()[1])
 
     def _bind(
         self, family: int, kind: int, protocol: int, address: tuple[object, ...], port: int
@@ -77,19 +85,8 @@ class Listening:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if not port and len(self.sockets) > 1:
             # A free one was chosen for the first address; it is one server.
-            address = (address[0], self.port, *address[2:])
+            address = (address[0], self.sockets[0].getsockname()[1], *address[2:])
         made.bind(address)
-
-    @property
-    def port(self) -> int:
-        """The port."""
-        return int(self.sockets[0].getsockname()[1])
-
-    @property
-    def host(self) -> str:
-        """The first address, as it stands in a URL."""
-        host = str(self.sockets[0].getsockname()[0])
-        return f"[{host}]" if ":" in host else host
 
     def close(self) -> None:
         """Give the place up."""
@@ -185,6 +182,8 @@ class WebServer:
     async def _announce(self) -> None:
         while not self._server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
+        if self._stops:
+            return
         notify("READY=1")
         log.info(
             "web tier is ready",

@@ -87,7 +87,7 @@ def test_doctor_knows_it_for_what_it_is(tmp_path):
         done = command("doctor", "--json", env=env)
     checks = {check["check"]: check for check in json.loads(done.stdout)}
     assert checks["version"]["state"] == "warning"
-    assert checks["version"]["finding"] == "amqpjobs embedded broker 4.3.6: in memory"
+    assert checks["version"]["finding"].startswith("amqpjobs embedded broker 4.3.6: ")
     assert "production is RabbitMQ" in checks["version"]["mend"]
     assert "error" not in {check["state"] for check in checks.values()}
 

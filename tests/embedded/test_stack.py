@@ -205,13 +205,3 @@ async def test_a_process_of_its_own_can_use_it(embedded: Broker, tmp_path: Path)
     done = await asyncio.to_thread(command, "topology", "apply", env=env)
     assert done.returncode == 0, done.stderr
     assert {"work", "work.dead", "lanes.high"} <= set(embedded.virtual_host.queues)
-
-
-async def test_doctor_takes_it_for_what_it_acts_as(embedded: Broker, tmp_path: Path) -> None:
-    """Under its own name."""
-    env = environment(embedded.url, tmp_path)
-    done = await asyncio.to_thread(command, "doctor", "--json", env=env)
-    version = json.loads(done.stdout)[0]
-    release = embedded.profile.release
-    assert (version["check"], version["state"]) == ("version", "ok")
-    assert version["finding"].startswith(f"amqpjobs embedded broker {release}: ")

@@ -108,6 +108,13 @@ def test_the_page_runs_nobody_elses_code(client: httpx.Client) -> None:
         assert "innerHTML" not in text
 
 
+def test_what_others_put_in_is_nobodys_business(client: httpx.Client) -> None:
+    """Unless it is a show, where all pages are one person's."""
+    put = client.put(f"/photographs/{uuid4()}?name=mine.jpg", content=SMALL)
+    assert put.status_code == 202
+    assert client.get("/photographs").json() == {"shared": False, "photographs": []}
+
+
 def test_those_that_are_here_have_previews(client: httpx.Client) -> None:
     """Small ones."""
     listed = client.get("/photographs/here").json()

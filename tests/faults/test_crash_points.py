@@ -53,6 +53,7 @@ async def check_crashes(
 
 
 @pytest.mark.row("F15")
+@pytest.mark.timeout(300)  # twenty workers that start, one after the other
 async def test_no_crash_between_publish_and_ack_loses_a_job(
     broker: VirtualHost, workers: Fleet, ledger: Ledger, random: Random
 ) -> None:

@@ -308,6 +308,16 @@ async def test_a_delay_passes_when_the_clock_is_moved(app, done):
     assert time.monotonic() - began < 10
 
 
+async def test_time_does_not_go_back(app, done):
+    """It says so, and nothing is run."""
+    send = send_job(app, done)
+    async with app.testing() as t:
+        await send.later(Order(id=1))
+        with pytest.raises(ValueError, match="does not go back by 1 seconds"):
+            await t.advance(-1)
+        assert done == []
+
+
 async def test_a_retry_comes_after_its_pause(app):
     """An error that is tried again is none yet; the last one is."""
     endings = [ValueError("1"), ValueError("2"), ValueError("3")]

@@ -14,11 +14,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from amqpjobs.web.serving import Listening, WebServer
+from amqpjobs.web.tier import Tier
 from tests.broker_server import VirtualHost, poll
 from tests.support.amqp import drain
 from tests.support.programs import Ledger, command, consuming, environment, running
 from tests.support.waiting import PATIENCE
 from tests.support.web import serving
+from tests.support.workers import app_at
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -205,6 +208,20 @@ def test_a_signal_ends_it_at_once_when_nothing_runs(env: dict[str, str], number:
         assert program.wait() == 0
         assert time.monotonic() - started < 2.5
         program.wait_for("stopped")
+
+
+async def test_a_signal_while_it_starts_ends_it(
+    broker_43: VirtualHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has never been ready, and says so to nobody."""
+    app = app_at(broker_43.url, web_port=0)
+    caplog.set_level("INFO", "amqpjobs.web")
+    for _ in range(5):
+        server = WebServer(Tier(app, recorder=False), Listening(app.settings))
+        server.stop()
+        async with asyncio.timeout(10):
+            await server.run()
+    assert [record.message for record in caplog.records] == ["stopping", "stopped"] * 5
 
 
 def test_what_runs_is_finished(env: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """aio-pika's `patterns.RPC`, with JSON (its default is pickle).
 
-Levelled: JSON, prefetch, a durable queue, persistent requests; the handler validates by pydantic.
+Levelled: JSON, prefetch, a durable queue; the handler validates by pydantic. Its requests are
+transient by default.
 """
 
 import aio_pika
@@ -18,11 +19,7 @@ async def main(args: Arguments) -> None:
         if args.work == "ask":
 
             async def request(order: Order) -> int:
-                return await rpc.call(
-                    args.queue,
-                    {"order": order.model_dump()},
-                    delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-                )
+                return await rpc.call(args.queue, {"order": order.model_dump()})
 
             await ask_as_told(args, request)
             return

@@ -1,6 +1,7 @@
 """FastStream's `request`.
 
-Levelled: prefetch, ack after the handler, a durable queue, persistent requests, no log per message.
+Levelled: prefetch, ack after the handler, a durable queue, no log per message. Its requests are
+transient by default.
 """
 
 from asking import ask_as_told, until_told
@@ -17,7 +18,7 @@ async def main(args: Arguments) -> None:
             await broker.start()
 
             async def request(order: Order) -> int:
-                answer = await broker.request(order, queue, timeout=60, persist=True)
+                answer = await broker.request(order, queue, timeout=60)
                 return int(await answer.decode())
 
             await ask_as_told(args, request)
