@@ -285,9 +285,9 @@ class Pair:
 def _content(side: Side, message: Delivered | Returned) -> tuple[Any, ...]:
     """What the two have in common of a message."""
     headers = message.headers
-    deaths = headers.get("x-death", [])
-    for death in deaths:
-        death.pop("time")
+    if "x-death" in headers:  # the order of the fields of one is left out, as its time is
+        deaths = [{**death, "time": None} for death in headers["x-death"]]
+        headers["x-death"] = [sorted(death.items(), key=str) for death in deaths]
     said = sorted(headers.items())
     text = repr((message.exchange, message.key, said, message.properties.priority))
     return (message.body, text.replace(side.prefix, ""))

@@ -140,6 +140,8 @@ class Commands(RuleBasedStateMachine):
     def consume(self, draw: Any) -> None:
         queue, index = draw(OFTEN), draw(range(CHANNELS))
         no_ack, prefetch = draw([False, False, False, True]), draw([0, 1, 2, 3])
+        if no_ack:
+            prefetch = 0  # a quorum queue is told a moment later that there is room again
         priority, exclusive = draw([0, 0, 5]), draw([False] * 7 + [True])
         name = f"{queue}-{index}-{len(self.consumers)}{'-' if no_ack else ''}"
 
