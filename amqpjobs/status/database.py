@@ -3,6 +3,7 @@
 Changes when another database is understood, or one is set up otherwise.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,10 +102,14 @@ async def open_store(settings: "Settings") -> "Store":
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:
+    import sqlite3  # whoever keeps no statuses needs none
+
     cursor = connection.cursor()
     # Readers do not wait for the writer (https://www.sqlite.org/wal.html). With WAL a power cut
     # may take the last transactions, and events are worth no more.
-    cursor.execute("PRAGMA journal_mode=WAL")
+    # Whoever is the first sets it for the file, and SQLite does not wait while somebody does.
+    with suppress(sqlite3.OperationalError):
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
 

@@ -3,8 +3,10 @@
 import asyncio
 import itertools
 import random
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
 from amqpjobs.events import Event
 from amqpjobs.settings import Settings, load_settings
-from amqpjobs.status.database import open_engine, open_store
+from amqpjobs.status.database import _set_up_sqlite, open_engine, open_store
 from amqpjobs.status.migrating import look, migrate
 from amqpjobs.status.schema import HEAD, metadata
 from amqpjobs.status.store import Store
@@ -160,6 +162,20 @@ async def test_what_the_database_cannot_hold_costs_nothing_else(store: Store) ->
     assert unfit == 1
     assert await store.get("a") is not None
     assert await store.get("z") is not None
+
+
+def test_a_file_that_somebody_else_sets_up_is_no_error(tmp_path: Path) -> None:
+    """SQLite says at once that it is locked, whatever time it may wait for other things."""
+    path = tmp_path / "new.db"
+    with closing(sqlite3.connect(path)) as first, closing(sqlite3.connect(path, timeout=0)) as own:
+        first.execute("CREATE TABLE something (id)")
+        first.execute("INSERT INTO something VALUES (1)")  # not committed
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            own.execute("PRAGMA journal_mode=WAL")
+        _set_up_sqlite(own, None)
+        first.commit()
+        _set_up_sqlite(own, None)
+        assert own.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 async def test_migrating_is_safe_for_several_at_once(settings: Settings) -> None:
