@@ -322,8 +322,9 @@ class Chaos:
             if time.monotonic() - told > 5:
                 told = time.monotonic()
                 self._tell("waiting")
-        for victim in tuple(self._serving):
-            self._until_ready(victim)  # one that starts knows nothing of a clean stop yet
+        # One that starts knows nothing of a clean stop yet.
+        while starting := [victim for victim in self._serving if not victim.ready]:
+            self._until_ready(starting[0])
         stopping, self._serving = self._serving, []
         self._stop(stopping)
 
