@@ -206,6 +206,11 @@ class ServedChannel:
             self._carry_out(signature.name, number, fields)
 
     def _carry_out(self, name: str, number: int, fields: dict[str, Any]) -> None:
+        # RabbitMQ confirms what no queue takes before it looks at the next method, and both may
+        # have come in one read.
+        confirms = self.sink.take_confirms()
+        if confirms:
+            self._connection.out.write(confirms)
         if name == "basic.get":
             delivery = self.model.get(**fields)
             if delivery is None:

@@ -124,6 +124,9 @@ def test_who_comes_back_gets_what_is_newer(env: dict[str, str]) -> None:
         with watching(url, job_id, again[-1]["id"]) as stream:
             rest = list(stream)
         assert words(rest) == [("succeeded", "step 2")]
+        # The stream heard of the end itself: only when it is recorded, who comes back is told so.
+        ended = lambda: httpx.get(f"{url}/jobs/{job_id}").json()["state"] == "succeeded"  # noqa: E731
+        assert poll(ended, PATIENCE)
         done = httpx.get(f"{url}/jobs/{job_id}/events", headers={"Last-Event-ID": rest[-1]["id"]})
         assert (done.status_code, done.content) == (204, b"")
         late = httpx.get(f"{url}/jobs/{job_id}/events", headers={"Last-Event-ID": "nonsense"})
