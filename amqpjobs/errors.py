@@ -24,6 +24,20 @@ class ConfigurationError(AmqpJobsError):
     """A declaration, a setting or a command line that cannot work. The message names the mend."""
 
 
+class NotPermitted(ConfigurationError):
+    """RabbitMQ does not let this user do that. The message says which permission is missing.
+
+    Attributes:
+        permission: ``configure``, ``write`` or ``read``.
+        resource: what it is for, such as ``queue 'thumbnails'``; empty if RabbitMQ did not say.
+    """
+
+    def __init__(self, message: str, *, permission: str, resource: str) -> None:
+        super().__init__(message)
+        self.permission = permission
+        self.resource = resource
+
+
 class BrokerUnavailable(AmqpJobsError):
     """No connection to RabbitMQ: away, unreachable, or it refused the login or the virtual host.
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from amqpjobs.cli.signs import Signs
+
 if TYPE_CHECKING:
     from amqpjobs.settings import Settings
 
@@ -56,6 +58,8 @@ class Supervisor:
         self._children = [_Child() for _ in range(count)]
         self._reload = reload
         self._stopped_at: float | None = None
+        # Else nobody listens, and the children would tell systemd what only their parent knows.
+        self._signs = Signs(count) if os.environ.get("NOTIFY_SOCKET") else None
 
     def run(self) -> int:
         """Supervise until told to stop.
@@ -73,10 +77,15 @@ class Supervisor:
                     return status
                 if self._reload and self._stopped_at is None:
                     stamps = self._restart_on_change(stamps)
+                if self._signs is not None:
+                    alive = [child.alive for child in self._children]
+                    self._signs.look(alive, stopping=self._stopped_at is not None)
                 time.sleep(TICK)
         finally:
             for child in self._children:
                 child.end(0)
+            if self._signs is not None:
+                self._signs.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopped_at = self._stopped_at or time.monotonic()
@@ -88,7 +97,7 @@ class Supervisor:
     def _tend(self) -> int | None:
         """Look after each child; the exit status when all is over."""
         stopping = self._stopped_at is not None
-        for child in self._children:
+        for place, child in enumerate(self._children):
             if child.alive:
                 continue
             status = child.take_status()
@@ -106,7 +115,7 @@ class Supervisor:
                     extra={"status": status, "signal": _signal_name(status)},
                 )
             if not stopping and child.may_start():
-                child.start(self._command, self._environment)
+                child.start(self._command, self._environment_of(place))
         if self._stopped_at is None:
             return None
         late = time.monotonic() - self._stopped_at > self._budget
@@ -114,6 +123,11 @@ class Supervisor:
             for child in self._children:
                 child.end(0)
         return 0 if late or not any(c.alive for c in self._children) else None
+
+    def _environment_of(self, place: int) -> dict[str, str]:
+        if self._signs is None:
+            return self._environment
+        return self._environment | self._signs.environment(place)
 
     def _stop_all(self) -> None:
         for child in self._children:

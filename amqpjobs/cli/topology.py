@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
-from amqpjobs.cli.output import print_json, print_rows
+from amqpjobs.cli.output import print_json, print_rows, printable
 from amqpjobs.delays import LONGEST_DELAY, ladder, level_of
+from amqpjobs.permissions import definitions_of, permissions_of
 from amqpjobs.topology import EVENTS_TOPOLOGY, RECORDER_TOPOLOGY, Topology
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.rabbitmq.declaration import Finding
 
-group = typer.Typer(help="Show, apply or check the queues and exchanges.", no_args_is_help=True)
+group = typer.Typer(
+    help="Show, apply or check the queues and exchanges; show who may do what with them.",
+    no_args_is_help=True,
+)
 
 
 DelayOption = Annotated[
@@ -59,7 +63,8 @@ def apply(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Declare what is missing. Deletes and changes nothing; a difference is an error."""
+    """Declare what is missing. Deletes and changes nothing; a difference is an error, and so is a
+    missing permission."""
     loaded = load_app(app, url=url)
     whole = whole_of(loaded, longest_delay, recorder=recorder)
     asyncio.run(_apply(loaded, whole))
@@ -80,6 +85,50 @@ def check(app: AppOption = None, as_json: JsonOption = False, url: UrlOption = N
     print_rows(rows, ("entity", "state", "difference"), as_json=as_json, empty="nothing declared")
     if any(f.state in ("missing", "different") for f in findings):
         raise typer.Exit(1)
+
+
+@group.command()
+def users(
+    app: AppOption = None,
+    vhost: Annotated[
+        str | None,
+        typer.Option(
+            "--vhost",
+            help="The virtual host, and what the users' names begin with; the app's name if none.",
+            show_default=False,
+        ),
+    ] = None,
+    permissions: Annotated[
+        bool,
+        typer.Option(
+            "--permissions",
+            help="With --json: without the users, for those that are there. Importing users takes "
+            "their passwords away.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the users that the app needs, and the least that each must be allowed. Needs no broker.
+
+    --json prints definitions for `rabbitmqctl import_definitions`. The users in them have no
+    password: set one with `rabbitmqctl change_password`, or let them log in by certificates.
+    """
+    loaded = load_app(app)
+    place = vhost or loaded.name
+    found = permissions_of(loaded.queues.values(), _prefix_of(place, loaded.name))
+    if as_json:
+        print_json(definitions_of(found, place, users=not permissions))
+        return
+    typer.echo(f"virtual host {printable(place)}")
+    for each in found:
+        typer.echo(f"\n{printable(each.user)}")
+        for name in ("tags", "configure", "write", "read"):
+            typer.echo(f"  {name:9}  {printable(getattr(each, name)) or '-'}")
+
+
+def _prefix_of(vhost: str, app: str) -> str:
+    """Users are the cluster's: those of another virtual host must be others."""
+    return vhost if vhost.strip("/") else app
 
 
 def whole_of(app: "App", longest_delay: float | None, *, recorder: bool = False) -> Topology:
@@ -103,7 +152,7 @@ async def _apply(app: "App", whole: Topology) -> None:
     from amqpjobs.rabbitmq.inspection import connected
 
     async with connected(app.settings, "declare") as wire, Declarer(wire) as declarer:
-        await declarer.apply(whole)
+        await declarer.apply(whole, strictly=True)
 
 
 async def _check(app: "App") -> "list[Finding]":

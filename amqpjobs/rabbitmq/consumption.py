@@ -13,6 +13,7 @@ from aiormq import exceptions as aiormq_errors
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.deliveries import ConsumerChannel, OnDelivery
+from amqpjobs.rabbitmq.refusals import refusal_of
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
@@ -121,7 +122,12 @@ class Subscription:
         self._cancelled.set()
 
     async def run(self) -> None:
-        """Consume until cancelled or `cancel` is called."""
+        """Consume until cancelled or `cancel` is called.
+
+        Raises:
+            ConfigurationError: at the first start: what trying again would not mend, such as a
+                missing permission.
+        """
         failures = 0
         while not self._stopping.is_set():
             self._resting.set()
@@ -200,7 +206,10 @@ class Subscription:
         # (https://www.rabbitmq.com/docs/consumer-prefetch).
         await self._underlay.basic_qos(prefetch_count=self._has)
         arguments = self._arguments(wire, self.queue) if self._arguments else None
-        answer = await self._underlay.basic_consume(self.queue, _unused, arguments=arguments)
+        try:
+            answer = await self._underlay.basic_consume(self.queue, _unused, arguments=arguments)
+        except aiormq_errors.ChannelAccessRefused as error:
+            raise refusal_of(error, "read") from error
         self._tag = answer.consumer_tag
         self.starts += 1
         self._started.set()

@@ -15,6 +15,7 @@ from aiormq.abc import AbstractChannel
 
 from amqpjobs.errors import BrokerUnavailable, TopologyMismatch
 from amqpjobs.rabbitmq.connection import Wire
+from amqpjobs.rabbitmq.refusals import Permission, refusal_of
 from amqpjobs.topology import (
     BindingDeclaration,
     ExchangeDeclaration,
@@ -63,27 +64,40 @@ class Declarer:
             closing.add_done_callback(_look_at)
             await asyncio.shield(closing)
 
-    async def apply(self, topology: Topology) -> None:
+    async def apply(self, topology: Topology, *, strictly: bool = False) -> None:
         """Declare what is missing. Without permission to declare, check that it is there.
+
+        Bindings cannot be looked at: those of what somebody else declares are taken for made.
+
+        Args:
+            strictly: a missing permission is an error, whatever is there already.
 
         Raises:
             TopologyMismatch: something is there with other arguments, or missing and not ours to
                 make.
+            NotPermitted: this user may declare something, and not what belongs to it; or may not
+                even look.
         """
         declarations: list[Declaration] = [*_entities(topology), *topology.bindings]
+        others: set[str] = set()
         for declaration in declarations:
             try:
                 await self._do(declaration)
             except aiormq_errors.ChannelPreconditionFailed as error:
                 raise _mismatch(declaration, str(error)) from error
-            except aiormq_errors.ChannelAccessRefused:
-                await self._require(declaration)
+            except aiormq_errors.ChannelAccessRefused as error:
+                if strictly or _belongs_to_us(declaration, others):
+                    raise refusal_of(error, _needs(declaration)) from error
+                if not isinstance(declaration, BindingDeclaration):
+                    others.add(declaration.name)
+                    await self._require(declaration)
 
     async def require(self, topology: Topology) -> None:
         """Check that all of it is there, declaring nothing.
 
         Raises:
             TopologyMismatch: something is missing.
+            NotPermitted: this user may not even look.
         """
         for declaration in _entities(topology):
             await self._require(declaration)
@@ -97,6 +111,7 @@ class Declarer:
 
         Raises:
             TopologyMismatch: there is no such queue.
+            NotPermitted: this user may not look at it.
         """
         return await self._require(QueueDeclaration(queue, {}))
 
@@ -117,9 +132,7 @@ class Declarer:
             return Finding(entity, "present", "arguments not compared: no permission to declare")
         return Finding(entity, "present")
 
-    async def _require(self, declaration: Declaration) -> Any:
-        if isinstance(declaration, BindingDeclaration):
-            return None
+    async def _require(self, declaration: ExchangeDeclaration | QueueDeclaration) -> Any:
         try:
             return await self._do(declaration, passive=True)
         except aiormq_errors.ChannelNotFoundEntity as error:
@@ -129,6 +142,9 @@ class Declarer:
                 entity=_entity(declaration),
                 difference="missing",
             ) from error
+        except aiormq_errors.ChannelAccessRefused as error:
+            # From 4.3.1: looking needs one permission, whichever.
+            raise refusal_of(error, "read") from error
 
     async def _do(self, declaration: Declaration, *, passive: bool = False) -> Any:
         return await self.call(lambda channel: _declare(channel, declaration, passive))
@@ -185,6 +201,19 @@ def _entity(declaration: Declaration) -> str:
             return f"queue {name!r}"
         case BindingDeclaration(exchange, target):
             return f"binding of {target!r} to {exchange!r}"
+
+
+def _belongs_to_us(declaration: Declaration, others: set[str]) -> bool:
+    """Whether this is a binding between what this user did declare. Nobody else would make it, and
+    nothing would tell that it is not there."""
+    return isinstance(declaration, BindingDeclaration) and not (
+        {declaration.target, declaration.exchange} & others
+    )
+
+
+def _needs(declaration: Declaration) -> Permission:
+    """The permission that RabbitMQ 3.10 does not name: it names the queue or the exchange only."""
+    return "write" if isinstance(declaration, BindingDeclaration) else "configure"
 
 
 def _mismatch(declaration: Declaration, text: str) -> TopologyMismatch:

@@ -181,10 +181,11 @@ def _refused(error: BaseException, bindings: tuple[tuple[str, str], ...]) -> Con
     if isinstance(error, ConfigurationError):
         return error
     exchanges = ", ".join(sorted({exchange for exchange, _ in bindings}))
-    bound = f", and the exchange {exchanges} with permission to read it" if exchanges else ""
+    bound = f", and read for the exchange {exchanges}, which must be there" if exchanges else ""
     return ConfigurationError(
         f"RabbitMQ refuses a queue to listen on: {error}. The user needs the permissions "
-        rf"configure, write and read for ^amq\.gen{bound}"
+        rf"configure, write and read for ^amq\.gen-.*${bound}; `amqpjobs topology users` shows "
+        "what each user must be allowed"
     )
 
 

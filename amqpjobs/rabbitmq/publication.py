@@ -17,6 +17,7 @@ from amqpjobs.errors import BrokerUnavailable, NotConfirmed
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.confirms import ConfirmChannel, Fate, Outgoing
 from amqpjobs.rabbitmq.connection import Link, Wire
+from amqpjobs.rabbitmq.refusals import is_refusal, refusal_of
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
@@ -214,11 +215,14 @@ class Publication:
                     self._backlog.move_to_end(outgoing.fate, last=False)
             return
         # The broker closed the channel over something in it; sending it again would do the same.
+        words = channel.error
+        if is_refusal(words):
+            words = str(refusal_of(words, "write"))
         for outgoing in pending:
             if not outgoing.fate.done():
                 outgoing.fate.set_exception(
                     NotConfirmed(
-                        f"RabbitMQ closed the channel: {channel.error}",
+                        f"RabbitMQ closed the channel: {words}",
                         message_id=outgoing.properties.message_id,
                         sent=True,
                     )

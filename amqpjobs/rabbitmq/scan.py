@@ -16,6 +16,7 @@ from amqpjobs.rabbitmq.connection import Wire
 from amqpjobs.rabbitmq.consumption import ACKS_ARRIVE
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.holding import HeldDelivery, HoldingChannel, Page
+from amqpjobs.rabbitmq.refusals import refusal_of
 
 T = TypeVar("T")
 
@@ -78,6 +79,7 @@ class Scan(Generic[T]):
     Raises:
         TopologyMismatch: there is no such queue.
         BrokerUnavailable: the connection or the channel was lost; RabbitMQ gives all back.
+        NotPermitted: this user may not read the queue.
     """
 
     def __init__(
@@ -203,6 +205,8 @@ class Scan(Generic[T]):
         self._calling = asyncio.ensure_future(call)
         try:
             await asyncio.shield(self._calling)
+        except aiormq_errors.ChannelAccessRefused as error:
+            raise refusal_of(error, "read") from error
         except (aiormq_errors.AMQPError, RuntimeError, OSError) as error:
             raise BrokerUnavailable(
                 f"lost while looking through {self.queue!r}: {error}"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, PydanticUserError
 from starlette.responses import JSONResponse, Response
 
 from amqpjobs.definition import Definition
-from amqpjobs.errors import ConfigurationError, PublishError, TopologyMismatch
+from amqpjobs.errors import ConfigurationError, NotPermitted, PublishError, TopologyMismatch
 from amqpjobs.job import Job
 from amqpjobs.message import Message
 from amqpjobs.web.bodies import read_body
@@ -172,7 +172,7 @@ async def enqueued(tier: Tier, message: Message[Any], *, derived: bool) -> Respo
     """
     try:
         handle = await tier.app.enqueue(message)
-    except (PublishError, TopologyMismatch) as error:
+    except (NotPermitted, PublishError, TopologyMismatch) as error:
         raise problem_of(error) from error
     status = f"/jobs/{handle.id}"
     body = Accepted(

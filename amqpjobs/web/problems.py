@@ -3,6 +3,7 @@
 Changes when an error of ours means something else over HTTP.
 """
 
+import logging
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -22,6 +23,7 @@ from amqpjobs.errors import (
     JobFailed,
     MessageTooLarge,
     NotConfirmed,
+    NotPermitted,
     PublishError,
     PublishRejected,
     ReplyLost,
@@ -31,6 +33,8 @@ from amqpjobs.errors import (
     UnknownJob,
     Unroutable,
 )
+
+log = logging.getLogger("amqpjobs.web")
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -126,7 +130,11 @@ class ProblemRoute(APIRoute):
             except RequestValidationError as error:
                 return invalid_request(error).response()
             except AmqpJobsError as error:
-                return problem_of(error).response()
+                problem = problem_of(error)
+                if problem.reason in ("internal", "not-permitted"):
+                    # Names of users and queues are no business of whoever asked.
+                    log.error("a request failed: %s", error.__cause__ or error)
+                return problem.response()
 
         return answer
 
@@ -171,6 +179,10 @@ def problem_of(error: AmqpJobsError) -> Problem:
             return Problem(502, "invalid-result", "the answer is not what the job's type allows")
         case TopologyMismatch():
             return _unavailable("topology", f"{error.entity} is not as this application needs it")
+        case NotPermitted():
+            return _unavailable(
+                "not-permitted", "RabbitMQ does not permit that to this application"
+            )
         case _:
             return Problem(500, "internal", f"{type(error).__name__}; the log says more")
 

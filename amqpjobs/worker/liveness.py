@@ -41,6 +41,7 @@ class Liveness:
         self._file = file
         self._state = state
         self._told = STARTING
+        self._interval = min(INTERVAL, watchdog_interval() or INTERVAL)
 
     async def run(self) -> None:
         """Give a sign every few seconds, and when the state changes, until cancelled."""
@@ -53,9 +54,9 @@ class Liveness:
 
     async def _pause(self) -> None:
         clock = asyncio.get_running_loop().time
-        end = clock() + INTERVAL
+        end = clock() + self._interval
         while True:
-            await asyncio.sleep(min(LOOK, INTERVAL))
+            await asyncio.sleep(min(LOOK, self._interval))
             if clock() >= end or self._state() != self._told:
                 return
 
@@ -105,6 +106,16 @@ def state_of(file: Path) -> str:
     except OSError:
         return OK  # it has ended since its age was looked at
     return state or OK
+
+
+def watchdog_interval() -> float | None:
+    """Seconds between two signs that `sd_watchdog_enabled(3)` asks this process for; None if it
+    asks for none. Three signs in the time that systemd waits, so that one may be late."""
+    wanted = os.environ.get("WATCHDOG_USEC", "")
+    process = os.environ.get("WATCHDOG_PID") or str(os.getpid())
+    if not wanted.isdigit() or int(wanted) == 0 or process != str(os.getpid()):
+        return None
+    return int(wanted) / 3e6
 
 
 def notify(state: str) -> None:

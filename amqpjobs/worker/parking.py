@@ -85,6 +85,8 @@ class Parking:
             await asyncio.wait([consuming])
             # What was parked again meanwhile was delivered here, too: it goes back.
             await subscription.close()
+        if not consuming.cancelled():
+            consuming.result()  # it may not be read
         log.info("parked jobs", extra={"queue": queue.name, "back": brought, "seen": count})
 
     async def _move(self, queue: Queue, delivery: Delivery) -> bool:
