@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     tls_ca_file: Path | None = None
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+    tls_key_password: SecretStr | None = None
+    """Of a key that has one."""
+
     tls_insecure: bool = False
     """Do not verify the server's certificate. Never in production."""
 

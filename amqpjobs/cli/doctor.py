@@ -57,6 +57,8 @@ async def _examine(app: "App") -> list[Check]:
         checks += [check async for check in _permissions(wire)]
         checks += [check async for check in _queues(app, wire)]
         checks.append(await _unroutable(wire))
+        if wire.profile.product != EMBEDDED:
+            checks.append(await asyncio.to_thread(_management, app))
         checks += [_clock(wire), *_timeouts(app, wire.profile), _files(app), *_transport(app)]
     return checks
 
@@ -138,7 +140,7 @@ async def _queues(app: "App", wire: "Wire") -> AsyncIterator[Check]:
 
 
 async def _unroutable(wire: "Wire") -> Check:
-    from amqpjobs.errors import TopologyMismatch
+    from amqpjobs.errors import NotPermitted, TopologyMismatch
     from amqpjobs.rabbitmq.declaration import Declarer
     from amqpjobs.topology import DELAY_UNROUTABLE
 
@@ -147,6 +149,8 @@ async def _unroutable(wire: "Wire") -> Check:
             count = (await declarer.look(DELAY_UNROUTABLE)).message_count or 0
         except TopologyMismatch:
             count = 0
+        except NotPermitted as error:
+            return Check("delays", "warning", "this user may not look at them", str(error))
     if not count:
         return Check("delays", "ok", "none without a queue to go to")
     return Check(
@@ -155,6 +159,17 @@ async def _unroutable(wire: "Wire") -> Check:
         f"{count} jobs waited for a queue that is gone; they are in {DELAY_UNROUTABLE}",
         "declare the queue again, then `amqpjobs dead replay --unroutable --all`",
     )
+
+
+def _management(app: "App") -> Check:
+    from amqpjobs.rabbitmq.management import NotAnswered, address_of, unacked
+
+    try:
+        unacked(app.settings)
+    except NotAnswered as error:
+        finding = "it does not tell what is unacked, which `queues` leaves out"
+        return Check("management API", "warning", finding, str(error))
+    return Check("management API", "ok", f"answers at {address_of(app.settings)}")
 
 
 def _clock(wire: "Wire") -> Check:

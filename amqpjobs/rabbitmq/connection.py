@@ -10,7 +10,6 @@ import logging
 import os
 import random
 import socket
-import ssl
 from typing import Any
 
 import aio_pika
@@ -18,9 +17,11 @@ from aiormq import exceptions as aiormq_errors
 from aiormq.abc import AbstractChannel
 from yarl import URL
 
-from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError
+from amqpjobs.errors import BrokerUnavailable, ConfigurationError
 from amqpjobs.rabbitmq.profile import Profile, profile_of
 from amqpjobs.rabbitmq.splitter import SplitterProtocol, SplitterTransportFactory
+from amqpjobs.rabbitmq.tls import ssl_context
+from amqpjobs.rabbitmq.unavailable import not_amqp, unavailable
 from amqpjobs.settings import Settings
 
 log = logging.getLogger("amqpjobs.rabbitmq")
@@ -191,7 +192,7 @@ class Link:
     async def _open(self) -> Wire:
         factory = SplitterTransportFactory()
         connection = aio_pika.Connection(
-            _amqp_url(self._settings, self._purpose), ssl_context=_ssl_context(self._settings)
+            _amqp_url(self._settings, self._purpose), ssl_context=ssl_context(self._settings)
         )
         # aio-pika passes `kwargs` on to aiormq.connect, which takes the factory; its constructor
         # would drop a keyword that it does not know.
@@ -202,7 +203,7 @@ class Link:
         except (aiormq_errors.AMQPError, OSError, TimeoutError, ValueError) as error:
             refusal = factory.protocol.refusal if factory.protocol else None
             await connection.close()
-            raise _unavailable(error, refusal, self._settings) from error
+            raise unavailable(error, refusal, self._settings) from error
         except BaseException as error:
             await connection.close()
             # aiormq makes a CancelledError of bytes that are not AMQP.
@@ -210,7 +211,7 @@ class Link:
             task = asyncio.current_task()
             if problem is None or (task is not None and task.cancelling()):
                 raise
-            raise _not_amqp(problem, self._settings) from error
+            raise not_amqp(problem, self._settings) from error
         assert factory.protocol is not None  # noqa: S101 - it made the connection
         self._generation += 1
         return Wire(connection, factory.protocol, self._generation)
@@ -241,69 +242,3 @@ def _amqp_url(settings: Settings, purpose: str) -> URL:
         # The certificate is the login: without this aiormq would try PLAIN with guest/guest.
         query["auth"] = "external"
     return url.with_query(query)
-
-
-def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.url.get_secret_value().startswith("amqps"):
-        return None
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca_file)
-        if settings.tls_cert_file:
-            context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
-    except OSError as error:
-        raise ConfigurationError(
-            f"a TLS file cannot be read: {error}; see AMQPJOBS_TLS_CA_FILE, _CERT_FILE, _KEY_FILE"
-        ) from error
-    if settings.tls_insecure:
-        log.warning("AMQPJOBS_TLS_INSECURE is set: the server's certificate is not verified")
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _not_amqp(problem: AmqpJobsError, settings: Settings) -> BrokerUnavailable:
-    return BrokerUnavailable(
-        f"what answers at {settings.safe_url} does not speak AMQP ({problem}): is the port in "
-        "AMQPJOBS_URL right? RabbitMQ's is 5672, or 5671 with amqps://"
-    )
-
-
-def _unavailable(
-    error: BaseException, refusal: tuple[int, str] | None, settings: Settings
-) -> BrokerUnavailable:
-    """The one place where a failure to connect becomes a sentence that names the mend."""
-    where = settings.safe_url
-    cause = error.__cause__ or error
-    if isinstance(
-        error, aiormq_errors.ProbableAuthenticationError | aiormq_errors.AuthenticationError
-    ):
-        return BrokerUnavailable(
-            f"RabbitMQ at {where} refused the login: check the user and the password in "
-            "AMQPJOBS_URL (guest may only log in from the same machine)",
-            temporary=False,
-        )
-    if refusal is not None:
-        return BrokerUnavailable(
-            f"RabbitMQ at {where} refused the connection: {refusal[1]} ({refusal[0]}); check the "
-            "virtual host in AMQPJOBS_URL and the user's permissions for it",
-            temporary=refusal[0] != 530,
-        )
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return BrokerUnavailable(
-            f"the certificate of {where} does not verify ({cause.verify_message}): give its CA in "
-            "AMQPJOBS_TLS_CA_FILE",
-            temporary=False,
-        )
-    if isinstance(error, TimeoutError):
-        reason = f"no answer within {settings.connect_timeout:g} s"
-    else:
-        reason = str(cause) or repr(cause)
-    if not settings.url_is_given:
-        return BrokerUnavailable(
-            f"there is no broker: AMQPJOBS_URL is not set, and none is at {where} ({reason}); set "
-            "it, or run `amqpjobs broker`, which is one for development"
-        )
-    return BrokerUnavailable(
-        f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL "
-        "right?"
-    )

@@ -1,14 +1,10 @@
 """Looking into queues without taking anything out. Changes when there is more to look at."""
 
 import asyncio
-import base64
-import json
-import urllib.request
+import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from urllib.error import URLError
-from urllib.parse import quote, unquote, urlsplit
 
 from aiormq import exceptions as aiormq_errors
 
@@ -17,14 +13,14 @@ from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.holding import HeldDelivery
+from amqpjobs.rabbitmq.management import NotAnswered, unacked
 from amqpjobs.rabbitmq.scan import Scan
 from amqpjobs.settings import Settings
 
+log = logging.getLogger("amqpjobs.rabbitmq")
+
 PEEK_BYTES = 32 * 2**20
 """Bodies of at most this many bytes together are held while looking."""
-
-MANAGEMENT_TIMEOUT = 2.0
-"""Seconds. The management API is a convenience; AMQP cannot tell how much is unacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,7 @@ async def connected(settings: Settings, purpose: str) -> AsyncIterator[Wire]:
 
 async def depths(wire: Wire, names: Iterable[str], settings: Settings) -> dict[str, Depth | None]:
     """The depth of each queue; None for one that does not exist."""
-    unacked = await asyncio.to_thread(_unacked, settings)
+    known = await asyncio.to_thread(_unacked, settings)
     found: dict[str, Depth | None] = {}
     async with Declarer(wire) as declarer:
         for name in names:
@@ -78,7 +74,7 @@ async def depths(wire: Wire, names: Iterable[str], settings: Settings) -> dict[s
                 found[name] = None
             else:
                 found[name] = Depth(
-                    answer.message_count or 0, answer.consumer_count or 0, unacked.get(name)
+                    answer.message_count or 0, answer.consumer_count or 0, known.get(name)
                 )
     return found
 
@@ -134,18 +130,8 @@ async def delete_queues(wire: Wire, names: Iterable[str]) -> None:
 
 
 def _unacked(settings: Settings) -> dict[str, int]:
-    """By queue, from the management API, if there is one where it usually is."""
-    parts = urlsplit(settings.url.get_secret_value())
-    base = settings.management_url or f"http://{parts.hostname}:15672"
-    vhost = quote(unquote(parts.path[1:]) or "/", safe="")
-    request = urllib.request.Request(f"{base.rstrip('/')}/api/queues/{vhost}")  # noqa: S310
-    login = f"{unquote(parts.username or 'guest')}:{unquote(parts.password or 'guest')}"
-    request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
     try:
-        with urllib.request.urlopen(request, timeout=MANAGEMENT_TIMEOUT) as answer:  # noqa: S310
-            rows = json.load(answer)
-    except (URLError, OSError, ValueError):
+        return unacked(settings)
+    except NotAnswered as error:
+        log.debug("nobody knows what is unacked: %s", error)
         return {}
-    return {
-        row["name"]: row.get("messages_unacknowledged", 0) for row in rows if isinstance(row, dict)
-    }

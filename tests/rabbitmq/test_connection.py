@@ -11,8 +11,8 @@ from amqpjobs.errors import BrokerUnavailable, ConfigurationError
 from amqpjobs.rabbitmq import connection as connection_module
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.connection import _amqp_url as amqp_url
-from amqpjobs.rabbitmq.connection import _ssl_context as ssl_context
-from amqpjobs.rabbitmq.connection import _unavailable as unavailable
+from amqpjobs.rabbitmq.tls import ssl_context
+from amqpjobs.rabbitmq.unavailable import unavailable
 from amqpjobs.settings import Settings
 
 URLS = ("AMQPJOBS_URL", "AMQP_URL", "RABBITMQ_URL", "CLOUDAMQP_URL")
@@ -95,7 +95,7 @@ def test_a_tls_file_that_cannot_be_read_is_told_with_its_variable(tmp_path, sett
     file = tmp_path / "file.pem"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(ConfigurationError, match=r"TLS file.*AMQPJOBS_TLS_CA_FILE"):
+    with pytest.raises(ConfigurationError, match=f"AMQPJOBS_{setting.upper()}.*{file}"):
         ssl_context(Settings(url="amqps://host/", **{setting: file}))
 
 
@@ -117,7 +117,7 @@ def caused(error, cause):
     ("error", "refusal", "words", "temporary"),
     [
         (aiormq_errors.ProbableAuthenticationError("x"), None, "refused the login", False),
-        (aiormq_errors.AuthenticationError("x"), (403, "NO"), "refused the login", False),
+        (aiormq_errors.AuthenticationError("EXTERNAL"), None, "only EXTERNAL", False),
         (aiormq_errors.ConnectionClosed(530, "x"), (530, "no vhost v"), "no vhost v", False),
         (aiormq_errors.ConnectionClosed(320, "x"), (320, "FORCED"), "FORCED", True),
         (TimeoutError(), None, "no answer within 10 s", True),

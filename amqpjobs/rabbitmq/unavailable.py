@@ -1,0 +1,157 @@
+"""Why there is no connection: the one place where a failure becomes a sentence with its mend.
+
+Changes when a failure to connect is told otherwise.
+"""
+
+import ssl
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from aiormq import exceptions as aiormq_errors
+
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable
+from amqpjobs.settings import Settings
+
+_UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21, 27}
+"""Of OpenSSL's X509_V_ERR_*: no issuer, self-signed, first in the chain, untrusted."""
+
+_EXPIRED, _NOT_YET_VALID = 10, 9
+_OTHER_NAME = {62, 63, 64}
+
+_NO_TLS = ("WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+"""Reasons of OpenSSL for bytes that are no TLS."""
+
+
+def unavailable(
+    error: BaseException, refusal: tuple[int, str] | None, settings: Settings
+) -> BrokerUnavailable:
+    """The error for a connection that could not be made.
+
+    Args:
+        error: aiormq's, or the machine's.
+        refusal: code and words of the broker's `connection.close`, if it said goodbye.
+        settings: with which it was tried.
+    """
+    where = settings.safe_url
+    if isinstance(error, aiormq_errors.ProbableAuthenticationError):
+        return BrokerUnavailable(_login_refused(settings), temporary=False)
+    if isinstance(error, aiormq_errors.AuthenticationError):
+        return BrokerUnavailable(_no_mechanism(error, settings), temporary=False)
+    if refusal is not None:
+        return BrokerUnavailable(
+            f"RabbitMQ at {where} refused the connection: {refusal[1]} ({refusal[0]}); check the "
+            "virtual host in AMQPJOBS_URL and the user's permissions for it",
+            temporary=refusal[0] != 530,
+        )
+    problem = _tls_problem(error, settings)
+    if problem is not None:
+        return BrokerUnavailable(problem, temporary=False)
+    cause = error.__cause__ or error
+    if isinstance(error, TimeoutError):
+        reason = f"no answer within {settings.connect_timeout:g} s"
+    else:
+        reason = str(cause) or repr(cause)
+    if not settings.url_is_given:
+        return BrokerUnavailable(
+            f"there is no broker: AMQPJOBS_URL is not set, and none is at {where} ({reason}); set "
+            "it, or run `amqpjobs broker`, which is one for development"
+        )
+    return BrokerUnavailable(
+        f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL "
+        "right?"
+    )
+
+
+def not_amqp(problem: AmqpJobsError, settings: Settings) -> BrokerUnavailable:
+    """The error for a peer whose bytes are no AMQP."""
+    return BrokerUnavailable(
+        f"what answers at {settings.safe_url} does not speak AMQP ({problem}): is the port in "
+        "AMQPJOBS_URL right? RabbitMQ's is 5672, or 5671 with amqps://"
+    )
+
+
+def _login_refused(settings: Settings) -> str:
+    refused = f"RabbitMQ at {settings.safe_url} refused the login"
+    user = urlsplit(settings.url.get_secret_value()).username
+    if user:
+        return (
+            f"{refused}: check the user and the password in AMQPJOBS_URL (guest may only log in "
+            "from the same machine)"
+        )
+    if settings.tls_cert_file is None:
+        return (
+            f"{refused}: AMQPJOBS_URL has no user, so guest was tried; write "
+            "amqps://user:password@..., or set AMQPJOBS_TLS_CERT_FILE to log in by a certificate"
+        )
+    return (
+        f"{refused} by the certificate in AMQPJOBS_TLS_CERT_FILE: RabbitMQ needs a user of its "
+        "name: of its whole subject, or of its common name with `ssl_cert_login_from = common_name`"
+    )
+
+
+def _no_mechanism(error: BaseException, settings: Settings) -> str:
+    offered = str(error.args[0]) if error.args else "others"
+    where = settings.safe_url
+    if settings.tls_cert_file is not None and "EXTERNAL" not in offered:
+        return (
+            f"RabbitMQ at {where} takes no certificate as a login, only {offered}: enable its "
+            "plugin rabbitmq_auth_mechanism_ssl and add EXTERNAL to auth_mechanisms, or put a user "
+            "into AMQPJOBS_URL"
+        )
+    if "PLAIN" not in offered.split():
+        return (
+            f"RabbitMQ at {where} takes no password as a login, only {offered}: set "
+            "AMQPJOBS_TLS_CERT_FILE and _KEY_FILE, and leave the user out of AMQPJOBS_URL"
+        )
+    return f"RabbitMQ at {where} offers no login that is known here, only {offered}"
+
+
+def _tls_problem(error: BaseException, settings: Settings) -> str | None:
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _not_verified(cause, settings)
+        if isinstance(cause, ssl.SSLError):
+            return _tls_failed(cause, settings)
+    return None
+
+
+def _causes(error: BaseException) -> Iterable[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _not_verified(error: ssl.SSLCertVerificationError, settings: Settings) -> str:
+    certificate = f"the certificate of {settings.safe_url} does not verify ({error.verify_message})"
+    if error.verify_code in (_EXPIRED, _NOT_YET_VALID):
+        return f"{certificate}: renew it on the server; or this machine's clock is wrong"
+    if error.verify_code in _OTHER_NAME:
+        return (
+            f"{certificate}: write a host that the certificate names into AMQPJOBS_URL, or have "
+            "one issued with this host as its subjectAltName"
+        )
+    if error.verify_code in _UNKNOWN_AUTHORITY:
+        return f"{certificate}: give the CA that has signed it in AMQPJOBS_TLS_CA_FILE"
+    return f"{certificate}: see AMQPJOBS_TLS_CA_FILE"
+
+
+def _tls_failed(error: ssl.SSLError, settings: Settings) -> str:
+    where, reason = settings.safe_url, error.reason or str(error)
+    if any(words in reason for words in _NO_TLS):
+        return (
+            f"what answers at {where} does not speak TLS ({reason}): RabbitMQ's port for amqps:// "
+            "is 5671; its port 5672 is for amqp://"
+        )
+    if settings.tls_cert_file is None and "CERTIFICATE_REQUIRED" in reason:
+        return (
+            f"RabbitMQ at {where} wants a client certificate: set AMQPJOBS_TLS_CERT_FILE and "
+            "_KEY_FILE"
+        )
+    if settings.tls_cert_file is not None and ("CERTIFICATE" in reason or "_CA" in reason):
+        return (
+            f"RabbitMQ at {where} does not take the certificate in AMQPJOBS_TLS_CERT_FILE "
+            f"({reason}): it has to be valid, and signed by a CA in the server's "
+            "`ssl_options.cacertfile`"
+        )
+    return f"TLS with {where} failed ({reason})"
