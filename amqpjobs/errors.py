@@ -28,7 +28,7 @@ class NotPermitted(ConfigurationError):
     """RabbitMQ does not let this user do that. The message says which permission is missing.
 
     Attributes:
-        permission: ``configure``, ``write`` or ``read``.
+        permission: ``configure``, ``write`` or ``read``; several where it cannot be told which.
         resource: what it is for, such as ``queue 'thumbnails'``; empty if RabbitMQ did not say.
     """
 

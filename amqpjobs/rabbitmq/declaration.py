@@ -8,14 +8,15 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from aiormq import exceptions as aiormq_errors
 from aiormq.abc import AbstractChannel
 
-from amqpjobs.errors import BrokerUnavailable, TopologyMismatch
+from amqpjobs.errors import BrokerUnavailable, NotPermitted, TopologyMismatch
 from amqpjobs.rabbitmq.connection import Wire
-from amqpjobs.rabbitmq.refusals import Permission, refusal_of
+from amqpjobs.rabbitmq.refusals import not_to_be_looked_at, refusal_of
 from amqpjobs.topology import (
     BindingDeclaration,
     ExchangeDeclaration,
@@ -86,11 +87,12 @@ class Declarer:
             except aiormq_errors.ChannelPreconditionFailed as error:
                 raise _mismatch(declaration, str(error)) from error
             except aiormq_errors.ChannelAccessRefused as error:
+                refusal = refusal_of(error, partial(_needs, declaration))
                 if strictly or _belongs_to_us(declaration, others):
-                    raise refusal_of(error, _needs(declaration)) from error
+                    raise refusal from error
                 if not isinstance(declaration, BindingDeclaration):
                     others.add(declaration.name)
-                    await self._require(declaration)
+                    await self._require(declaration, refusal)
 
     async def require(self, topology: Topology) -> None:
         """Check that all of it is there, declaring nothing.
@@ -132,19 +134,21 @@ class Declarer:
             return Finding(entity, "present", "arguments not compared: no permission to declare")
         return Finding(entity, "present")
 
-    async def _require(self, declaration: ExchangeDeclaration | QueueDeclaration) -> Any:
+    async def _require(
+        self, declaration: ExchangeDeclaration | QueueDeclaration, why: NotPermitted | None = None
+    ) -> Any:
         try:
             return await self._do(declaration, passive=True)
         except aiormq_errors.ChannelNotFoundEntity as error:
             raise TopologyMismatch(
                 f"{_entity(declaration)} does not exist, and this user may not declare it: run "
-                "`amqpjobs topology apply` as a user with the configure permission",
+                "`amqpjobs topology apply` as a user with the configure permission"
+                + (f" ({why})" if why is not None else ""),
                 entity=_entity(declaration),
                 difference="missing",
             ) from error
         except aiormq_errors.ChannelAccessRefused as error:
-            # From 4.3.1: looking needs one permission, whichever.
-            raise refusal_of(error, "read") from error
+            raise not_to_be_looked_at(error) from error
 
     async def _do(self, declaration: Declaration, *, passive: bool = False) -> Any:
         return await self.call(lambda channel: _declare(channel, declaration, passive))
@@ -211,9 +215,17 @@ def _belongs_to_us(declaration: Declaration, others: set[str]) -> bool:
     )
 
 
-def _needs(declaration: Declaration) -> Permission:
-    """The permission that RabbitMQ 3.10 does not name: it names the queue or the exchange only."""
-    return "write" if isinstance(declaration, BindingDeclaration) else "configure"
+def _needs(declaration: Declaration, refused: str) -> str:
+    """The permission for a queue or an exchange that RabbitMQ 3.10 names without it."""
+    match declaration:
+        case BindingDeclaration(_, target):
+            return "write" if refused == target else "read"
+        case ExchangeDeclaration(name, _, arguments) | QueueDeclaration(name, arguments):
+            if refused != name:
+                return "write"  # where its dead letters go, or what it does not route
+            # With these arguments reading is asked for, too.
+            others = {"alternate-exchange", "x-dead-letter-exchange"} & set(arguments)
+            return "configure or read" if others else "configure"
 
 
 def _mismatch(declaration: Declaration, text: str) -> TopologyMismatch:

@@ -13,6 +13,7 @@ from aiormq import exceptions as aiormq_errors
 from amqpjobs.errors import AmqpJobsError, TopologyMismatch
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
+from amqpjobs.rabbitmq.refusals import refusal_of
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
@@ -61,7 +62,7 @@ class Mark:
                 log.debug("mark %s: another worker has it", self._name)
                 self._held_on = None
             except aiormq_errors.ChannelAccessRefused as error:
-                log.info("a paused queue cannot be marked: %s", error)
+                log.info("a paused queue cannot be marked: %s", refusal_of(error, "configure"))
                 self._held_on = None
 
     async def remove(self) -> None:

@@ -4,11 +4,11 @@ Changes when RabbitMQ's words do, or when the mend does.
 """
 
 import re
-from typing import Literal, TypeAlias
+from collections.abc import Callable
 
 from amqpjobs.errors import NotPermitted
 
-Permission: TypeAlias = Literal["configure", "write", "read"]
+SHOWN = "`amqpjobs topology users` shows what each user must be allowed"
 
 _WORDS = re.compile(
     r"(?:(?P<permission>configure|write|read) )?access to (?P<kind>queue|exchange) '(?P<name>.*)' "
@@ -18,30 +18,51 @@ _WORDS = re.compile(
 """Of rabbit_access_control.erl; 3.10 does not say which permission."""
 
 
-def refusal_of(error: object, needs: Permission) -> NotPermitted:
+def refusal_of(error: object, needs: str | Callable[[str], str]) -> NotPermitted:
     """The error for what RabbitMQ refused with 403.
 
     Args:
         error: its words, or an exception with them.
-        needs: the permission that was asked for, where it does not say so itself.
+        needs: the permission that was asked for, where it does not say so itself; or what tells
+            that from the name of the queue or the exchange.
     """
     found = _WORDS.search(str(error))
     if found is None:
         return NotPermitted(
-            f"RabbitMQ does not permit it: {error}. `amqpjobs topology users` shows what each user "
-            "must be allowed",
-            permission=needs,
-            resource="",
+            f"RabbitMQ does not permit it: {error}. {SHOWN}", permission="", resource=""
         )
-    permission, name = found["permission"] or needs, found["name"]
-    resource = f"{found['kind']} {name!r}"
+    name = found["name"]
+    permission = found["permission"] or (needs if isinstance(needs, str) else needs(name))
     return NotPermitted(
-        f"user {found['user']!r} has no {permission} permission for {resource} in virtual host "
-        f"{found['vhost']!r}. Add {name!r} to the user's {permission} pattern with `rabbitmqctl "
-        "set_permissions`; `amqpjobs topology users` shows what each user must be allowed",
+        f"{_lacking(found, permission)}. Add {name!r} to that pattern of the user, with "
+        f"`rabbitmqctl set_permissions`; {SHOWN}",
         permission=permission,
-        resource=resource,
+        resource=_resource(found),
     )
+
+
+def not_to_be_looked_at(error: object) -> NotPermitted:
+    """The error for a passive declaration that was refused: up to 4.3.0 there is no such thing."""
+    found = _WORDS.search(str(error))
+    if found is None:
+        return refusal_of(error, "")
+    return NotPermitted(
+        f"{_lacking(found, 'configure, write or read')}: RabbitMQ wants one of them, whichever, "
+        f"to say whether it is there; {SHOWN}",
+        permission="configure, write or read",
+        resource=_resource(found),
+    )
+
+
+def _lacking(found: re.Match[str], permission: str) -> str:
+    return (
+        f"user {found['user']!r} lacks the {permission} permission for {_resource(found)} in "
+        f"virtual host {found['vhost']!r}"
+    )
+
+
+def _resource(found: re.Match[str]) -> str:
+    return f"{found['kind']} {found['name']!r}"
 
 
 def is_refusal(words: str) -> bool:

@@ -105,6 +105,7 @@ SETTINGS = Settings(url="amqp://u:hunter2@host/v")
 def unverified():
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_message = "self-signed certificate"
+    error.verify_code = 18
     return error
 
 
