@@ -61,7 +61,7 @@ def release_base_of(plan: Plan, files: Iterable[str]) -> Manifest:
     return Manifest(about, _kustomization(body))
 
 
-def keda_overlay_of(files: Iterable[str]) -> Manifest:
+def keda_overlay_of(plan: Plan, files: Iterable[str]) -> Manifest:
     """The base with KEDA's objects, and without numbers of workers."""
     patch = {
         "target": {
@@ -70,7 +70,8 @@ def keda_overlay_of(files: Iterable[str]) -> Manifest:
         },
         "patch": "- op: remove\n  path: /spec/replicas\n",
     }
-    body = {"resources": ["../../base", *sorted(files)], "patches": [patch]}
+    resources = ["../../base", *sorted(files)]
+    body = {**_namespaced(plan), "resources": resources, "patches": [patch]}
     return Manifest(KEDA, _kustomization(body))
 
 

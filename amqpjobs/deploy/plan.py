@@ -212,10 +212,12 @@ def _checked(app: "App", timed: Timed) -> Timed:
         definition.payload.load(timed.arguments.encode())
     except DecodeError as error:
         raise ConfigurationError(
-            f"{said}: the arguments do not fit: {error}. Write them after the schedule: "
-            f"'{timed.job}={timed.schedule}={json.dumps({'name': 'value'})}'"
+            f"{said}: the arguments do not fit: {error}. Write them behind the schedule, as in a "
+            f"message: '{timed.job}={timed.schedule}=JSON'"
         ) from error
-    return Timed(timed.how, timed.job, " ".join(fields), timed.arguments, definition.timeout)
+    # On one line, as it stands in the command that is written down.
+    arguments = json.dumps(json.loads(timed.arguments), ensure_ascii=False)
+    return Timed(timed.how, timed.job, " ".join(fields), arguments, definition.timeout)
 
 
 def _value(name: str, value: str) -> str:

@@ -67,6 +67,9 @@ def fail_on_usage(container: str) -> Json:
                 "action": "FailJob",
                 "onExitCodes": {"containerName": container, "operator": "In", "values": [USAGE]},
             },
-            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+            {
+                "action": "Ignore",
+                "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+            },
         ]
     }

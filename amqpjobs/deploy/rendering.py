@@ -38,7 +38,7 @@ def files_of(plan: Plan) -> Files:
         **{f"base/{name}": manifests for name, manifests in base.items()},
         "release/kustomization.yaml": [release_base_of(plan, ["jobs.yaml"])],
         "release/jobs.yaml": list(release_of(plan)),
-        "overlays/keda/kustomization.yaml": [keda_overlay_of(["scaling.yaml"])],
+        "overlays/keda/kustomization.yaml": [keda_overlay_of(plan, ["scaling.yaml"])],
         "overlays/keda/scaling.yaml": list(keda_of(plan)),
         f"{THEIRS}kustomization.yaml": [production_of(plan)],
         f"{THEIRS}release/kustomization.yaml": [production_release_of(plan)],
