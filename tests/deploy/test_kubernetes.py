@@ -1,5 +1,6 @@
 """`deploy/kubernetes`: what is rendered for the photo album, as kustomize and others read it."""
 
+import asyncio
 import json
 import re
 import shlex
@@ -117,7 +118,7 @@ def test_the_example_changes_the_image_and_the_number_of_pods(tmp_path: Path) ->
 
 HARD = [
     "y", "no", "null", "~", "1e3", "0x10", "1_000", "12:30:45", "2026-11-22", "-x", "--help",
-    "$(HOME)", "$$", "a: b", "# c", "a\nb", "\t", '"', "'", "写真", "é\u2028", "=", "<<", "%", "&a",
+    "$(HOME)", "$$", "a: b", "# c", "a\nb", "\t", '"', "'", "写真", "é\u2028", "%", "&a",
 ]  # fmt: skip
 
 
@@ -175,8 +176,8 @@ async def test_kedas_question_counts_what_waits_and_what_runs(broker: VirtualHos
     @app.job(queue=queue)
     async def photo() -> None: ...
 
-    env = plan_of(app, "shop:app", IMAGE)
-    scaled = [m.body for m in files_of(env)["overlays/keda/scaling.yaml"]]
+    plan = plan_of(app, "shop:app", IMAGE)
+    scaled = [m.body for m in files_of(plan)["overlays/keda/scaling.yaml"]]
     names = [
         trigger["metadata"]["queueName"]
         for manifest in of_kind(scaled, "ScaledObject")
@@ -186,18 +187,19 @@ async def test_kedas_question_counts_what_waits_and_what_runs(broker: VirtualHos
         for _ in range(3):
             await photo.with_options(priority="high").later()
 
-    def asked(name: str) -> Any:
+    def answer(name: str) -> dict[str, Any]:
         path = f"/queues/{quote_plus(broker.name)}/{quote_plus(name)}"
-        return broker.server.api("GET", path).get("messages")
+        found: dict[str, Any] = broker.server.api("GET", path)
+        return found
 
     async with stranger(broker.url) as channel:
-        assert await channel.basic_get(names[0]) is not None
-        # The management API tells what it knew some seconds ago.
-        assert poll(lambda: (asked(names[0]), asked(names[1])) == (3, 0), 30.0, 0.2)
-        unacked = broker.server.api(
-            "GET", f"/queues/{quote_plus(broker.name)}/{quote_plus(names[0])}"
-        )
-        assert poll(lambda: unacked.get("messages") == 3, 5.0)
+        assert await (await channel.get_queue(names[0])).get(timeout=10) is not None
+
+        def settled() -> bool:  # the management API tells what it knew some seconds ago
+            return answer(names[0]).get("messages_unacknowledged") == 1
+
+        assert await asyncio.to_thread(poll, settled, 60.0, 0.2)
+        assert [answer(name)["messages"] for name in names] == [3, 0]
 
 
 def test_secrets_are_read_from_a_volume_as_the_kubelet_makes_it(
