@@ -20,6 +20,7 @@ from amqpjobs.cli import (
     dead,
     delayed,
     demo,
+    deploy,
     doctor,
     health,
     new,
@@ -85,6 +86,7 @@ program.command()(new.new)
 program.command()(chaos.chaos)
 program.add_typer(dead.group, name="dead")
 program.add_typer(delayed.group, name="delayed")
+program.add_typer(deploy.group, name="deploy")
 program.add_typer(topology.group, name="topology")
 
 

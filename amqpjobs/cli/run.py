@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,6 +97,15 @@ def enqueue(
         str | None,
         typer.Option("--at", help="A time with its zone, in place of --delay: 2027-01-31T12:00Z."),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            help="Makes the job's id: another call with it enqueues again, as the same job. As "
+            "an Idempotency-Key over HTTP.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
@@ -112,6 +122,8 @@ def enqueue(
         message = configured.message_of(_body(args))
     except DecodeError as error:
         raise ConfigurationError(f"--args: {error}") from error
+    if key is not None:
+        message = replace(message, id=_id_of(loaded, job, key))
     handle = asyncio.run(_enqueue(loaded, message))
     if as_json:
         print_json({"id": handle.id, "job": handle.job, "queue": handle.queue})
@@ -128,6 +140,14 @@ async def _enqueue(app: "App", message: "Message[object]") -> "JobHandle[object]
             # A program waits for its broker; a person at the prompt is told.
             raise link.last_error
         return await app.enqueue(message)
+
+
+def _id_of(app: "App", job: str, key: str) -> str:
+    from amqpjobs.ids import keyed_id
+
+    if not key.strip():
+        raise ConfigurationError("--key is empty: leave it out, or say what makes the job this one")
+    return keyed_id(app.name, job, key)
 
 
 def _moment(at: str | None) -> datetime | None:

@@ -1,14 +1,18 @@
 """An album: each photograph as a thumbnail and in a size for the web, without its EXIF data.
 
-``amqpjobs consume thumbnails --app amqpjobs.demo.album:app`` is a worker for it.
+``amqpjobs consume thumbnails --app amqpjobs.demo.album:app`` is a worker for it. What is old goes
+by ``amqpjobs run tidy``, or by a worker for the queue ``housekeeping``.
 """
 
 import os
 import secrets
+import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 from PIL import Image, ImageOps, UnidentifiedImageError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from amqpjobs import App, Context, Queue, Reject
 
@@ -86,6 +90,25 @@ def add_to_album(ctx: Context, photograph: Photograph) -> Sizes:
         thumbnail=Size(width=thumbnail.width, height=thumbnail.height),
         web=Size(width=web.width, height=web.height),
     )
+
+
+@app.job(queue="housekeeping", timeout=300)
+def tidy(ctx: Context, album: Path, days: Annotated[float, Field(gt=0)] = 30) -> int:
+    """Remove what has been in an album for so many days. It may run twice, and at the same time.
+
+    Returns:
+        How many files this run removed.
+    """
+    oldest = time.time() - days * 86_400
+    removed = 0
+    for folder in ("incoming", "thumbnails", "web"):
+        for path in album.joinpath(folder).glob("*"):
+            with suppress(FileNotFoundError):  # another run was there before
+                if path.lstat().st_mtime < oldest:
+                    path.unlink()
+                    removed += 1
+    ctx.log.info("tidied", extra={"removed": removed})
+    return removed
 
 
 def scaled(photograph: Photograph) -> Image.Image:

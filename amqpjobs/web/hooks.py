@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from amqpjobs.errors import AmqpJobsError, ConfigurationError
 from amqpjobs.hooks import Hook, Proof, prove
+from amqpjobs.ids import derived_id
 from amqpjobs.job import Job
 from amqpjobs.settings import secret_of
 from amqpjobs.web.bodies import read_body
-from amqpjobs.web.ids import derived_id
 from amqpjobs.web.jobs import JSON_BODY, Accepted, enqueued
 from amqpjobs.web.problems import Problem, problems
 from amqpjobs.web.tier import Tier

@@ -1,23 +1,14 @@
-"""Ids of jobs that follow from the request, so that the same request twice is known by its id.
+"""What a web process remembers of requests that must not be done twice. Their ids follow from them:
+`amqpjobs.ids`.
 
-Changes when what an id follows from does.
+Changes when a replay can be told otherwise.
 """
 
-import json
 import time
-import uuid
 from collections import OrderedDict
-
-NAMESPACE = uuid.UUID("5f0e3a52-6a9b-5f1c-9d3e-6b1c8e3f7a10")
-"""Of the ids below. Any change to it, or to how it is used, makes old duplicates new jobs."""
 
 MOST = 100_000
 """Proofs that one process remembers for one hook; beyond it the oldest are forgotten."""
-
-
-def derived_id(*parts: str) -> str:
-    """A UUID of version 5 (RFC 9562): the same parts give the same id, in every process."""
-    return str(uuid.uuid5(NAMESPACE, json.dumps(parts)))
 
 
 class Replays:

@@ -13,10 +13,10 @@ from starlette.responses import JSONResponse, Response
 
 from amqpjobs.definition import Definition
 from amqpjobs.errors import ConfigurationError, NotPermitted, PublishError, TopologyMismatch
+from amqpjobs.ids import keyed_id
 from amqpjobs.job import Job
 from amqpjobs.message import Message
 from amqpjobs.web.bodies import read_body
-from amqpjobs.web.ids import derived_id
 from amqpjobs.web.problems import Problem, problem_of, problems
 from amqpjobs.web.tier import Tier
 
@@ -141,7 +141,7 @@ class Jobs:
         if idempotency_key is not None:
             if not idempotency_key.strip():
                 raise Problem(422, "invalid-request", "the Idempotency-Key is empty")
-            identity = derived_id("key", self._tier.app.name, name, idempotency_key)
+            identity = keyed_id(self._tier.app.name, name, idempotency_key)
             message = replace(message, id=identity)
         return await enqueued(self._tier, message, derived=idempotency_key is not None)
 

@@ -1,0 +1,75 @@
+"""What runs once for each release, before its pods: the topology, and the store's migrations.
+
+Changes when a release needs another step.
+"""
+
+from collections.abc import Iterator
+
+from amqpjobs.deploy.manifests import Json, Manifest, labels_of, object_of
+from amqpjobs.deploy.names import hash_of
+from amqpjobs.deploy.plan import Plan
+from amqpjobs.deploy.pods import container_of, grace_of, pod_of, secret_of
+
+USAGE = 2
+"""The exit status of what a second try would end with, too."""
+
+STEPS = {
+    # The recorder's queue, too: the web tier's user may not declare it.
+    "topology": ["topology", "apply", "--recorder"],
+    "migrate": ["migrate"],
+}
+
+TOPOLOGY = """\
+The queues and exchanges of this release, before there is a pod that needs them. Nothing is changed
+or deleted: a queue that is there with other arguments is an error, and the release ends here.
+
+The Secret {secret} has the files AMQPJOBS_URL, with RabbitMQ's user that may configure, and
+AMQPJOBS_STORE_URL.
+
+A Job cannot be changed: the hash in its name, of the image and all else that it follows from, makes
+a new one of each release. Old ones are gone after a day."""
+
+MIGRATE = "The store of statuses, brought up to date. Pods of the release before go on with it."
+
+
+def release_of(plan: Plan) -> Iterator[Manifest]:
+    """The Jobs of a release."""
+    about = TOPOLOGY.format(secret=secret_of(plan, "deploy"))
+    for step, arguments in STEPS.items():
+        yield _job(plan, step, arguments, about if step == "topology" else MIGRATE)
+
+
+def _job(plan: Plan, step: str, arguments: list[str], about: str) -> Manifest:
+    labels = labels_of(plan, step)
+    pod = pod_of(
+        plan, container_of(plan, step, arguments), "deploy", grace_of(plan), restartPolicy="Never"
+    )
+    spec = {
+        "backoffLimit": 4,
+        "activeDeadlineSeconds": 600,
+        "ttlSecondsAfterFinished": 86_400,
+        "podFailurePolicy": fail_on_usage(step),
+        "template": {"metadata": {"labels": labels}, "spec": pod},
+    }
+    return Manifest(about, object_of("Job", "batch/v1", job_name(plan, step), labels, spec))
+
+
+def job_name(plan: Plan, step: str) -> str:
+    """The name of the Job ``topology`` or ``migrate``: another one for every other plan."""
+    return f"{plan.prefix}-{step}-{hash_of(repr(plan))}"
+
+
+def fail_on_usage(container: str) -> Json:
+    """No second try of what cannot work, and none that counts for a pod that had to go."""
+    return {
+        "rules": [
+            {
+                "action": "FailJob",
+                "onExitCodes": {"containerName": container, "operator": "In", "values": [USAGE]},
+            },
+            {
+                "action": "Ignore",
+                "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+            },
+        ]
+    }
