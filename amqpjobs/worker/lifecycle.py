@@ -39,15 +39,13 @@ from amqpjobs.worker.redeliveries import Redeliveries
 from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.settled import LONG, Settled
 from amqpjobs.worker.settlement import Settlement
+from amqpjobs.worker.watchdog import watch
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.publisher import Publisher
 
 log = logging.getLogger("amqpjobs.worker")
-
-WATCH_INTERVAL = 1.0
-"""Seconds between two looks of the watchdog; it acts on the second look that finds the same."""
 
 
 class Worker:
@@ -232,7 +230,10 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._link.run(), name="amqpjobs consuming link"),
-                group.create_task(self._watch(), name="amqpjobs watchdog"),
+                group.create_task(
+                    watch(self._link, self._subscriptions, self._stopping),
+                    name="amqpjobs watchdog",
+                ),
                 group.create_task(
                     self._presence.run(self._subscriptions, self._intake.go_on),
                     name="amqpjobs presence",
@@ -278,20 +279,6 @@ class Worker:
                 await declarer.apply(topology)
             else:
                 await declarer.require(topology)
-
-    async def _watch(self) -> None:
-        """Compare what should be consuming with what is: a consumer must never be lost silently."""
-        suspects: set[Subscription] = set()
-        while not self._stopping.is_set():
-            await asyncio.sleep(WATCH_INTERVAL)
-            if self._link.wire is None:
-                suspects.clear()
-                continue
-            lost = {s for s in self._subscriptions if s.starts and not s.consuming and not s.paused}
-            for subscription in lost & suspects:
-                log.warning("watchdog: not consuming", extra={"queue": subscription.queue})
-                subscription.restart()
-            suspects = lost - suspects
 
     def _lost(self, queue: str, reason: str) -> None:
         self._redeliveries.survived(
