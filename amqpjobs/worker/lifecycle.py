@@ -208,6 +208,7 @@ class Worker:
         finally:
             self._starting = None
         self._announcer.speak_through(self._publisher.announcements)
+        self._trace(self._publisher)
         publication = self._publisher.publication
         self._settlement = Settlement(
             publication,
@@ -221,6 +222,15 @@ class Worker:
         largest = self._app.settings.max_message_size
         self._answering = Answering(publication, self._pipeline.rejected, own, largest, self._clock)
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
+
+    def _trace(self, publisher: "Publisher") -> None:
+        tracing = publisher.traced.now()
+        if tracing is not None:
+            from amqpjobs.telemetry.runs import TracedRuns
+
+            runs = TracedRuns(tracing, continued=self._app.settings.continue_traces)
+            self._pipeline.trace_by(runs)
+            self._reporting.observers += (runs.settled,)
 
     async def _work(self, parking: Parking) -> None:
         blocked = BlockedLoop(self._app.settings.blocked_after, self._job_of)
@@ -314,8 +324,7 @@ class Worker:
                 assert self._answering is not None  # noqa: S101 - as the settlement
                 outcome = await self._answering.answer(run, outcome)
             assert self._settlement is not None  # noqa: S101 - set before anything is consumed
-            told = run.context.told if run.context is not None else None
-            waiting = self._settlement.settle(run.delivery, outcome, told)
+            waiting = self._settlement.settle(run.delivery, outcome, run.context)
             if waiting is not None:
                 outcome = await self._settled(run, waiting)
             elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:
