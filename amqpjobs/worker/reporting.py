@@ -1,8 +1,10 @@
-"""One log line for each job, when it is over. Changes when the line does."""
+"""One log line for each job, when it is over, and a word to whoever watches. Changes when the line
+does."""
 
 import logging
 import time
-from typing import assert_never
+from collections.abc import Callable
+from typing import TypeAlias, assert_never
 
 from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.errors import DecodeError
@@ -25,6 +27,10 @@ from amqpjobs.worker.pipeline import Run
 
 log = logging.getLogger("amqpjobs.worker")
 
+Observer: TypeAlias = Callable[[Run, Outcome], None]
+"""Told once of each delivery that has ended and is settled, whatever the log's level. What it
+raises is logged, and costs the job nothing."""
+
 
 class Reporting:
     """Writes the line.
@@ -32,14 +38,26 @@ class Reporting:
     Args:
         arguments: whether the job's arguments are part of it.
         clock: by which jobs are due.
+        observers: are told first.
+
+    Attributes:
+        observers: more may come until the first delivery does.
     """
 
-    def __init__(self, *, arguments: bool, clock: Clock = MACHINE) -> None:
+    def __init__(
+        self, *, arguments: bool, clock: Clock = MACHINE, observers: tuple[Observer, ...] = ()
+    ) -> None:
         self._arguments = arguments
         self._clock = clock
+        self.observers = observers
 
     def report(self, run: Run, outcome: Outcome) -> None:
-        """Log how a delivery ended. Never fails the job."""
+        """Log how a delivery ended, and tell the observers. Never fails the job."""
+        for observer in self.observers:
+            try:
+                observer(run, outcome)
+            except Exception:
+                log.exception("who watches jobs has failed", extra={"observer": repr(observer)})
         level, name, detail = _describe(outcome, self._clock)
         if not log.isEnabledFor(level):
             return

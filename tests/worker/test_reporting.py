@@ -10,7 +10,19 @@ import pytest
 from amqpjobs import Context
 from amqpjobs.errors import DecodeError
 from amqpjobs.message import Failure, Properties, new_job_id
-from amqpjobs.outcome import Answered, Cancelled, Done, Expired, Parked, Rejected, Released
+from amqpjobs.outcome import (
+    Answered,
+    Cancelled,
+    Done,
+    Expired,
+    Parked,
+    Rejected,
+    Released,
+    Retried,
+    Snoozed,
+    Superseded,
+    outcome_name,
+)
 from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting, waiting_time
 from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
@@ -179,3 +191,44 @@ async def test_timestamps_of_strangers_may_be_anything(hand, timestamp, caplog):
     """Milliseconds, mostly, from clients that misread the specification."""
     Reporting(arguments=False).report(run_of(hand.give(timestamp=timestamp), "x"), Done())
     assert line(caplog).waited_ms >= 0
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.ERROR])
+async def test_observers_are_told_once_of_each_end_whatever_the_level(hand, caplog, level):
+    """What counts jobs does not depend on what is logged."""
+    caplog.set_level(level, logger="amqpjobs.worker")
+    seen = []
+    reporting = Reporting(arguments=False, observers=(lambda *what: seen.append(what),))
+    run, outcome = run_of(hand.give()), Done()
+    reporting.report(run, outcome)
+    assert seen == [(run, outcome)]
+    assert len(caplog.records) == (level == logging.INFO)
+
+
+async def test_an_observer_that_fails_costs_neither_the_line_nor_the_next_observer(hand, caplog):
+    """Watching must not harm what is watched."""
+    seen = []
+
+    def fails(run, outcome):
+        raise LookupError("boom")
+
+    reporting = Reporting(
+        arguments=False, observers=(fails, lambda run, outcome: seen.append(outcome))
+    )
+    reporting.report(run_of(hand.give()), Done())
+    assert seen == [Done()]
+    assert [r.getMessage() for r in caplog.records] == ["who watches jobs has failed", "job done"]
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Done(3), Rejected(FAILURE), Answered(FAILURE), Retried(FAILURE, 1.0), Snoozed(9.0),
+        Parked(Failure("unknown-job", "who")), Expired(5.0), Superseded(), Cancelled(),
+        Released("stop"),
+    ],
+)  # fmt: skip
+async def test_the_word_for_an_outcome_is_the_one_in_its_line(hand, caplog, outcome):
+    """Spans and metrics call it what the log does."""
+    Reporting(arguments=False).report(run_of(hand.give()), outcome)
+    assert line(caplog).outcome == outcome_name(outcome)
