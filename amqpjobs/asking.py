@@ -23,6 +23,7 @@ from amqpjobs.message import (
 )
 from amqpjobs.middleware import Publishing, onion
 from amqpjobs.retry import class_name
+from amqpjobs.telemetry.propagation import Traced
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -57,21 +58,35 @@ class Asking:
             )
         definition = self._app.find(message.job)
         timeout = self._seconds(options.timeout if timeout is None else timeout)
-        end = time.monotonic() + _allowed(timeout, message.job, self._app.clock.time())
-        publisher = self._app.publisher or await self._open(message.job, timeout, end)
-        if self._publishing:
-            reply = await self._through_middleware(publisher, message, timeout, end)
-        else:
-            replies = publisher.replies
-            if replies.queue is None:
-                await replies.ready(message.job, timeout, end - time.monotonic())
-            left = end - time.monotonic()
-            question = publisher.question(message, timeout, left)
-            replies.ask(question, message.body, left)
-            reply = await replies.answer(question)
+        tracing = self._traced.now()
+        if tracing is None:
+            return self._result(definition, message, await self._reply(message, timeout))
+        with tracing.asking(message.queue, message.job) as asking:
+            reply = await self._reply(message, timeout)
+            asking.answered(reply.header)
+            return self._result(definition, message, reply)
+
+    @cached_property
+    def _traced(self) -> Traced:
+        return Traced(lambda: self._app.settings)
+
+    def _result(self, definition: "Definition", message: Message[Any], reply: "Reply") -> Any:
         if reply.header.type == ERROR_REPLY:
             raise self._error(reply, message.job, message.id)
         return self._load(definition, reply.body)
+
+    async def _reply(self, message: Message[Any], timeout: float) -> "Reply":
+        end = time.monotonic() + _allowed(timeout, message.job, self._app.clock.time())
+        publisher = self._app.publisher or await self._open(message.job, timeout, end)
+        if self._publishing:
+            return await self._through_middleware(publisher, message, timeout, end)
+        replies = publisher.replies
+        if replies.queue is None:
+            await replies.ready(message.job, timeout, end - time.monotonic())
+        left = end - time.monotonic()
+        question = publisher.question(message, timeout, left)
+        replies.ask(question, message.body, left)
+        return await replies.answer(question)
 
     def _seconds(self, timeout: float | None) -> float:
         if timeout is None:
@@ -134,15 +149,22 @@ class Asking:
         end = time.monotonic() + _allowed(timeout, queue, self._app.clock.time())
         data, content_type = _encoded(body)
         self._check_size(queue, data)
-        publisher = self._app.publisher or await self._open(queue, timeout, end)
-        reply = await self._ask_service(publisher, queue, data, content_type, type_, timeout, end)
-        if reply.header.type == ERROR_REPLY:
-            raise self._error(reply, queue, None)
-        return read_value(queue, reply.body, reply.header.content_type, returns)
+
+        def result(reply: "Reply") -> Any:
+            if reply.header.type == ERROR_REPLY:
+                raise self._error(reply, queue, None)
+            return read_value(queue, reply.body, reply.header.content_type, returns)
+
+        tracing = self._traced.now()
+        if tracing is None:
+            return result(await self._ask_service(queue, data, content_type, type_, timeout, end))
+        with tracing.asking(queue) as asking:
+            reply = await self._ask_service(queue, data, content_type, type_, timeout, end)
+            asking.answered(reply.header)
+            return result(reply)
 
     async def _ask_service(
         self,
-        publisher: "Publisher",
         queue: str,
         data: bytes,
         content_type: str,
@@ -152,18 +174,20 @@ class Asking:
     ) -> "Reply":
         from amqpjobs.replies import Question
 
+        publisher = self._app.publisher or await self._open(queue, timeout, end)
         replies = publisher.replies
         reply_to = await replies.ready(queue, timeout, end - time.monotonic())
         left = end - time.monotonic()
+        message_id, correlation_id = new_job_id(), replies.new_correlation_id()
         properties = Properties(
             content_type=content_type,
-            headers=publisher.trace(),
+            headers=publisher.trace_of_request(queue, message_id, correlation_id),
             delivery_mode=TRANSIENT,
-            correlation_id=replies.new_correlation_id(),
+            correlation_id=correlation_id,
             reply_to=reply_to,
             # It does not know our deadline header; RabbitMQ drops what it did not take in time.
             expiration=str(max(1, round(left * 1000))),
-            message_id=new_job_id(),
+            message_id=message_id,
             timestamp=int(self._app.clock.time()),
             type=type_,
             app_id=self._app.name,

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.events import Progress, is_fraction, progress_of, readable
-from amqpjobs.message import Properties, trace_parent
+from amqpjobs.message import FieldValue, Properties, trace_parent
+from amqpjobs.traces import SpanIds, carried
 from amqpjobs.verdicts import RateLimited, Snooze
 
 log = logging.getLogger("amqpjobs.job")
@@ -43,11 +44,13 @@ class Context:
             returns early; what does not return in time is cancelled and given back to the queue.
         told: what `progress` was told last in this run, or None.
         tell: who passes it on; None for nobody but the log.
+        span: names the span of this run; None where nothing is traced.
+        carrier: the trace headers that the worker gave the process of this run; None in a worker.
     """
 
     __slots__ = (
-        "_properties", "attempt", "deadline", "epoch", "job", "job_id", "queue", "stopping",
-        "tell", "told",
+        "_properties", "attempt", "carrier", "deadline", "epoch", "job", "job_id", "queue", "span",
+        "stopping", "tell", "told",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +75,8 @@ class Context:
         self.epoch = epoch
         self.tell = tell
         self.told: Progress | None = None
+        self.span: SpanIds | None = None
+        self.carrier: Mapping[str, FieldValue] | None = None
 
     @property
     def message(self) -> Properties:
@@ -93,13 +98,24 @@ class Context:
 
     @property
     def trace_id(self) -> str | None:
-        """The W3C trace id that came with the message, or None."""
+        """The W3C trace id of this run's span, else the one that came with the message, or None."""
+        if self.span is not None:
+            return f"{self.span.trace_id:032x}"
         parent = self.trace_parent
         return parent.split("-")[1] if parent else None
 
+    def passed_on(self) -> dict[str, FieldValue]:
+        """The trace headers of what this job sends, where OpenTelemetry does not say them."""
+        if self.carrier is not None:
+            return dict(self.carrier)
+        try:
+            return carried(self._properties().headers)
+        except DecodeError:
+            return {}
+
     @property
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":
-        """A logger whose lines carry the job, its id, queue, attempt and trace id."""
+        """A logger whose lines carry the job, its id, queue, attempt and trace."""
         return JobLogger(log, self.log_keys())
 
     def log_keys(self) -> dict[str, object]:
@@ -110,6 +126,9 @@ class Context:
         trace_id = self.trace_id
         if trace_id:
             keys["trace_id"] = trace_id
+        if self.span is not None:
+            keys["span_id"] = f"{self.span.span_id:016x}"
+            keys["trace_flags"] = f"{self.span.trace_flags:02x}"
         return keys
 
     @property

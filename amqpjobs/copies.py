@@ -14,6 +14,7 @@ from amqpjobs.message import (
     HEADER_DUE,
     HEADER_EPOCH,
     HEADER_ERROR,
+    HEADER_FIRST_TRY,
     HEADER_HISTORY,
     HEADER_PROGRESS,
     PERSISTENT,
@@ -22,6 +23,7 @@ from amqpjobs.message import (
     Headers,
     Properties,
 )
+from amqpjobs.traces import SAMPLED, SpanIds, span_of, traceparent_of
 
 BROKER_HEADERS = frozenset({
     "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
@@ -87,6 +89,20 @@ def with_progress(copy: Properties, progress: Progress | None) -> Properties:
     if progress is None:
         return copy
     return copy._replace(headers={**copy.headers, HEADER_PROGRESS: progress_header(progress)})
+
+
+def with_first_try(copy: Properties, span: SpanIds | None) -> Properties:
+    """A copy that names the span of the job's first run, for the spans of later ones to link to.
+
+    Args:
+        span: of the run that ends now: it was the first, if the copy does not name one already.
+            One that nobody recorded is not worth a header.
+    """
+    if span is None or not span.trace_flags & SAMPLED:
+        return copy
+    if span_of(copy.headers.get(HEADER_FIRST_TRY)) is not None:
+        return copy
+    return copy._replace(headers={**copy.headers, HEADER_FIRST_TRY: traceparent_of(span)})
 
 
 def replayed(original: Properties) -> Properties:

@@ -62,6 +62,9 @@ HEADER_HISTORY = "amqpjobs-history"
 HEADER_PROGRESS = "amqpjobs-progress"
 """How far the job was when it ran last: a table of ``fraction`` (0 to 1) and ``message``."""
 
+HEADER_FIRST_TRY = "amqpjobs-first-try"
+"""The ``traceparent`` of the span of the job's first run, on the copies that run again; missing if
+that run was not traced."""
 
 TRACE_PARENT = "traceparent"
 """The header of the W3C trace context (https://www.w3.org/TR/trace-context/)."""

@@ -105,3 +105,18 @@ Outcome: TypeAlias = (
 
 DONE_NOTHING = Done()
 """The commonest outcome: a handler that returned None."""
+
+
+def outcome_name(outcome: Outcome) -> str:
+    """The word for how it ended: ``done``, ``retried``, ``failed``, ``released``."""
+    match outcome:
+        case Rejected(failure) | Answered(failure):
+            return failure.reason
+        case _:
+            return _NAMES[type(outcome)]
+
+
+_NAMES: dict[type[Outcome], str] = {
+    kind: kind.__name__.lower()
+    for kind in (Done, Retried, Snoozed, Parked, Expired, Superseded, Cancelled, Released)
+}

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from amqpjobs.background import BackgroundTask
 from amqpjobs.clock import MACHINE, Clock
@@ -36,8 +36,11 @@ from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.rabbitmq.waiting import Waiting
 from amqpjobs.replies import Question, Replies
 from amqpjobs.settings import Settings
-from amqpjobs.telemetry.propagation import outgoing_trace
+from amqpjobs.telemetry.propagation import Traced, outgoing_trace
 from amqpjobs.topology import Topology
+
+if TYPE_CHECKING:
+    from amqpjobs.telemetry.tracing import Sending
 
 log = logging.getLogger("amqpjobs.publisher")
 
@@ -58,6 +61,7 @@ class Publisher:
 
     Attributes:
         on_close: called, the last first, before the connection is closed.
+        traced: makes its spans, if anybody wants them.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Publisher:
         self._time = clock.time
         self._settings = settings
         self._topology = topology
+        self.traced = Traced(lambda: settings)
         self.link = Link(settings, "publish")
         self.publication = Publication(self.link, self._prepare)
         self.waiting = Waiting(
@@ -150,9 +155,16 @@ class Publisher:
             PublishError: one of its kinds; see there.
             TopologyMismatch: the delays are not there, and this user may not declare them.
         """
+        sending = self._sending(message)
+        if sending is None:
+            return await self._enqueue(message, self.trace())
+        with sending:
+            return await self._enqueue(message, sending.headers)
+
+    async def _enqueue(self, message: Message[R], headers: dict[str, FieldValue]) -> JobHandle[R]:
         now, queued = self._time(), sequence()
         due = message.options.due(now)
-        properties = self._properties(message, now, due)
+        properties = self._properties(message, headers, now, due)
         timeout = message.options.timeout or self._settings.publish_timeout
         if due is None:
             await self.publication.publish("", message.queue, properties, message.body, timeout)
@@ -199,6 +211,30 @@ class Publisher:
         """The headers with the trace of whoever publishes now."""
         return outgoing_trace(current_context.get())
 
+    def trace_of_request(
+        self, queue: str, message_id: str, correlation_id: str, job: str | None = None
+    ) -> dict[str, FieldValue]:
+        """The headers with the trace of a request. Nobody waits for its confirm: its span is over
+        when it is on its way.
+
+        Args:
+            job: its name; None for a service that is not ours.
+        """
+        tracing = self.traced.now()
+        if tracing is None:
+            return self.trace()
+        with tracing.sending(queue, message_id, job, conversation=correlation_id) as sending:
+            return sending.headers
+
+    def _sending(self, message: Message[Any]) -> "Sending | None":
+        """The span of publishing, if anybody wants one."""
+        tracing = self.traced.now()
+        if tracing is None:
+            return None
+        options = message.options
+        delayed = options.delay is not None or options.at is not None
+        return tracing.sending(message.queue, message.id, message.job, delayed=delayed)
+
     def question(self, message: Message[Any], timeout: float, left: float) -> Question:
         """A request for a job, ready to be asked: the reply queue is there.
 
@@ -210,20 +246,31 @@ class Publisher:
         Raises:
             MessageTooLarge: it was not sent.
         """
-        now = self._time()
-        properties = self._properties(message, now, None, self.replies, now + left)
+        now, correlation_id = self._time(), self.replies.new_correlation_id()
+        headers = self.trace_of_request(message.queue, message.id, correlation_id, message.job)
+        properties = self._properties(message, headers, now, None, correlation_id, now + left)
         return Question(message.job, timeout, message.queue, properties, of_job=True)
 
     async def _send(
         self, message: Message[Any], now: float, due: float | None, timeout: float
     ) -> "asyncio.Future[None]":
-        properties = self._properties(message, now, due)
-        exchange, routing_key = "", message.queue
-        if due is not None:
-            exchange, routing_key = await self.waiting.way_within(
-                message.queue, properties, due, timeout
-            )
-        return self.publication.send(exchange, routing_key, properties, message.body)
+        sending = self._sending(message)
+        try:
+            headers = self.trace() if sending is None else sending.headers
+            properties = self._properties(message, headers, now, due)
+            exchange, routing_key = "", message.queue
+            if due is not None:
+                exchange, routing_key = await self.waiting.way_within(
+                    message.queue, properties, due, timeout
+                )
+            fate = self.publication.send(exchange, routing_key, properties, message.body)
+        except BaseException as error:
+            if sending is not None:
+                sending.ended(error)
+            raise
+        if sending is not None:
+            fate.add_done_callback(sending.told)
+        return fate
 
     async def _fate(self, sent: "_Sent") -> JobHandle[Any] | PublishError:
         message, fate, deadline, queued, due = sent
@@ -265,9 +312,10 @@ class Publisher:
     def _properties(
         self,
         message: Message[Any],
+        headers: dict[str, FieldValue],
         now: float,
         due: float | None,
-        replies: Replies | None = None,
+        correlation_id: str | None = None,
         deadline: float | None = None,
     ) -> Properties:
         if len(message.body) > self._settings.max_message_size:
@@ -277,7 +325,6 @@ class Publisher:
                 "is, or raise AMQPJOBS_MAX_MESSAGE_SIZE",
                 message_id=message.id,
             )
-        headers = self.trace()
         expires = message.options.expires
         if expires is not None:
             # Not AMQP's `expiration`: the broker would put what expires into the dead letters, the
@@ -291,10 +338,10 @@ class Publisher:
         return Properties(
             content_type=JSON,
             headers=headers,
-            delivery_mode=PERSISTENT if replies is None else TRANSIENT,
+            delivery_mode=PERSISTENT if correlation_id is None else TRANSIENT,
             priority=message.native_priority,
-            correlation_id=replies.new_correlation_id() if replies is not None else None,
-            reply_to=replies.queue if replies is not None else None,
+            correlation_id=correlation_id,
+            reply_to=None if correlation_id is None else self.replies.queue,
             message_id=message.id,
             timestamp=int(now),
             type=message.job,

@@ -129,6 +129,10 @@ class Settings(BaseSettings):
     web_max_streams: PositiveInt = 1000
     """How many event streams one web process keeps open at once."""
 
+    continue_traces: bool = False
+    """A job's span is a child of the span that enqueued it; if not, it begins a trace of its own
+    that links there."""
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(_in_small_letters)
     ] = "info"

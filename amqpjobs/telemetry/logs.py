@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 from amqpjobs.context import current_context
+from amqpjobs.telemetry.propagation import span_keys
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -55,6 +56,10 @@ def keys_of(record: logging.LogRecord) -> dict[str, Any]:
     context = current_context.get()
     keys: dict[str, Any] = context.log_keys() if context is not None else {}
     keys.update((k, v) for k, v in vars(record).items() if k not in _STANDARD)
+    if context is not None or "trace_id" not in keys:
+        # The span that the line was written in may be one inside of the job's. A line about a job
+        # that has ended names that job's own.
+        keys.update(span_keys())
     return keys
 
 

@@ -16,6 +16,7 @@ from amqpjobs.message import ERROR_REPLY, JSON, TRANSIENT, Failure, Properties
 from amqpjobs.outcome import Answered, Cancelled, Done, Outcome, Rejected, Snoozed
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.results import dump_result
+from amqpjobs.telemetry.propagation import reply_trace
 from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.settlement import CONFIRM_TIMEOUT
 from amqpjobs.worker.tracebacks import exception_name, words_of
@@ -136,6 +137,7 @@ class Answering:
             return False
         properties = Properties(
             content_type=JSON,
+            headers=reply_trace(run.context),
             delivery_mode=TRANSIENT,
             correlation_id=run.delivery.header.correlation_id,
             type=kind,

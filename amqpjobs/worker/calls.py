@@ -15,6 +15,8 @@ from amqpjobs.context import Context, Stopping, Tell
 from amqpjobs.definition import Definition
 from amqpjobs.events import is_fraction, progress_header, progress_of
 from amqpjobs.message import HEADER_PROGRESS, Properties
+from amqpjobs.telemetry.propagation import outgoing_trace
+from amqpjobs.traces import span_of, traceparent_of
 from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 
 LENGTHS = struct.Struct("!II")
@@ -38,12 +40,14 @@ class Call:
     Attributes:
         context: what the `Context` is made of.
         memory_limit: bytes of address space, or None.
+        trace: the headers that what it sends goes on with.
     """
 
     module: str
     qualname: str
     context: Header
     memory_limit: int | None
+    trace: Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,13 @@ def call_of(definition: Definition, context: Context) -> Call:
             f"another process, such as that of a cpu=True job, cannot import it from {where}; put "
             "the job in an importable module, at its top level"
         )
-    return Call(function.__module__, function.__qualname__, _told(context), definition.memory_limit)
+    return Call(
+        function.__module__,
+        function.__qualname__,
+        _told(context),
+        definition.memory_limit,
+        outgoing_trace(context),
+    )
 
 
 def _told(context: Context) -> Header:
@@ -164,6 +174,7 @@ def _told(context: Context) -> Header:
         "job": context.job, "job_id": context.job_id, "queue": context.queue,
         "attempt": context.attempt, "deadline": context.deadline, "epoch": context.epoch,
         "properties": known,
+        "span": None if context.span is None else traceparent_of(context.span),
     }  # fmt: skip
 
 
@@ -171,7 +182,10 @@ def context_of(call: Call, stopping: Stopping, tell: Tell | None = None) -> Cont
     """The context of a call, in the process that runs it."""
     told = dict(call.context)
     properties = Properties(**told.pop("properties"))
-    return Context(stopping=stopping, properties=lambda: properties, tell=tell, **told)
+    span = span_of(told.pop("span"))
+    context = Context(stopping=stopping, properties=lambda: properties, tell=tell, **told)
+    context.span, context.carrier = span, call.trace
+    return context
 
 
 def frame(header: Header, body: bytes = b"") -> bytes:

@@ -39,15 +39,13 @@ from amqpjobs.worker.redeliveries import Redeliveries
 from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.settled import LONG, Settled
 from amqpjobs.worker.settlement import Settlement
+from amqpjobs.worker.watchdog import watch
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.publisher import Publisher
 
 log = logging.getLogger("amqpjobs.worker")
-
-WATCH_INTERVAL = 1.0
-"""Seconds between two looks of the watchdog; it acts on the second look that finds the same."""
 
 
 class Worker:
@@ -210,6 +208,7 @@ class Worker:
         finally:
             self._starting = None
         self._announcer.speak_through(self._publisher.announcements)
+        self._trace(self._publisher)
         publication = self._publisher.publication
         self._settlement = Settlement(
             publication,
@@ -224,6 +223,15 @@ class Worker:
         self._answering = Answering(publication, self._pipeline.rejected, own, largest, self._clock)
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
+    def _trace(self, publisher: "Publisher") -> None:
+        tracing = publisher.traced.now()
+        if tracing is not None:
+            from amqpjobs.telemetry.runs import TracedRuns
+
+            runs = TracedRuns(tracing, continued=self._app.settings.continue_traces)
+            self._pipeline.trace_by(runs)
+            self._reporting.observers += (runs.settled,)
+
     async def _work(self, parking: Parking) -> None:
         blocked = BlockedLoop(self._app.settings.blocked_after, self._job_of)
         liveness = Liveness(self._app.settings.heartbeat_file, lambda: self.state)
@@ -232,7 +240,10 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._link.run(), name="amqpjobs consuming link"),
-                group.create_task(self._watch(), name="amqpjobs watchdog"),
+                group.create_task(
+                    watch(self._link, self._subscriptions, self._stopping),
+                    name="amqpjobs watchdog",
+                ),
                 group.create_task(
                     self._presence.run(self._subscriptions, self._intake.go_on),
                     name="amqpjobs presence",
@@ -279,20 +290,6 @@ class Worker:
             else:
                 await declarer.require(topology)
 
-    async def _watch(self) -> None:
-        """Compare what should be consuming with what is: a consumer must never be lost silently."""
-        suspects: set[Subscription] = set()
-        while not self._stopping.is_set():
-            await asyncio.sleep(WATCH_INTERVAL)
-            if self._link.wire is None:
-                suspects.clear()
-                continue
-            lost = {s for s in self._subscriptions if s.starts and not s.consuming and not s.paused}
-            for subscription in lost & suspects:
-                log.warning("watchdog: not consuming", extra={"queue": subscription.queue})
-                subscription.restart()
-            suspects = lost - suspects
-
     def _lost(self, queue: str, reason: str) -> None:
         self._redeliveries.survived(
             (
@@ -327,8 +324,7 @@ class Worker:
                 assert self._answering is not None  # noqa: S101 - as the settlement
                 outcome = await self._answering.answer(run, outcome)
             assert self._settlement is not None  # noqa: S101 - set before anything is consumed
-            told = run.context.told if run.context is not None else None
-            waiting = self._settlement.settle(run.delivery, outcome, told)
+            waiting = self._settlement.settle(run.delivery, outcome, run.context)
             if waiting is not None:
                 outcome = await self._settled(run, waiting)
             elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:

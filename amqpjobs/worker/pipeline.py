@@ -47,6 +47,7 @@ from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_o
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
+    from amqpjobs.telemetry.runs import TracedRun, TracedRuns
     from amqpjobs.worker.announcing import Announcer
     from amqpjobs.worker.execution import Execution
     from amqpjobs.worker.quarantine import Quarantine
@@ -67,11 +68,12 @@ class Run:
         asked: where the answer goes, if somebody waits for one.
         interrupted: the worker was told to stop, and cancels it.
         cancelled: who asked does not wait any more, and it is cancelled.
+        traced: its span, if it has one.
     """
 
     __slots__ = (
         "asked", "begun", "cancelled", "context", "definition", "delivery", "interrupted",
-        "quarantine", "started",
+        "quarantine", "started", "traced",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
@@ -84,6 +86,7 @@ class Run:
         self.interrupted = False
         self.asked: str | None = None
         self.cancelled = False
+        self.traced: TracedRun | None = None
 
 
 class Refused(Exception):
@@ -129,8 +132,15 @@ class Pipeline:
         self._taken_back = taken_back
         self._retry = app.retry
         self._time = app.clock.time
+        self._calling = self._call
         self._tell = announcer.progressed if announcer is not None else None
         self._begins = announcer.started if announcer is not None and announcer.enabled else None
+
+    def trace_by(self, runs: "TracedRuns") -> None:
+        """Put a span around each run's middleware and handler; without, it costs nothing."""
+        self._calling = lambda run, definition, context: runs.process(
+            run, self._call(run, definition, context)
+        )
 
     def knows(self, name: str | None, queue: str) -> bool:
         """Whether a message of this ``type`` from this AMQP queue has a job here."""
@@ -142,7 +152,7 @@ class Pipeline:
             definition, context = self._open(run)
             token = current_context.set(context)
             try:
-                calling = self._call(run, definition, context)
+                calling = self._calling(run, definition, context)
                 run.begun = run.started
                 if self._begins is not None:
                     self._begins(run)

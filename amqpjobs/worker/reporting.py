@@ -115,21 +115,6 @@ def _bare_keys(run: Run) -> dict[str, object]:
     return keys
 
 
-def outcome_name(outcome: Outcome) -> str:
-    """The word for how it ended: ``done``, ``retried``, ``failed``, ``released``."""
-    match outcome:
-        case Rejected(failure) | Answered(failure):
-            return failure.reason
-        case _:
-            return _NAMES[type(outcome)]
-
-
-_NAMES: dict[type[Outcome], str] = {
-    kind: kind.__name__.lower()
-    for kind in (Done, Retried, Snoozed, Parked, Expired, Superseded, Cancelled, Released)
-}
-
-
 def _describe(outcome: Outcome, clock: Clock) -> tuple[int, str, dict[str, object]]:
     """The level, the outcome's name, and what else the line says."""
     match outcome:

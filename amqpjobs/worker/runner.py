@@ -20,6 +20,7 @@ from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, Inva
 from amqpjobs.job import Job
 from amqpjobs.results import dump_result
 from amqpjobs.retry import class_name
+from amqpjobs.telemetry.propagation import continuing
 from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.worker.calls import (
     LARGEST_RESULT,
@@ -121,7 +122,7 @@ class Runner:
         context = context_of(call, ToldToStop(self._connection), speaker)
         token = current_context.set(context)
         try:
-            with limited_to(call.memory_limit):
+            with limited_to(call.memory_limit), continuing(call.trace):
                 result = self._run(definition, context, arguments)
         except Verdict as verdict:
             return ruled(verdict)

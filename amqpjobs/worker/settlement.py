@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import assert_never
 
 from amqpjobs.clock import MACHINE, Clock
-from amqpjobs.copies import copied, retried, snoozed, with_progress
+from amqpjobs.context import Context
+from amqpjobs.copies import copied, retried, snoozed, with_first_try, with_progress
 from amqpjobs.errors import AmqpJobsError, PublishError, Unroutable
-from amqpjobs.events import Progress
 from amqpjobs.message import HEADER_DUE, HEADER_HISTORY, FieldValue, Properties
 from amqpjobs.outcome import (
     Answered,
@@ -70,12 +70,12 @@ class Settlement:
         self._queues = {lane.queue: queue for queue in queues for lane in queue.lanes}
 
     def settle(
-        self, delivery: Delivery, outcome: Outcome, told: Progress | None = None
+        self, delivery: Delivery, outcome: Outcome, context: Context | None = None
     ) -> Awaitable[Outcome] | None:
         """Settle a delivery.
 
         Args:
-            told: how far the job is, for the copy that goes on from there.
+            context: of its run, if there was one: its copy says how far it came.
 
         Returns:
             None when it is settled; for a copy that has to be confirmed first, what to wait for:
@@ -90,41 +90,44 @@ class Settlement:
             case Expired() | Superseded():
                 delivery.ack()
             case Released():
-                return self._give_back(delivery, outcome, told)
+                return self._give_back(delivery, outcome, context)
             case Rejected(failure):
                 target = self._queues[delivery.queue].dead
-                return self._replace(delivery, copied(_of(delivery), failure), target, outcome)
+                copy = with_first_try(copied(_of(delivery), failure), context and context.span)
+                return self._replace(delivery, copy, target, outcome)
             case Parked(failure):
                 target = self._queues[delivery.queue].parked
                 return self._replace(delivery, copied(_of(delivery), failure), target, outcome)
             case Retried(failure, pause):
                 due = self._time() + pause
                 copy = retried(_of(delivery), failure, (failure.attempt or 1) + 1, due)
-                copy = with_progress(copy, told)
+                copy = _from_here(copy, context)
                 return self._replace(delivery, copy, delivery.queue, outcome, due)
             case Snoozed(due):
-                copy = with_progress(snoozed(_of(delivery), due), told)
+                copy = _from_here(snoozed(_of(delivery), due), context)
                 return self._replace(delivery, copy, delivery.queue, outcome, due)
             case _:
                 assert_never(outcome)
         return None
 
     def _give_back(
-        self, delivery: Delivery, outcome: Outcome, told: Progress | None
+        self, delivery: Delivery, outcome: Outcome, context: Context | None
     ) -> Awaitable[Outcome] | None:
         queue = self._queues[delivery.queue]
         if queue.type != "quorum" or delivery.stale or delivery.returns < queue.delivery_limit // 2:
             delivery.release()
             return None
-        return self._renew(delivery, outcome, told)
+        return self._renew(delivery, outcome, context)
 
-    async def _renew(self, delivery: Delivery, outcome: Outcome, told: Progress | None) -> Outcome:
+    async def _renew(
+        self, delivery: Delivery, outcome: Outcome, context: Context | None
+    ) -> Outcome:
         """Give back a copy that was never given back before. Up to 4.2 RabbitMQ counts each time
         towards the delivery limit, and being interrupted often is no reason for the dead letters:
         half of the limit is left for what the limit is for."""
         original = delivery.readable_properties()
         due = {k: v for k, v in original.headers.items() if k == HEADER_DUE}
-        properties = with_progress(copied(original), told)
+        properties = _from_here(copied(original), context)
         # As if it were the original: still not before its time, and not beyond it.
         properties = properties._replace(
             headers={**properties.headers, **due},
@@ -212,6 +215,13 @@ class Settlement:
 
 def _of(delivery: Delivery) -> Properties:
     return delivery.readable_properties()
+
+
+def _from_here(copy: Properties, context: Context | None) -> Properties:
+    """A copy of what runs again, that says how far it came."""
+    if context is None:
+        return copy
+    return with_first_try(with_progress(copy, context.told), context.span)
 
 
 def _bare(copy: Properties) -> Properties:

@@ -21,9 +21,10 @@ from amqpjobs.outcome import (
     Retried,
     Snoozed,
     Superseded,
+    outcome_name,
 )
 from amqpjobs.worker.pipeline import Run
-from amqpjobs.worker.reporting import Reporting, outcome_name, waiting_time
+from amqpjobs.worker.reporting import Reporting, waiting_time
 from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
