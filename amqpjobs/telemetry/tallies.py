@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from amqpjobs.telemetry.conventions import Metric
 
-Attributes: TypeAlias = Mapping[str, str]
+Attributes: TypeAlias = Mapping[str, str | int]
 
 MOST_SERIES = 2000
 """Of one metric, as in the SDK. More have one in common: names that strangers choose must not fill
@@ -73,7 +73,7 @@ class Series(Generic[S]):
     def __init__(self, metric: Metric, make: Callable[[Attributes], S]) -> None:
         self.metric = metric
         self._make = make
-        self._all: dict[tuple[tuple[str, str], ...], S] = {}
+        self._all: dict[tuple[tuple[str, str | int], ...], S] = {}
 
     def __iter__(self) -> Iterator[S]:
         # A copy: the reader is another thread, and a job may add one meanwhile.
