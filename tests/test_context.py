@@ -9,6 +9,7 @@ from amqpjobs import Context, Snooze
 from amqpjobs.context import plain_context
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.message import Properties
+from amqpjobs.traces import RemoteSpan
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
@@ -46,6 +47,32 @@ def test_the_trace_comes_from_the_message():
     assert context().trace_id is None
     assert context({"traceparent": "00-xyz"}).trace_id is None
     assert context({"traceparent": 5}).trace_id is None
+
+
+def test_a_run_that_is_traced_names_its_own_span():
+    """Its trace is another than the message's, where it only links there."""
+    made = context({"traceparent": PARENT})
+    made.span = RemoteSpan(5, 6, 1)
+    assert made.trace_id == "5".zfill(32)
+    keys = made.log_keys()
+    assert (keys["trace_id"], keys["span_id"], keys["trace_flags"]) == (
+        "5".zfill(32), "6".zfill(16), "01"
+    )  # fmt: skip
+    assert made.trace_parent == PARENT
+
+
+def test_what_a_job_sends_goes_on_with_the_trace_of_its_message():
+    """Or with the one that the worker has told its process."""
+    headers = {"traceparent": PARENT, "tracestate": "a=b", "x-own": 1}
+    made = context(headers)
+    assert made.passed_on() == {"traceparent": PARENT, "tracestate": "a=b"}
+    made.carrier = {"traceparent": "another"}
+    assert made.passed_on() == {"traceparent": "another"}
+
+    def broken():
+        raise DecodeError("malformed")
+
+    assert context(properties=broken).passed_on() == {}
 
 
 def test_every_log_line_carries_the_job(caplog):

@@ -4,9 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.copies import BROKER_HEADERS, copied, failure_of
-from amqpjobs.message import HEADER_ATTEMPT, HEADER_DEADLINE, HEADER_ERROR, Failure, Properties
+from amqpjobs.copies import BROKER_HEADERS, copied, failure_of, replayed, with_first_try
+from amqpjobs.message import (
+    HEADER_ATTEMPT,
+    HEADER_DEADLINE,
+    HEADER_ERROR,
+    HEADER_FIRST_TRY,
+    Failure,
+    Properties,
+)
 from amqpjobs.rabbitmq.frames import encode_properties
+from amqpjobs.traces import RemoteSpan
 
 FAILURE = Failure(
     "failed", "boom", "app.Boom", ("a.py:1 f", "b.py:2 g"), "resize", "photos", "host:1", 1.7e9
@@ -124,3 +132,26 @@ def test_a_failure_of_wrong_types_is_read_as_far_as_it_goes():
     assert failure_of({"x-death": [{"reason": 3, "queue": 4}]}) == Failure(
         "broker-unknown", "put here by RabbitMQ itself"
     )
+
+
+def test_a_copy_names_the_span_of_the_first_run():
+    """That of a later one does not take its place; and a replay keeps it."""
+    first = with_first_try(Properties(), RemoteSpan(1, 2, 1))
+    name = f"00-{1:032x}-{2:016x}-01"
+    assert first.headers == {HEADER_FIRST_TRY: name}
+    assert with_first_try(first, RemoteSpan(3, 4, 1)) is first
+    assert replayed(first).headers[HEADER_FIRST_TRY] == name
+
+
+@pytest.mark.parametrize("span", [None, RemoteSpan(1, 2, 0), RemoteSpan(1, 2, 2)])
+def test_a_copy_names_no_span_that_nobody_recorded(span):
+    """A job that is not traced costs no header."""
+    original = Properties(headers={"x-own": 1})
+    assert with_first_try(original, span) is original
+
+
+@pytest.mark.parametrize("nonsense", [5, "", "00-1-2-01", ["00"], b"00"])
+def test_a_strangers_nonsense_is_no_first_run(nonsense):
+    """It is written over."""
+    copy = with_first_try(Properties(headers={HEADER_FIRST_TRY: nonsense}), RemoteSpan(1, 2, 1))
+    assert copy.headers[HEADER_FIRST_TRY] == f"00-{1:032x}-{2:016x}-01"

@@ -56,9 +56,9 @@ def keys_of(record: logging.LogRecord) -> dict[str, Any]:
     context = current_context.get()
     keys: dict[str, Any] = context.log_keys() if context is not None else {}
     keys.update((k, v) for k, v in vars(record).items() if k not in _STANDARD)
-    if context is not None or "trace_id" not in keys:
-        # The span that the line was written in may be one inside of the job's. A line about a job
-        # that has ended names that job's own.
+    # The span that the line was written in may be one inside of the job's. A line about another job
+    # names that one's, whatever is around it.
+    if "trace_id" not in keys or (context is not None and keys["job_id"] == context.job_id):
         keys.update(span_keys())
     return keys
 

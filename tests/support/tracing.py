@@ -30,13 +30,18 @@ class Spans:
         self.provider.add_span_processor(processor)
 
     @property
+    def all(self) -> tuple[ReadableSpan, ...]:
+        """In the order in which they ended."""
+        return self._exporter.get_finished_spans()
+
+    @property
     def names(self) -> list[str]:
         """In the order in which they ended."""
-        return [span.name for span in self._exporter.get_finished_spans()]
+        return [span.name for span in self.all]
 
     def named(self, name: str) -> list[ReadableSpan]:
         """Those of a name, the first that began first."""
-        found = [span for span in self._exporter.get_finished_spans() if span.name == name]
+        found = [span for span in self.all if span.name == name]
         return sorted(found, key=lambda span: span.start_time or 0)
 
     async def of(self, name: str, count: int = 1) -> list[ReadableSpan]:
@@ -53,7 +58,7 @@ class Spans:
 
     def text(self) -> str:
         """All that anybody could read in them."""
-        return json.dumps([json.loads(s.to_json()) for s in self._exporter.get_finished_spans()])
+        return json.dumps([json.loads(s.to_json()) for s in self.all])
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.settings import Settings
 from amqpjobs.telemetry.logs import ConsoleFormatter, JsonFormatter, configure_logs
+from amqpjobs.traces import RemoteSpan
+from tests.support.tracing import context_of, traced
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
@@ -246,3 +248,33 @@ async def test_a_password_is_in_nothing_that_is_shown(capsys):
     assert "no broker" in shown
     assert f"user@127.0.0.1:{port}" in shown
     assert "hunter2" not in shown
+
+
+def test_a_line_names_the_span_that_it_was_written_in(job):
+    """Which may be one inside of the job's: the same keys as OpenTelemetry has for logs."""
+    job.span = RemoteSpan(1, 2, 1)
+
+    def say(log):
+        log.info("in the job")
+        with spans.tracer.start_as_current_span("inner"):
+            log.info("inside")
+            log.info("of another", extra={"job_id": "8", "trace_id": "another"})
+
+    with traced() as spans:
+        outer, inside, other = json_lines(say)
+        [inner] = spans.named("inner")
+    assert (outer["trace_id"], outer["span_id"], outer["trace_flags"]) == (
+        "1".zfill(32), "2".zfill(16), "01"
+    )  # fmt: skip
+    assert inside["span_id"] == f"{context_of(inner).span_id:016x}"
+    assert inside["trace_id"] == f"{context_of(inner).trace_id:032x}"
+    assert int(inside["trace_flags"], 16) & 1
+    assert other["trace_id"] == "another"
+
+
+def test_a_line_outside_of_a_job_names_the_span_around_it():
+    """As in a web tier."""
+    with traced() as spans, spans.tracer.start_as_current_span("http"):
+        [line] = json_lines(lambda log: log.info("hello"))
+    [http] = spans.named("http")
+    assert line["span_id"] == f"{context_of(http).span_id:016x}"
