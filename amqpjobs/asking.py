@@ -193,6 +193,8 @@ class Asking:
             app_id=self._app.name,
         )
         question = Question(queue, timeout, queue, properties, of_job=False)
+        if publisher.meter is not None:
+            publisher.meter.sent(queue, None)
         replies.ask(question, data, left)
         return await replies.answer(question)
 

@@ -36,10 +36,12 @@ from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.rabbitmq.waiting import Waiting
 from amqpjobs.replies import Question, Replies
 from amqpjobs.settings import Settings
+from amqpjobs.telemetry.metrics import meters
 from amqpjobs.telemetry.propagation import Traced, outgoing_trace
 from amqpjobs.topology import Topology
 
 if TYPE_CHECKING:
+    from amqpjobs.telemetry.publishing import Many, PublisherMeter
     from amqpjobs.telemetry.tracing import Sending
 
 log = logging.getLogger("amqpjobs.publisher")
@@ -62,6 +64,7 @@ class Publisher:
     Attributes:
         on_close: called, the last first, before the connection is closed.
         traced: makes its spans, if anybody wants them.
+        meter: counts its messages, if metrics were set up when it was opened.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Publisher:
         self._settings = settings
         self._topology = topology
         self.traced = Traced(lambda: settings)
+        self.meter: PublisherMeter | None = None
         self.link = Link(settings, "publish")
         self.publication = Publication(self.link, self._prepare)
         self.waiting = Waiting(
@@ -111,6 +115,17 @@ class Publisher:
             BackgroundTask(self.publication.run(), "amqpjobs publication"),
             BackgroundTask(self.announcements.run(), "amqpjobs announcements"),
         ]
+        self._measure()
+
+    def _measure(self) -> None:
+        found = meters()
+        if found is not None:
+            from amqpjobs.telemetry.publishing import PublisherMeter
+            from amqpjobs.telemetry.tracing import server_of
+
+            meter = self.meter = PublisherMeter(found, server_of(self._settings))
+            meter.attach(self.link, self.publication)
+            self._tasks.append(BackgroundTask(meter.lag.run(), "amqpjobs event loop lag"))
 
     async def _declare(self, wire: Wire) -> None:
         if not self._prepared:
@@ -147,6 +162,8 @@ class Publisher:
             await task.stop()
         self.publication.close()
         await self.link.close()
+        if self.meter is not None:
+            self.meter.detach()
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message, and return when it is confirmed.
@@ -155,6 +172,12 @@ class Publisher:
             PublishError: one of its kinds; see there.
             TopologyMismatch: the delays are not there, and this user may not declare them.
         """
+        if self.meter is None:
+            return await self._enqueue_traced(message)
+        with self.meter.publishing(message.queue, message.job):
+            return await self._enqueue_traced(message)
+
+    async def _enqueue_traced(self, message: Message[R]) -> JobHandle[R]:
         sending = self._sending(message)
         if sending is None:
             return await self._enqueue(message, self.trace())
@@ -185,10 +208,11 @@ class Publisher:
         results: list[JobHandle[Any] | PublishError] = []
         window: deque[_Sent] = deque()
         loop_time = asyncio.get_running_loop().time
+        many = self.meter.many() if self.meter is not None else None
         try:
             for message in messages:
                 if len(window) >= 2 * MAX_UNCONFIRMED:
-                    results.append(await self._fate(window[0]))
+                    results.append(await self._fate(window[0], many))
                     window.popleft()
                 timeout = message.options.timeout or self._settings.publish_timeout
                 end, queued, now = loop_time() + timeout, sequence(), self._time()
@@ -200,11 +224,13 @@ class Publisher:
                     fate.set_exception(error)
                 window.append((message, fate, end, queued, due))
             while window:
-                results.append(await self._fate(window[0]))
+                results.append(await self._fate(window[0], many))
                 window.popleft()
         finally:
             for sent in window:
                 self.publication.take_back(sent[1])
+            if many is not None:
+                many.done()
         return results
 
     def trace(self) -> dict[str, FieldValue]:
@@ -249,6 +275,8 @@ class Publisher:
         now, correlation_id = self._time(), self.replies.new_correlation_id()
         headers = self.trace_of_request(message.queue, message.id, correlation_id, message.job)
         properties = self._properties(message, headers, now, None, correlation_id, now + left)
+        if self.meter is not None:
+            self.meter.sent(message.queue, message.job)
         return Question(message.job, timeout, message.queue, properties, of_job=True)
 
     async def _send(
@@ -272,7 +300,13 @@ class Publisher:
             fate.add_done_callback(sending.told)
         return fate
 
-    async def _fate(self, sent: "_Sent") -> JobHandle[Any] | PublishError:
+    async def _fate(self, sent: "_Sent", many: "Many | None") -> JobHandle[Any] | PublishError:
+        result = await self._result(sent)
+        if many is not None:
+            many.sent(sent[0].queue, sent[0].job, result)
+        return result
+
+    async def _result(self, sent: "_Sent") -> JobHandle[Any] | PublishError:
         message, fate, deadline, queued, due = sent
         try:
             if not fate.done():

@@ -132,6 +132,13 @@ class Settings(BaseSettings):
     web_max_streams: PositiveInt = 1000
     """How many event streams one web process keeps open at once."""
 
+    metrics_host: str = "127.0.0.1"
+    """Where metrics are served to Prometheus. They name queues and jobs, and whoever gets there
+    reads them."""
+
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """The port; 0 for one that is free, None to serve none."""
+
     continue_traces: bool = False
     """A job's span is a child of the span that enqueued it; if not, it begins a trace of its own
     that links there."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amqpjobs.cli.loading import AppOption, UrlOption, load_app
+from amqpjobs.cli.telemetry import MetricsPortOption, Telling, telemetry
+from amqpjobs.cli.telemetry import metrics_port as metrics_port_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -38,10 +40,13 @@ def consume(
     reload: Annotated[
         bool, typer.Option("--reload", help="Start again when a Python file changes here.")
     ] = False,
+    metrics_port: MetricsPortOption = None,
     url: UrlOption = None,
 ) -> None:
     """Consume queues and run their jobs until SIGTERM; then give back what is not done, and end."""
-    loaded = load_app(app, url=url, concurrency=concurrency, prefetch=prefetch)
+    loaded = load_app(
+        app, url=url, concurrency=concurrency, prefetch=prefetch, metrics_port=metrics_port
+    )
     settings = loaded.settings
     from amqpjobs.telemetry.logs import configure_logs
 
@@ -57,12 +62,16 @@ def consume(
         environment = {SUPERVISOR: str(os.getpid())}
         if settings.url_is_given:  # on the command line, or in a secret file
             environment["AMQPJOBS_URL"] = settings.url.get_secret_value()
-        supervisor = Supervisor(command, processes, environment, settings, reload=reload)
+        port = metrics_port_of(settings, os.environ)
+        supervisor = Supervisor(
+            command, processes, environment, settings, reload=reload, metrics_port=port
+        )
         raise typer.Exit(supervisor.run())
-    raise typer.Exit(_work(loaded, queues or []))
+    with telemetry(loaded) as telling:
+        _work(loaded, queues or [], telling)
 
 
-def _work(app: "App", queues: list[str]) -> int:
+def _work(app: "App", queues: list[str], telling: Telling) -> None:
     from amqpjobs.worker.lifecycle import Worker
     from amqpjobs.worker.parentage import die_with
 
@@ -78,6 +87,7 @@ def _work(app: "App", queues: list[str]) -> int:
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
+            telling.stopped()
             worker.stop()
             # Everything is given back by then; what may still wait is a broker that does not
             # answer the closing of a connection.
@@ -94,11 +104,11 @@ def _work(app: "App", queues: list[str]) -> int:
             if stuck:
                 # A thread that does not end, or a job that ignores its cancellation, would hold
                 # the interpreter's exit for as long as it likes. Everything of ours is closed.
+                telling.end()
                 _leave()
     except BaseExceptionGroup as group:
         error = group.exceptions[0]
         raise error from group
-    return 0
 
 
 def _leave() -> None:

@@ -18,6 +18,7 @@ import typer
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_json, say
+from amqpjobs.cli.telemetry import Telling, telemetry
 from amqpjobs.errors import ConfigurationError, DecodeError
 
 if TYPE_CHECKING:
@@ -48,9 +49,16 @@ def run(
 
     os.environ[LOG_STREAM] = "stderr"
     configure_logs(loaded.settings.log_level, loaded.settings.log_format, stream=sys.stderr)
+    with telemetry(loaded) as telling:
+        result = _result(loaded, definition, body, telling)
+    if result is not None:
+        sys.stdout.write(definition.result.dump_json(result, indent=2).decode() + "\n")
+
+
+def _result(app: "App", definition: "Definition", body: bytes, telling: Telling) -> object:
     try:
-        with asyncio.Runner(loop_factory=loop_factory(loaded.settings)) as runner:
-            result = runner.run(_run(loaded, definition, body))
+        with asyncio.Runner(loop_factory=loop_factory(app.settings)) as runner:
+            return runner.run(_run(app, definition, body, telling))
     except DecodeError as error:
         raise ConfigurationError(f"--args: {error}") from error
     except asyncio.CancelledError:
@@ -58,17 +66,16 @@ def run(
     except Exception as error:
         say("".join(traceback.format_exception(error)).rstrip())
         raise typer.Exit(1) from error
-    if result is not None:
-        sys.stdout.write(definition.result.dump_json(result, indent=2).decode() + "\n")
 
 
-async def _run(app: "App", definition: "Definition", body: bytes) -> object:
+async def _run(app: "App", definition: "Definition", body: bytes, telling: Telling) -> object:
     from amqpjobs.worker.oneoff import run_once
 
     stopping = asyncio.Event()
     task = asyncio.ensure_future(run_once(app, definition, body, stopping))
 
     def stop() -> None:
+        telling.stopped()
         if stopping.is_set():
             task.cancel()
             return

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from amqpjobs.cli.signs import Signs
+from amqpjobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from amqpjobs.settings import Settings
@@ -41,6 +42,11 @@ class Supervisor:
         environment: variables for them, beyond this process's own.
         settings: for the shutdown budget.
         reload: restart them when a Python file below the current folder changes.
+        metrics_port: where the first child serves its metrics; each other has the next one. None
+            for nowhere, 0 for any that is free.
+
+    Raises:
+        ConfigurationError: there are not so many ports.
     """
 
     def __init__(
@@ -51,11 +57,12 @@ class Supervisor:
         settings: "Settings",
         *,
         reload: bool = False,
+        metrics_port: int | None = None,
     ) -> None:
         self._command = command
         self._environment = {**os.environ, **environment}
         self._budget = settings.shutdown_timeout + GRACE
-        self._children = [_Child() for _ in range(count)]
+        self._children = [_Child(_metrics_at(metrics_port, n)) for n in range(count)]
         self._reload = reload
         self._stopped_at: float | None = None
         # Else nobody listens, and the children would tell systemd what only their parent knows.
@@ -153,7 +160,8 @@ class Supervisor:
 class _Child:
     """One place for a process, over the processes that fill it."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._own = environment
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._failures = 0
@@ -166,7 +174,7 @@ class _Child:
 
     def start(self, command: list[str], environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own program
-            command, env=dict(environment), start_new_session=True
+            command, env={**environment, **self._own}, start_new_session=True
         )
         self._started_at = time.monotonic()
 
@@ -209,6 +217,18 @@ def child_command(
         if value is not None:
             command += [name, str(value)]
     return command
+
+
+def _metrics_at(port: int | None, place: int) -> dict[str, str]:
+    if port is None:
+        return {}
+    own = port + place if port else 0
+    if own > 65535:
+        raise ConfigurationError(
+            f"--metrics-port {port}: each process serves its own metrics, the next one at the next "
+            "port, and there are not so many above it"
+        )
+    return {"AMQPJOBS_METRICS_PORT": str(own)}
 
 
 def _python_files() -> Iterator[tuple[Path, float]]:

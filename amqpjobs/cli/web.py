@@ -10,6 +10,7 @@ import typer
 
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.loading import AppOption, UrlOption, load_app, load_object
+from amqpjobs.cli.telemetry import MetricsPortOption, Telling, telemetry
 from amqpjobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -53,13 +54,14 @@ def web(
             "--recorder/--no-recorder", help="Write the status of jobs into the store, in here."
         ),
     ] = True,
+    metrics_port: MetricsPortOption = None,
     url: UrlOption = None,
 ) -> None:
     """Serve jobs over HTTP until SIGTERM: enqueue, ask, watch, webhooks, health.
 
     The API is under /jobs, /queues, /hooks, /healthz and /readyz; /jobs/docs describes it.
     """
-    loaded = load_app(app, url=url, web_host=host, web_port=port)
+    loaded = load_app(app, url=url, web_host=host, web_port=port, metrics_port=metrics_port)
     # Here, so that the other commands need no web framework.
     from amqpjobs.telemetry.logs import configure_logs
     from amqpjobs.web.serving import Listening
@@ -71,11 +73,16 @@ def web(
         raise ConfigurationError(
             f"--asgi {asgi!r} is {type(other).__name__}, not an ASGI application"
         )
-    with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
-        runner.run(_serve(loaded, Listening(settings), other, recorder=recorder))
+    with (
+        telemetry(loaded) as telling,
+        asyncio.Runner(loop_factory=loop_factory(settings)) as runner,
+    ):
+        runner.run(_serve(loaded, Listening(settings), other, telling, recorder=recorder))
 
 
-async def _serve(app: "App", listening: "Listening", other: Any, *, recorder: bool) -> None:
+async def _serve(
+    app: "App", listening: "Listening", other: Any, telling: Telling, *, recorder: bool
+) -> None:
     from amqpjobs.web.serving import WebServer
     from amqpjobs.web.tier import Tier
 
@@ -83,6 +90,7 @@ async def _serve(app: "App", listening: "Listening", other: Any, *, recorder: bo
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
+        telling.stopped()
         server.stop()
         # What may still wait then is a broker, or an application, that does not answer.
         loop.call_later(app.settings.shutdown_timeout, _leave)

@@ -105,11 +105,14 @@ class Link:
     Args:
         settings: where to, and how patiently.
         purpose: a word for the broker's list of connections: ``publish`` or ``consume``.
+
+    Attributes:
+        reconnects: how often a connection was lost.
     """
 
     def __init__(self, settings: Settings, purpose: str) -> None:
         self._settings = settings
-        self._purpose = purpose
+        self.purpose = purpose
         self._wire: Wire | None = None
         self._up = asyncio.Event()
         self._generation = 0
@@ -118,7 +121,7 @@ class Link:
         self.reconnects = 0
 
     def __repr__(self) -> str:
-        return f"<Link {self._purpose}: {'up' if self.wire else 'down'}, life {self._generation}>"
+        return f"<Link {self.purpose}: {'up' if self.wire else 'down'}, life {self._generation}>"
 
     @property
     def wire(self) -> Wire | None:
@@ -158,7 +161,7 @@ class Link:
             self.reconnects += 1
             log.warning(
                 "connection lost, reconnecting",
-                extra={"purpose": self._purpose, "reason": wire.reason},
+                extra={"purpose": self.purpose, "reason": wire.reason},
             )
             await wire.close()
 
@@ -183,16 +186,16 @@ class Link:
                 attempt = min(attempt + 1, 16)
                 log.warning(
                     "no connection to RabbitMQ",
-                    extra={"purpose": self._purpose, "error": str(error), "attempt": attempt},
+                    extra={"purpose": self.purpose, "error": str(error), "attempt": attempt},
                 )
             else:
-                log.info("connected", extra={"purpose": self._purpose, "broker": wire.profile.text})
+                log.info("connected", extra={"purpose": self.purpose, "broker": wire.profile.text})
                 return wire
 
     async def _open(self) -> Wire:
         factory = SplitterTransportFactory()
         connection = aio_pika.Connection(
-            _amqp_url(self._settings, self._purpose), ssl_context=ssl_context(self._settings)
+            _amqp_url(self._settings, self.purpose), ssl_context=ssl_context(self._settings)
         )
         # aio-pika passes `kwargs` on to aiormq.connect, which takes the factory; its constructor
         # would drop a keyword that it does not know.

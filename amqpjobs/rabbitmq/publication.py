@@ -48,6 +48,11 @@ class Publication:
         """Messages that were sent and not confirmed yet."""
         return len(self._channel.pending) if self._channel else 0
 
+    @property
+    def unsettled(self) -> int:
+        """Messages whose fate is not known: sent, or waiting to be."""
+        return self.unconfirmed + len(self._backlog)
+
     def send(
         self,
         exchange: str,

@@ -49,6 +49,14 @@ QUEUE = "amqpjobs.queue"
 ATTEMPT = "amqpjobs.attempt"
 OUTCOME = "amqpjobs.outcome"
 """How a delivery ended: the word that its log line says."""
+STATE = "amqpjobs.queue.state"
+"""How a worker has a queue: `QUEUE_STATES`."""
+CONSUMING, PAUSED, TRYING, NOT_CONSUMING = "consuming", "paused", "trying", "not_consuming"
+QUEUE_STATES = (CONSUMING, PAUSED, TRYING, NOT_CONSUMING)
+"""Paused by its kill switch or a job's word; tried by one job at a time; not consumed although it
+should be."""
+PURPOSE = "amqpjobs.connection.purpose"
+"""What a connection is for: ``publish`` or ``consume``."""
 LINK = "amqpjobs.link"
 """On a link: why it is there, `CREATED`, `FIRST_TRY` or `ANSWERED`."""
 CREATED, FIRST_TRY, ANSWERED = "created", "first-try", "answered"
@@ -72,38 +80,50 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
 """The conventions' buckets for durations."""
 
 LONG_SECONDS = (*SECONDS, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
-"""For what may well take hours, such as waiting in a queue."""
+"""The same and on to a day, for what may well take hours: waiting in a queue, and jobs. Whoever
+asks for the conventions' buckets finds them all."""
 
 # Metrics of the conventions.
 SENT = Metric(
     "messaging.client.sent.messages", "{message}", "Messages that were handed to RabbitMQ."
 )
 CONSUMED = Metric(
-    "messaging.client.consumed.messages", "{message}", "Deliveries that were given to a job."
+    "messaging.client.consumed.messages", "{message}", "Deliveries that were given to a handler."
 )
 OPERATION_DURATION = Metric(
     "messaging.client.operation.duration",
     "s",
-    "From publishing to its confirm; from the end of a handler to its ack.",
+    "From publishing to its confirm; and where an ack has to wait for the confirm of a copy or an "
+    "answer, from the end of the handler to the ack.",
     SECONDS,
 )
-PROCESS_DURATION = Metric("messaging.process.duration", "s", "How long handlers ran.", SECONDS)
+PROCESS_DURATION = Metric("messaging.process.duration", "s", "How long handlers ran.", LONG_SECONDS)
 
 # Metrics of ours.
 RUNNING = Metric("amqpjobs.jobs.running", "{job}", "Jobs that run now.")
+SLOTS = Metric("amqpjobs.jobs.concurrency", "{job}", "Jobs that may run at once.")
 ENDED = Metric("amqpjobs.jobs.ended", "{job}", "Deliveries that ended, by outcome.")
 WAITING_DURATION = Metric(
-    "amqpjobs.job.waiting.duration", "s", "From enqueueing to the start.", LONG_SECONDS
+    "amqpjobs.job.waiting.duration",
+    "s",
+    "From enqueueing, or from when it was due, to the start.",
+    LONG_SECONDS,
 )
+QUEUES = Metric("amqpjobs.queues", "{queue}", "Queues of workers, by how they are: 1 or 0 each.")
 LOOP_LAG = Metric(
-    "amqpjobs.event_loop.lag", "s", "How late the event loop was, at most, since the last look."
+    "amqpjobs.event_loop.lag", "s", "How late the event loop was within the last minute, at most."
 )
-RECONNECTS = Metric("amqpjobs.connection.reconnects", "{reconnect}", "Connections made anew.")
-BLOCKED = Metric("amqpjobs.connection.blocked", "1", "1 while RabbitMQ blocks publishers, else 0.")
+RECONNECTS = Metric(
+    "amqpjobs.connection.reconnects", "{reconnect}", "How often a connection was lost."
+)
+BLOCKED = Metric(
+    "amqpjobs.connection.blocked", "{connection}", "Connections that RabbitMQ blocks now."
+)
 UNCONFIRMED = Metric(
-    "amqpjobs.publisher.unconfirmed", "{message}", "Messages that RabbitMQ has not confirmed yet."
+    "amqpjobs.publisher.unconfirmed",
+    "{message}",
+    "Messages that were sent, or wait to be, and that RabbitMQ has not confirmed.",
 )
-PAUSED = Metric("amqpjobs.queues.paused", "{queue}", "Queues that a kill switch or a rate pauses.")
-NOT_CONSUMING = Metric(
-    "amqpjobs.queues.not_consuming", "{queue}", "Queues that should be consumed, and are not."
-)
+
+GROWING = frozenset((RECONNECTS,))
+"""Of what is read off, what only grows."""

@@ -59,10 +59,11 @@ def tracing_of(provider: TracerProvider, settings: "Settings") -> "Tracing | Non
     """Makes spans with a tracer of this provider; None if that is switched off
     (``OTEL_SDK_DISABLED``)."""
     tracer = provider.get_tracer(names.SCOPE, version("amqpjobs"), names.SCHEMA_URL)
-    return None if isinstance(tracer, NoOpTracer) else Tracing(tracer, _server(settings))
+    return None if isinstance(tracer, NoOpTracer) else Tracing(tracer, server_of(settings))
 
 
-def _server(settings: "Settings") -> dict[str, str | int]:
+def server_of(settings: "Settings") -> dict[str, str | int]:
+    """The attributes that say which broker it is."""
     try:
         parts = urlsplit(settings.safe_url)
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)

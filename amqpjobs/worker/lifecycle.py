@@ -16,6 +16,7 @@ from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.deliveries import Delivery
+from amqpjobs.telemetry.metrics import meters
 from amqpjobs.topology import Lane, Queue, topology_of
 from amqpjobs.worker.announcing import Announcer
 from amqpjobs.worker.answering import Answering
@@ -209,6 +210,7 @@ class Worker:
             self._starting = None
         self._announcer.speak_through(self._publisher.announcements)
         self._trace(self._publisher)
+        self._measure(stack)
         publication = self._publisher.publication
         self._settlement = Settlement(
             publication,
@@ -231,6 +233,16 @@ class Worker:
             runs = TracedRuns(tracing, continued=self._app.settings.continue_traces)
             self._pipeline.trace_by(runs)
             self._reporting.observers += (runs.settled,)
+
+    def _measure(self, stack: AsyncExitStack) -> None:
+        found = meters()
+        if found is not None:
+            from amqpjobs.worker.metering import Metered, metered
+
+            queues = [queue for queue in self._queues for _ in queue.lanes]
+            own = list(zip(self._subscriptions, queues, strict=True))
+            parts = Metered(self._running, self.concurrency, own, self._intake, self._link)
+            stack.enter_context(metered(found, parts, self._reporting, self._app))
 
     async def _work(self, parking: Parking) -> None:
         blocked = BlockedLoop(self._app.settings.blocked_after, self._job_of)
@@ -316,6 +328,7 @@ class Worker:
         # One task for each job, and no callback at its end: both cost as much as a no-op handler.
         try:
             outcome = await self._pipeline.outcome_of(run)
+            run.ended = time.monotonic()
             if self._intake.gated or isinstance(outcome, Snoozed):
                 self._pausing.ended(run.delivery, outcome)
             if run.delivery.settled:

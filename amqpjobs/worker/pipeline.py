@@ -65,6 +65,7 @@ class Run:
     Attributes:
         quarantine: where it runs if a worker may have died of it, else None.
         begun: when its handler began, by the monotonic clock; 0 if it did not.
+        ended: when there was an outcome, by the same; 0 if there was none yet.
         asked: where the answer goes, if somebody waits for one.
         interrupted: the worker was told to stop, and cancels it.
         cancelled: who asked does not wait any more, and it is cancelled.
@@ -72,8 +73,8 @@ class Run:
     """
 
     __slots__ = (
-        "asked", "begun", "cancelled", "context", "definition", "delivery", "interrupted",
-        "quarantine", "started", "traced",
+        "asked", "begun", "cancelled", "context", "definition", "delivery", "ended",
+        "interrupted", "quarantine", "started", "traced",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
@@ -82,7 +83,7 @@ class Run:
         self.definition: Definition | None = None
         self.context: Context | None = None
         self.started = time.monotonic()
-        self.begun = 0.0
+        self.begun = self.ended = 0.0
         self.interrupted = False
         self.asked: str | None = None
         self.cancelled = False

@@ -1,0 +1,195 @@
+"""What a worker counts of its jobs, and what can be read off it, for metrics.
+
+Made only where somebody has set a meter provider up. Changes when a metric of workers does.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from amqpjobs.clock import Clock
+from amqpjobs.errors import DecodeError
+from amqpjobs.message import HEADER_DUE
+from amqpjobs.outcome import Answered, Done, Outcome, Rejected, Released, Retried, outcome_name
+from amqpjobs.rabbitmq.connection import Link
+from amqpjobs.rabbitmq.consumption import Subscription
+from amqpjobs.telemetry import conventions as names
+from amqpjobs.telemetry.metrics import Meters, Reading, Recorder
+from amqpjobs.telemetry.tallies import Attributes, Count
+from amqpjobs.telemetry.tracing import server_of
+from amqpjobs.topology import Queue
+from amqpjobs.worker.gates import Gate
+from amqpjobs.worker.intake import Intake
+from amqpjobs.worker.reporting import Reporting, waiting_time
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+    from amqpjobs.worker.pipeline import Run
+
+MOST_KINDS = 10_000
+"""That are kept. There are that many only where classes of errors are made up as it goes."""
+
+Kind: TypeAlias = tuple[str, str | None, str, str | None]
+"""Of a delivery that has ended: AMQP queue, job, outcome, and error, where there are any."""
+
+
+class _Tally(NamedTuple):
+    """Where the deliveries of one kind are counted."""
+
+    ended: Count
+    consumed: Count
+    processing: Recorder
+    waiting: Recorder
+    settling: Recorder
+
+
+class Metering:
+    """Counts the deliveries of one worker: an observer of `amqpjobs.worker.reporting`.
+
+    Args:
+        meters: where it counts.
+        server: the attributes that say which broker it is.
+    """
+
+    def __init__(self, meters: Meters, server: Attributes) -> None:
+        self._meters = meters
+        self._server = server
+        self._tallies: dict[Kind, _Tally] = {}
+
+    def __call__(self, run: "Run", outcome: Outcome) -> None:
+        """A delivery has ended, and is settled."""
+        context = run.context
+        # What strangers call a job that is not known here is not told: names would have no end.
+        job = context.job if context is not None else None
+        kind = run.delivery.queue, job, outcome_name(outcome), error_of(outcome)
+        tally = self._tallies.get(kind) or self._make(kind)
+        tally.ended.value += 1
+        if not run.begun:
+            return
+        tally.consumed.value += 1
+        ended = run.ended or time.monotonic()
+        waited = _waited(run)
+        if waited is not None:
+            tally.waiting.record(waited)
+        if isinstance(outcome, Released):
+            return  # interrupted: how long it would have taken nobody knows
+        tally.processing.record(ended - run.started)
+        if run.asked is not None or not isinstance(outcome, Done):
+            # What only writes an ack takes no time that could be told.
+            tally.settling.record(time.monotonic() - ended)
+
+    def _make(self, kind: Kind) -> _Tally:
+        queue, job, outcome, error = kind
+        own: dict[str, str | int] = {names.DESTINATION: queue}
+        if job is not None:
+            own[names.JOB] = job
+        common = {names.SYSTEM: names.RABBITMQ, **own, **self._server}
+        failed = common if error is None else {**common, names.ERROR_TYPE: error}
+        settled = names.NACK if outcome == "released" else names.ACK
+        meters = self._meters
+        tally = _Tally(
+            meters.ended.of({**own, names.OUTCOME: outcome}),
+            meters.consumed.of({**common, names.OPERATION_NAME: names.PROCESS}),
+            meters.processing.of({**failed, names.OPERATION_NAME: names.PROCESS}),
+            meters.waiting.of(own),
+            meters.operations.of(
+                {**common, names.OPERATION_NAME: settled, names.OPERATION_TYPE: names.SETTLE}
+            ),
+        )
+        if len(self._tallies) < MOST_KINDS:
+            self._tallies[kind] = tally
+        return tally
+
+
+def error_of(outcome: Outcome) -> str | None:
+    """What ``error.type`` says of how a handler ended: the exception's class, else the reason."""
+    if isinstance(outcome, Retried | Rejected | Answered):
+        return outcome.failure.exception or outcome.failure.reason
+    return None
+
+
+def _waited(run: "Run") -> float | None:
+    """Seconds that it waited for its start: since it was enqueued; or since it was due, if it was
+    delayed or runs again."""
+    running = time.monotonic() - run.started
+    try:
+        header = run.delivery.header
+        due = header.headers.get(HEADER_DUE) if header.has_amqpjobs_headers else None
+    except DecodeError:
+        return None
+    if isinstance(due, int):
+        return max(0.0, time.time() - running - due / 1000)
+    if run.context is not None and run.context.attempt > 1:
+        return None
+    return waiting_time(run, running)
+
+
+class Metered(NamedTuple):
+    """What is read off a worker.
+
+    Attributes:
+        running: the runs that are under way.
+        concurrency: how many there may be.
+        subscriptions: of all AMQP queues, each with the queue of the app that it is a lane of.
+        intake: which knows their gates.
+        link: of its consumers.
+    """
+
+    running: Collection["Run"]
+    concurrency: int
+    subscriptions: list[tuple[Subscription, Queue]]
+    intake: Intake
+    link: Link
+
+
+@contextmanager
+def metered(meters: Meters, worker: Metered, reporting: Reporting, app: "App") -> Iterator[None]:
+    """Count the deliveries of a worker from now on, and let it be read inside of the block.
+
+    Args:
+        meters: where it is counted.
+        reporting: tells of each delivery that has ended.
+        app: whose jobs.
+    """
+    reporting.observers += (Metering(meters, server_of(app.settings)),)
+    sources = readings(worker, app.clock)
+    for metric, source in sources.items():
+        meters.readings[metric].add(source)
+    try:
+        yield
+    finally:
+        for metric, source in sources.items():
+            meters.readings[metric].remove(source)
+
+
+def readings(worker: Metered, clock: Clock) -> dict[names.Metric, Reading]:
+    """What can be read off a worker at any moment, by another thread too."""
+
+    def runs() -> Iterable[tuple[float, Attributes]]:
+        now = [run.delivery.queue for run in list(worker.running)]
+        for subscription, _ in worker.subscriptions:
+            yield now.count(subscription.queue), {names.DESTINATION: subscription.queue}
+
+    def states() -> Iterable[tuple[float, Attributes]]:
+        for subscription, queue in worker.subscriptions:
+            current = state_of(subscription, worker.intake.gate_of(queue), clock.monotonic())
+            for state in names.QUEUE_STATES:
+                attributes = {names.DESTINATION: subscription.queue, names.STATE: state}
+                yield int(state == current), attributes
+
+    return {
+        names.RUNNING: runs,
+        names.SLOTS: lambda: [(worker.concurrency, {})],
+        names.QUEUES: states,
+        names.RECONNECTS: lambda: [(worker.link.reconnects, {names.PURPOSE: worker.link.purpose})],
+    }
+
+
+def state_of(subscription: Subscription, gate: Gate | None, now: float) -> str:
+    """How a worker has a queue: one of `names.QUEUE_STATES`."""
+    if subscription.paused:
+        return names.PAUSED
+    if not subscription.consuming:
+        return names.NOT_CONSUMING
+    return names.TRYING if gate and gate.consuming(now) is None else names.CONSUMING
