@@ -22,6 +22,7 @@ from amqpjobs.cli import (
     demo,
     doctor,
     health,
+    init,
     new,
     queues,
     run,
@@ -90,6 +91,7 @@ program.add_typer(topology.group, name="topology")
 
 def main() -> None:
     """Run the program; every error of ours becomes one line and an exit status."""
+    init.stand_in_for_init()
     try:
         program()
     except AmqpJobsError as error:
