@@ -11,9 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from amqpjobs.worker.liveness import file_of, files_of
 
 if TYPE_CHECKING:
     from amqpjobs.settings import Settings
@@ -53,7 +56,8 @@ class Supervisor:
         self._command = command
         self._environment = {**os.environ, **environment}
         self._budget = settings.shutdown_timeout + GRACE
-        self._children = [_Child() for _ in range(count)]
+        self._children = [_Child(number) for number in range(count)]
+        self._heartbeat = settings.heartbeat_file
         self._reload = reload
         self._stopped_at: float | None = None
 
@@ -66,6 +70,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         stamps = dict(_python_files()) if self._reload else {}
+        self._forget_heartbeats()
         try:
             while True:
                 status = self._tend()
@@ -106,7 +111,7 @@ class Supervisor:
                     extra={"status": status, "signal": _signal_name(status)},
                 )
             if not stopping and child.may_start():
-                child.start(self._command, self._environment)
+                child.start(self._command, self._environment | self._own_heartbeat(child))
         if self._stopped_at is None:
             return None
         late = time.monotonic() - self._stopped_at > self._budget
@@ -114,6 +119,20 @@ class Supervisor:
             for child in self._children:
                 child.end(0)
         return 0 if late or not any(c.alive for c in self._children) else None
+
+    def _own_heartbeat(self, child: "_Child") -> dict[str, str]:
+        if self._heartbeat is None:
+            return {}
+        return {"AMQPJOBS_HEARTBEAT_FILE": str(file_of(self._heartbeat, child.number))}
+
+    def _forget_heartbeats(self) -> None:
+        """Those of processes that were killed: they would stay behind where there are fewer now."""
+        if self._heartbeat is None:
+            return
+        with suppress(OSError):  # who cannot delete them cannot write them either, and says so
+            self._heartbeat.unlink(missing_ok=True)
+            for file in files_of(self._heartbeat):
+                file.unlink(missing_ok=True)
 
     def _stop_all(self) -> None:
         for child in self._children:
@@ -139,7 +158,8 @@ class Supervisor:
 class _Child:
     """One place for a process, over the processes that fill it."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._failures = 0
