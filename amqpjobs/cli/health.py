@@ -1,4 +1,4 @@
-"""``amqpjobs health``: whether a worker's event loop is alive, by its heartbeat file.
+"""``amqpjobs health``: whether an event loop is alive, by the heartbeat file of its process.
 
 A worker that RabbitMQ blocks, or that waits for its broker, is alive: whoever restarts it for that
 only adds the work of starting. So the state is printed, and changes the exit status on demand only.
@@ -33,12 +33,20 @@ def health(
     Prints its state: ok, starting, stopping, reconnecting, "not consuming: queues", or "blocked:
     reason" while RabbitMQ takes no messages. None of these is mended by a restart.
     """
-    from amqpjobs.worker.liveness import OK, STALE, age_of, state_of
+    from amqpjobs.worker.liveness import files_of
 
     if file is None:
         raise ConfigurationError(
             "which file? set AMQPJOBS_HEARTBEAT_FILE for the worker and for this, or give --file"
         )
+    states = [_state_of(each, max_age, strict=strict) for each in files_of(file)]
+    typer.echo("\n".join(states))
+
+
+def _state_of(file: Path, max_age: float | None, *, strict: bool) -> str:
+    """How one process is; exits with 1 if it is not healthy."""
+    from amqpjobs.worker.liveness import OK, STALE, age_of, state_of
+
     age = age_of(file)
     if age is None:
         say(f"not healthy: there is no {file}; no worker writes it")
@@ -50,4 +58,4 @@ def health(
     if strict and state != OK:
         say(f"not healthy: {state}, {age:.0f} s ago")
         raise typer.Exit(1)
-    typer.echo(f"healthy: {state}, {age:.0f} s ago")
+    return f"healthy: {state}, {age:.0f} s ago"

@@ -23,6 +23,7 @@ from amqpjobs.cli import (
     deploy,
     doctor,
     health,
+    init,
     new,
     queues,
     run,
@@ -92,6 +93,7 @@ program.add_typer(topology.group, name="topology")
 
 def main() -> None:
     """Run the program; every error of ours becomes one line and an exit status."""
+    init.stand_in_for_init()
     try:
         program()
     except AmqpJobsError as error:

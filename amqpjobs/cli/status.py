@@ -49,9 +49,13 @@ def record(app: AppOption = None, store: StoreOption = None, url: UrlOption = No
 
 async def _record(app: "App") -> None:
     from amqpjobs.status.recorder import Recorder
+    from amqpjobs.worker.liveness import Liveness
 
     recorder = Recorder(app)
     task = asyncio.ensure_future(recorder.run())
+    liveness = asyncio.ensure_future(
+        Liveness(app.settings.heartbeat_file, lambda: recorder.condition).run()
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
@@ -59,6 +63,9 @@ async def _record(app: "App") -> None:
         await task
     except asyncio.CancelledError:
         say(f"amqpjobs: {recorder.recorded} events recorded")
+    finally:
+        liveness.cancel()
+        await asyncio.wait([liveness])
 
 
 def migrate(

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from amqpjobs.cli.signs import Signs
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.worker.liveness import file_of, files_of
 
 if TYPE_CHECKING:
     from amqpjobs.settings import Settings
@@ -62,7 +64,9 @@ class Supervisor:
         self._command = command
         self._environment = {**os.environ, **environment}
         self._budget = settings.shutdown_timeout + GRACE
-        self._children = [_Child(_metrics_at(metrics_port, n)) for n in range(count)]
+        self._own = [_metrics_at(metrics_port, place) for place in range(count)]
+        self._children = [_Child() for _ in range(count)]
+        self._heartbeat = settings.heartbeat_file
         self._reload = reload
         self._stopped_at: float | None = None
         # Else nobody listens, and the children would tell systemd what only their parent knows.
@@ -77,6 +81,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         stamps = dict(_python_files()) if self._reload else {}
+        self._forget_heartbeats()
         try:
             while True:
                 status = self._tend()
@@ -132,9 +137,20 @@ class Supervisor:
         return 0 if late or not any(c.alive for c in self._children) else None
 
     def _environment_of(self, place: int) -> dict[str, str]:
-        if self._signs is None:
-            return self._environment
-        return self._environment | self._signs.environment(place)
+        """What the process in that place is told, and no other."""
+        own = self._environment | self._own[place]
+        if self._heartbeat is not None:
+            own["AMQPJOBS_HEARTBEAT_FILE"] = str(file_of(self._heartbeat, place))
+        return own if self._signs is None else own | self._signs.environment(place)
+
+    def _forget_heartbeats(self) -> None:
+        """Those of processes that were killed: they would stay behind where there are fewer now."""
+        if self._heartbeat is None:
+            return
+        with suppress(OSError):  # who cannot delete them cannot write them either, and says so
+            self._heartbeat.unlink(missing_ok=True)
+            for file in files_of(self._heartbeat):
+                file.unlink(missing_ok=True)
 
     def _stop_all(self) -> None:
         for child in self._children:
@@ -160,8 +176,7 @@ class Supervisor:
 class _Child:
     """One place for a process, over the processes that fill it."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._own = environment
+    def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._failures = 0
@@ -174,7 +189,7 @@ class _Child:
 
     def start(self, command: list[str], environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own program
-            command, env={**environment, **self._own}, start_new_session=True
+            command, env=environment, start_new_session=True
         )
         self._started_at = time.monotonic()
 

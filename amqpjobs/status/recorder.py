@@ -21,6 +21,7 @@ from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.status.database import open_store
 from amqpjobs.topology import RECORDER_QUEUE, RECORDER_TOPOLOGY
+from amqpjobs.worker.condition import condition
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -74,6 +75,11 @@ class Recorder:
         return (
             f"<Recorder: {self.recorded} recorded, {self.dropped} dropped, {len(self._held)} held>"
         )
+
+    @property
+    def condition(self) -> str:
+        """How it is, as of a worker: see `amqpjobs.worker.liveness`."""
+        return condition(self._link, None, [self._subscription])
 
     async def started(self) -> None:
         """Wait until it consumes."""

@@ -4,6 +4,7 @@ Both are written by the event loop, so that a blocked loop shows. Changes when a
 """
 
 import asyncio
+import glob
 import logging
 import os
 import socket
@@ -97,6 +98,18 @@ def age_of(file: Path) -> float | None:
         return max(0.0, time.time() - file.stat().st_mtime)
     except FileNotFoundError:
         return None
+
+
+def files_of(file: Path) -> list[Path]:
+    """The heartbeat file, or those of the worker processes that share its name (``--processes``):
+    each has one of its own, so that one that is stuck is not covered by its neighbours."""
+    shared = sorted(file.parent.glob(f"{glob.escape(file.name)}.*"))
+    return [file] if file.exists() or not shared else shared
+
+
+def file_of(file: Path, number: int) -> Path:
+    """The heartbeat file of one of several worker processes."""
+    return file.with_name(f"{file.name}.{number}")
 
 
 def state_of(file: Path) -> str:

@@ -17,12 +17,19 @@ class Terminal:
         command: what runs.
         env: its environment.
         cwd: its folder.
+        typing: whether the person types as well: the terminal is the program's standard input, and
+            sends it Ctrl-C.
     """
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], cwd: Path, *, typing: bool = False
+    ) -> None:
         self._ours, theirs = pty.openpty()
+        if typing:
+            command = ["setsid", "--ctty", "--wait", *command]
         self.program = subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.STDOUT,
+            command, cwd=cwd, stdin=theirs if typing else subprocess.DEVNULL, stdout=theirs,
+            stderr=subprocess.STDOUT,
             env={**env, "TERM": "xterm", "COLUMNS": "160", "LINES": "50"},
         )  # fmt: skip
         os.close(theirs)
@@ -39,6 +46,10 @@ class Terminal:
     def seen(self) -> str:
         """All that it has shown."""
         return self._seen.decode(errors="replace")
+
+    def type(self, keys: str) -> None:
+        """Press these keys."""
+        os.write(self._ours, keys.encode())
 
     def wait_for(self, word: str, timeout: float = 20.0) -> str:
         """All that it has shown, once this word is in it."""
