@@ -29,6 +29,14 @@ TIMEOUT = 15.0
 
 Declaration = ExchangeDeclaration | QueueDeclaration | BindingDeclaration
 
+_REFUSALS = (
+    aiormq_errors.ChannelPreconditionFailed,
+    aiormq_errors.ChannelAccessRefused,
+    aiormq_errors.ChannelNotFoundEntity,
+    aiormq_errors.ChannelLockedResource,
+)
+"""What is said of one queue or exchange, and costs its channel only."""
+
 State = Literal["present", "missing", "different", "unknown"]
 
 
@@ -159,21 +167,21 @@ class Declarer:
         Raises:
             BrokerUnavailable: the connection went away, or the broker did not answer.
         """
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task is not None else 0
         if self._channel is None or self._channel.is_closed:
             self._channel = await self._wire.channel()
         try:
             async with asyncio.timeout(TIMEOUT):
                 return await action(self._channel)
-        except (
-            aiormq_errors.ChannelPreconditionFailed,
-            aiormq_errors.ChannelAccessRefused,
-            aiormq_errors.ChannelNotFoundEntity,
-            aiormq_errors.ChannelLockedResource,
-        ):
-            self._channel = None
-            raise
         except (TimeoutError, aiormq_errors.AMQPError) as error:
             self._channel = None
+            if task is not None and task.cancelling() > cancelled:
+                # Cancelled in the moment in which RabbitMQ closed the channel: of the two aiormq
+                # raises its own, and whoever cancels would wait for ever.
+                raise asyncio.CancelledError from error
+            if isinstance(error, _REFUSALS):
+                raise
             raise BrokerUnavailable(f"the broker did not answer: {error!r}") from error
 
 

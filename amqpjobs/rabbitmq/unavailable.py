@@ -116,8 +116,11 @@ def _tls_problem(error: BaseException, settings: Settings) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterable[BaseException]:
+    """The error, and what it came of; aiormq's may come of themselves."""
     found: BaseException | None = error
-    while found is not None:
+    seen: set[int] = set()
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
         yield found
         found = found.__cause__ or found.__context__
 

@@ -2,6 +2,9 @@
 
 import asyncio
 
+from aiormq import exceptions as aiormq_errors
+from aiormq.abc import AbstractChannel
+
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.topology import Queue, topology_of
@@ -43,5 +46,28 @@ async def test_whoever_is_cancelled_while_declaring_ends_and_costs_nobody_else(
         # What RabbitMQ thinks of it comes a moment later; a channel that works says it is fine.
         async with Declarer(wire) as declarer:
             assert (await declarer.look("q")).message_count == 0
+    finally:
+        await link.close()
+
+
+async def test_a_cancellation_in_the_moment_of_a_refusal_is_one(broker_43: VirtualHost) -> None:
+    """aiormq then raises the refusal alone, and a worker that was told to stop would wait on."""
+    link = Link(app_at(broker_43.url).settings, "declare")
+    try:
+        wire = await link.connect()
+
+        async def refused() -> None:
+            async def act(channel: AbstractChannel) -> None:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                raise aiormq_errors.ChannelNotFoundEntity("NOT_FOUND")
+
+            async with Declarer(wire) as declarer:
+                await declarer.call(act)
+
+        task = asyncio.ensure_future(refused())
+        await asyncio.wait((task,), timeout=10)
+        assert task.cancelled()
     finally:
         await link.close()
