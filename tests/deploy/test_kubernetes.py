@@ -72,7 +72,6 @@ def test_every_kind_is_there() -> None:
         "CronJob photos-enqueue-tidy",
         "CronJob photos-run-tidy",
         "Deployment photos-web",
-        "Deployment photos-worker-housekeeping",
         "Deployment photos-worker-thumbnails",
         "Job photos-migrate",
         "Job photos-topology",
@@ -81,7 +80,6 @@ def test_every_kind_is_there() -> None:
         "NetworkPolicy photos-web",
         "NetworkPolicy photos-web-store",
         "PodDisruptionBudget photos-web",
-        "ScaledObject photos-worker-housekeeping",
         "ScaledObject photos-worker-thumbnails",
         "Service photos-web",
         "TriggerAuthentication photos-rabbitmq",
@@ -92,9 +90,7 @@ def test_with_keda_the_number_of_workers_is_kedas() -> None:
     """Else each `kubectl apply` would set it back. The web tier's stays."""
     deployments = of_kind(built(ALBUM / "overlays/keda"), "Deployment")
     counts = {m["metadata"]["name"]: m["spec"].get("replicas") for m in deployments}
-    assert counts == {
-        "photos-web": 2, "photos-worker-housekeeping": None, "photos-worker-thumbnails": None
-    }  # fmt: skip
+    assert counts == {"photos-web": 2, "photos-worker-thumbnails": None}
 
 
 def test_the_example_changes_the_image_and_the_number_of_pods(tmp_path: Path) -> None:
@@ -153,7 +149,7 @@ def test_rendered_by_its_own_command_it_is_the_same(tmp_path: Path) -> None:
     """Which stands in the base: whoever changes the app needs to remember nothing."""
     plan = shop_plan(
         shop_app(prefetch=7), namespace="shop", environment={"A": "b c"},
-        claims={"album": "/album"}, egress=[443, 25],
+        claims={"album": "/album"}, egress=[443, 25], longest_delay=3600,
     )  # fmt: skip
     write(tmp_path / "k8s", files_of(plan))
     (tmp_path / "shop.py").write_text(

@@ -91,13 +91,13 @@ def test_a_release_and_a_night(cluster: Cluster) -> None:
     old.write_text("x")
     os.utime(old, (time.time() - 40 * DAY,) * 2)
     with (
-        running(*cluster.arguments("worker-housekeeping"), env=cluster.env) as worker,
+        running(*cluster.arguments("worker-thumbnails"), env=cluster.env) as worker,
         running(*cluster.arguments("web"), env=cluster.env) as web,
     ):
         worker.wait_for("worker is ready")
         web.wait_for("web tier is ready")
         for kind in ("livenessProbe", "readinessProbe"):
-            asked = cluster.container("worker-housekeeping")[kind]["exec"]["command"]
+            asked = cluster.container("worker-thumbnails")[kind]["exec"]["command"]
             assert command(*asked[1:], env=cluster.env).stdout.startswith("healthy: ok")
         ids = []
         for _ in range(2):  # Kubernetes starts one time twice
