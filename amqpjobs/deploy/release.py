@@ -25,7 +25,9 @@ AMQPJOBS_STORE_URL.
 A Job cannot be changed: the hash in its name, of the image and all else that it follows from, makes
 a new one of each release. Old ones are gone after a day."""
 
-MIGRATE = "The store of statuses, brought up to date. Pods of the release before go on with it."
+MIGRATE = """\
+The store of statuses, brought up to date, which only a newer amqpjobs needs. From then on it
+refuses web pods of an older one that start anew: let the rollout follow."""
 
 
 def release_of(plan: Plan) -> Iterator[Manifest]:
