@@ -10,6 +10,7 @@ import typer
 
 from amqpjobs.cli.loading import AppOption, JsonOption, load_app
 from amqpjobs.cli.output import print_json, say
+from amqpjobs.cli.topology import DelayOption
 from amqpjobs.deploy import Timed, files_of, plan_of
 from amqpjobs.errors import ConfigurationError
 
@@ -50,6 +51,7 @@ def render(
         float | None,
         typer.Option("--shutdown-timeout", help="Seconds from SIGTERM to the end."),
     ] = None,
+    longest_delay: DelayOption = None,
     enqueue: Annotated[
         Repeated,
         typer.Option(
@@ -100,6 +102,7 @@ def render(
         environment=dict(_pairs("--env", "=", env)),
         claims=dict(_pairs("--claim", ":", claim)),
         egress=egress or (),
+        longest_delay=longest_delay,
     )  # fmt: skip
     _out(files_of(plan), output, force=force, as_json=as_json)
 

@@ -1,7 +1,7 @@
 """An album: each photograph as a thumbnail and in a size for the web, without its EXIF data.
 
 ``amqpjobs consume thumbnails --app amqpjobs.demo.album:app`` is a worker for it. What is old goes
-by ``amqpjobs run tidy``, or by a worker for the queue ``housekeeping``.
+by the job ``tidy``.
 """
 
 import os
@@ -92,7 +92,7 @@ def add_to_album(ctx: Context, photograph: Photograph) -> Sizes:
     )
 
 
-@app.job(queue="housekeeping", timeout=300)
+@app.job(queue=thumbnails, timeout=300)
 def tidy(ctx: Context, album: Path, days: Annotated[float, Field(gt=0)] = 30) -> int:
     """Remove what has been in an album for so many days. It may run twice, and at the same time.
 

@@ -11,6 +11,9 @@ from amqpjobs.deploy.plan import Plan, Timed
 from amqpjobs.deploy.pods import container_of, grace_of, pod_of, secret_of
 from amqpjobs.deploy.release import fail_on_usage
 
+WHO = {"enqueue": "publisher", "run": "worker"}
+"""As whom each of them comes to RabbitMQ."""
+
 LATE = 600
 """Seconds after which a time that was missed is let go."""
 
@@ -38,8 +41,9 @@ def timed_of(plan: Plan, timed: Timed) -> Manifest:
     """The CronJob of a job."""
     name = name_of(plan.prefix, timed.how, timed.job)
     labels = labels_of(plan, timed.how)
+    who = WHO[timed.how]
     about = {"enqueue": ENQUEUE, "run": RUN}[timed.how].format(
-        job=repr(timed.job), schedule=repr(timed.schedule), secret=secret_of(plan, "worker")
+        job=repr(timed.job), schedule=repr(timed.schedule), secret=secret_of(plan, who)
     )
     spec = {
         "schedule": timed.schedule,
@@ -63,7 +67,7 @@ def _job(plan: Plan, timed: Timed, labels: dict[str, str]) -> Json:
         more["env"] = [{"name": "OCCURRENCE", "valueFrom": {"fieldRef": field}}]
     arguments += ["--", literal(timed.job)]
     container = container_of(plan, name, arguments, **more)
-    pod = pod_of(plan, container, "worker", grace_of(plan), restartPolicy="Never")
+    pod = pod_of(plan, container, WHO[timed.how], grace_of(plan), restartPolicy="Never")
     deadline = _deadline(timed)
     return {
         "backoffLimit": 2,

@@ -4,6 +4,7 @@ By https://keda.sh/docs/2.21/scalers/rabbitmq-queue/ and /reference/scaledobject
 """
 
 import math
+import re
 from collections.abc import Iterator
 
 from amqpjobs.deploy.manifests import Json, Manifest, labels_of, object_of
@@ -93,12 +94,20 @@ def _trigger(plan: Plan, queue: str, held: int) -> Json:
         "metadata": {
             "protocol": "http",
             "mode": "QueueLength",
-            "queueName": queue,
+            **_named(queue),
             "value": str(held),
             "excludeUnacknowledged": "false",
         },
         "authenticationRef": {"name": _login(plan)},
     }
+
+
+def _named(queue: str) -> dict[str, str]:
+    # KEDA writes a space in the path as `+`, which RabbitMQ takes for a plus. A regular expression
+    # goes in the query, where it does not. In PCRE's and Python's words alike.
+    if " " not in queue:
+        return {"queueName": queue}
+    return {"queueName": f"^{re.escape(queue)}$", "useRegex": "true", "operation": "sum"}
 
 
 def _login(plan: Plan) -> str:

@@ -106,6 +106,8 @@ def _options(plan: Plan) -> Iterator[tuple[str, ...]]:
     if plan.prefetch:
         yield "--prefetch", str(plan.prefetch)
     yield "--shutdown-timeout", f"{plan.shutdown_timeout:g}"
+    if plan.longest_delay is not None:
+        yield "--longest-delay", f"{plan.longest_delay:g}"
     for timed in plan.timed:
         arguments = "" if timed.arguments == "{}" else f"={timed.arguments}"
         yield f"--{timed.how}", f"{timed.job}={timed.schedule}{arguments}"

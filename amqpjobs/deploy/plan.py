@@ -93,6 +93,7 @@ class Plan:
         environment: settings beside ours. None of them is a secret.
         claims: PersistentVolumeClaims that all pods see, by the path of each.
         egress: TCP ports that jobs connect to, beside those of RabbitMQ and the store.
+        longest_delay: seconds that delays must reach; None for the longest pause of the retries.
     """
 
     app: str
@@ -108,6 +109,7 @@ class Plan:
     environment: Mapping[str, str]
     claims: Mapping[str, str]
     egress: tuple[int, ...]
+    longest_delay: float | None = None
 
     @property
     def prefix(self) -> str:
@@ -143,6 +145,7 @@ def plan_of(
     environment: Mapping[str, str] = MappingProxyType({}),
     claims: Mapping[str, str] = MappingProxyType({}),
     egress: Iterable[int] = (),
+    longest_delay: float | None = None,
 ) -> Plan:
     """A plan of an app and its settings. Needs no broker.
 
@@ -168,7 +171,7 @@ def plan_of(
         _all_checked(app, timed),
         MappingProxyType({name: _value(name, value) for name, value in environment.items()}),
         MappingProxyType({name: _path(name, path) for name, path in claims.items()}),
-        tuple(sorted(set(egress))),
+        tuple(sorted(set(egress))), longest_delay,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ USER = 10001
 SECRETS = "/run/secrets/amqpjobs"
 """Where the files of the Secret are: outside of /tmp, which jobs write to."""
 
-HEARTBEAT = "/tmp/heartbeat"  # noqa: S108 - the pod's own, and nobody else's
+HEARTBEAT = "/tmp/amqpjobs.heartbeat"  # noqa: S108 - the pod's own, and nobody else's
 
 SEEING = frozenset({"web", "worker", "run"})
 """The containers that jobs, or the user's own application, run in: they see the claims."""
@@ -39,6 +39,8 @@ def settings_of(plan: Plan) -> dict[str, str]:
         "AMQPJOBS_APP": plan.place,
         **({"AMQPJOBS_ASGI": plan.asgi} if plan.asgi else {}),
         **{name: str(number) for name, number in numbers.items() if number is not None},
+        # The Job of each release declares; what runs all the time may not, and need not ask.
+        "AMQPJOBS_DECLARE": "false",
         "AMQPJOBS_SHUTDOWN_TIMEOUT": f"{plan.shutdown_timeout:g}",
         "AMQPJOBS_HEARTBEAT_FILE": HEARTBEAT,
         "AMQPJOBS_SECRETS_DIR": SECRETS,
@@ -52,7 +54,8 @@ def grace_of(plan: Plan, drain: int = 0) -> int:
 
 
 def secret_of(plan: Plan, who: str) -> str:
-    """The name of the Secret of ``web``, ``worker`` or ``deploy``: each may do another thing."""
+    """The name of the Secret of ``deploy``, ``worker`` or ``publisher``: users of RabbitMQ that may
+    do different things, see ``amqpjobs topology users``."""
     return f"{plan.prefix}-{who}"
 
 
@@ -100,7 +103,7 @@ def pod_of(plan: Plan, container: Json, who: str, grace: int, **more: object) ->
 
     Args:
         container: its only one.
-        who: whose Secret it gets.
+        who: whose Secret it gets: see `secret_of`.
         grace: see `grace_of`.
         more: whatever else a pod may say.
     """

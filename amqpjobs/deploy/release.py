@@ -13,30 +13,32 @@ from amqpjobs.deploy.pods import container_of, grace_of, pod_of, secret_of
 USAGE = 2
 """The exit status of what a second try would end with, too."""
 
-STEPS = {
-    # The recorder's queue, too: the web tier's user may not declare it.
-    "topology": ["topology", "apply", "--recorder"],
-    "migrate": ["migrate"],
-}
+STEPS = ("topology", "migrate")
 
 TOPOLOGY = """\
 The queues and exchanges of this release, before there is a pod that needs them. Nothing is changed
 or deleted: a queue that is there with other arguments is an error, and the release ends here.
 
-The Secret {secret} has the files AMQPJOBS_URL, with RabbitMQ's user that may configure, and
+The Secret {secret} has the files AMQPJOBS_URL, with RabbitMQ's user that declares, and
 AMQPJOBS_STORE_URL.
 
 A Job cannot be changed: the hash in its name, of the image and all else that it follows from, makes
 a new one of each release. Old ones are gone after a day."""
 
-MIGRATE = "The store of statuses, brought up to date. Pods of the release before go on with it."
+MIGRATE = """\
+The store of statuses, brought up to date, which only a newer amqpjobs needs. From then on it
+refuses web pods of an older one that start anew: let the rollout follow."""
 
 
 def release_of(plan: Plan) -> Iterator[Manifest]:
     """The Jobs of a release."""
     about = TOPOLOGY.format(secret=secret_of(plan, "deploy"))
-    for step, arguments in STEPS.items():
-        yield _job(plan, step, arguments, about if step == "topology" else MIGRATE)
+    # The recorder's queue, too: the web tier's user may not declare it.
+    apply = ["topology", "apply", "--recorder"]
+    if plan.longest_delay is not None:
+        apply += ["--longest-delay", f"{plan.longest_delay:g}"]
+    yield _job(plan, "topology", apply, about)
+    yield _job(plan, "migrate", ["migrate"], MIGRATE)
 
 
 def _job(plan: Plan, step: str, arguments: list[str], about: str) -> Manifest:

@@ -14,7 +14,7 @@ PORT = 8000
 ABOUT = """\
 The web tier: jobs over HTTP, and the recorder of their statuses, inside of each pod.
 
-The Secret {secret} has the files AMQPJOBS_URL (RabbitMQ's user that publishes), AMQPJOBS_STORE_URL
+The Secret {secret} has the files AMQPJOBS_URL (RabbitMQ's user for publishers), AMQPJOBS_STORE_URL
 (PostgreSQL) and AMQPJOBS_WEB_TOKEN.
 
 {grace} s of grace: {drain} s for all others to hear that the Service sends it nothing any more,
@@ -30,7 +30,7 @@ def web_of(plan: Plan) -> Iterator[Manifest]:
     labels = labels_of(plan, "web")
     name = f"{plan.prefix}-web"
     grace = grace_of(plan, DRAIN)
-    about = ABOUT.format(secret=secret_of(plan, "web"), grace=grace, drain=DRAIN)
+    about = ABOUT.format(secret=secret_of(plan, "publisher"), grace=grace, drain=DRAIN)
     yield Manifest(about, object_of("Deployment", "apps/v1", name, labels, _deployment(plan)))
     ports = [{"name": "http", "port": 80, "targetPort": "http"}]
     spec = {"selector": labels, "ports": ports}
@@ -63,7 +63,7 @@ def _deployment(plan: Plan) -> Json:
         "labelSelector": {"matchLabels": labels},
     }
     grace = grace_of(plan, DRAIN)
-    pod = pod_of(plan, container, "web", grace, topologySpreadConstraints=[spread])
+    pod = pod_of(plan, container, "publisher", grace, topologySpreadConstraints=[spread])
     return {
         "replicas": 2,
         "revisionHistoryLimit": 3,

@@ -12,7 +12,7 @@ longer than a label, or have other characters."""
 ABOUT = """\
 Workers for the queue {queue}: {jobs}.
 
-The Secret {secret} has the file AMQPJOBS_URL, with RabbitMQ's user that consumes.
+The Secret {secret} has the file AMQPJOBS_URL, with RabbitMQ's user for workers.
 
 {grace} s of grace: AMQPJOBS_SHUTDOWN_TIMEOUT, and 10 s. A job that has not ended by the timeout
 when its pod has to go is given back, and runs again from its beginning elsewhere{longest}."""

@@ -5,7 +5,6 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
@@ -16,7 +15,7 @@ from amqpjobs.deploy import files_of, plan_of
 from amqpjobs.deploy.folder import write
 from amqpjobs.deploy.kustomization import command_of
 from amqpjobs.settings import load_settings
-from tests.broker_server import VirtualHost, poll
+from tests.broker_server import Server, VirtualHost, poll
 from tests.support.amqp import stranger
 from tests.support.deployed import IMAGE, shop_app, shop_plan
 from tests.support.manifests import built, of_kind, templates, validate
@@ -72,7 +71,6 @@ def test_every_kind_is_there() -> None:
         "CronJob photos-enqueue-tidy",
         "CronJob photos-run-tidy",
         "Deployment photos-web",
-        "Deployment photos-worker-housekeeping",
         "Deployment photos-worker-thumbnails",
         "Job photos-migrate",
         "Job photos-topology",
@@ -81,7 +79,6 @@ def test_every_kind_is_there() -> None:
         "NetworkPolicy photos-web",
         "NetworkPolicy photos-web-store",
         "PodDisruptionBudget photos-web",
-        "ScaledObject photos-worker-housekeeping",
         "ScaledObject photos-worker-thumbnails",
         "Service photos-web",
         "TriggerAuthentication photos-rabbitmq",
@@ -92,9 +89,7 @@ def test_with_keda_the_number_of_workers_is_kedas() -> None:
     """Else each `kubectl apply` would set it back. The web tier's stays."""
     deployments = of_kind(built(ALBUM / "overlays/keda"), "Deployment")
     counts = {m["metadata"]["name"]: m["spec"].get("replicas") for m in deployments}
-    assert counts == {
-        "photos-web": 2, "photos-worker-housekeeping": None, "photos-worker-thumbnails": None
-    }  # fmt: skip
+    assert counts == {"photos-web": 2, "photos-worker-thumbnails": None}
 
 
 def test_the_example_changes_the_image_and_the_number_of_pods(tmp_path: Path) -> None:
@@ -153,7 +148,7 @@ def test_rendered_by_its_own_command_it_is_the_same(tmp_path: Path) -> None:
     """Which stands in the base: whoever changes the app needs to remember nothing."""
     plan = shop_plan(
         shop_app(prefetch=7), namespace="shop", environment={"A": "b c"},
-        claims={"album": "/album"}, egress=[443, 25],
+        claims={"album": "/album"}, egress=[443, 25], longest_delay=3600,
     )  # fmt: skip
     write(tmp_path / "k8s", files_of(plan))
     (tmp_path / "shop.py").write_text(
@@ -171,35 +166,46 @@ def test_rendered_by_its_own_command_it_is_the_same(tmp_path: Path) -> None:
 async def test_kedas_question_counts_what_waits_and_what_runs(broker: VirtualHost) -> None:
     """As its scaler asks: the address is made of the host, the virtual host and the queue."""
     app = App("shop", settings=load_settings(url=broker.url))
-    queue = Queue("Photos_HIGH.x/1", priorities={"high": 2, "normal": 1})
+    queue = Queue("Photos_HIGH.x/1", priorities={"high": 2, "normal": 1, "a b+c": 1})
 
     @app.job(queue=queue)
     async def photo() -> None: ...
 
     plan = plan_of(app, "shop:app", IMAGE)
     scaled = [m.body for m in files_of(plan)["overlays/keda/scaling.yaml"]]
-    names = [
-        trigger["metadata"]["queueName"]
+    triggers = [
+        trigger["metadata"]
         for manifest in of_kind(scaled, "ScaledObject")
         for trigger in manifest["spec"]["triggers"]
     ]
+    assert [trigger.get("useRegex", "false") for trigger in triggers] == ["false", "false", "true"]
     async with app.lifespan():
-        for _ in range(3):
-            await photo.with_options(priority="high").later()
+        for priority in ("high", "high", "high", "a b+c"):
+            await photo.with_options(priority=priority).later()
 
-    def answer(name: str) -> dict[str, Any]:
-        path = f"/queues/{quote_plus(broker.name)}/{quote_plus(name)}"
-        found: dict[str, Any] = broker.server.api("GET", path)
-        return found
+    # Who may look at queues, and nothing else: as deploy/README.d/kubernetes.md makes one.
+    user = f"keda-{broker.name}"
+    broker.server.add_user(user, "keda", tags="monitoring")
+    broker.server.set_permissions(user, broker.name, configure="^$", write="^$", read="^$")
+    keda = Server(f"amqp://{user}:keda@keda/", broker.server.management_url, "any")
+
+    def answer(trigger: dict[str, str], key: str) -> int:
+        place, name = f"/queues/{quote_plus(broker.name)}", quote_plus(trigger["queueName"])
+        if "useRegex" not in trigger:
+            return int(keda.api("GET", f"{place}/{name}").get(key, 0))
+        query = f"?page=1&use_regex=true&pagination=false&name={name}&page_size=100"
+        return sum(found.get(key, 0) for found in keda.api("GET", place + query)["items"])
 
     async with stranger(broker.url) as channel:
-        assert await (await channel.get_queue(names[0])).get(timeout=10) is not None
+        queued = await channel.get_queue(triggers[0]["queueName"])
+        assert await queued.get(timeout=10) is not None
 
         def settled() -> bool:  # the management API tells what it knew some seconds ago
-            return answer(names[0]).get("messages_unacknowledged") == 1
+            return answer(triggers[0], "messages_unacknowledged") == 1
 
         assert await asyncio.to_thread(poll, settled, 60.0, 0.2)
-        assert [answer(name)["messages"] for name in names] == [3, 0]
+        assert [answer(trigger, "messages") for trigger in triggers] == [3, 0, 1]
+    broker.server.delete_user(user)
 
 
 def test_secrets_are_read_from_a_volume_as_the_kubelet_makes_it(

@@ -179,7 +179,7 @@ def test_workers_are_asked_by_their_heartbeat_and_not_too_often() -> None:
             assert container[kind]["periodSeconds"] >= (5 if kind == "startupProbe" else 30)
         assert "--strict" not in container["livenessProbe"]["exec"]["command"]
         assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
-    assert variables_of(found)["AMQPJOBS_HEARTBEAT_FILE"] == "/tmp/heartbeat"
+    assert variables_of(found)["AMQPJOBS_HEARTBEAT_FILE"] == "/tmp/amqpjobs.heartbeat"
 
 
 def test_the_web_tier_is_asked_over_http() -> None:
@@ -321,12 +321,12 @@ def test_no_secret_is_in_the_manifests() -> None:
         if "secret" in volume
     }
     assert {re.sub("-[0-9a-f]{8}$", "", name): secret for name, secret in used.items()} == {
-        "shop-web": "shop-web",
+        "shop-web": "shop-publisher",
         "shop-worker-receipts": "shop-worker",
         "shop-worker-photos-high-x": "shop-worker",
         "shop-topology": "shop-deploy",
         "shop-migrate": "shop-deploy",
-        "shop-enqueue-nightly": "shop-worker",
+        "shop-enqueue-nightly": "shop-publisher",
         "shop-run-nightly": "shop-worker",
     }
 

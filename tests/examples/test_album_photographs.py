@@ -1,7 +1,9 @@
 """What the album's job makes of files that strangers send."""
 
 import io
+import os
 import struct
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 
 from amqpjobs import Reject
-from amqpjobs.demo.album import Photograph, Size, add_to_album
+from amqpjobs.demo.album import Photograph, Size, add_to_album, tidy
 from tests.support.album import jpeg
 
 
@@ -89,3 +91,17 @@ def test_a_file_that_is_away_is_tried_again(tmp_path: Path) -> None:
     given.path.unlink()
     with pytest.raises(FileNotFoundError):
         add_to_album(given)
+
+
+def test_what_is_old_goes_from_every_folder(tmp_path: Path) -> None:
+    """And nothing else: neither what is new, nor what is beside the album's own folders."""
+    folders = ("incoming", "thumbnails", "web", "beside")
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+        for name, days in (("old.jpg", 31), ("new.jpg", 29)):
+            (tmp_path / folder / name).touch()
+            os.utime(tmp_path / folder / name, (time.time() - days * 86_400,) * 2)
+    assert tidy(tmp_path) == 3
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jpg")}
+    assert left == {"beside/old.jpg", *(f"{folder}/new.jpg" for folder in folders)}
+    assert tidy(tmp_path / "nowhere") == 0

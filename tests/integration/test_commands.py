@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from amqpjobs.ids import keyed_id
 from tests.broker_server import VirtualHost, poll
 from tests.brokers import Broker
 from tests.support.amqp import count, drain, publish, stranger
@@ -280,7 +281,8 @@ def test_refused_logins_and_missing_hosts(
 
 
 def test_enqueue_prints_the_id_that_the_worker_logs(env: dict[str, str]) -> None:
-    """Plain, with --json, with a priority, from stdin; wrong ones are refused before sending."""
+    """Plain, with --json, with a priority, a key, from stdin; wrong ones are refused before
+    sending."""
     with consuming(env=env) as worker:
         plain = command("enqueue", "quick", "--args", "1", env=env)
         assert (plain.returncode, plain.stderr) == (0, ""), plain
@@ -291,6 +293,11 @@ def test_enqueue_prints_the_id_that_the_worker_logs(env: dict[str, str]) -> None
         handle = json.loads(rich.stdout)
         assert handle["queue"] == "lanes.high"
         worker.wait_for("job done", job_id=handle["id"], queue="lanes")
+        keyed = ("enqueue", "quick", "-a", "3", "--key", "order-7")
+        ids = [command(*keyed, env=env).stdout.strip() for _ in range(2)]
+        assert ids[0] == ids[1] == keyed_id("jobs", "quick", "order-7")
+        worker.wait_for("job done", times=2, job_id=ids[0])
+        one_line(command("enqueue", "quick", "-a", "1", "--key", " ", env=env), 2, "--key")
         one_line(command("enqueue", "urgent", "-a", "1", "--priority", "7", env=env), 2, "'high'")
         one_line(command("enqueue", "quick", "-a", '"x"', env=env), 2, "--args", "n:")
         one_line(command("enqueue", "nothing", env=env), 2, "nothing")

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from amqpjobs import App
+from amqpjobs.ids import keyed_id
 from tests.broker_server import VirtualHost
 from tests.support.amqp import count, delete_queue, drain, stranger, take
 from tests.support.web import JSON, served
@@ -188,6 +189,7 @@ async def test_an_idempotency_key_makes_the_id(shop_43: App, broker_43: VirtualH
             "/jobs/send_receipt", json=ORDER, headers={"Idempotency-Key": "one"}
         )
     assert first["id"] == again["id"]
+    assert first["id"] == keyed_id(shop_43.name, "add", "one")  # as of `enqueue --key`
     assert first["derived"] is True
     assert uuid.UUID(first["id"]).version == 5
     assert len({first["id"], other["id"], elsewhere.json()["id"]}) == 3
