@@ -1,1 +1,1 @@
-"""What amqpjobs tells about itself: logs now; the only room that may import opentelemetry."""
+"""What amqpjobs tells about itself: logs and spans; the only room that may import opentelemetry."""

@@ -93,7 +93,8 @@ class Settlement:
                 return self._give_back(delivery, outcome, context)
             case Rejected(failure):
                 target = self._queues[delivery.queue].dead
-                copy = with_first_try(copied(_of(delivery), failure), context and context.span)
+                span = context.span if context is not None else None
+                copy = with_first_try(copied(_of(delivery), failure), span)
                 return self._replace(delivery, copy, target, outcome)
             case Parked(failure):
                 target = self._queues[delivery.queue].parked
