@@ -93,8 +93,7 @@ CONSUMED = Metric(
 OPERATION_DURATION = Metric(
     "messaging.client.operation.duration",
     "s",
-    "From publishing to its confirm; and where an ack has to wait for the confirm of a copy or an "
-    "answer, from the end of the handler to the ack.",
+    "From publishing to its confirm; from the end of a handler to its ack or nack.",
     SECONDS,
 )
 PROCESS_DURATION = Metric("messaging.process.duration", "s", "How long handlers ran.", LONG_SECONDS)

@@ -60,7 +60,7 @@ class Joining:
         temporality = (
             AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
         )
-        kept = [point for point in points if point.count or not self._delta]
+        kept = [point for point in points if point.count]
         metric = series.metric
         return Metric(metric.name, metric.description, metric.unit, Histogram(kept, temporality))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from amqpjobs.clock import Clock
 from amqpjobs.errors import DecodeError
 from amqpjobs.message import HEADER_DUE
-from amqpjobs.outcome import Answered, Done, Outcome, Rejected, Released, Retried, outcome_name
+from amqpjobs.outcome import Answered, Outcome, Rejected, Released, Retried, outcome_name
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.telemetry import conventions as names
@@ -68,16 +68,16 @@ class Metering:
         if not run.begun:
             return
         tally.consumed.value += 1
-        ended = run.ended or time.monotonic()
-        waited = _waited(run)
+        now = time.monotonic()
+        ended = run.ended or now
+        waited = _waited(run, now - run.started)
         if waited is not None:
             tally.waiting.record(waited)
-        if isinstance(outcome, Released):
-            return  # interrupted: how long it would have taken nobody knows
-        tally.processing.record(ended - run.started)
-        if run.asked is not None or not isinstance(outcome, Done):
-            # What only writes an ack takes no time that could be told.
-            tally.settling.record(time.monotonic() - ended)
+        # An ack is only written, which takes no time; a copy for the next run, or an answer, has to
+        # be confirmed before.
+        tally.settling.record(now - ended)
+        if not isinstance(outcome, Released):  # how long it would have taken nobody knows
+            tally.processing.record(ended - run.started)
 
     def _make(self, kind: Kind) -> _Tally:
         queue, job, outcome, error = kind
@@ -109,10 +109,9 @@ def error_of(outcome: Outcome) -> str | None:
     return None
 
 
-def _waited(run: "Run") -> float | None:
+def _waited(run: "Run", running: float) -> float | None:
     """Seconds that it waited for its start: since it was enqueued; or since it was due, if it was
     delayed or runs again."""
-    running = time.monotonic() - run.started
     try:
         header = run.delivery.header
         due = header.headers.get(HEADER_DUE) if header.has_amqpjobs_headers else None
