@@ -273,7 +273,11 @@ def _is_unfit(error: DBAPIError) -> bool:
 
 
 def _words(error: BaseException) -> str:
-    return (
-        f"the store of statuses cannot be used: {str(error) or repr(error)} "
-        f"({type(error).__name__}): is the database running, and is AMQPJOBS_STORE_URL right?"
-    )
+    said = str(error) or repr(error)
+    question = "is the database running, and is AMQPJOBS_STORE_URL right?"
+    if "unable to open database file" in said:
+        question = (
+            "is the folder of AMQPJOBS_STORE_URL there, and writable? In a container it has to be "
+            "a volume, or the store PostgreSQL"
+        )
+    return f"the store of statuses cannot be used: {said} ({type(error).__name__}): {question}"

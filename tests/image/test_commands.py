@@ -82,8 +82,8 @@ def test_wrong_settings_are_one_line_that_names_the_mend(
         (("consume",), {"AMQPJOBS_CONCURRENCY": "many"}, 2, "AMQPJOBS_CONCURRENCY"),
         (("consume",), {"AMQPJOBS_SECRETS_DIR": "/run/none"}, 2, "AMQPJOBS_SECRETS_DIR"),
         (("consume",), {"AMQPJOBS_URL": "amqp://127.0.0.1:1/"}, 3, "127.0.0.1:1"),
-        (("record",), {"AMQPJOBS_STORE_URL": ""}, 2, "AMQPJOBS_STORE_URL"),
-        (("web",), {"AMQPJOBS_WEB_TOKEN": "0123456789abcdef"}, 2, "AMQPJOBS_STORE_URL"),
+        (("record",), {}, 1, "AMQPJOBS_STORE_URL there, and writable"),
+        (("web",), {"AMQPJOBS_WEB_TOKEN": "0123456789abcdef"}, 1, "has to be a volume"),
     ):
         done = place(broker_43, **settings).run(*arguments)
         assert done.returncode == status, (arguments, settings, done)

@@ -19,9 +19,13 @@ def status_of(job_id: str, env: dict[str, str]) -> tuple[int, dict]:
 @pytest.mark.timeout(240)
 def test_a_job_is_followed_to_its_end(broker: VirtualHost, tmp_path: Path) -> None:
     """Recorded by one program, run by another, asked for by a third."""
-    env = environment(broker.url, tmp_path, AMQPJOBS_STORE_URL=f"sqlite:///{tmp_path}/s.db")
+    env = environment(
+        broker.url, tmp_path, AMQPJOBS_STORE_URL=f"sqlite:///{tmp_path}/s.db",
+        AMQPJOBS_HEARTBEAT_FILE=str(tmp_path / "heartbeat"),
+    )  # fmt: skip
     with running("record", env=env) as recorder:
         recorder.wait_for("consuming", queue="amqpjobs.recorder")
+        assert poll(lambda: command("health", "--strict", env=env).returncode == 0, 20.0)
         with consuming("work", env=env):
             job_id = command("enqueue", "hold", "--args", "7", env=env).stdout.strip()
             Ledger(env).wait_for("started", [7])
@@ -43,6 +47,7 @@ def test_a_job_is_followed_to_its_end(broker: VirtualHost, tmp_path: Path) -> No
             assert "state     dead" in shown.stdout
         recorder.signal(signal.SIGTERM)
         assert recorder.wait() == 0
+    assert command("health", env=env).returncode == 1
     unknown = command("status", "nobody", env=env)
     assert unknown.returncode == 4
     assert "does a recorder run" in unknown.stderr

@@ -49,6 +49,28 @@ def test_a_child_that_is_killed_is_replaced(broker: VirtualHost, tmp_path: Path)
     assert parent.errors == ""
 
 
+def test_each_child_has_a_heartbeat_of_its_own(broker_43: VirtualHost, tmp_path: Path) -> None:
+    """One that is stuck is not covered by its neighbour, nor by what an earlier run has left."""
+    heartbeat = tmp_path / "heartbeat"
+    (tmp_path / "heartbeat.7").write_text("1 ok\n")
+    env = environment(broker_43.url, tmp_path, AMQPJOBS_HEARTBEAT_FILE=str(heartbeat))
+    with running("consume", "work", "--processes", "2", env=env) as parent:
+        parent.wait_for("worker is ready", times=2)
+        assert poll(lambda: command("health", "--strict", env=env).returncode == 0, 20)
+        assert {path.name for path in tmp_path.glob("heartbeat*")} == {"heartbeat.0", "heartbeat.1"}
+        healthy = command("health", env=env)
+        assert healthy.stdout.count("healthy: ok") == 2
+        stuck = int((tmp_path / "heartbeat.1").read_text().split()[0])
+        os.kill(stuck, signal.SIGSTOP)
+        try:
+            assert poll(lambda: command("health", "--max-age", "7", env=env).returncode == 1, 30)
+            done = command("health", "--max-age", "7", env=env)
+            assert "heartbeat.1 was touched" in done.stderr
+        finally:
+            os.kill(stuck, signal.SIGCONT)
+    assert not list(tmp_path.glob("heartbeat*"))
+
+
 def test_children_do_not_outlive_a_parent_that_is_killed(
     broker: VirtualHost, tmp_path: Path
 ) -> None:
