@@ -145,7 +145,7 @@ async def test_what_is_published_has_the_times_of_its_apps_clock(clock):
     clock.move(60)
     message = job.with_options(delay=5, expires=10).message()
     due = message.options.due(clock.time())
-    properties = publisher._properties(message, clock.time(), due)
+    properties = publisher._properties(message, {}, clock.time(), due)
     assert properties.headers == {HEADER_DUE: at(65), HEADER_DEADLINE: at(75)}
     assert properties.timestamp == START + 60
 
