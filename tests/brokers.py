@@ -114,14 +114,15 @@ class Broker(Server):
         self.home = Path(tempfile.mkdtemp(prefix="amqpjobs-broker-"))
         guard.remove_at_end(self.home)
         guard.remove_at_end(certificates().folder)
-        port, self.tls_port, http, self._distribution_port, self._epmd_port = free_ports(5)
+        port, self.tls_port, http, https, self._distribution_port, self._epmd_port = free_ports(6)
         self.port = port
         TLS_PORTS[port] = self.tls_port
         self.nodename = f"amqpjobs-{port}@localhost"
         super().__init__(
             f"amqp://guest:guest@127.0.0.1:{port}/", f"http://127.0.0.1:{http}", version
         )
-        self._write_configuration(http)
+        self.tls_management_url = f"https://127.0.0.1:{https}"
+        self._write_configuration(http, https)
 
     def __repr__(self) -> str:
         state = "ended" if not self.home.exists() else "up" if self.running else "down"
@@ -139,7 +140,7 @@ class Broker(Server):
         """Whether the process is there (it may be starting, paused, or without its application)."""
         return self._node is not None and self._node.poll() is None
 
-    def _write_configuration(self, http: int) -> None:
+    def _write_configuration(self, http: int, https: int) -> None:
         cookie = self.home / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
@@ -148,6 +149,7 @@ class Broker(Server):
         (self.home / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {http}\n"
+            f"management.ssl.ip = 127.0.0.1\nmanagement.ssl.port = {https}\n"
             "log.console = false\nlog.file.level = info\n" + self._tls_configuration()
         )
 
@@ -159,10 +161,13 @@ class Broker(Server):
         home = self.home
         return (
             f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
-            f"ssl_options.cacertfile = {home}/{made.authority.name}\n"
-            f"ssl_options.certfile = {home}/{made.server[0].name}\n"
-            f"ssl_options.keyfile = {home}/{made.server[1].name}\n"
-            "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = false\n"
+            + "".join(
+                f"{of}.cacertfile = {home}/{made.authority.name}\n"
+                f"{of}.certfile = {home}/{made.server[0].name}\n"
+                f"{of}.keyfile = {home}/{made.server[1].name}\n"
+                for of in ("ssl_options", "management.ssl")
+            )
+            + "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = false\n"
             "auth_mechanisms.1 = PLAIN\nauth_mechanisms.2 = AMQPLAIN\n"
             "auth_mechanisms.3 = EXTERNAL\nssl_cert_login_from = common_name\n"
         )

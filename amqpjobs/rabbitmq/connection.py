@@ -206,7 +206,8 @@ class Link:
         except (aiormq_errors.AMQPError, OSError, TimeoutError, ValueError) as error:
             refusal = factory.protocol.refusal if factory.protocol else None
             await connection.close()
-            raise unavailable(error, refusal, self._settings) from error
+            hung_up = factory.protocol is not None
+            raise unavailable(error, refusal, self._settings, hung_up=hung_up) from error
         except BaseException as error:
             await connection.close()
             # aiormq makes a CancelledError of bytes that are not AMQP.

@@ -23,7 +23,11 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "RECORD_LAYER_FAILURE
 
 
 def unavailable(
-    error: BaseException, refusal: tuple[int, str] | None, settings: Settings
+    error: BaseException,
+    refusal: tuple[int, str] | None,
+    settings: Settings,
+    *,
+    hung_up: bool = False,
 ) -> BrokerUnavailable:
     """The error for a connection that could not be made.
 
@@ -31,6 +35,7 @@ def unavailable(
         error: aiormq's, or the machine's.
         refusal: code and words of the broker's `connection.close`, if it said goodbye.
         settings: with which it was tried.
+        hung_up: whether somebody was there, and took the connection.
     """
     where = settings.safe_url
     if isinstance(error, aiormq_errors.ProbableAuthenticationError):
@@ -48,7 +53,10 @@ def unavailable(
         return BrokerUnavailable(problem, temporary=False)
     cause = error.__cause__ or error
     if isinstance(error, TimeoutError):
+        hung_up = False
         reason = f"no answer within {settings.connect_timeout:g} s"
+    elif hung_up:
+        reason = "whoever is there hung up before a word was said"
     else:
         reason = str(cause) or repr(cause)
     if not settings.url_is_given:
@@ -58,8 +66,18 @@ def unavailable(
         )
     return BrokerUnavailable(
         f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL "
-        "right?"
+        f"right?{_guess(settings) if hung_up else ''}"
     )
+
+
+def _guess(settings: Settings) -> str:
+    """What may be the matter with a server that hung up: RabbitMQ does so over what is no TLS, and
+    3.10 over certificates as well, before its word on them has arrived."""
+    if not settings.url.get_secret_value().startswith("amqps"):
+        return " If its port is one for TLS (5671), write amqps://"
+    if settings.tls_cert_file is None:
+        return " It may want a client certificate: AMQPJOBS_TLS_CERT_FILE"
+    return " It may not take the certificate in AMQPJOBS_TLS_CERT_FILE: its log says why"
 
 
 def not_amqp(problem: AmqpJobsError, settings: Settings) -> BrokerUnavailable:

@@ -70,6 +70,15 @@ async def stubborn(ctx: Context, n: int) -> None:
 
 
 @app.job(queue=work)
+async def block(n: int) -> None:
+    """Blocks the event loop until the file `<ledger>.go` is there."""
+    note("started", n)
+    while not Path(os.environ["JOBS_LEDGER"] + ".go").exists():
+        time.sleep(0.02)  # noqa: ASYNC251 - that is what it is for
+    note("done", n)
+
+
+@app.job(queue=work)
 def blocked_thread(ctx: Context, n: int) -> None:
     """A thread that nobody can end."""
     note("started", n, ctx)
