@@ -3,12 +3,13 @@
 Changes when a release needs another step.
 """
 
+import json
 from collections.abc import Iterator
 
 from amqpjobs.deploy.manifests import Json, Manifest, labels_of, object_of
 from amqpjobs.deploy.names import hash_of
 from amqpjobs.deploy.plan import Plan
-from amqpjobs.deploy.pods import container_of, grace_of, pod_of, secret_of
+from amqpjobs.deploy.pods import container_of, grace_of, pod_of, secret_of, settings_of
 
 USAGE = 2
 """The exit status of what a second try would end with, too."""
@@ -32,33 +33,41 @@ refuses web pods of an older one that start anew: let the rollout follow."""
 
 def release_of(plan: Plan) -> Iterator[Manifest]:
     """The Jobs of a release."""
-    about = TOPOLOGY.format(secret=secret_of(plan, "deploy"))
-    # The recorder's queue, too: the web tier's user may not declare it.
-    apply = ["topology", "apply", "--recorder"]
-    if plan.longest_delay is not None:
-        apply += ["--longest-delay", f"{plan.longest_delay:g}"]
-    yield _job(plan, "topology", apply, about)
-    yield _job(plan, "migrate", ["migrate"], MIGRATE)
+    abouts = {"topology": TOPOLOGY.format(secret=secret_of(plan, "deploy")), "migrate": MIGRATE}
+    for step in STEPS:
+        name, labels = job_name(plan, step), labels_of(plan, step)
+        job = object_of("Job", "batch/v1", name, labels, _spec(plan, step))
+        yield Manifest(abouts[step], job)
 
 
-def _job(plan: Plan, step: str, arguments: list[str], about: str) -> Manifest:
-    labels = labels_of(plan, step)
-    pod = pod_of(
-        plan, container_of(plan, step, arguments), "deploy", grace_of(plan), restartPolicy="Never"
-    )
-    spec = {
+def job_name(plan: Plan, step: str) -> str:
+    """The name of the Job ``topology`` or ``migrate``: another one wherever it would be another
+    Job, or would find other queues to declare."""
+    queues = [list(work.held) for work in plan.work]
+    follows_from = [[_spec(plan, step) for step in STEPS], settings_of(plan), queues]
+    return f"{plan.prefix}-{step}-{hash_of(json.dumps(follows_from))}"
+
+
+def _spec(plan: Plan, step: str) -> Json:
+    container = container_of(plan, step, _arguments(plan, step))
+    pod = pod_of(plan, container, "deploy", grace_of(plan), restartPolicy="Never")
+    return {
         "backoffLimit": 4,
         "activeDeadlineSeconds": 600,
         "ttlSecondsAfterFinished": 86_400,
         "podFailurePolicy": fail_on_usage(step),
-        "template": {"metadata": {"labels": labels}, "spec": pod},
+        "template": {"metadata": {"labels": labels_of(plan, step)}, "spec": pod},
     }
-    return Manifest(about, object_of("Job", "batch/v1", job_name(plan, step), labels, spec))
 
 
-def job_name(plan: Plan, step: str) -> str:
-    """The name of the Job ``topology`` or ``migrate``: another one for every other plan."""
-    return f"{plan.prefix}-{step}-{hash_of(repr(plan))}"
+def _arguments(plan: Plan, step: str) -> list[str]:
+    if step == "migrate":
+        return ["migrate"]
+    # The recorder's queue, too: the web tier's user may not declare it.
+    apply = ["topology", "apply", "--recorder"]
+    if plan.longest_delay is not None:
+        apply += ["--longest-delay", f"{plan.longest_delay:g}"]
+    return apply
 
 
 def fail_on_usage(container: str) -> Json:
