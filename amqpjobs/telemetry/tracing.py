@@ -152,13 +152,14 @@ class Tracing:
         """
         span = self.start(names.PUBLISH, names.SEND, queue, SpanKind.PRODUCER)
         if span.is_recording():
-            span.set_attribute(names.MESSAGE_ID, message_id)
+            said = {names.MESSAGE_ID: message_id}
             if job is not None:
-                span.set_attribute(names.JOB, job)
+                said[names.JOB] = job
             if not delayed:
-                span.set_attribute(names.ROUTING_KEY, queue)
+                said[names.ROUTING_KEY] = queue
             if conversation is not None:
-                span.set_attribute(names.CONVERSATION_ID, conversation)
+                said[names.CONVERSATION_ID] = conversation
+            span.set_attributes(said)
         return Sending(span)
 
     @contextmanager
@@ -244,10 +245,8 @@ def link_to(traceparent: FieldValue, why: str) -> Link | None:
     found = span_of(traceparent)
     if found is None:
         return None
-    context = SpanContext(
-        found.trace_id, found.span_id, is_remote=True, trace_flags=TraceFlags(found.trace_flags)
-    )
-    return Link(context, {names.LINK: why})
+    trace_id, span_id, flags = found
+    return Link(SpanContext(trace_id, span_id, True, TraceFlags(flags)), {names.LINK: why})
 
 
 def fail(span: Span, error: BaseException) -> None:
