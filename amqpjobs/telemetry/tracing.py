@@ -32,6 +32,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from amqpjobs.context import Context
 from amqpjobs.errors import DecodeError, NotConfirmed, RemoteError
 from amqpjobs.eventcodec import WORKER
 from amqpjobs.message import TRACE_PARENT, FieldValue
@@ -108,9 +109,20 @@ class Tracing:
         attributes = self._kept.get((operation, queue))
         if attributes is None:
             attributes = self._attributes(operation, type_, queue)
+        return self._start(f"{operation} {queue}", parent, kind, attributes, links, start_time)
+
+    def _start(
+        self,
+        name: str,
+        parent: TraceContext | None,
+        kind: SpanKind,
+        attributes: Mapping[str, str | int],
+        links: Sequence[Link] = (),
+        start_time: int | None = None,
+    ) -> Span:
         try:
             return self._tracer.start_span(
-                f"{operation} {queue}",
+                name,
                 parent,
                 kind,
                 attributes,
@@ -173,15 +185,31 @@ class Tracing:
         asking = Asking(self.start(names.REQUEST, None, queue, SpanKind.CLIENT))
         if job is not None:
             asking.span.set_attribute(names.JOB, job)
-        token = current.attach(set_span_in_context(asking.span))
-        try:
+        with _around(asking.span):
             yield asking
-        except BaseException as error:
-            fail(asking.span, error)
-            raise
-        finally:
-            current.detach(token)
-            end(asking.span)
+
+    @contextmanager
+    def running(self, context: Context) -> Iterator[None]:
+        """The span of a job that is run by itself: no message, so none of messaging."""
+        said = {names.JOB: context.job, names.QUEUE: context.queue}
+        span = self._start(f"{names.RUN} {context.job}", None, SpanKind.INTERNAL, said)
+        ids = span.get_span_context()
+        context.span = ids if ids.is_valid else None
+        with _around(span):
+            yield
+
+
+@contextmanager
+def _around(span: Span) -> Iterator[None]:
+    token = current.attach(set_span_in_context(span))
+    try:
+        yield
+    except BaseException as error:
+        fail(span, error)
+        raise
+    finally:
+        current.detach(token)
+        end(span)
 
 
 class Sending:

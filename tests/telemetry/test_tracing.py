@@ -47,6 +47,7 @@ from amqpjobs.errors import (
 )
 from amqpjobs.eventcodec import WORKER
 from amqpjobs.telemetry.runs import TracedRuns
+from amqpjobs.worker.oneoff import run_once
 from tests.support.amqp import publish, stranger, take
 from tests.support.tracing import (
     Spans,
@@ -777,6 +778,32 @@ async def test_log_lines_say_the_trace_of_their_job(
         assert said["trace_id"] == f"{ids.trace_id:032x}"
         assert said["span_id"] == f"{ids.span_id:016x}"
         assert said["trace_flags"] == f"{ids.trace_flags:02x}"
+
+
+async def test_a_job_that_is_run_by_itself_is_a_span(embedded: Broker, spans: Spans) -> None:
+    """As by ``amqpjobs run``: what it enqueues is inside, and its failure is seen."""
+    app = app_at(embedded.url)
+    keys: list[dict[str, object]] = []
+
+    @app.job(queue="work")
+    async def job(ctx: Context, n: int) -> None:
+        keys.append(ctx.log_keys())
+        if not n:
+            raise LookupError(SECRET)
+        await job.later(0)
+
+    async with app.lifespan():
+        await run_once(app, job.definition, b"1", asyncio.Event())
+        with pytest.raises(LookupError):
+            await run_once(app, job.definition, b"0", asyncio.Event())
+    good, bad = spans.named("run job")
+    [sent] = spans.named("publish work")
+    assert same(context_of(good), sent.parent)
+    assert good.kind is SpanKind.INTERNAL
+    assert attributes_of(good) == {"amqpjobs.job": "job", "amqpjobs.queue": "work"}
+    assert keys[0]["span_id"] == f"{context_of(good).span_id:016x}"
+    assert attributes_of(bad)["error.type"] == "LookupError"
+    assert SECRET not in spans.text()
 
 
 async def test_an_sdk_that_is_set_up_late_counts(embedded: Broker) -> None:
