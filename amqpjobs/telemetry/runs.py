@@ -23,7 +23,8 @@ from amqpjobs.errors import DecodeError
 from amqpjobs.message import HEADER_FIRST_TRY, NO_HEADERS, TRACE_PARENT, Headers
 from amqpjobs.outcome import Outcome, Released, outcome_name
 from amqpjobs.telemetry import conventions as names
-from amqpjobs.telemetry.tracing import Tracing, end, fail, link_to
+from amqpjobs.telemetry.spans import end, fail, link_to
+from amqpjobs.telemetry.tracing import Tracing
 from amqpjobs.traces import LARGEST
 from amqpjobs.verdicts import Snooze, Verdict
 

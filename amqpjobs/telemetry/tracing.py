@@ -1,12 +1,11 @@
-"""Spans: what is said of every one, and those of publishing and asking.
+"""Spans: how one is started, and those of publishing, of asking, and of a job by itself.
 
 Only OpenTelemetry's API is used; the SDK is the program's. Nothing that goes wrong in here costs a
-message or a job. Changes when a span's form does; those of a worker are `amqpjobs.telemetry.runs`.
+message or a job. Changes when one of these does; those of a worker are `amqpjobs.telemetry.runs`.
 """
 
 import asyncio
 import logging
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -14,7 +13,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from opentelemetry import context as current
 from opentelemetry import propagate
 from opentelemetry.context import Context as TraceContext
 from opentelemetry.trace import (
@@ -22,32 +20,24 @@ from opentelemetry.trace import (
     Link,
     NoOpTracer,
     Span,
-    SpanContext,
     SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
     Tracer,
     TracerProvider,
     set_span_in_context,
 )
 
 from amqpjobs.context import Context
-from amqpjobs.errors import DecodeError, NotConfirmed, RemoteError
+from amqpjobs.errors import DecodeError, NotConfirmed
 from amqpjobs.eventcodec import WORKER
 from amqpjobs.message import TRACE_PARENT, FieldValue
-from amqpjobs.retry import class_name
 from amqpjobs.telemetry import conventions as names
-from amqpjobs.traces import span_of
+from amqpjobs.telemetry.spans import around, end, fail, link_to
 
 if TYPE_CHECKING:
     from amqpjobs.rabbitmq.frames import HeaderView
     from amqpjobs.settings import Settings
 
 log = logging.getLogger("amqpjobs.telemetry")
-
-FRAMES = 30
-"""The innermost stack frames of an exception that a span has."""
 
 DESTINATIONS = 1000
 """Destinations whose attributes are kept. There are that many only where their names are made up
@@ -185,7 +175,7 @@ class Tracing:
         asking = Asking(self.start(names.REQUEST, None, queue, SpanKind.CLIENT))
         if job is not None:
             asking.span.set_attribute(names.JOB, job)
-        with _around(asking.span):
+        with around(asking.span):
             yield asking
 
     @contextmanager
@@ -195,21 +185,8 @@ class Tracing:
         span = self._start(f"{names.RUN} {context.job}", None, SpanKind.INTERNAL, said)
         ids = span.get_span_context()
         context.span = ids if ids.is_valid else None
-        with _around(span):
+        with around(span):
             yield
-
-
-@contextmanager
-def _around(span: Span) -> Iterator[None]:
-    token = current.attach(set_span_in_context(span))
-    try:
-        yield
-    except BaseException as error:
-        fail(span, error)
-        raise
-    finally:
-        current.detach(token)
-        end(span)
 
 
 class Sending:
@@ -266,47 +243,3 @@ class Asking:
             return
         if link := link_to(parent, names.ANSWERED):
             self.span.add_link(link.context, link.attributes)
-
-
-def link_to(traceparent: FieldValue, why: str) -> Link | None:
-    """A link to the span that a header names; None if it names none: strangers write headers."""
-    found = span_of(traceparent)
-    if found is None:
-        return None
-    trace_id, span_id, flags = found
-    return Link(SpanContext(trace_id, span_id, True, TraceFlags(flags)), {names.LINK: why})
-
-
-def fail(span: Span, error: BaseException) -> None:
-    """Say that it has failed: with the exception's type and where it was raised. Not what it says,
-    which may well be a part of what a job was given."""
-    if not span.is_recording():
-        return
-    remote = error if isinstance(error, RemoteError) else None
-    kind = remote.exception if remote else class_name(type(error))
-    if remote:
-        places = "\n".join(reversed(remote.frames))
-    else:
-        places = "".join(traceback.format_tb(error.__traceback__, -FRAMES))
-    span.set_attribute(names.ERROR_TYPE, kind)
-    span.set_status(Status(StatusCode.ERROR, kind))
-    span.add_event(
-        names.EXCEPTION,
-        # File names that are not UTF-8 have surrogates in them, which no exporter can encode.
-        {
-            names.EXCEPTION_TYPE: kind,
-            names.EXCEPTION_STACKTRACE: places.encode(errors="backslashreplace").decode(),
-        },
-    )
-
-
-def end(span: Span, end_time: int | None = None) -> None:
-    """End a span.
-
-    Args:
-        end_time: nanoseconds since the epoch; None for now.
-    """
-    try:
-        span.end(end_time)
-    except Exception:
-        log.exception("a span is lost: its processor has failed")

@@ -738,6 +738,32 @@ async def test_a_sampler_that_fails_costs_no_job(
     assert "no span: the tracer, or a sampler, has failed" in caplog.messages
 
 
+async def test_a_provider_that_fails_costs_no_job(
+    embedded: Broker,
+    spans: Spans,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Said once, not for each message."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(spans.provider, "get_tracer", fails)
+    app = app_at(embedded.url)
+
+    @app.job(queue="work")
+    async def job(n: int) -> int:
+        return n
+
+    async with working(app):
+        await job.later(3)
+        await job.later(3)
+        assert await job.request(3) == 3
+    words = "no spans: the tracer provider has no tracer for us"
+    assert caplog.messages.count(words) == 2  # who publishes, and who asks
+
+
 async def test_a_processor_that_fails_costs_no_job(
     embedded: Broker, spans: Spans, caplog: pytest.LogCaptureFixture
 ) -> None:
