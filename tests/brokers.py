@@ -100,7 +100,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Broker(Server):
-    """One RabbitMQ node, a child of this process, with the management plugin.
+    """One RabbitMQ node, a child of this process, with the plugins for management and Prometheus.
 
     `launch` returns at once; `wait_until_ready` waits for a node that serves AMQP and HTTP. `start`
     does both, at first and again after `kill` or `stop`: on the same ports, with the same data.
@@ -114,14 +114,17 @@ class Broker(Server):
         self.home = Path(tempfile.mkdtemp(prefix="amqpjobs-broker-"))
         guard.remove_at_end(self.home)
         guard.remove_at_end(certificates().folder)
-        port, self.tls_port, http, self._distribution_port, self._epmd_port = free_ports(5)
+        port, self.tls_port, http, prometheus, self._distribution_port, self._epmd_port = (
+            free_ports(6)
+        )
         self.port = port
         TLS_PORTS[port] = self.tls_port
         self.nodename = f"amqpjobs-{port}@localhost"
         super().__init__(
             f"amqp://guest:guest@127.0.0.1:{port}/", f"http://127.0.0.1:{http}", version
         )
-        self._write_configuration(http)
+        self.prometheus_url = f"http://127.0.0.1:{prometheus}/metrics"
+        self._write_configuration(http, prometheus)
 
     def __repr__(self) -> str:
         state = "ended" if not self.home.exists() else "up" if self.running else "down"
@@ -139,15 +142,18 @@ class Broker(Server):
         """Whether the process is there (it may be starting, paused, or without its application)."""
         return self._node is not None and self._node.poll() is None
 
-    def _write_configuration(self, http: int) -> None:
+    def _write_configuration(self, http: int, prometheus: int) -> None:
         cookie = self.home / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
         (self.home / "env").touch()
-        (self.home / "plugins").write_text("[rabbitmq_management,rabbitmq_auth_mechanism_ssl].\n")
+        (self.home / "plugins").write_text(
+            "[rabbitmq_management,rabbitmq_prometheus,rabbitmq_auth_mechanism_ssl].\n"
+        )
         (self.home / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {http}\n"
+            f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {prometheus}\n"
             "log.console = false\nlog.file.level = info\n" + self._tls_configuration()
         )
 
