@@ -69,7 +69,7 @@ that run was not traced."""
 TRACE_PARENT = "traceparent"
 """The header of the W3C trace context (https://www.w3.org/TR/trace-context/)."""
 
-_TRACE = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def trace_parent(headers: Headers) -> str | None:

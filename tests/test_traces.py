@@ -15,7 +15,9 @@ def test_a_traceparent_names_a_span_and_back():
     assert traceparent_of(RemoteSpan(1, 2, 3)) == f"00-{'1'.zfill(32)}-{'2'.zfill(16)}-03"
 
 
-@pytest.mark.parametrize("nonsense", [None, 5, b"x", "", PARENT.upper(), PARENT + "0", [PARENT]])
+@pytest.mark.parametrize(
+    "nonsense", [None, 5, b"x", "", PARENT.upper(), PARENT + "0", [PARENT], "ff" + PARENT[2:]]
+)
 def test_a_strangers_nonsense_names_none(nonsense):
     """It is no error, either."""
     assert span_of(nonsense) is None

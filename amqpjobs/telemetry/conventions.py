@@ -41,6 +41,8 @@ PROCESS = "process"
 ACK, NACK, SETTLE = "ack", "nack", "settle"
 REQUEST = "request"
 """From a question to its answer, which the conventions have no type for."""
+RUN = "run"
+"""A job that is run by itself, which is no messaging."""
 
 # Attributes of ours.
 JOB = "amqpjobs.job"

@@ -4,6 +4,7 @@ A job's own messages go on with the trace of the job. Imports no OpenTelemetry b
 a program that does not trace 70 ms, and one that does has it. Changes when propagation does.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from amqpjobs.settings import Settings
     from amqpjobs.telemetry.tracing import Tracing
+
+log = logging.getLogger("amqpjobs.telemetry")
 
 API = "opentelemetry.trace"
 
@@ -57,7 +60,11 @@ class Traced:
         if provider is not self._provider:
             from amqpjobs.telemetry.tracing import tracing_of
 
-            self._provider, self._tracing = provider, tracing_of(provider, self._settings())
+            self._provider, self._tracing = provider, None
+            try:
+                self._tracing = tracing_of(provider, self._settings())
+            except Exception:
+                log.exception("no spans: the tracer provider has no tracer for us")
         return self._tracing
 
 

@@ -20,10 +20,11 @@ from opentelemetry.trace import (
 )
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.message import HEADER_FIRST_TRY, NO_HEADERS, Headers
+from amqpjobs.message import HEADER_FIRST_TRY, NO_HEADERS, TRACE_PARENT, Headers
 from amqpjobs.outcome import Outcome, Released, outcome_name
 from amqpjobs.telemetry import conventions as names
-from amqpjobs.telemetry.tracing import Tracing, end, fail, link_to
+from amqpjobs.telemetry.spans import end, fail, link_to
+from amqpjobs.telemetry.tracing import Tracing
 from amqpjobs.traces import LARGEST
 from amqpjobs.verdicts import Snooze, Verdict
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 NOWHERE = TraceContext()
 """No trace. What is current where deliveries arrive belongs to whoever has started the worker."""
+
+W3C = frozenset({TRACE_PARENT, *LARGEST})
 
 LONGEST = max(LARGEST.values())
 """Characters of a header that is looked at."""
@@ -83,6 +86,9 @@ class TracedRuns:
     def __init__(self, tracing: Tracing, *, continued: bool) -> None:
         self._tracing = tracing
         self._continued = continued
+        # The propagators are the program's choice; W3C's are read here at a third of the cost.
+        fields = propagate.get_global_textmap().fields
+        self._w3c = TRACE_PARENT in fields and fields <= W3C
 
     async def process(self, run: "Run", calling: Awaitable[object]) -> object:
         """Wait for a run's middleware and handler, with its span around them. The handler, what it
@@ -120,26 +126,33 @@ class TracedRuns:
         headers = _headers(delivery)
         if not headers:
             return NOWHERE, []
-        parent = propagate.extract(headers, NOWHERE, GETTER)
-        links = []
-        if not self._continued:
-            created = get_current_span(parent).get_span_context()
-            if created.is_valid:
-                links.append(Link(created, {names.LINK: names.CREATED}))
-                parent = set_span_in_context(INVALID_SPAN, parent)
+        parent, links = NOWHERE, []
+        plain = self._w3c and not self._continued and headers.keys().isdisjoint(LARGEST)
+        if plain and (created := link_to(headers.get(TRACE_PARENT), names.CREATED)):
+            links.append(created)
+        else:
+            parent, links = self._extracted(headers)
         if first := link_to(headers.get(HEADER_FIRST_TRY), names.FIRST_TRY):
             links.append(first)
         return parent, links
 
+    def _extracted(self, headers: Headers) -> tuple[TraceContext, list[Link]]:
+        parent = propagate.extract(headers, NOWHERE, GETTER)
+        created = get_current_span(parent).get_span_context()
+        if self._continued or not created.is_valid:
+            return parent, []
+        parent = set_span_in_context(INVALID_SPAN, parent)
+        return parent, [Link(created, {names.LINK: names.CREATED})]
+
     def _describe(self, run: "Run", span: Span) -> None:
-        delivery, context = run.delivery, run.context
-        _name_message(span, delivery)
+        said, context = _message(run.delivery), run.context
         if context is not None:
             # The id that was given to a message that came without one, too.
-            span.set_attribute(names.MESSAGE_ID, context.job_id)
-            span.set_attribute(names.JOB, context.job)
-            span.set_attribute(names.QUEUE, context.queue)
-            span.set_attribute(names.ATTEMPT, context.attempt)
+            said[names.MESSAGE_ID] = context.job_id
+            said[names.JOB] = context.job
+            said[names.QUEUE] = context.queue
+            said[names.ATTEMPT] = context.attempt
+        span.set_attributes(said)
 
     def settled(self, run: "Run", outcome: Outcome) -> None:
         """The span of a settlement; an observer of `amqpjobs.worker.reporting`.
@@ -163,11 +176,12 @@ class TracedRuns:
             name, names.SETTLE, delivery.queue, SpanKind.CLIENT, parent, links, begun
         )
         if span.is_recording():
-            _name_message(span, delivery)
-            span.set_attribute(names.OUTCOME, outcome_name(outcome))
+            said = _message(delivery)
+            said[names.OUTCOME] = outcome_name(outcome)
             if delivery.stale:
-                span.set_attribute(names.ERROR_TYPE, LOST)
+                said[names.ERROR_TYPE] = LOST
                 span.set_status(Status(StatusCode.ERROR, LOST))
+            span.set_attributes(said)
         end(span)
 
 
@@ -178,16 +192,17 @@ def _headers(delivery: "Delivery") -> Headers:
         return NO_HEADERS
 
 
-def _name_message(span: Span, delivery: "Delivery") -> None:
-    span.set_attribute(names.DELIVERY_TAG, delivery.tag)
+def _message(delivery: "Delivery") -> dict[str, str | int]:
+    said: dict[str, str | int] = {names.DELIVERY_TAG: delivery.tag}
     try:
         header = delivery.header
     except DecodeError:
-        return
+        return said
     if header.message_id:
-        span.set_attribute(names.MESSAGE_ID, header.message_id)
+        said[names.MESSAGE_ID] = header.message_id
     if header.correlation_id:
-        span.set_attribute(names.CONVERSATION_ID, header.correlation_id)
+        said[names.CONVERSATION_ID] = header.correlation_id
+    return said
 
 
 def _ruled(span: Span, verdict: Verdict) -> None:

@@ -1,12 +1,11 @@
-"""Spans: what is said of every one, and those of publishing and asking.
+"""Spans: how one is started, and those of publishing, of asking, and of a job by itself.
 
 Only OpenTelemetry's API is used; the SDK is the program's. Nothing that goes wrong in here costs a
-message or a job. Changes when a span's form does; those of a worker are `amqpjobs.telemetry.runs`.
+message or a job. Changes when one of these does; those of a worker are `amqpjobs.telemetry.runs`.
 """
 
 import asyncio
 import logging
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -14,7 +13,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from opentelemetry import context as current
 from opentelemetry import propagate
 from opentelemetry.context import Context as TraceContext
 from opentelemetry.trace import (
@@ -22,31 +20,24 @@ from opentelemetry.trace import (
     Link,
     NoOpTracer,
     Span,
-    SpanContext,
     SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
     Tracer,
     TracerProvider,
     set_span_in_context,
 )
 
-from amqpjobs.errors import DecodeError, NotConfirmed, RemoteError
+from amqpjobs.context import Context
+from amqpjobs.errors import DecodeError, NotConfirmed
 from amqpjobs.eventcodec import WORKER
 from amqpjobs.message import TRACE_PARENT, FieldValue
-from amqpjobs.retry import class_name
 from amqpjobs.telemetry import conventions as names
-from amqpjobs.traces import span_of
+from amqpjobs.telemetry.spans import around, end, fail, link_to
 
 if TYPE_CHECKING:
     from amqpjobs.rabbitmq.frames import HeaderView
     from amqpjobs.settings import Settings
 
 log = logging.getLogger("amqpjobs.telemetry")
-
-FRAMES = 30
-"""The innermost stack frames of an exception that a span has."""
 
 DESTINATIONS = 1000
 """Destinations whose attributes are kept. There are that many only where their names are made up
@@ -109,9 +100,20 @@ class Tracing:
         attributes = self._kept.get((operation, queue))
         if attributes is None:
             attributes = self._attributes(operation, type_, queue)
+        return self._start(f"{operation} {queue}", parent, kind, attributes, links, start_time)
+
+    def _start(
+        self,
+        name: str,
+        parent: TraceContext | None,
+        kind: SpanKind,
+        attributes: Mapping[str, str | int],
+        links: Sequence[Link] = (),
+        start_time: int | None = None,
+    ) -> Span:
         try:
             return self._tracer.start_span(
-                f"{operation} {queue}",
+                name,
                 parent,
                 kind,
                 attributes,
@@ -153,13 +155,14 @@ class Tracing:
         """
         span = self.start(names.PUBLISH, names.SEND, queue, SpanKind.PRODUCER)
         if span.is_recording():
-            span.set_attribute(names.MESSAGE_ID, message_id)
+            said = {names.MESSAGE_ID: message_id}
             if job is not None:
-                span.set_attribute(names.JOB, job)
+                said[names.JOB] = job
             if not delayed:
-                span.set_attribute(names.ROUTING_KEY, queue)
+                said[names.ROUTING_KEY] = queue
             if conversation is not None:
-                span.set_attribute(names.CONVERSATION_ID, conversation)
+                said[names.CONVERSATION_ID] = conversation
+            span.set_attributes(said)
         return Sending(span)
 
     @contextmanager
@@ -173,15 +176,18 @@ class Tracing:
         asking = Asking(self.start(names.REQUEST, None, queue, SpanKind.CLIENT))
         if job is not None:
             asking.span.set_attribute(names.JOB, job)
-        token = current.attach(set_span_in_context(asking.span))
-        try:
+        with around(asking.span):
             yield asking
-        except BaseException as error:
-            fail(asking.span, error)
-            raise
-        finally:
-            current.detach(token)
-            end(asking.span)
+
+    @contextmanager
+    def running(self, context: Context) -> Iterator[None]:
+        """The span of a job that is run by itself: no message, so none of messaging."""
+        said = {names.JOB: context.job, names.QUEUE: context.queue}
+        span = self._start(f"{names.RUN} {context.job}", None, SpanKind.INTERNAL, said)
+        ids = span.get_span_context()
+        context.span = ids if ids.is_valid else None
+        with around(span):
+            yield
 
 
 class Sending:
@@ -238,49 +244,3 @@ class Asking:
             return
         if link := link_to(parent, names.ANSWERED):
             self.span.add_link(link.context, link.attributes)
-
-
-def link_to(traceparent: FieldValue, why: str) -> Link | None:
-    """A link to the span that a header names; None if it names none: strangers write headers."""
-    found = span_of(traceparent)
-    if found is None:
-        return None
-    context = SpanContext(
-        found.trace_id, found.span_id, is_remote=True, trace_flags=TraceFlags(found.trace_flags)
-    )
-    return Link(context, {names.LINK: why})
-
-
-def fail(span: Span, error: BaseException) -> None:
-    """Say that it has failed: with the exception's type and where it was raised. Not what it says,
-    which may well be a part of what a job was given."""
-    if not span.is_recording():
-        return
-    remote = error if isinstance(error, RemoteError) else None
-    kind = remote.exception if remote else class_name(type(error))
-    if remote:
-        places = "\n".join(reversed(remote.frames))
-    else:
-        places = "".join(traceback.format_tb(error.__traceback__, -FRAMES))
-    span.set_attribute(names.ERROR_TYPE, kind)
-    span.set_status(Status(StatusCode.ERROR, kind))
-    span.add_event(
-        names.EXCEPTION,
-        # File names that are not UTF-8 have surrogates in them, which no exporter can encode.
-        {
-            names.EXCEPTION_TYPE: kind,
-            names.EXCEPTION_STACKTRACE: places.encode(errors="backslashreplace").decode(),
-        },
-    )
-
-
-def end(span: Span, end_time: int | None = None) -> None:
-    """End a span.
-
-    Args:
-        end_time: nanoseconds since the epoch; None for now.
-    """
-    try:
-        span.end(end_time)
-    except Exception:
-        log.exception("a span is lost: its processor has failed")

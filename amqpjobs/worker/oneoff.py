@@ -4,12 +4,14 @@ Changes when running a job by itself does.
 """
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from amqpjobs.context import Context, current_context
 from amqpjobs.definition import Definition
 from amqpjobs.message import Properties, new_job_id
 from amqpjobs.middleware import onion
+from amqpjobs.telemetry.propagation import Traced
 from amqpjobs.verdicts import Verdict
 from amqpjobs.worker.execution import Execution
 
@@ -44,9 +46,11 @@ async def run_once(
     async def execute(inner: Context) -> object:
         return await execution.run(definition, inner, arguments, body)
 
+    tracing = Traced(lambda: app.settings).now()
     token = current_context.set(context)
     try:
-        result = await onion(app.processing, execute)(context)
+        with nullcontext() if tracing is None else tracing.running(context):
+            result = await onion(app.processing, execute)(context)
     finally:
         current_context.reset(token)
         await execution.close()

@@ -8,6 +8,13 @@ from typing import Any
 import pytest
 from opentelemetry import baggage, propagate
 from opentelemetry import context as current
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import (
+    Getter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
@@ -16,7 +23,15 @@ from opentelemetry.sdk.trace.sampling import (
     Sampler,
     SamplingResult,
 )
-from opentelemetry.trace import SpanKind, StatusCode, get_current_span
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceFlags,
+    get_current_span,
+    set_span_in_context,
+)
 from pydantic import BaseModel
 
 from amqpjobs import App, Context, Queue, Reject, Retry, RetryAfter, Snooze
@@ -32,6 +47,7 @@ from amqpjobs.errors import (
 )
 from amqpjobs.eventcodec import WORKER
 from amqpjobs.telemetry.runs import TracedRuns
+from amqpjobs.worker.oneoff import run_once
 from tests.support.amqp import publish, stranger, take
 from tests.support.tracing import (
     Spans,
@@ -334,6 +350,68 @@ async def test_baggage_reaches_the_handler_and_what_it_enqueues(
             current.detach(token)
         await spans.of("ack work", 2)
     assert seen == ["7", "7"]
+
+
+class OwnWay(TextMapPropagator):
+    """As a program may choose one, by ``OTEL_PROPAGATORS`` or in its code."""
+
+    def extract(
+        self, carrier: Any, context: Any = None, getter: Getter[Any] = default_getter
+    ) -> Any:
+        """A trace id and a span id."""
+        found = getter.get(carrier, "x-trace")
+        if not found:
+            return context
+        trace_id, span_id = (int(part, 16) for part in found[0].split(":"))
+        remote = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(1))
+        return set_span_in_context(NonRecordingSpan(remote), context)
+
+    def inject(self, carrier: Any, context: Any = None, setter: Any = default_setter) -> None:
+        """The same."""
+        ids = get_current_span(context).get_span_context()
+        setter.set(carrier, "x-trace", f"{ids.trace_id:x}:{ids.span_id:x}")
+
+    @property
+    def fields(self) -> set[str]:
+        """It has one."""
+        return {"x-trace"}
+
+
+async def test_the_programs_own_propagator_is_used(
+    embedded: Broker, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On both sides."""
+    monkeypatch.setattr(propagate, "_HTTP_TEXT_FORMAT", OwnWay())
+    app = app_at(embedded.url)
+    headers: list[set[str]] = []
+
+    @app.job(queue="work")
+    async def job(ctx: Context) -> None:
+        headers.append(set(ctx.message.headers))
+
+    async with working(app):
+        await job.later()
+        await spans.one("ack work")
+    [sent], [run] = spans.named("publish work"), spans.named("process work")
+    assert headers == [{"x-trace"}]
+    assert same(context_of(sent), links_of(run)["created"])
+
+
+async def test_without_propagators_nothing_is_linked(
+    embedded: Broker, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by ``OTEL_PROPAGATORS=none``."""
+    monkeypatch.setattr(propagate, "_HTTP_TEXT_FORMAT", CompositePropagator([]))
+    app = app_at(embedded.url)
+
+    @app.job(queue="work")
+    async def job() -> None: ...
+
+    async with working(app), stranger(embedded.url) as channel:
+        await publish(channel, "work", b"", headers={"traceparent": PARENT})
+        await job.later()
+        await spans.of("ack work", 2)
+    assert [links_of(run) for run in spans.named("process work")] == [{}, {}]
 
 
 async def test_the_span_of_who_starts_a_worker_is_nobodys_parent(
@@ -660,6 +738,32 @@ async def test_a_sampler_that_fails_costs_no_job(
     assert "no span: the tracer, or a sampler, has failed" in caplog.messages
 
 
+async def test_a_provider_that_fails_costs_no_job(
+    embedded: Broker,
+    spans: Spans,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Said once, not for each message."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(spans.provider, "get_tracer", fails)
+    app = app_at(embedded.url)
+
+    @app.job(queue="work")
+    async def job(n: int) -> int:
+        return n
+
+    async with working(app):
+        await job.later(3)
+        await job.later(3)
+        assert await job.request(3) == 3
+    words = "no spans: the tracer provider has no tracer for us"
+    assert caplog.messages.count(words) == 2  # who publishes, and who asks
+
+
 async def test_a_processor_that_fails_costs_no_job(
     embedded: Broker, spans: Spans, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -700,6 +804,32 @@ async def test_log_lines_say_the_trace_of_their_job(
         assert said["trace_id"] == f"{ids.trace_id:032x}"
         assert said["span_id"] == f"{ids.span_id:016x}"
         assert said["trace_flags"] == f"{ids.trace_flags:02x}"
+
+
+async def test_a_job_that_is_run_by_itself_is_a_span(embedded: Broker, spans: Spans) -> None:
+    """As by ``amqpjobs run``: what it enqueues is inside, and its failure is seen."""
+    app = app_at(embedded.url)
+    keys: list[dict[str, object]] = []
+
+    @app.job(queue="work")
+    async def job(ctx: Context, n: int) -> None:
+        keys.append(ctx.log_keys())
+        if not n:
+            raise LookupError(SECRET)
+        await job.later(0)
+
+    async with app.lifespan():
+        await run_once(app, job.definition, b"1", asyncio.Event())
+        with pytest.raises(LookupError):
+            await run_once(app, job.definition, b"0", asyncio.Event())
+    good, bad = spans.named("run job")
+    [sent] = spans.named("publish work")
+    assert same(context_of(good), sent.parent)
+    assert good.kind is SpanKind.INTERNAL
+    assert attributes_of(good) == {"amqpjobs.job": "job", "amqpjobs.queue": "work"}
+    assert keys[0]["span_id"] == f"{context_of(good).span_id:016x}"
+    assert attributes_of(bad)["error.type"] == "LookupError"
+    assert SECRET not in spans.text()
 
 
 async def test_an_sdk_that_is_set_up_late_counts(embedded: Broker) -> None:

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 
+import observed
 from protocol import (
     IN_FLIGHT,
     Arguments,
@@ -103,6 +104,7 @@ async def soak(app: App, args: Arguments) -> None:
 
 async def main(args: Arguments) -> None:
     os.environ["AMQPJOBS_URL"] = args.url
+    observed.set_up()
     app = App("bench")
     if args.work == "soak":
         await soak(app, args)
