@@ -100,7 +100,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Broker(Server):
-    """One RabbitMQ node, a child of this process, with the management plugin.
+    """One RabbitMQ node, a child of this process, with the plugins for management and Prometheus.
 
     `launch` returns at once; `wait_until_ready` waits for a node that serves AMQP and HTTP. `start`
     does both, at first and again after `kill` or `stop`: on the same ports, with the same data.
@@ -114,7 +114,9 @@ class Broker(Server):
         self.home = Path(tempfile.mkdtemp(prefix="amqpjobs-broker-"))
         guard.remove_at_end(self.home)
         guard.remove_at_end(certificates().folder)
-        port, self.tls_port, http, https, self._distribution_port, self._epmd_port = free_ports(6)
+        ports = free_ports(7)
+        port, self.tls_port, http, https, prometheus = ports[:5]
+        self._distribution_port, self._epmd_port = ports[5:]
         self.port = port
         TLS_PORTS[port] = self.tls_port
         self.nodename = f"amqpjobs-{port}@localhost"
@@ -122,7 +124,8 @@ class Broker(Server):
             f"amqp://guest:guest@127.0.0.1:{port}/", f"http://127.0.0.1:{http}", version
         )
         self.tls_management_url = f"https://127.0.0.1:{https}"
-        self._write_configuration(http, https)
+        self.prometheus_url = f"http://127.0.0.1:{prometheus}/metrics"
+        self._write_configuration(http, https, prometheus)
 
     def __repr__(self) -> str:
         state = "ended" if not self.home.exists() else "up" if self.running else "down"
@@ -140,16 +143,19 @@ class Broker(Server):
         """Whether the process is there (it may be starting, paused, or without its application)."""
         return self._node is not None and self._node.poll() is None
 
-    def _write_configuration(self, http: int, https: int) -> None:
+    def _write_configuration(self, http: int, https: int, prometheus: int) -> None:
         cookie = self.home / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
         (self.home / "env").touch()
-        (self.home / "plugins").write_text("[rabbitmq_management,rabbitmq_auth_mechanism_ssl].\n")
+        (self.home / "plugins").write_text(
+            "[rabbitmq_management,rabbitmq_prometheus,rabbitmq_auth_mechanism_ssl].\n"
+        )
         (self.home / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {http}\n"
             f"management.ssl.ip = 127.0.0.1\nmanagement.ssl.port = {https}\n"
+            f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {prometheus}\n"
             "log.console = false\nlog.file.level = info\n" + self._tls_configuration()
         )
 

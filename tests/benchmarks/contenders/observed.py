@@ -4,8 +4,12 @@ What is exported goes nowhere: what a collector costs is not what is measured.
 """
 
 import os
+from typing import Any
 
-MODES = ("off", "not sampled", "traces", "metrics", "traces and metrics")
+MODES = (
+    "off", "not sampled", "traces", "metrics", "metrics by a provider of its own",
+    "traces and metrics",
+)  # fmt: skip
 VARIABLE = "BENCH_TELEMETRY"
 COLLECT_EVERY = 1000.0  # milliseconds; sixty times as often as by default, so that runs have some
 
@@ -18,7 +22,7 @@ def set_up() -> None:
     if mode == "not sampled" or "traces" in mode:
         _traces(recorded=mode != "not sampled")
     if "metrics" in mode:
-        _metrics()
+        _metrics(joined="own" not in mode)
 
 
 def _traces(*, recorded: bool) -> None:
@@ -36,7 +40,8 @@ def _traces(*, recorded: bool) -> None:
     trace.set_tracer_provider(provider)
 
 
-def _metrics() -> None:
+def _metrics(*, joined: bool) -> None:
+    """Joined: as the command line sets it up."""
     from opentelemetry import metrics
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import (
@@ -44,6 +49,9 @@ def _metrics() -> None:
         MetricExportResult,
         PeriodicExportingMetricReader,
     )
+
+    from amqpjobs.telemetry.joining import JoiningExporter
+    from amqpjobs.telemetry.metrics import join
 
     class Nowhere(MetricExporter):
         def export(self, *args: object, **options: object) -> MetricExportResult:
@@ -55,5 +63,10 @@ def _metrics() -> None:
         def shutdown(self, timeout_millis: float = 30_000, **options: object) -> None:
             """There is nothing to end."""
 
-    reader = PeriodicExportingMetricReader(Nowhere(), export_interval_millis=COLLECT_EVERY)
-    metrics.set_meter_provider(MeterProvider([reader]))
+    distributions: list[Any] = []
+    exporter = JoiningExporter(Nowhere(), distributions) if joined else Nowhere()
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=COLLECT_EVERY)
+    provider = MeterProvider([reader])
+    if joined:
+        join(provider, distributions)
+    metrics.set_meter_provider(provider)
