@@ -55,13 +55,13 @@ def test_its_parts_fit_each_other():
 @pytest.mark.parametrize(
     ("there", "instead", "what"),
     [
-        ("condition: service_healthy }", "condition: service_wealthy }", "client"),
+        ("condition: service_healthy }", "condition: service_wealthy }", "client: condition"),
         ("amqpjobs_web_token]", "amqpjobs_web_tocken]", "there is no secret amqpjobs_web_tocken"),
         ('restart: "no"', "restart: always", "is restarted, and never completed"),
         ("postgres: { condition", "database: { condition", "there is no service database"),
         ('["photographs:/album"]', '["pictures:/album"]', "there is no volume pictures"),
-        ("stop_grace_period: 15s", "stop_grace_period: soon", "client"),
-        ("read_only: true", "readonly: true", "client"),
+        ("stop_grace_period: 15s", "stop_grace_period: soon", "client: soon"),
+        ("read_only: true", "readonly: true", "client: readonly"),
     ],
 )
 def test_a_mistake_in_it_is_found(there, instead, what, tmp_path):
@@ -70,8 +70,10 @@ def test_a_mistake_in_it_is_found(there, instead, what, tmp_path):
     assert there in text
     broken = tmp_path / "compose.yaml"
     broken.write_text(text.replace(there, instead))
-    if what == "client":
-        assert by_the_client(broken).returncode != 0
+    if what.startswith("client: "):
+        done = by_the_client(broken)
+        assert done.returncode != 0
+        assert what.removeprefix("client: ") in done.stderr
     else:
         assert any(what in each for each in problems(composed(broken.read_text())))
 

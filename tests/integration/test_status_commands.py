@@ -86,3 +86,13 @@ def test_a_database_that_is_away_is_one_line(tmp_path: Path) -> None:
     assert "is the database running" in done.stderr
     assert "hunter2" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_cannot_be_made_is_no_database_that_is_down(tmp_path: Path) -> None:
+    """In a container whose file system is read only, most likely."""
+    url = f"sqlite:///{tmp_path}/nowhere/status.db"
+    env = environment("amqp://127.0.0.1:1/", tmp_path, AMQPJOBS_STORE_URL=url)
+    done = command("record", env=env)
+    assert done.returncode == 1
+    assert "In a container it has to be a volume" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr

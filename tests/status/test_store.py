@@ -260,13 +260,6 @@ async def test_a_database_that_is_away_is_said_without_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-async def test_a_file_that_cannot_be_made_is_no_database_that_is_down(tmp_path: Path) -> None:
-    """In a container whose file system is read only, most likely."""
-    settings = load_settings(store_url=f"sqlite:///{tmp_path}/nowhere/status.db")
-    with pytest.raises(StoreUnavailable, match="In a container it has to be a volume"):
-        await open_store(settings)
-
-
 def test_without_the_extra_the_mend_is_named() -> None:
     """No traceback of an import."""
     program = (
