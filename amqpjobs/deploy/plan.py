@@ -94,6 +94,7 @@ class Plan:
         claims: PersistentVolumeClaims that all pods see, by the path of each.
         egress: TCP ports that jobs connect to, beside those of RabbitMQ and the store.
         longest_delay: seconds that delays must reach; None for the longest pause of the retries.
+        hooks: the variables with the secrets of the app's webhooks.
     """
 
     app: str
@@ -110,6 +111,7 @@ class Plan:
     claims: Mapping[str, str]
     egress: tuple[int, ...]
     longest_delay: float | None = None
+    hooks: tuple[str, ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -172,6 +174,7 @@ def plan_of(
         MappingProxyType({name: _value(name, value) for name, value in environment.items()}),
         MappingProxyType({name: _path(name, path) for name, path in claims.items()}),
         tuple(sorted(set(egress))), longest_delay,
+        tuple(sorted(hook.variable for hook in app.hooks.values())),
     )  # fmt: skip
 
 

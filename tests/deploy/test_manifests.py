@@ -14,6 +14,7 @@ from amqpjobs import App, KillSwitch, Queue
 from amqpjobs.deploy import Plan, files_of, plan_of
 from amqpjobs.deploy.text import text_of
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.job import Job
 from amqpjobs.settings import load_settings
 from amqpjobs.topology import MAX_NAME
 from tests.support.deployed import IMAGE, shop_app, shop_plan
@@ -338,3 +339,11 @@ def test_the_same_app_gives_the_same_text() -> None:
         return {path: text_of(manifests) for path, manifests in files_of(shop_plan()).items()}
 
     assert texts() == texts()
+
+
+def test_the_secrets_of_webhooks_are_asked_for() -> None:
+    """Without one of them the web tier does not start."""
+    app = shop_app()
+    app.hook("orders", job=Job(app.find("send_receipt")))
+    (web, *_) = files_of(shop_plan(app))["base/web.yaml"]
+    assert "AMQPJOBS_WEB_TOKEN, AMQPJOBS_HOOK_ORDERS_SECRET." in web.about.replace("\n", " ")
