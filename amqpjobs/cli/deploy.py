@@ -81,6 +81,12 @@ def render(
         list[int] | None,
         typer.Option("--egress", min=1, max=65535, help="A TCP port that jobs connect to."),
     ] = None,
+    ingress: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--ingress", min=1, max=65535, help="A TCP port of all pods that others may ask."
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files that were edited.")
     ] = False,
@@ -102,6 +108,7 @@ def render(
         environment=dict(_pairs("--env", "=", env)),
         claims=dict(_pairs("--claim", ":", claim)),
         egress=egress or (),
+        ingress=ingress or (),
         longest_delay=longest_delay,
     )  # fmt: skip
     _out(files_of(plan), output, force=force, as_json=as_json)

@@ -25,7 +25,7 @@ _IMAGE = re.compile(r"[\w][\w./:@-]*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIELD = re.compile(r"[\w*/,?#-]+", re.ASCII)
 
-SECRET = re.compile(r"URL|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE", re.I)
+SECRET = re.compile(r"URL|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE|HEADERS", re.I)
 """Variables whose values nobody wants in a repository."""
 
 MACROS = frozenset(
@@ -95,6 +95,7 @@ class Plan:
         egress: TCP ports that jobs connect to, beside those of RabbitMQ and the store.
         longest_delay: seconds that delays must reach; None for the longest pause of the retries.
         hooks: the variables with the secrets of the app's webhooks.
+        ingress: TCP ports of all pods that others may connect to, beside the web tier's.
     """
 
     app: str
@@ -112,6 +113,7 @@ class Plan:
     egress: tuple[int, ...]
     longest_delay: float | None = None
     hooks: tuple[str, ...] = ()
+    ingress: tuple[int, ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -147,6 +149,7 @@ def plan_of(
     environment: Mapping[str, str] = MappingProxyType({}),
     claims: Mapping[str, str] = MappingProxyType({}),
     egress: Iterable[int] = (),
+    ingress: Iterable[int] = (),
     longest_delay: float | None = None,
 ) -> Plan:
     """A plan of an app and its settings. Needs no broker.
@@ -174,7 +177,7 @@ def plan_of(
         MappingProxyType({name: _value(name, value) for name, value in environment.items()}),
         MappingProxyType({name: _path(name, path) for name, path in claims.items()}),
         tuple(sorted(set(egress))), longest_delay,
-        tuple(sorted(hook.variable for hook in app.hooks.values())),
+        tuple(sorted(hook.variable for hook in app.hooks.values())), tuple(sorted(set(ingress))),
     )  # fmt: skip
 
 

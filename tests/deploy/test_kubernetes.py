@@ -168,7 +168,7 @@ def test_rendered_by_its_own_command_it_is_the_same(tmp_path: Path) -> None:
     """Which stands in the base: whoever changes the app needs to remember nothing."""
     plan = shop_plan(
         shop_app(prefetch=7), namespace="shop", environment={"A": "b c"},
-        claims={"album": "/album"}, egress=[443, 25], longest_delay=3600,
+        claims={"album": "/album"}, egress=[443, 25], ingress=[9464], longest_delay=3600,
     )  # fmt: skip
     write(tmp_path / "k8s", files_of(plan))
     (tmp_path / "shop.py").write_text(

@@ -231,6 +231,8 @@ def test_pods_may_talk_to_what_they_need_and_nothing_else() -> None:
         (53, "UDP"), (53, "TCP"), (5671, "TCP"), (5672, "TCP"), (15672, "TCP"), (4317, "TCP"),
         (4318, "TCP"), (443, "TCP"),
     ]  # fmt: skip
+    asked = of_kind(bodies(shop_plan(ingress=[9464])), "NetworkPolicy")[0]["spec"]
+    assert asked["ingress"] == [{"ports": [{"protocol": "TCP", "port": 9464}]}]
     for name in ("shop-web-store", "shop-migrate-store"):
         assert policies[name]["egress"] == [{"ports": [{"protocol": "TCP", "port": 5432}]}]
 
