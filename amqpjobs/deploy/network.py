@@ -17,8 +17,8 @@ STORE = 5432
 
 COMMON = """\
 All pods of the app: nobody may connect to them{ingress}, and they may connect to DNS, RabbitMQ
-({broker}), its management API ({management}, for `queues` and `doctor`) and an OpenTelemetry collector
-({telemetry}){egress}; to whatever address, which an overlay may narrow down.
+({broker}), its management API ({management}, for `queues` and `doctor`) and an OpenTelemetry
+collector ({telemetry}){egress}; to whatever address, which an overlay may narrow down.
 
 What jobs connect to beyond that is --egress PORT of `amqpjobs deploy render`; what others may ask,
 such as Prometheus, is --ingress PORT."""
