@@ -10,7 +10,7 @@ import typer
 
 from amqpjobs.cli.loading import AppOption, JsonOption, load_app
 from amqpjobs.cli.output import print_json, say
-from amqpjobs.cli.topology import DelayOption
+from amqpjobs.delays import LONGEST_DELAY
 from amqpjobs.deploy import Timed, files_of, plan_of
 from amqpjobs.errors import ConfigurationError
 
@@ -51,7 +51,16 @@ def render(
         float | None,
         typer.Option("--shutdown-timeout", help="Seconds from SIGTERM to the end."),
     ] = None,
-    longest_delay: DelayOption = None,
+    longest_delay: Annotated[
+        float | None,
+        typer.Option(
+            "--longest-delay",
+            min=0,
+            max=LONGEST_DELAY,
+            help="Seconds that delays must reach, as pods cannot add to them; by default the "
+            "longest pause of the app's retries.",
+        ),
+    ] = None,
     enqueue: Annotated[
         Repeated,
         typer.Option(
@@ -79,7 +88,19 @@ def render(
     ] = None,
     egress: Annotated[
         list[int] | None,
-        typer.Option("--egress", min=1, max=65535, help="A TCP port that jobs connect to."),
+        typer.Option(
+            "--egress", metavar="PORT", min=1, max=65535, help="A TCP port that jobs connect to."
+        ),
+    ] = None,
+    ingress: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--ingress",
+            metavar="PORT",
+            min=1,
+            max=65535,
+            help="A TCP port of all pods that others may ask.",
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files that were edited.")
@@ -102,6 +123,7 @@ def render(
         environment=dict(_pairs("--env", "=", env)),
         claims=dict(_pairs("--claim", ":", claim)),
         egress=egress or (),
+        ingress=ingress or (),
         longest_delay=longest_delay,
     )  # fmt: skip
     _out(files_of(plan), output, force=force, as_json=as_json)

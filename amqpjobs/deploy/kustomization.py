@@ -117,6 +117,8 @@ def _options(plan: Plan) -> Iterator[tuple[str, ...]]:
         yield "--claim", f"{name}:{path}"
     for port in plan.egress:
         yield "--egress", str(port)
+    for port in plan.ingress:
+        yield "--ingress", str(port)
 
 
 def _config(plan: Plan) -> Json:

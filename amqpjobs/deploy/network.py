@@ -16,11 +16,12 @@ TELEMETRY = (4317, 4318)
 STORE = 5432
 
 COMMON = """\
-All pods of the app: nobody may connect to them, and they may connect to DNS, RabbitMQ ({broker}),
-its management API ({management}, for `queues` and `doctor`) and an OpenTelemetry collector
-({telemetry}){egress}; to whatever address, which an overlay may narrow down.
+All pods of the app: nobody may connect to them{ingress}, and they may connect to DNS, RabbitMQ
+({broker}), its management API ({management}, for `queues` and `doctor`) and an OpenTelemetry
+collector ({telemetry}){egress}; to whatever address, which an overlay may narrow down.
 
-What jobs connect to beyond that is --egress PORT of `amqpjobs deploy render`."""
+What jobs connect to beyond that is --egress PORT of `amqpjobs deploy render`; what others may ask,
+such as Prometheus, is --ingress PORT."""
 
 WEB = """\
 Whoever reaches the Service may talk to the web tier, which asks for a token; name the pods of your
@@ -36,12 +37,14 @@ def network_of(plan: Plan) -> Iterator[Manifest]:
         broker=_said(BROKER),
         management=MANAGEMENT,
         telemetry=_said(TELEMETRY),
+        ingress=f" but at {_said(plan.ingress)}" if plan.ingress else "",
         egress=f", and to {_said(plan.egress)}" if plan.egress else "",
     )
     ports = [*BROKER, MANAGEMENT, *TELEMETRY, *plan.egress]
     yield _policy(
         plan, "pods", everything, about,
         policyTypes=["Ingress", "Egress"],
+        **({"ingress": [{"ports": [_port(p) for p in plan.ingress]}]} if plan.ingress else {}),
         egress=[{"ports": [_port(DNS, "UDP"), _port(DNS)]}, {"ports": [_port(p) for p in ports]}],
     )  # fmt: skip
     yield _policy(

@@ -15,7 +15,7 @@ ABOUT = """\
 The web tier: jobs over HTTP, and the recorder of their statuses, inside of each pod.
 
 The Secret {secret} has the files AMQPJOBS_URL (RabbitMQ's user for publishers), AMQPJOBS_STORE_URL
-(PostgreSQL) and AMQPJOBS_WEB_TOKEN.
+(PostgreSQL), AMQPJOBS_WEB_TOKEN{hooks}.
 
 {grace} s of grace: {drain} s for all others to hear that the Service sends it nothing any more,
 AMQPJOBS_SHUTDOWN_TIMEOUT, and 10 s."""
@@ -30,7 +30,12 @@ def web_of(plan: Plan) -> Iterator[Manifest]:
     labels = labels_of(plan, "web")
     name = f"{plan.prefix}-web"
     grace = grace_of(plan, DRAIN)
-    about = ABOUT.format(secret=secret_of(plan, "publisher"), grace=grace, drain=DRAIN)
+    about = ABOUT.format(
+        secret=secret_of(plan, "publisher"),
+        hooks="".join(f", {variable}" for variable in plan.hooks),
+        grace=grace,
+        drain=DRAIN,
+    )
     yield Manifest(about, object_of("Deployment", "apps/v1", name, labels, _deployment(plan)))
     ports = [{"name": "http", "port": 80, "targetPort": "http"}]
     spec = {"selector": labels, "ports": ports}

@@ -111,6 +111,25 @@ def test_the_example_changes_the_image_and_the_number_of_pods(tmp_path: Path) ->
     assert all(m["metadata"]["name"].endswith("-1") for m in of_kind(jobs, "Job"))
 
 
+def test_an_overlay_changes_a_setting_and_starts_its_pods_anew(tmp_path: Path) -> None:
+    """As deploy/README.d/kubernetes.md says it: the name that the pods have changes with it."""
+    write(tmp_path, files_of(shop_plan()))
+    said = (ROOT / "deploy/README.d/kubernetes.md").read_text()
+    found = re.search(r"```yaml\n(configMapGenerator:\n.*?)```", said, re.S)
+    assert found
+    path = tmp_path / "overlays/production/kustomization.yaml"
+    before = built(path.parent)
+    path.write_text(path.read_text() + found[1])
+    after = built(path.parent)
+    (settings,) = of_kind(after, "ConfigMap")
+    assert settings["data"]["AMQPJOBS_LOG_LEVEL"] == "debug"
+    assert settings["data"]["AMQPJOBS_APP"] == "shop:app"
+    assert templates(before).keys() == templates(after).keys()
+    for name, template in templates(after).items():
+        assert settings["metadata"]["name"] in str(template)
+        assert template != templates(before)[name]
+
+
 HARD = [
     "y", "no", "null", "~", "1e3", "0x10", "1_000", "12:30:45", "2026-11-22", "-x", "--help",
     "$(HOME)", "$$", "a: b", "# c", "a\nb", "\t", '"', "'", "写真", "é\u2028", "%", "&a",
@@ -149,7 +168,7 @@ def test_rendered_by_its_own_command_it_is_the_same(tmp_path: Path) -> None:
     """Which stands in the base: whoever changes the app needs to remember nothing."""
     plan = shop_plan(
         shop_app(prefetch=7), namespace="shop", environment={"A": "b c"},
-        claims={"album": "/album"}, egress=[443, 25], longest_delay=3600,
+        claims={"album": "/album"}, egress=[443, 25], ingress=[9464], longest_delay=3600,
     )  # fmt: skip
     write(tmp_path / "k8s", files_of(plan))
     (tmp_path / "shop.py").write_text(

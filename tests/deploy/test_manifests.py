@@ -14,6 +14,7 @@ from amqpjobs import App, KillSwitch, Queue
 from amqpjobs.deploy import Plan, files_of, plan_of
 from amqpjobs.deploy.text import text_of
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.job import Job
 from amqpjobs.settings import load_settings
 from amqpjobs.topology import MAX_NAME
 from tests.support.deployed import IMAGE, shop_app, shop_plan
@@ -230,6 +231,8 @@ def test_pods_may_talk_to_what_they_need_and_nothing_else() -> None:
         (53, "UDP"), (53, "TCP"), (5671, "TCP"), (5672, "TCP"), (15672, "TCP"), (4317, "TCP"),
         (4318, "TCP"), (443, "TCP"),
     ]  # fmt: skip
+    asked = of_kind(bodies(shop_plan(ingress=[9464])), "NetworkPolicy")[0]["spec"]
+    assert asked["ingress"] == [{"ports": [{"protocol": "TCP", "port": 9464}]}]
     for name in ("shop-web-store", "shop-migrate-store"):
         assert policies[name]["egress"] == [{"ports": [{"protocol": "TCP", "port": 5432}]}]
 
@@ -338,3 +341,11 @@ def test_the_same_app_gives_the_same_text() -> None:
         return {path: text_of(manifests) for path, manifests in files_of(shop_plan()).items()}
 
     assert texts() == texts()
+
+
+def test_the_secrets_of_webhooks_are_asked_for() -> None:
+    """Without one of them the web tier does not start."""
+    app = shop_app()
+    app.hook("orders", job=Job(app.find("send_receipt")))
+    (web, *_) = files_of(shop_plan(app))["base/web.yaml"]
+    assert "AMQPJOBS_WEB_TOKEN, AMQPJOBS_HOOK_ORDERS_SECRET." in web.about.replace("\n", " ")

@@ -20,6 +20,7 @@ from tests.support.deployed import IMAGE, shop_app, shop_plan
         ({"timed": [Timed("run", "nightly", "@daily")] * 2}, "has a schedule already"),
         ({"environment": {"SMTP_PASSWORD": "x"}}, "looks like a secret"),
         ({"environment": {"AMQPJOBS_STORE_URL": "x"}}, "looks like a secret"),
+        ({"environment": {"OTEL_EXPORTER_OTLP_HEADERS": "x"}}, "looks like a secret"),
         ({"environment": {"A-B": "x"}}, "no name of a variable"),
         ({"environment": {"A": "x\ny"}}, "a value of one line"),
         ({"environment": {"A": '"x"'}}, "without quotes"),
