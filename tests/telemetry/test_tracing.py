@@ -350,6 +350,9 @@ async def test_baggage_reaches_the_handler_and_what_it_enqueues(
             current.detach(token)
         await spans.of("ack work", 2)
     assert seen == ["7", "7"]
+    for run in spans.named("process work"):
+        assert run.parent is None
+        assert list(links_of(run)) == ["created"]
 
 
 class OwnWay(TextMapPropagator):
@@ -414,8 +417,9 @@ async def test_without_propagators_nothing_is_linked(
     assert [links_of(run) for run in spans.named("process work")] == [{}, {}]
 
 
+@pytest.mark.parametrize("headers", [{}, {"x-own": 1}, {"baggage": "tenant=7"}])
 async def test_the_span_of_who_starts_a_worker_is_nobodys_parent(
-    embedded: Broker, spans: Spans
+    embedded: Broker, spans: Spans, headers: dict[str, Any]
 ) -> None:
     """Its jobs would all be in that one trace, for as long as it runs."""
     app = app_at(embedded.url)
@@ -426,7 +430,7 @@ async def test_the_span_of_who_starts_a_worker_is_nobodys_parent(
     with spans.tracer.start_as_current_span("the program"):
         async with working(app):
             async with stranger(embedded.url) as channel:
-                await publish(channel, "work", b"")
+                await publish(channel, "work", b"", headers=headers)
             [ack] = await spans.of("ack work")
     [run] = spans.named("process work")
     assert run.parent is None
