@@ -46,8 +46,14 @@ from amqpjobs.errors import (
     Unroutable,
 )
 from amqpjobs.eventcodec import WORKER
+from amqpjobs.message import Failure
+from amqpjobs.outcome import Rejected
+from amqpjobs.settings import load_settings
 from amqpjobs.telemetry.runs import TracedRuns
+from amqpjobs.telemetry.tracing import tracing_of
 from amqpjobs.worker.oneoff import run_once
+from amqpjobs.worker.pipeline import Run
+from amqpjobs.worker.reporting import Reporting
 from tests.support.amqp import publish, stranger, take
 from tests.support.tracing import (
     Spans,
@@ -61,6 +67,7 @@ from tests.support.transport import port_of
 from tests.support.waiting import until
 from tests.support.workers import app_at, working
 from tests.telemetry import traced_jobs
+from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
 
 EVERY = Selection()
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -963,3 +970,49 @@ def test_a_sampler_sees_the_operation_and_its_destination() -> None:
     assert [name for name, _ in seen] == ["publish work", "process work"]
     assert [said["messaging.operation.type"] for _, said in seen] == ["send", "process"]
     assert {said["messaging.destination.name"] for _, said in seen} == {"work"}
+
+
+@pytest.mark.parametrize("header", [BROKEN_HEADER, BROKEN_TABLE])
+async def test_a_message_that_cannot_be_read_has_a_settlement_all_the_same(
+    spans: Spans, header: bytes
+) -> None:
+    """With what is known of it: its queue, its tag, and how it ended."""
+    tracing = tracing_of(spans.provider, app_at("amqp://guest:guest@rabbit/").settings)
+    assert tracing is not None
+    async with Hand() as hand:
+        run = Run(hand.give(header=header))
+        reporting = Reporting(arguments=False)
+        reporting.observers += (TracedRuns(tracing, continued=False).settled,)
+        reporting.report(run, Rejected(Failure("undecodable", "malformed")))
+    ack = await spans.one("ack queue")
+    assert ours(ack) == {
+        "messaging.operation.name": "ack", "messaging.operation.type": "settle",
+        "messaging.destination.name": "queue", "messaging.rabbitmq.message.delivery_tag": 1,
+        "amqpjobs.outcome": "undecodable",
+    }  # fmt: skip
+    assert attributes_of(ack)["server.address"] == "rabbit"
+    assert attributes_of(ack)["server.port"] == 5672
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("amqps://ada:p/w#1@rabbit.example.org/shop", ("rabbit.example.org", 5671)),
+        ("amqp://[::1]:5673/", ("::1", 5673)),
+        ("amqp://rabbit:99999999/", None),
+        (f"nonsense:{SECRET}", None),
+    ],
+)
+async def test_spans_say_which_broker_and_no_password(
+    spans: Spans, url: str, server: tuple[str, int] | None
+) -> None:
+    """Whatever the URL looks like."""
+    tracing = tracing_of(spans.provider, load_settings(url=url))
+    assert tracing is not None
+    with tracing.sending("work", "7", "job"):
+        pass
+    said = attributes_of(await spans.one("publish work"))
+    found = said.get("server.address"), said.get("server.port")
+    assert found == (server or (None, None))
+    assert SECRET not in spans.text()
+    assert "p/w" not in spans.text()
