@@ -81,6 +81,14 @@ def ours(span: ReadableSpan) -> dict[str, Any]:
     return {k: v for k, v in attributes_of(span).items() if k not in always}
 
 
+def in_processes(url: str) -> App:
+    """The app whose jobs other processes can import, on that broker."""
+    app = traced_jobs.app
+    app._given_settings = app_at(url).settings
+    app.__dict__.pop("settings", None)
+    return app
+
+
 async def test_a_job_is_published_processed_and_acked(url: str, spans: Spans) -> None:
     """A span each, in the words of the conventions; the run links to what has published it."""
     app = app_at(url)
@@ -283,9 +291,7 @@ async def test_what_a_job_enqueues_and_asks_belongs_to_its_run(
 
 async def test_processes_of_jobs_go_on_with_the_trace(embedded: Broker, spans: Spans) -> None:
     """They have no SDK, and pass it on; where there is an API it is the current context."""
-    app = traced_jobs.app
-    app._given_settings = app_at(embedded.url).settings
-    app.__dict__.pop("settings", None)
+    app = in_processes(embedded.url)
     async with working(app):
         without = await traced_jobs.in_a_process.request()
         await traced_jobs.imports_the_api.request()
@@ -301,14 +307,22 @@ async def test_processes_of_jobs_go_on_with_the_trace(embedded: Broker, spans: S
     assert found["current"] == found["sends"]
 
 
+async def test_a_thread_sees_the_span_of_its_run(embedded: Broker, spans: Spans) -> None:
+    """As the current one, and so does all that it sends."""
+    app = in_processes(embedded.url)
+    async with working(app):
+        found = await traced_jobs.in_a_thread.request()
+    [run] = spans.named("process traced")
+    assert f"{context_of(run).span_id:016x}" in found["current"]["traceparent"]
+    assert found["sends"] == found["current"]
+
+
 async def test_what_a_process_enqueues_links_to_its_run(
     embedded: Broker, spans: Spans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although nobody made a span for publishing it."""
     monkeypatch.setenv("AMQPJOBS_URL", embedded.url)
-    app = traced_jobs.app
-    app._given_settings = app_at(embedded.url).settings
-    app.__dict__.pop("settings", None)
+    app = in_processes(embedded.url)
     async with working(app):
         await traced_jobs.enqueues.later(1)
         await spans.of("ack traced", 2)
@@ -320,9 +334,7 @@ async def test_what_a_process_enqueues_links_to_its_run(
 
 async def test_a_job_in_quarantine_goes_on_with_the_trace(embedded: Broker, spans: Spans) -> None:
     """It runs in a process, although it is none of those jobs."""
-    app = traced_jobs.app
-    app._given_settings = app_at(embedded.url).settings
-    app.__dict__.pop("settings", None)
+    app = in_processes(embedded.url)
     async with app.lifespan():
         asking = asyncio.create_task(traced_jobs.suspect.request())
         async with stranger(embedded.url) as channel:
@@ -532,9 +544,7 @@ async def test_an_exception_in_a_process_is_recorded_with_its_own_name(
     embedded: Broker, spans: Spans
 ) -> None:
     """Not as the error that stands for it here."""
-    app = traced_jobs.app
-    app._given_settings = app_at(embedded.url).settings
-    app.__dict__.pop("settings", None)
+    app = in_processes(embedded.url)
     async with working(app):
         with pytest.raises(JobFailed):
             await traced_jobs.fails_in_a_process.request(SECRET)
