@@ -1,17 +1,23 @@
 """Jobs that run in processes, and say what they know of their trace."""
 
 import asyncio
-import logging
 import os
 from typing import Any
 
 from amqpjobs import App, Context, Queue, Retry
 from amqpjobs.context import current_context
 from amqpjobs.telemetry.propagation import outgoing_trace
+from tests.support import workers
 
 app = App("traced", retry=Retry(attempts=1))
 classic = Queue("traced.classic", type="classic")
-log = logging.getLogger("user")
+
+
+def app_at(url: str) -> App:
+    """The app, on that broker."""
+    app._given_settings = workers.app_at(url).settings
+    app.__dict__.pop("settings", None)
+    return app
 
 
 def what_is_known() -> dict[str, Any]:
