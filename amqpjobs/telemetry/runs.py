@@ -160,6 +160,7 @@ class TracedRuns:
         It begins when the handler has ended, and includes what comes before the ack: the answer, or
         the copy for the next run and its confirm. One for each delivery, although acks leave
         together: RabbitMQ does not answer them, so the writing of a frame has no time of its own.
+        What was given back is called a nack, also where a copy was given back in its place.
         """
         delivery, traced = run.delivery, run.traced
         if traced is None:

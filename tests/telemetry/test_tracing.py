@@ -46,8 +46,14 @@ from amqpjobs.errors import (
     Unroutable,
 )
 from amqpjobs.eventcodec import WORKER
+from amqpjobs.message import Failure
+from amqpjobs.outcome import Rejected
+from amqpjobs.settings import load_settings
 from amqpjobs.telemetry.runs import TracedRuns
+from amqpjobs.telemetry.tracing import tracing_of
 from amqpjobs.worker.oneoff import run_once
+from amqpjobs.worker.pipeline import Run
+from amqpjobs.worker.reporting import Reporting
 from tests.support.amqp import publish, stranger, take
 from tests.support.tracing import (
     Spans,
@@ -61,6 +67,7 @@ from tests.support.transport import port_of
 from tests.support.waiting import until
 from tests.support.workers import app_at, working
 from tests.telemetry import traced_jobs
+from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
 
 EVERY = Selection()
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -72,6 +79,14 @@ def ours(span: ReadableSpan) -> dict[str, Any]:
     """What a span says, without where the broker is."""
     always = {"messaging.system", "messaging.client.id", "server.address", "server.port"}
     return {k: v for k, v in attributes_of(span).items() if k not in always}
+
+
+def in_processes(url: str) -> App:
+    """The app whose jobs other processes can import, on that broker."""
+    app = traced_jobs.app
+    app._given_settings = app_at(url).settings
+    app.__dict__.pop("settings", None)
+    return app
 
 
 async def test_a_job_is_published_processed_and_acked(url: str, spans: Spans) -> None:
@@ -276,9 +291,7 @@ async def test_what_a_job_enqueues_and_asks_belongs_to_its_run(
 
 async def test_processes_of_jobs_go_on_with_the_trace(embedded: Broker, spans: Spans) -> None:
     """They have no SDK, and pass it on; where there is an API it is the current context."""
-    app = traced_jobs.app
-    app._given_settings = app_at(embedded.url).settings
-    app.__dict__.pop("settings", None)
+    app = in_processes(embedded.url)
     async with working(app):
         without = await traced_jobs.in_a_process.request()
         await traced_jobs.imports_the_api.request()
@@ -294,14 +307,22 @@ async def test_processes_of_jobs_go_on_with_the_trace(embedded: Broker, spans: S
     assert found["current"] == found["sends"]
 
 
+async def test_a_thread_sees_the_span_of_its_run(embedded: Broker, spans: Spans) -> None:
+    """As the current one, and so does all that it sends."""
+    app = in_processes(embedded.url)
+    async with working(app):
+        found = await traced_jobs.in_a_thread.request()
+    [run] = spans.named("process traced")
+    assert f"{context_of(run).span_id:016x}" in found["current"]["traceparent"]
+    assert found["sends"] == found["current"]
+
+
 async def test_what_a_process_enqueues_links_to_its_run(
     embedded: Broker, spans: Spans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although nobody made a span for publishing it."""
     monkeypatch.setenv("AMQPJOBS_URL", embedded.url)
-    app = traced_jobs.app
-    app._given_settings = app_at(embedded.url).settings
-    app.__dict__.pop("settings", None)
+    app = in_processes(embedded.url)
     async with working(app):
         await traced_jobs.enqueues.later(1)
         await spans.of("ack traced", 2)
@@ -313,9 +334,7 @@ async def test_what_a_process_enqueues_links_to_its_run(
 
 async def test_a_job_in_quarantine_goes_on_with_the_trace(embedded: Broker, spans: Spans) -> None:
     """It runs in a process, although it is none of those jobs."""
-    app = traced_jobs.app
-    app._given_settings = app_at(embedded.url).settings
-    app.__dict__.pop("settings", None)
+    app = in_processes(embedded.url)
     async with app.lifespan():
         asking = asyncio.create_task(traced_jobs.suspect.request())
         async with stranger(embedded.url) as channel:
@@ -350,6 +369,9 @@ async def test_baggage_reaches_the_handler_and_what_it_enqueues(
             current.detach(token)
         await spans.of("ack work", 2)
     assert seen == ["7", "7"]
+    for run in spans.named("process work"):
+        assert run.parent is None
+        assert list(links_of(run)) == ["created"]
 
 
 class OwnWay(TextMapPropagator):
@@ -414,8 +436,9 @@ async def test_without_propagators_nothing_is_linked(
     assert [links_of(run) for run in spans.named("process work")] == [{}, {}]
 
 
+@pytest.mark.parametrize("headers", [{}, {"x-own": 1}, {"baggage": "tenant=7"}])
 async def test_the_span_of_who_starts_a_worker_is_nobodys_parent(
-    embedded: Broker, spans: Spans
+    embedded: Broker, spans: Spans, headers: dict[str, Any]
 ) -> None:
     """Its jobs would all be in that one trace, for as long as it runs."""
     app = app_at(embedded.url)
@@ -426,7 +449,7 @@ async def test_the_span_of_who_starts_a_worker_is_nobodys_parent(
     with spans.tracer.start_as_current_span("the program"):
         async with working(app):
             async with stranger(embedded.url) as channel:
-                await publish(channel, "work", b"")
+                await publish(channel, "work", b"", headers=headers)
             [ack] = await spans.of("ack work")
     [run] = spans.named("process work")
     assert run.parent is None
@@ -486,7 +509,7 @@ async def test_exceptions_are_recorded_without_what_they_say(
     embedded: Broker, spans: Spans, kind: str
 ) -> None:
     """Their type, and where in the code: messages quote arguments, and URLs have passwords."""
-    app = app_at(embedded.url.replace("guest:guest", f"guest:{SECRET}"))
+    assert "guest:guest@" in embedded.url
     app = app_at(embedded.url)
 
     def fail(order: Order) -> None:
@@ -521,9 +544,7 @@ async def test_an_exception_in_a_process_is_recorded_with_its_own_name(
     embedded: Broker, spans: Spans
 ) -> None:
     """Not as the error that stands for it here."""
-    app = traced_jobs.app
-    app._given_settings = app_at(embedded.url).settings
-    app.__dict__.pop("settings", None)
+    app = in_processes(embedded.url)
     async with working(app):
         with pytest.raises(JobFailed):
             await traced_jobs.fails_in_a_process.request(SECRET)
@@ -589,6 +610,34 @@ async def test_what_never_came_to_a_handler_is_seen_at_its_settlement(
     ]  # fmt: skip
     assert {f"{links_of(span)['created'].span_id:016x}" for span in acks} == {SPAN}
     assert spans.named("process work") == []
+
+
+async def test_a_settlement_that_rabbitmq_never_hears_of_says_so(
+    embedded: Broker, spans: Spans
+) -> None:
+    """The job is delivered again, and ends as what was done before."""
+    app = app_at(embedded.url)
+    started, go = asyncio.Event(), asyncio.Event()
+
+    @app.job(queue="work")
+    async def job() -> None:
+        started.set()
+        await go.wait()
+
+    async with working(app) as worker:
+        await job.later()
+        await started.wait()
+        [run] = worker._running
+        assert embedded.faults.cut_now() > 0
+        await until(lambda: run.delivery.stale, "its connection is lost")
+        go.set()
+        lost, superseded = await spans.of("ack work", 2)
+    assert attributes_of(lost)["error.type"] == "connection_lost"
+    assert attributes_of(lost)["amqpjobs.outcome"] == "done"
+    assert lost.status.status_code is StatusCode.ERROR
+    assert attributes_of(superseded)["amqpjobs.outcome"] == "superseded"
+    assert superseded.status.status_code is StatusCode.UNSET
+    assert len(spans.named("process work")) == 1
 
 
 async def test_middleware_runs_inside_of_the_span(embedded: Broker, spans: Spans) -> None:
@@ -931,3 +980,49 @@ def test_a_sampler_sees_the_operation_and_its_destination() -> None:
     assert [name for name, _ in seen] == ["publish work", "process work"]
     assert [said["messaging.operation.type"] for _, said in seen] == ["send", "process"]
     assert {said["messaging.destination.name"] for _, said in seen} == {"work"}
+
+
+@pytest.mark.parametrize("header", [BROKEN_HEADER, BROKEN_TABLE])
+async def test_a_message_that_cannot_be_read_has_a_settlement_all_the_same(
+    spans: Spans, header: bytes
+) -> None:
+    """With what is known of it: its queue, its tag, and how it ended."""
+    tracing = tracing_of(spans.provider, app_at("amqp://guest:guest@rabbit/").settings)
+    assert tracing is not None
+    async with Hand() as hand:
+        run = Run(hand.give(header=header))
+        reporting = Reporting(arguments=False)
+        reporting.observers += (TracedRuns(tracing, continued=False).settled,)
+        reporting.report(run, Rejected(Failure("undecodable", "malformed")))
+    ack = await spans.one("ack queue")
+    assert ours(ack) == {
+        "messaging.operation.name": "ack", "messaging.operation.type": "settle",
+        "messaging.destination.name": "queue", "messaging.rabbitmq.message.delivery_tag": 1,
+        "amqpjobs.outcome": "undecodable",
+    }  # fmt: skip
+    assert attributes_of(ack)["server.address"] == "rabbit"
+    assert attributes_of(ack)["server.port"] == 5672
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("amqps://ada:p/w#1@rabbit.example.org/shop", ("rabbit.example.org", 5671)),
+        ("amqp://[::1]:5673/", ("::1", 5673)),
+        ("amqp://rabbit:99999999/", None),
+        (f"nonsense:{SECRET}", None),
+    ],
+)
+async def test_spans_say_which_broker_and_no_password(
+    spans: Spans, url: str, server: tuple[str, int] | None
+) -> None:
+    """Whatever the URL looks like."""
+    tracing = tracing_of(spans.provider, load_settings(url=url))
+    assert tracing is not None
+    with tracing.sending("work", "7", "job"):
+        pass
+    said = attributes_of(await spans.one("publish work"))
+    found = said.get("server.address"), said.get("server.port")
+    assert found == (server or (None, None))
+    assert SECRET not in spans.text()
+    assert "p/w" not in spans.text()

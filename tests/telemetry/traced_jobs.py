@@ -1,7 +1,6 @@
 """Jobs that run in processes, and say what they know of their trace."""
 
 import asyncio
-import logging
 import os
 from typing import Any
 
@@ -11,7 +10,6 @@ from amqpjobs.telemetry.propagation import outgoing_trace
 
 app = App("traced", retry=Retry(attempts=1))
 classic = Queue("traced.classic", type="classic")
-log = logging.getLogger("user")
 
 
 def what_is_known() -> dict[str, Any]:
