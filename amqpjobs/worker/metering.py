@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from amqpjobs.clock import Clock
 from amqpjobs.errors import DecodeError
 from amqpjobs.message import HEADER_DUE
-from amqpjobs.outcome import Answered, Outcome, Rejected, Released, Retried, outcome_name
+from amqpjobs.outcome import Answered, Done, Outcome, Rejected, Retried, outcome_name
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.telemetry import conventions as names
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MOST_KINDS = 10_000
 """That are kept. There are that many only where classes of errors are made up as it goes."""
+
+DUE = HEADER_DUE.encode()
 
 Kind: TypeAlias = tuple[str, str | None, str, str | None]
 """Of a delivery that has ended: AMQP queue, job, outcome, and error, where there are any."""
@@ -59,16 +61,18 @@ class Metering:
 
     def __call__(self, run: "Run", outcome: Outcome) -> None:
         """A delivery has ended, and is settled."""
-        context = run.context
+        now = time.monotonic()
+        context, queue = run.context, run.delivery.queue
         # What strangers call a job that is not known here is not told: names would have no end.
         job = context.job if context is not None else None
-        kind = run.delivery.queue, job, outcome_name(outcome), error_of(outcome)
+        kind: Kind = (queue, job, "done", None)
+        if type(outcome) is not Done:
+            kind = (queue, job, outcome_name(outcome), error_of(outcome))
         tally = self._tallies.get(kind) or self._make(kind)
         tally.ended.value += 1
         if not run.begun:
             return
         tally.consumed.value += 1
-        now = time.monotonic()
         ended = run.ended or now
         waited = _waited(run, now - run.started)
         if waited is not None:
@@ -76,7 +80,7 @@ class Metering:
         # An ack is only written, which takes no time; a copy for the next run, or an answer, has to
         # be confirmed before.
         tally.settling.record(now - ended)
-        if not isinstance(outcome, Released):  # how long it would have taken nobody knows
+        if kind[2] != "released":  # how long it would have taken nobody knows
             tally.processing.record(ended - run.started)
 
     def _make(self, kind: Kind) -> _Tally:
@@ -112,16 +116,14 @@ def error_of(outcome: Outcome) -> str | None:
 def _waited(run: "Run", running: float) -> float | None:
     """Seconds that it waited for its start: since it was enqueued; or since it was due, if it was
     delayed or runs again."""
+    if not run.delivery.may_have(DUE):
+        again = run.context is not None and run.context.attempt > 1
+        return None if again else waiting_time(run, running)
     try:
-        header = run.delivery.header
-        due = header.headers.get(HEADER_DUE) if header.has_amqpjobs_headers else None
+        due = run.delivery.header.headers.get(HEADER_DUE)
     except DecodeError:
         return None
-    if isinstance(due, int):
-        return max(0.0, time.time() - running - due / 1000)
-    if run.context is not None and run.context.attempt > 1:
-        return None
-    return waiting_time(run, running)
+    return max(0.0, time.time() - running - due / 1000) if isinstance(due, int) else None
 
 
 class Metered(NamedTuple):
