@@ -22,7 +22,8 @@ install_packages() {
   local apt=(apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
   export DEBIAN_FRONTEND=noninteractive
   "${apt[@]}" update
-  "${apt[@]}" install --no-install-recommends buildah crun debootstrap debian-archive-keyring
+  "${apt[@]}" install --no-install-recommends buildah ca-certificates crun debootstrap \
+    debian-archive-keyring
 }
 
 debian_mirror() { # of `main`, whatever release this is; empty: debootstrap's own default
