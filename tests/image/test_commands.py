@@ -91,9 +91,7 @@ def test_wrong_settings_are_one_line_that_names_the_mend(
         assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_web_tier_without_a_store_says_so_and_serves(
-    broker_43: VirtualHost, place: Make
-) -> None:
+def test_a_web_tier_without_a_store_says_so_and_serves(broker_43: VirtualHost, place: Make) -> None:
     """Where nothing can be written there is no SQLite file; enqueueing needs none."""
     here = place(broker_43, AMQPJOBS_WEB_TOKEN="a-token-of-this-test", AMQPJOBS_WEB_PORT="0")
     with here.running() as web:
