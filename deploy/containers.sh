@@ -16,7 +16,9 @@ compose=$cache/compose/usr/libexec/docker/cli-plugins/docker-compose
 say() { printf 'containers: %s\n' "$*"; }
 fail() { printf 'containers: %s\n' "$*" >&2; exit 1; }
 
-programs_are_there() { command -v buildah crun debootstrap >/dev/null; }
+programs_are_there() { # `command -v` of several is content with one
+  command -v buildah >/dev/null && command -v crun >/dev/null && command -v debootstrap >/dev/null
+}
 
 install_packages() {
   local apt=(apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
