@@ -16,13 +16,16 @@ compose=$cache/compose/usr/libexec/docker/cli-plugins/docker-compose
 say() { printf 'containers: %s\n' "$*"; }
 fail() { printf 'containers: %s\n' "$*" >&2; exit 1; }
 
-programs_are_there() { command -v buildah crun debootstrap >/dev/null; }
+programs_are_there() { # `command -v` of several is content with one
+  command -v buildah >/dev/null && command -v crun >/dev/null && command -v debootstrap >/dev/null
+}
 
 install_packages() {
   local apt=(apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
   export DEBIAN_FRONTEND=noninteractive
   "${apt[@]}" update
-  "${apt[@]}" install --no-install-recommends buildah crun debootstrap debian-archive-keyring
+  "${apt[@]}" install --no-install-recommends buildah ca-certificates crun debootstrap \
+    debian-archive-keyring
 }
 
 debian_mirror() { # of `main`, whatever release this is; empty: debootstrap's own default

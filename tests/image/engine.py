@@ -135,6 +135,10 @@ class Engine:
         """How a container is run in the foreground."""
         return [*self._crun, "run", "--bundle", str(bundle), "--pid-file", f"{bundle}/pid", name]
 
+    def remove(self, name: str) -> None:
+        """Kill what still runs of a container, and forget it."""
+        self.crun("delete", "--force", name)
+
     def watch(self, pid: int) -> None:
         """Have a container's first process killed at the end, and with it all others."""
         self._guard.kill_at_end(pid)
@@ -202,10 +206,13 @@ class Place:
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end, as ``docker run`` does; `process` goes before the image's."""
         bundle = self._bundle(arguments, **process)
-        return subprocess.run(
-            self.engine.command(bundle, bundle.name), input=stdin, text=True,
-            capture_output=True, timeout=timeout, check=False,
-        )  # fmt: skip
+        try:
+            return subprocess.run(
+                self.engine.command(bundle, bundle.name), input=stdin, text=True,
+                capture_output=True, timeout=timeout, check=False,
+            )  # fmt: skip
+        finally:
+            self.engine.remove(bundle.name)
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator["Container"]:
@@ -215,10 +222,8 @@ class Place:
         try:
             yield container
         finally:
-            if not container.ended:
-                self.engine.crun("kill", container.name, "KILL")
-                container.kill()
-            self.engine.crun("delete", "--force", container.name)
+            self.engine.remove(container.name)
+            container.kill()
 
 
 class Container(Program):
