@@ -14,7 +14,12 @@ from typing import Any, Literal
 from aiormq import exceptions as aiormq_errors
 from aiormq.abc import AbstractChannel
 
-from amqpjobs.errors import BrokerUnavailable, NotPermitted, TopologyMismatch
+from amqpjobs.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    NotPermitted,
+    TopologyMismatch,
+)
 from amqpjobs.rabbitmq.connection import Wire
 from amqpjobs.rabbitmq.refusals import not_to_be_looked_at, refusal_of
 from amqpjobs.topology import (
@@ -159,7 +164,14 @@ class Declarer:
             raise not_to_be_looked_at(error) from error
 
     async def _do(self, declaration: Declaration, *, passive: bool = False) -> Any:
-        return await self.call(lambda channel: _declare(channel, declaration, passive))
+        try:
+            return await self.call(lambda channel: _declare(channel, declaration, passive))
+        except ValueError as error:
+            # Of pamqp, which is stricter than RabbitMQ.
+            raise ConfigurationError(
+                f"{_entity(declaration)}: its name cannot be declared. Names are made of ASCII "
+                "letters and digits, spaces, and - _ . : @ # , / +"
+            ) from error
 
     async def call(self, action: Callable[[AbstractChannel], Awaitable[Any]]) -> Any:
         """Run one channel method, on a fresh channel if the last one was closed over an error.

@@ -2,9 +2,11 @@
 
 import asyncio
 
+import pytest
 from aiormq import exceptions as aiormq_errors
 from aiormq.abc import AbstractChannel
 
+from amqpjobs.errors import ConfigurationError
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.topology import Queue, topology_of
@@ -46,6 +48,17 @@ async def test_whoever_is_cancelled_while_declaring_ends_and_costs_nobody_else(
         # What RabbitMQ thinks of it comes a moment later; a channel that works says it is fine.
         async with Declarer(wire) as declarer:
             assert (await declarer.look("q")).message_count == 0
+    finally:
+        await link.close()
+
+
+async def test_a_name_that_cannot_be_declared_says_so(broker_43: VirtualHost) -> None:
+    """The client's library knows fewer characters than RabbitMQ."""
+    link = Link(app_at(broker_43.url).settings, "declare")
+    try:
+        async with Declarer(await link.connect()) as declarer:
+            with pytest.raises(ConfigurationError, match=r"queue 'a\(b\)': its name .* ASCII"):
+                await declarer.apply(topology_of([Queue("a(b)")]))
     finally:
         await link.close()
 
