@@ -41,10 +41,7 @@ def record(app: AppOption = None, store: StoreOption = None, url: UrlOption = No
     from amqpjobs.telemetry.logs import configure_logs
 
     configure_logs(loaded.settings.log_level, loaded.settings.log_format)
-    try:
-        asyncio.run(_record(loaded))
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from group
+    asyncio.run(_record(loaded))
 
 
 async def _record(app: "App") -> None:

@@ -93,7 +93,14 @@ class Recorder:
             ConfigurationError: the store cannot be used, or is behind.
             StoreUnavailable: it cannot be reached at start.
             TopologyMismatch: the queue is not there, and may not be declared; or is different.
+            NotPermitted: this user may not read it.
         """
+        try:
+            await self._run()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+
+    async def _run(self) -> None:
         async with AsyncExitStack() as stack:
             store = self._store
             if store is None:

@@ -62,9 +62,10 @@ class Systemd:
         return [w for w in self.words if w.text == text and w.pid == by and w.at > since]
 
     def wait_for(self, text: str, program: Program, since: float = 0.0) -> Word:
-        """Until the main process has said so."""
+        """Until the main process has said so; a start imports much on a busy machine."""
+        patience = 3 * PATIENCE if text == "READY=1" else PATIENCE
         assert poll(
-            lambda: self.said(text, by=program.pid, since=since) or program.ended, PATIENCE, 0.01
+            lambda: self.said(text, by=program.pid, since=since) or program.ended, patience, 0.01
         ), f"{text!r} was not said: {self.words}\n{program}"
         found = self.said(text, by=program.pid, since=since)
         assert found, f"ended before it said {text!r}:\n{program}"

@@ -21,6 +21,7 @@ from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.inspection import connected
 from amqpjobs.topology import RECORDER_QUEUE
+from amqpjobs.web.recording import Recording
 from amqpjobs.worker.lifecycle import Worker
 from tests.broker_server import VirtualHost
 from tests.brokers import Broker
@@ -374,6 +375,21 @@ async def test_a_publisher_is_told_which_permission_it_lacks(
             for part in (permission, resource, "`amqpjobs topology users`"):
                 assert part in str(told.value)
             assert PASSWORD not in str(told.value)
+
+
+async def test_a_recorder_that_may_not_read_its_queue_does_not_start(
+    applied: Users, tmp_path: Path
+) -> None:
+    """Neither by itself nor in a web tier, which goes on without it."""
+    app = Jobs(applied.app("publisher", store_url=f"sqlite:///{tmp_path}/s.db")).app
+    with applied.without("publisher", "read", RECORDER_QUEUE):
+        with pytest.raises(NotPermitted, match=rf"read permission for queue '{RECORDER_QUEUE}'"):
+            async with recording(app):
+                pass
+        inside = Recording(app)
+        async with asyncio.timeout(PATIENCE):
+            await inside.run()
+        assert inside.problem is not None
 
 
 async def test_a_worker_that_may_not_read_its_queue_does_not_start(applied: Users) -> None:
