@@ -239,9 +239,10 @@ class Worker:
         if found is not None:
             from amqpjobs.worker.metering import Metered, metered
 
-            queues = [queue for queue in self._queues for _ in queue.lanes]
-            own = list(zip(self._subscriptions, queues, strict=True))
-            parts = Metered(self._running, self.concurrency, own, self._intake, self._link)
+            parts = Metered(
+                self._running, self.concurrency, self._subscriptions, self._queues, self._intake,
+                self._link,
+            )  # fmt: skip
             stack.enter_context(metered(found, parts, self._reporting, self._app))
 
     async def _work(self, parking: Parking) -> None:
