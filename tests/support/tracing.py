@@ -95,3 +95,9 @@ def same(one: SpanContext, other: SpanContext | None) -> bool:
 def attributes_of(span: ReadableSpan) -> dict[str, Any]:
     """What it says."""
     return dict(span.attributes or {})
+
+
+def ours(span: ReadableSpan) -> dict[str, Any]:
+    """What a span says, without where the broker is."""
+    always = {"messaging.system", "messaging.client.id", "server.address", "server.port"}
+    return {k: v for k, v in attributes_of(span).items() if k not in always}

@@ -7,9 +7,17 @@ from typing import Any
 from amqpjobs import App, Context, Queue, Retry
 from amqpjobs.context import current_context
 from amqpjobs.telemetry.propagation import outgoing_trace
+from tests.support import workers
 
 app = App("traced", retry=Retry(attempts=1))
 classic = Queue("traced.classic", type="classic")
+
+
+def app_at(url: str) -> App:
+    """The app, on that broker."""
+    app._given_settings = workers.app_at(url).settings
+    app.__dict__.pop("settings", None)
+    return app
 
 
 def what_is_known() -> dict[str, Any]:
