@@ -27,3 +27,15 @@ class BackgroundTask:
         """Cancel it and wait for its end."""
         self._task.cancel()
         await asyncio.wait([self._task])
+
+
+def end_if_cancelled() -> None:
+    """End this task if it was cancelled. To be called by a loop that has caught an error: aiormq
+    makes errors of its own of a cancellation, and a loop that went on would never be ended.
+
+    Raises:
+        asyncio.CancelledError: it was.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -49,7 +49,8 @@ def run(
 
     os.environ[LOG_STREAM] = "stderr"
     configure_logs(loaded.settings.log_level, loaded.settings.log_format, stream=sys.stderr)
-    with telemetry(loaded) as telling:
+    # Over before anybody would have asked; and a worker beside it may have the port.
+    with telemetry(loaded, serve=False) as telling:
         result = _result(loaded, definition, body, telling)
     if result is not None:
         sys.stdout.write(definition.result.dump_json(result, indent=2).decode() + "\n")

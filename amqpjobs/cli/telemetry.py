@@ -65,22 +65,25 @@ class Telling:
 
 
 @contextmanager
-def telemetry(app: "App") -> Iterator[Telling]:
+def telemetry(app: "App", *, serve: bool = True) -> Iterator[Telling]:
     """Set up inside of the block what the environment and the settings ask for. Nothing is
     imported where they ask for nothing.
+
+    Args:
+        serve: metrics to Prometheus, too, if that is asked for.
 
     Raises:
         ConfigurationError: what is asked for is not installed, or a port is taken.
     """
-    telling = Telling(_set_up(app), app.settings.shutdown_timeout)
+    telling = Telling(_set_up(app, serve=serve), app.settings.shutdown_timeout)
     try:
         yield telling
     finally:
         telling.end()
 
 
-def _set_up(app: "App") -> "Telemetry | None":
-    port = metrics_port(app.settings, os.environ)
+def _set_up(app: "App", *, serve: bool) -> "Telemetry | None":
+    port = metrics_port(app.settings, os.environ) if serve else None
     if port is None and not asked_for(os.environ):
         return None
     endpoint = None if port is None else _endpoint(app.settings, port)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from aiormq import exceptions as aiormq_errors
 
+from amqpjobs.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError, ConfigurationError
 from amqpjobs.events import EVENTS_TYPE, Announcement
 from amqpjobs.message import JSON, TRANSIENT, Properties
@@ -172,6 +173,7 @@ class Announcements:
             try:
                 channel = await self._attach(wire)
             except (AmqpJobsError, aiormq_errors.AMQPError, TimeoutError) as error:
+                end_if_cancelled()
                 await self._refused(wire, str(error) or repr(error))
                 continue
             try:

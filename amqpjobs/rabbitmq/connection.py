@@ -17,6 +17,7 @@ from aiormq import exceptions as aiormq_errors
 from aiormq.abc import AbstractChannel
 from yarl import URL
 
+from amqpjobs.background import end_if_cancelled
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError
 from amqpjobs.rabbitmq.profile import Profile, profile_of
 from amqpjobs.rabbitmq.splitter import SplitterProtocol, SplitterTransportFactory
@@ -183,6 +184,7 @@ class Link:
             try:
                 wire = await self.connect()
             except BrokerUnavailable as error:
+                end_if_cancelled()
                 attempt = min(attempt + 1, 16)
                 log.warning(
                     "no connection to RabbitMQ",

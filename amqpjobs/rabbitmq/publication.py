@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from aiormq import exceptions as aiormq_errors
 
+from amqpjobs.background import end_if_cancelled
 from amqpjobs.errors import BrokerUnavailable, NotConfirmed
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.confirms import ConfirmChannel, Fate, Outgoing
@@ -186,6 +187,7 @@ class Publication:
             try:
                 channel = await self._attach(wire)
             except (BrokerUnavailable, aiormq_errors.AMQPError) as error:
+                end_if_cancelled()
                 log.warning("no channel to publish on", extra={"error": repr(error)})
                 await _settle_down(wire)
                 continue

@@ -235,13 +235,11 @@ class Worker:
             self._reporting.observers += (runs.settled,)
 
     def _measure(self, stack: AsyncExitStack) -> None:
-        found = meters()
-        if found is not None:
+        if (found := meters()) is not None:
             from amqpjobs.worker.metering import Metered, metered
 
-            queues = [queue for queue in self._queues for _ in queue.lanes]
-            own = list(zip(self._subscriptions, queues, strict=True))
-            parts = Metered(self._running, self.concurrency, own, self._intake, self._link)
+            own = self._subscriptions, self._queues, self._intake, self._link
+            parts = Metered(self._running, self.concurrency, *own)
             stack.enter_context(metered(found, parts, self._reporting, self._app))
 
     async def _work(self, parking: Parking) -> None:

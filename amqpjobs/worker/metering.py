@@ -132,14 +132,16 @@ class Metered(NamedTuple):
     Attributes:
         running: the runs that are under way.
         concurrency: how many there may be.
-        subscriptions: of all AMQP queues, each with the queue of the app that it is a lane of.
+        subscriptions: of all AMQP queues.
+        queues: of the app, whose lanes these are.
         intake: which knows their gates.
         link: of its consumers.
     """
 
     running: Collection["Run"]
     concurrency: int
-    subscriptions: list[tuple[Subscription, Queue]]
+    subscriptions: list[Subscription]
+    queues: list[Queue]
     intake: Intake
     link: Link
 
@@ -166,15 +168,17 @@ def metered(meters: Meters, worker: Metered, reporting: Reporting, app: "App") -
 
 def readings(worker: Metered, clock: Clock) -> dict[names.Metric, Reading]:
     """What can be read off a worker at any moment, by another thread too."""
+    queue_of = {lane.queue: queue for queue in worker.queues for lane in queue.lanes}
 
     def runs() -> Iterable[tuple[float, Attributes]]:
         now = [run.delivery.queue for run in list(worker.running)]
-        for subscription, _ in worker.subscriptions:
+        for subscription in worker.subscriptions:
             yield now.count(subscription.queue), {names.DESTINATION: subscription.queue}
 
     def states() -> Iterable[tuple[float, Attributes]]:
-        for subscription, queue in worker.subscriptions:
-            current = state_of(subscription, worker.intake.gate_of(queue), clock.monotonic())
+        for subscription in worker.subscriptions:
+            gate = worker.intake.gate_of(queue_of[subscription.queue])
+            current = state_of(subscription, gate, clock.monotonic())
             for state in names.QUEUE_STATES:
                 attributes = {names.DESTINATION: subscription.queue, names.STATE: state}
                 yield int(state == current), attributes

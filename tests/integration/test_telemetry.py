@@ -218,11 +218,13 @@ def test_what_cannot_be_set_up_is_said_with_its_mend(
 
 
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
-    """And which option chooses another."""
+    """And which option chooses another. A one-off run beside a worker does not want it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         env = environment("amqp://127.0.0.1:1/", tmp_path)
         refused = command("consume", "work", "--metrics-port", port, env=env)
+        ran = command("run", "quick", "-a", "4", env={**env, "AMQPJOBS_METRICS_PORT": port})
+    assert (ran.returncode, ran.stdout) == (0, "8\n"), ran.stderr
     assert refused.returncode == 2
     assert f"port {port}: Address already in use; choose another --metrics-port" in refused.stderr
 
