@@ -19,6 +19,7 @@ from typing import Any, Final
 from tests.broker_guard import Guard
 from tests.broker_server import poll
 from tests.support.programs import ROOT, Program
+from tests.support.waiting import PATIENCE
 
 BUILD_TIMEOUT: Final = 900.0
 """Seconds for all of `deploy/image`: half a minute, and two more where it makes the base first."""
@@ -248,6 +249,19 @@ class Container(Program):
     def exec(self, *command: str) -> "subprocess.CompletedProcess[str]":
         """Run a command in it, as ``docker exec`` and health checks do."""
         return self._engine.crun("exec", self.name, *command, stdin=subprocess.DEVNULL)
+
+    def healthy(self) -> str:
+        """What its health check says, once it has all that it needs: that shows a moment later."""
+        said = ""
+
+        def looks_so() -> bool:
+            nonlocal said
+            done = self.exec("amqpjobs", "health", "--strict")
+            said = done.stdout or done.stderr
+            return done.returncode == 0
+
+        assert poll(looks_so, PATIENCE), said
+        return said
 
     def processes(self) -> dict[int, str]:
         """All that are in it, by their ids on this machine: what runs, ``Z`` first for a zombie."""

@@ -62,9 +62,7 @@ def test_two_processes_give_their_jobs_back(
         container.wait_for("worker is ready", times=2, timeout=60)
         enqueue(here, "hold", 0, 1)
         assert poll(lambda: started(tmp_path, times=2), PATIENCE)
-        healthy = container.exec("amqpjobs", "health", "--strict")
-        assert healthy.returncode == 0, healthy.stderr
-        assert healthy.stdout.count("healthy: ok") == 2
+        assert container.healthy().count("healthy: ok") == 2
         stop(container)
         assert len(container.logged("job released")) == 2
     assert container.errors == ""
