@@ -112,9 +112,9 @@ def test_the_example_changes_the_image_and_the_number_of_pods(tmp_path: Path) ->
 
 
 def test_an_overlay_changes_a_setting_and_starts_its_pods_anew(tmp_path: Path) -> None:
-    """As deploy/README.d/kubernetes.md says it: the name that the pods have changes with it."""
+    """As deploy/README.md says it: the name that the pods have changes with it."""
     write(tmp_path, files_of(shop_plan()))
-    said = (ROOT / "deploy/README.d/kubernetes.md").read_text()
+    said = (ROOT / "deploy/README.md").read_text()
     found = re.search(r"```yaml\n(configMapGenerator:\n.*?)```", said, re.S)
     assert found
     path = tmp_path / "overlays/production/kustomization.yaml"
@@ -203,7 +203,7 @@ async def test_kedas_question_counts_what_waits_and_what_runs(broker: VirtualHos
         for priority in ("high", "high", "high", "a b+c"):
             await photo.with_options(priority=priority).later()
 
-    # Who may look at queues, and nothing else: as deploy/README.d/kubernetes.md makes one.
+    # Who may look at queues, and nothing else: as deploy/README.md makes one.
     user = f"keda-{broker.name}"
     broker.server.add_user(user, "keda", tags="monitoring")
     broker.server.set_permissions(user, broker.name, configure="^$", write="^$", read="^$")
