@@ -1,4 +1,5 @@
-"""Requests and their replies: amqpjobs, aio-pika's `patterns.RPC`, and FastStream's `request`.
+"""Requests and their replies: amqpjobs, aio-pika's `patterns.RPC`, FastStream's `request`, and
+blocking sockets with no client at all (what the broker and the machine take).
 
 Asker and answerer are processes of their own, on one durable classic queue (amqpjobs on a quorum
 queue, its default, as well), and take turns (A B C A B C ...). Measured: requests per second with
@@ -32,7 +33,8 @@ from harness import (
 RPC = Contender("aio-pika patterns.RPC", "requests_aio_pika.py", declares=True)
 AMQPJOBS = Contender("amqpjobs", "requests_amqpjobs.py", declares=True)
 FASTSTREAM = Contender("FastStream", "requests_faststream.py", declares=True)
-ALL = (RPC, AMQPJOBS, FASTSTREAM)
+RAW = Contender("raw sockets (the broker's share)", "requests_raw.py", uvloop=False, declares=True)
+ALL = (RPC, AMQPJOBS, FASTSTREAM, RAW)
 IN_FLIGHT = 100
 
 
@@ -50,13 +52,13 @@ async def turn(
         except ChannelNotFoundEntity:
             return False  # the contender has not declared its queue yet
 
-    uvloop = options.uvloop
+    uvloop = options.uvloop and contender.uvloop
     try:
         async with started(
             bench.line(contender, queue, "answer", 0, 200, uvloop), stdin=True
         ) as answerer:
             await until(consuming, "did not begin to consume", timeout=20)
-            count = options.count if contender is AMQPJOBS else options.count // 5
+            count = options.count if contender in (AMQPJOBS, RAW) else options.count // 5
             many = await bench.run(contender, queue, "ask", count, IN_FLIGHT, uvloop)
             one = await bench.run(contender, queue, "ask", options.one_count, 1, uvloop)
     finally:
@@ -117,7 +119,7 @@ if __name__ == "__main__":
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--count", type=int, default=20_000, help="requests in each turn")
     options.add_argument("--one-count", type=int, default=1_000, help="requests, one at a time")
-    options.add_argument("--contenders", help="comma-separated, default all three")
+    options.add_argument("--contenders", help="comma-separated, default all")
     options.add_argument("--uvloop", action="store_true", help="run under uvloop instead")
     try:
         sys.exit(asyncio.run(main(options.parse_args())))

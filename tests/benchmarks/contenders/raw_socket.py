@@ -1,4 +1,4 @@
-"""No client at all: blocking sockets, for latency.py alone. What is left is the broker's own time.
+"""No client at all: blocking sockets, for latency.py. What is left is the broker's own time.
 
 A publish is encoded before its clock starts, and a delivery's clock stops when its bytes are there,
 before anything looks at them. Nothing is validated. No client can be faster.
@@ -26,6 +26,7 @@ class Connection:
         self.socket = socket.create_connection((parts.hostname, parts.port or 5672))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
+        self.last: Any = None
         self.socket.sendall(b"AMQP\x00\x00\x09\x01")
         self._read()
         login = f"\0{unquote(parts.username or 'guest')}\0{unquote(parts.password or 'guest')}"
@@ -40,9 +41,9 @@ class Connection:
             self._read()
 
     def ask(self, command: Any) -> None:
-        """Send a method on the channel, and wait for its answer."""
+        """Send a method on the channel, and wait for its answer, which is `last` then."""
         self._say(command, 1)
-        self._read()
+        self.last = self._read()
 
     def _say(self, command: Any, channel: int = 0) -> None:
         self.socket.sendall(frame.marshal(command, channel))
