@@ -10,6 +10,7 @@ from typing import Any
 
 from aiormq import exceptions as aiormq_errors
 
+from amqpjobs.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.deliveries import ConsumerChannel, OnDelivery
@@ -139,6 +140,7 @@ class Subscription:
             try:
                 await self._start(wire)
             except (AmqpJobsError, aiormq_errors.AMQPError, TimeoutError) as error:
+                end_if_cancelled()
                 await self._drop()
                 if self.starts == 0 and isinstance(error, ConfigurationError):
                     raise

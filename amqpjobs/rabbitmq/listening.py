@@ -11,6 +11,7 @@ from typing import Any
 
 from aiormq import exceptions as aiormq_errors
 
+from amqpjobs.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import TIMEOUT
@@ -85,6 +86,7 @@ class Listener:
                 channel = await wire.channel()
                 reason = await self._listen(wire, channel)
             except (AmqpJobsError, aiormq_errors.AMQPError, RuntimeError, TimeoutError) as error:
+                end_if_cancelled()
                 if not self.starts and _is_refusal(error):
                     raise _refused(error, self._bindings) from error
                 reason = str(error) or repr(error)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from aiormq import exceptions as aiormq_errors
 
+from amqpjobs.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError, TopologyMismatch
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
@@ -50,6 +51,7 @@ class Mark:
             try:
                 await self._declare(wire)
             except (AmqpJobsError, aiormq_errors.AMQPError) as error:
+                end_if_cancelled()
                 log.info("a paused queue cannot be marked: %s", error)
             await wire.lost.wait()
 

@@ -8,6 +8,9 @@ import pytest
 from amqpjobs.errors import BrokerUnavailable
 from amqpjobs.rabbitmq.announcing import Announcements
 from amqpjobs.rabbitmq.connection import Link
+from amqpjobs.rabbitmq.consumption import Subscription
+from amqpjobs.rabbitmq.listening import Listener
+from amqpjobs.rabbitmq.marks import Mark
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.settings import Settings
 from tests.support.waiting import PATIENCE
@@ -50,7 +53,20 @@ def linking(wire: Any) -> Link:
     return link
 
 
-@pytest.mark.parametrize("make", [announcing, publishing, linking])
+def consuming(wire: Any) -> Subscription:
+    return Subscription(wire, "queue", 1, lambda delivery: None, wire)
+
+
+def listening(wire: Any) -> Listener:
+    return Listener(wire, lambda view, body: None)
+
+
+class Marking:
+    def __init__(self, wire: Any) -> None:
+        self.run = Mark(wire, "queue").hold
+
+
+@pytest.mark.parametrize("make", [announcing, publishing, linking, consuming, listening, Marking])
 async def test_a_loop_that_is_cancelled_ends(make: Any) -> None:
     """A program that closed its publisher while it was opening channels never ended."""
     wire = Swallowing()
