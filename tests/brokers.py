@@ -9,6 +9,7 @@ and removes their data, when the session ends in whatever way.
 """
 
 import asyncio
+import fcntl
 import os
 import secrets
 import shutil
@@ -54,6 +55,10 @@ exec chroot "$root" "$@"
 LIMITS: Final = 'ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -H -n)"; exec "$@"'
 
 
+# Of all test processes of this user, which run beside each other.
+_RESERVATIONS = (Path(tempfile.gettempdir()) / f"amqpjobs-ports-{os.geteuid()}").open("ab")
+_reserved: set[int] = set()
+
 TLS_PORTS: dict[int, int] = {}
 """By the plain port of each node of this session: its port with TLS."""
 
@@ -83,10 +88,14 @@ def find_root(version: str) -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now. Another process may still be faster: then start again."""
+    """Ports that nothing listens on now, and that no other test process is given while this one
+    lives: RabbitMQ starts without a listener whose port is taken, and a node that a test has ended
+    for a while listens on none."""
     found: list[int] = []
     while len(found) < count:
         port = secrets.choice(PORTS)
+        if port in _reserved or not _reserve(port):
+            continue
         with socket.socket() as probe:
             # As servers do: ports in TIME_WAIT are free, ports that are listened on are not.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -94,9 +103,18 @@ def free_ports(count: int) -> list[int]:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in found:
-            found.append(port)
+        found.append(port)
     return found
+
+
+def _reserve(port: int) -> bool:
+    """Lock the byte of that number in a file that all test processes know (fcntl(2))."""
+    try:
+        fcntl.lockf(_RESERVATIONS, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    _reserved.add(port)
+    return True
 
 
 class Broker(Server):

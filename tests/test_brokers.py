@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused
 
 from tests.broker_server import ManagementError, VirtualHost, poll
-from tests.brokers import Broker
+from tests.brokers import Broker, free_ports
 
 
 @asynccontextmanager
@@ -167,3 +167,12 @@ def _mentions(process: Path, folder: Path) -> bool:
         return str(folder).encode() in (process / "environ").read_bytes()
     except OSError:
         return False
+
+
+def test_no_other_process_is_given_a_port_that_was_given_here() -> None:
+    """Also while nothing listens on it: RabbitMQ would start without that listener, and say so in
+    its log alone."""
+    [port] = free_ports(1)
+    code = f"from tests.brokers import _reserve; print(_reserve({port}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

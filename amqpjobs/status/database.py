@@ -3,6 +3,7 @@
 Changes when another database is understood, or one is set up otherwise.
 """
 
+import asyncio
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,20 @@ def open_engine(settings: "Settings") -> "AsyncEngine":
         )
     except ImportError as error:
         raise missing(error) from error
+
+
+async def try_file(engine: "AsyncEngine") -> None:
+    """Open SQLite's file once without aiosqlite, whose thread outlives a connection that cannot be
+    opened, and writes a traceback when it finds the event loop gone.
+
+    Raises:
+        sqlite3.OperationalError: it cannot be opened, or made.
+    """
+    place = engine.url.database
+    if engine.dialect.name == "sqlite" and place and not place.startswith("file:"):
+        import sqlite3  # whoever keeps no statuses needs none
+
+        await asyncio.to_thread(lambda: sqlite3.connect(place).close())
 
 
 def store_exists(settings: "Settings") -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, StoreUnavailable
 from amqpjobs.events import Event
-from amqpjobs.status.database import open_engine
+from amqpjobs.status.database import open_engine, try_file
 from amqpjobs.status.migrating import look, migrate
 from amqpjobs.status.schema import jobs
 from amqpjobs.status.values import JobStatus, Row, merged, row_of, status_of
@@ -85,6 +85,7 @@ class Store:
             StoreUnavailable: it cannot be reached.
         """
         async with errors():
+            await try_file(self._engine)
             migration = await look(self._engine)
             if migration.needed:
                 if self._engine.dialect.name != "sqlite":

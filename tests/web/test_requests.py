@@ -14,7 +14,7 @@ import pytest
 from amqpjobs import App
 from tests.broker_server import VirtualHost
 from tests.support.programs import Ledger, consuming, environment
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.support.web import JSON, served, serving
 from tests.support.workers import working
 from tests.web.conftest import Teapot, shop_at
@@ -88,6 +88,8 @@ async def test_an_exception_that_the_app_knows_is_a_failure_too(broker_43: Virtu
 async def test_nobody_answers_in_time(shop: App) -> None:
     """504 when the patience is over."""
     async with served(shop) as client:
+        # So that the patience is for the answer alone.
+        await (await shop.open_publisher()).replies.ready("add", PATIENCE, PATIENCE)
         answer = await client.post("/jobs/add/request?timeout=0.2", json={"a": 1})
     assert answer.status_code == 504
     assert answer.json()["reason"] == "reply-timeout"
