@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from aiormq import exceptions as aiormq_errors
 
+from amqpjobs.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link
@@ -65,17 +66,20 @@ class Notices:
             await asyncio.wait((self._task,))
 
     async def _run(self) -> None:
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                await self._send_all()
-        except (AmqpJobsError, aiormq_errors.AMQPError, RuntimeError, OSError) as error:
-            log.debug("notices were not sent: %r", error)
-        finally:
-            self._waiting.clear()
+        # Again for what came while the last channel was being closed.
+        while self._waiting:
+            try:
+                async with asyncio.timeout(TIMEOUT):
+                    await self._send_all()
+            except (AmqpJobsError, aiormq_errors.AMQPError, RuntimeError, OSError) as error:
+                end_if_cancelled()
+                log.debug("notices were not sent: %r", error)
+                self._waiting.clear()
 
     async def _send_all(self) -> None:
         wire = self._link.wire
         if wire is None:
+            self._waiting.clear()
             return
         channel: Any = await wire.channel()
         while self._waiting and not channel.is_closed:
