@@ -104,15 +104,17 @@ class Properties(NamedTuple):
     app_id: str | None = None
 
 
-_VERSION_AND_VARIANT = 0xF000 << 64 | 0xC000 << 48
-_VERSION_7 = 0x7000 << 64 | 0x8000 << 48
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
 def new_job_id() -> str:
     """A UUID of version 7 (RFC 9562): sorts by time, and is made without asking anybody."""
-    value = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10), "big")
-    digits = "%032x" % (value & ~_VERSION_AND_VARIANT | _VERSION_7)
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    # Put together from digits: half the time of shifting and masking one large number.
+    time_ = f"{time.time_ns() // 1_000_000:012x}"
+    random = os.urandom(10).hex()
+    return (
+        f"{time_[:8]}-{time_[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:19]}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
