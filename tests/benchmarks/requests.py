@@ -4,10 +4,14 @@ blocking sockets with no client at all (what the broker and the machine take).
 Asker and answerer are processes of their own, on one durable classic queue (amqpjobs on a quorum
 queue, its default, as well), and take turns (A B C A B C ...). Measured: requests per second with
 100 in flight, and p50 and p99 with one at a time. Every answer must be the one to its own request.
+
+With `--together` one process asks and answers, on one event loop: a core for that, and another for
+the broker, on a machine that has two.
 """
 
 import argparse
 import asyncio
+import contextlib
 import statistics
 import sys
 from collections import defaultdict
@@ -43,6 +47,27 @@ async def turn(
 ) -> tuple[float, list[float]]:
     """One turn: requests per second, and the seconds of each when one is made at a time."""
     await broker.delete(queue)
+    uvloop = options.uvloop and contender.uvloop
+    count = options.count if contender in (AMQPJOBS, RAW) else options.count // 5
+    work = "both" if options.together else "ask"
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(broker.delete, queue)
+        if not options.together:
+            line = bench.line(contender, queue, "answer", 0, 200, uvloop)
+            await answering(
+                broker, queue, await stack.enter_async_context(started(line, stdin=True))
+            )
+        many = await bench.run(contender, queue, work, count, IN_FLIGHT, uvloop)
+        if options.together:
+            await broker.delete(queue)
+        one = await bench.run(contender, queue, work, options.one_count, 1, uvloop)
+    if (many["count"], one["count"]) != (count, options.one_count):
+        raise BenchmarkError("not every request was answered")
+    return count / many["seconds"], one["latencies"]
+
+
+async def answering(broker: Broker, queue: str, answerer: asyncio.subprocess.Process) -> None:
+    """Wait until it consumes."""
 
     async def consuming() -> bool:
         if answerer.returncode is not None:
@@ -52,20 +77,7 @@ async def turn(
         except ChannelNotFoundEntity:
             return False  # the contender has not declared its queue yet
 
-    uvloop = options.uvloop and contender.uvloop
-    try:
-        async with started(
-            bench.line(contender, queue, "answer", 0, 200, uvloop), stdin=True
-        ) as answerer:
-            await until(consuming, "did not begin to consume", timeout=20)
-            count = options.count if contender in (AMQPJOBS, RAW) else options.count // 5
-            many = await bench.run(contender, queue, "ask", count, IN_FLIGHT, uvloop)
-            one = await bench.run(contender, queue, "ask", options.one_count, 1, uvloop)
-    finally:
-        await broker.delete(queue)
-    if (many["count"], one["count"]) != (count, options.one_count):
-        raise BenchmarkError("not every request was answered")
-    return count / many["seconds"], one["latencies"]
+    await until(consuming, "did not begin to consume", timeout=20)
 
 
 def summary(name: str, rates: list[float], seconds: list[float], base: float) -> dict[str, Any]:
@@ -82,7 +94,8 @@ def summary(name: str, rates: list[float], seconds: list[float], base: float) ->
 
 
 async def main(options: argparse.Namespace) -> int:
-    entries = [(c.name, c, "bench.requests") for c in choose(options.contenders, ALL)]
+    able = tuple(c for c in ALL if c is not RAW) if options.together else ALL
+    entries = [(c.name, c, "bench.requests") for c in choose(options.contenders, able)]
     if any(contender is AMQPJOBS for _, contender, _ in entries):
         entries.append(("amqpjobs, quorum queue", AMQPJOBS, "bench.requests.quorum"))
     bench = Bench(options.url, options.python)
@@ -121,6 +134,9 @@ if __name__ == "__main__":
     options.add_argument("--one-count", type=int, default=1_000, help="requests, one at a time")
     options.add_argument("--contenders", help="comma-separated, default all")
     options.add_argument("--uvloop", action="store_true", help="run under uvloop instead")
+    options.add_argument(
+        "--together", action="store_true", help="one process asks and answers, on one event loop"
+    )
     try:
         sys.exit(asyncio.run(main(options.parse_args())))
     except BenchmarkError as failure:

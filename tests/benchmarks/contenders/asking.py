@@ -1,7 +1,8 @@
-"""What the contenders of requests.py share. Two works, each in a process of its own:
+"""What the contenders of requests.py share. Three works, each in a process of its own:
 
     answer  answer requests until stdin ends
     ask     make COUNT requests, PREFETCH of them in flight, and check that each gets its own answer
+    both    the same, and answer them in the same process
 
 A request carries an order; its answer is the order's number. `latencies` (seconds) are told when
 one is made at a time.

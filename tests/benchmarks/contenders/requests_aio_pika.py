@@ -16,19 +16,19 @@ async def main(args: Arguments) -> None:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=200)
         rpc = await JsonRPC.create(channel)
-        if args.work == "ask":
-
-            async def request(order: Order) -> int:
-                return await rpc.call(args.queue, {"order": order.model_dump()})
-
-            await ask_as_told(args, request)
-            return
 
         async def number_of(*, order: dict) -> int:
             return Order.model_validate(order).order_id
 
-        await rpc.register(args.queue, number_of, durable=True)
-        await until_told()
+        async def request(order: Order) -> int:
+            return await rpc.call(args.queue, {"order": order.model_dump()})
+
+        if args.work != "ask":
+            await rpc.register(args.queue, number_of, durable=True)
+        if args.work == "answer":
+            await until_told()
+        else:
+            await ask_as_told(args, request)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 is classic, as that of the others, unless the queue's name says quorum: that is its default.
 """
 
+import asyncio
 import os
 
 from asking import ask_as_told, until_told
 from protocol import Arguments, Order, run
 
 from amqpjobs import App, Queue
+from amqpjobs.worker.lifecycle import Worker
 
 
 async def main(args: Arguments) -> None:
@@ -23,13 +25,14 @@ async def main(args: Arguments) -> None:
         async with app.lifespan():
             await ask_as_told(args, number_of.request)
         return
-    import asyncio
-
-    from amqpjobs.worker.lifecycle import Worker
-
     worker = Worker(app, [args.queue], concurrency=200, prefetch=200)
     working = asyncio.ensure_future(worker.run())
-    await until_told()
+    if args.work == "answer":
+        await until_told()
+    else:
+        async with app.lifespan():
+            # The first requests wait until the worker has declared the queue.
+            await ask_as_told(args, number_of.request)
     worker.stop()
     await working
 
