@@ -1,5 +1,5 @@
-"""Requests and their replies: amqpjobs, aio-pika's `patterns.RPC`, FastStream's `request`, and
-blocking sockets with no client at all (what the broker and the machine take).
+"""Requests and their replies: amqpjobs, aio-pika's `patterns.RPC`, FastStream's `request`, Node.js
+amqplib, and blocking sockets with no client at all (what the broker and the machine take).
 
 Asker and answerer are processes of their own, on one durable classic queue (amqpjobs on a quorum
 queue, its default, as well), and take turns (A B C A B C ...). Measured: requests per second with
@@ -37,8 +37,9 @@ from harness import (
 RPC = Contender("aio-pika patterns.RPC", "requests_aio_pika.py", declares=True)
 AMQPJOBS = Contender("amqpjobs", "requests_amqpjobs.py", declares=True)
 FASTSTREAM = Contender("FastStream", "requests_faststream.py", declares=True)
+NODE = Contender("Node.js amqplib", "requests_node.js", uvloop=False, declares=True)
 RAW = Contender("raw sockets (the broker's share)", "requests_raw.py", uvloop=False, declares=True)
-ALL = (RPC, AMQPJOBS, FASTSTREAM, RAW)
+ALL = (RPC, AMQPJOBS, FASTSTREAM, NODE, RAW)
 IN_FLIGHT = 100
 
 
@@ -48,7 +49,7 @@ async def turn(
     """One turn: requests per second, and the seconds of each when one is made at a time."""
     await broker.delete(queue)
     uvloop = options.uvloop and contender.uvloop
-    count = options.count if contender in (AMQPJOBS, RAW) else options.count // 5
+    count = options.count // 5 if contender in (RPC, FASTSTREAM) else options.count
     work = "both" if options.together else "ask"
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(broker.delete, queue)
