@@ -21,8 +21,14 @@ START_TIMEOUT: Final = 40.0
 """Seconds until a worker is ready: about one on an idle machine."""
 
 
-async def until(condition: Callable[[], object], timeout: float, what: str) -> float:
+async def until(
+    condition: Callable[[], object], timeout: float, what: str, state: Callable[[], object] = str
+) -> float:
     """Wait for a condition; how many seconds it took.
+
+    Args:
+        what: is waited for.
+        state: how it stands, for the error.
 
     Raises:
         AssertionError: it did not come true in time.
@@ -30,7 +36,7 @@ async def until(condition: Callable[[], object], timeout: float, what: str) -> f
     began = time.monotonic()
     while not condition():
         took = time.monotonic() - began
-        assert took < timeout, f"not within {timeout:g} s: {what}"
+        assert took < timeout, f"not within {timeout:g} s: {what}; {state()}"
         await asyncio.sleep(0.05)
     return time.monotonic() - began
 

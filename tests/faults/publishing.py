@@ -64,7 +64,8 @@ class Publishing:
         return await until(
             lambda: self.ledger.confirmed <= self.ledger.done() | set(dead),
             timeout,
-            f"all jobs are done: {self.ledger.verdict(dead)}",
+            "all jobs are done",
+            lambda: self.ledger.verdict(dead),
         )
 
 

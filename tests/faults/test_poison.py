@@ -55,7 +55,7 @@ async def batch(publisher: Publishing, messages: list[Message[Any]], dead: int =
     ids = {message.id for message in messages}
     ledger = publisher.ledger
     await until(
-        lambda: len(ids & ledger.done()) == len(ids) - dead, 100, f"done: {ledger.verdict()}"
+        lambda: len(ids & ledger.done()) == len(ids) - dead, 100, "they are done", ledger.verdict
     )
     return time.monotonic() - began
 
