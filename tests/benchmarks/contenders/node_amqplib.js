@@ -5,33 +5,13 @@
 // hand (five type checks); its handler is synchronous, as every amqplib example's is.
 'use strict';
 const amqp = require('amqplib');
+const { order, validate } = require('./order');
 
 const IN_FLIGHT = 500;
-const PAYLOAD_BYTES = 90;
 const LINGER_MS = 500; // see LINGER in protocol.py
 const [url, queue, work, countText, prefetchText] = process.argv.slice(2);
 const count = Number(countText);
 const prefetch = Number(prefetchText);
-
-function order(number) {
-  const made = { order_id: number, customer: '', amount: 12.5, items: ['a', 'b', 'c'] };
-  made.customer = 'c'.repeat(PAYLOAD_BYTES - JSON.stringify(made).length);
-  return made;
-}
-
-function validate(body) {
-  const value = JSON.parse(body);
-  if (
-    !Number.isInteger(value.order_id) ||
-    typeof value.customer !== 'string' ||
-    typeof value.amount !== 'number' ||
-    !Array.isArray(value.items) ||
-    !value.items.every((item) => typeof item === 'string')
-  ) {
-    throw new Error('invalid order');
-  }
-  return value;
-}
 
 function stopwatch() {
   const wall = process.hrtime.bigint();

@@ -31,7 +31,7 @@ async def main(args: Arguments) -> None:
         await until_told()
     else:
         async with app.lifespan():
-            # The first requests wait until the worker has declared the queue.
+            # The first requests wait in the queue until the worker consumes.
             await ask_as_told(args, number_of.request)
     worker.stop()
     await working

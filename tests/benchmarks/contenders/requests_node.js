@@ -5,32 +5,12 @@
 // written by hand. Not levelled: nothing is confirmed, and a request has no timeout.
 'use strict';
 const amqp = require('amqplib');
+const { order, validate } = require('./order');
 
-const PAYLOAD_BYTES = 90;
 const WARM_UP = 100; // requests that are not measured
 const [url, queue, work, countText, inFlightText] = process.argv.slice(2);
 const count = Number(countText);
 const inFlight = Number(inFlightText);
-
-function order(number) {
-  const made = { order_id: number, customer: '', amount: 12.5, items: ['a', 'b', 'c'] };
-  made.customer = 'c'.repeat(PAYLOAD_BYTES - JSON.stringify(made).length);
-  return made;
-}
-
-function validate(body) {
-  const value = JSON.parse(body);
-  if (
-    !Number.isInteger(value.order_id) ||
-    typeof value.customer !== 'string' ||
-    typeof value.amount !== 'number' ||
-    !Array.isArray(value.items) ||
-    !value.items.every((item) => typeof item === 'string')
-  ) {
-    throw new Error('invalid order');
-  }
-  return value;
-}
 
 async function answer(connection) {
   const channel = await connection.createChannel();
