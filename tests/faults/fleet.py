@@ -22,7 +22,10 @@ START_TIMEOUT: Final = 40.0
 
 
 async def until(
-    condition: Callable[[], object], timeout: float, what: str, state: Callable[[], object] = str
+    condition: Callable[[], object],
+    timeout: float,
+    what: str,
+    state: Callable[[], object] | None = None,
 ) -> float:
     """Wait for a condition; how many seconds it took.
 
@@ -36,7 +39,8 @@ async def until(
     began = time.monotonic()
     while not condition():
         took = time.monotonic() - began
-        assert took < timeout, f"not within {timeout:g} s: {what}; {state()}"
+        now = f"; {state()}" if state and took >= timeout else ""
+        assert took < timeout, f"not within {timeout:g} s: {what}{now}"
         await asyncio.sleep(0.05)
     return time.monotonic() - began
 

@@ -549,7 +549,7 @@ async def test_faults_of_the_broker_are_at_hand(app, done):
 
 async def test_a_test_costs_little(app, done):
     """Processor time, since the machine may be busy: an app, a broker, a worker and a job. It is
-    some 0.03 s; a host with other guests may count three times that, and a wait would be more."""
+    some 0.04 s; a busy machine may count three times that, and a wait would be more."""
     send = send_job(app, done)
     async with app.testing() as t:  # what is imported once
         await send.later(Order(id=0))
