@@ -15,6 +15,7 @@ from tests.broker_server import VirtualHost, poll
 from tests.brokers import Broker
 from tests.support.amqp import count, drain, publish, stranger
 from tests.support.programs import Ledger, Program, consuming, environment, running
+from tests.support.sockets import connected
 from tests.support.transport import port_of
 
 BUDGET = 3.0
@@ -270,23 +271,9 @@ def test_a_worker_that_is_still_connecting_ends_in_time(
     own_broker_43.pause()
     with running("consume", "work", env=env) as worker:
         # Its signal handlers are there once it has a socket to the broker.
-        assert poll(lambda: _connected(worker.pid, port_of(own_broker_43.url)), 20)
+        assert poll(lambda: connected(worker.pid, port_of(own_broker_43.url)), 20)
         begin = time.monotonic()
         worker.signal()
         worker.wait()
         assert time.monotonic() - begin < BUDGET + SLACK
         assert "Traceback" not in worker.errors
-
-
-def _connected(pid: int, port: int | None) -> bool:
-    """Whether a process has a connection to that port, by /proc."""
-    try:
-        rows = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-        inodes = {link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir()}
-    except OSError:
-        return False
-    assert port is not None
-    wanted = f":{port:04X}"
-    return any(
-        row.split()[2].endswith(wanted) and f"socket:[{row.split()[9]}]" in inodes for row in rows
-    )

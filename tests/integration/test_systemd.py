@@ -17,6 +17,7 @@ from tests.broker_server import VirtualHost, poll
 from tests.brokers import Broker
 from tests.integration.test_supervision import child_pids
 from tests.support.programs import Ledger, Program, command, environment, running
+from tests.support.sockets import connected
 from tests.support.transport import port_of
 from tests.support.waiting import PATIENCE
 
@@ -142,7 +143,7 @@ def test_a_broker_that_is_away_is_in_the_status(
     env = environment(own_broker_43.url, tmp_path) | systemd.variables
     own_broker_43.pause()
     with running("consume", "work", env=env) as worker:
-        opened = poll(lambda: _connections(worker.pid, port_of(own_broker_43.url)), PATIENCE)
+        opened = poll(lambda: connected(worker.pid, port_of(own_broker_43.url)), PATIENCE)
         assert opened, "it tries"
         assert systemd.said("READY=1", by=worker.pid) == []
         own_broker_43.resume()
@@ -154,13 +155,6 @@ def test_a_broker_that_is_away_is_in_the_status(
         systemd.wait_for("STATUS=ok", worker, since=lost.at)
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
-
-
-def _connections(pid: int, port: int | None) -> bool:
-    """Whether the process has a connection to that port of this machine."""
-    wanted = f":{port:04X}"
-    lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-    return any(line.split()[2].endswith(wanted) for line in lines)
 
 
 def test_a_parent_speaks_for_its_children(
