@@ -47,16 +47,25 @@ def note(ctx: Context, start: float, text: str = "") -> None:
     record(Path(os.environ[LEDGER]), effect)
 
 
+async def passing(seconds: float, gate: Path | None) -> None:
+    """Take so long, or until there is such a file, however fast or slow the machine is."""
+    if seconds:
+        await asyncio.sleep(seconds)
+    while gate is not None and not gate.exists():
+        await asyncio.sleep(0.05)
+
+
 def build(settings: Settings | None = None) -> Jobs:
     """Make the app."""
     app = App("faults", settings=settings, retry=Retry(attempts=1))
     work_queue = Queue("work")
 
     @app.job(queue=work_queue)
-    async def work(ctx: Context, number: int, seconds: float = 0.0) -> None:
+    async def work(
+        ctx: Context, number: int, seconds: float = 0.0, gate: Path | None = None
+    ) -> None:
         start = time.time()
-        if seconds:
-            await asyncio.sleep(seconds)
+        await passing(seconds, gate)
         note(ctx, start, str(number))
 
     @app.job(queue=work_queue)
