@@ -68,7 +68,7 @@ def env_everywhere(broker: VirtualHost, tmp_path: Path) -> Iterator[dict[str, st
 
 def one_line(done: Any, status: int, *parts: str) -> None:
     """It failed as it should: with that status, in one line that says so."""
-    assert done.returncode == status, done
+    assert done.returncode == status, str(done)
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stdout == ""
     for part in parts:
@@ -209,7 +209,7 @@ def test_settings_that_cannot_be_used_are_named(nowhere: dict[str, str]) -> None
 def test_a_job_runs_here_without_a_broker(nowhere: dict[str, str]) -> None:
     """`run`: the result on stdout, the job's status; arguments from the command line or stdin."""
     done = command("run", "quick", "--args", "21", env=nowhere)
-    assert (done.returncode, done.stdout) == (0, "42\n"), done
+    assert (done.returncode, done.stdout) == (0, "42\n"), str(done)
     piped = command("run", "quick", "--args", "-", env=nowhere, stdin="4")
     assert (piped.returncode, piped.stdout) == (0, "8\n"), piped
     album = command(
@@ -421,7 +421,7 @@ def test_the_shell_knows_the_app_and_awaits(env: dict[str, str], broker_43: Virt
         "print(await Album(name='a').publish(1))\nx = 6 * 7\nprint('x', x)\n"
     )
     done = command("shell", env=env, stdin=typed)
-    assert done.returncode == 0, done
+    assert done.returncode == 0, str(done)
     for part in ("id ", "8", "a 1", "x 42"):
         assert part in done.stdout
     assert "InvalidArguments" in done.stdout + done.stderr

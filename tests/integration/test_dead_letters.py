@@ -465,7 +465,7 @@ async def test_discard_takes_what_is_chosen(
     done = await asyncio.to_thread(
         command, "dead", "discard", "id-00000", "id-00009", "--yes", "--json", env=env
     )
-    assert json.loads(done.stdout)["done"] == 2, done
+    assert json.loads(done.stdout)["done"] == 2, str(done)
     assert await bodies(broker, "work.dead") == [1, 2, 3, 6, 7, 8]
 
 
@@ -542,7 +542,7 @@ async def test_export_and_import(
     done = await asyncio.to_thread(
         command, "dead", "export", "-o", str(file), "--remove", "-q", "work", env=env
     )
-    assert done.returncode == 0, done
+    assert done.returncode == 0, str(done)
     assert "4 exported" in done.stdout
     async with stranger(broker.url) as channel:
         assert await count(channel, "work.dead") == 0

@@ -273,7 +273,7 @@ def test_the_command_line_ends_with_what_it_was(broker_43: VirtualHost, tmp_path
         env.pop("AMQPJOBS_TLS_CA_FILE", None)  # of the suite, when all of it runs over TLS
         env |= {"AMQPJOBS_URL": url, **variables}
         done = command("consume", "work", env=env, timeout=20)
-        assert done.returncode == status, done
+        assert done.returncode == status, str(done)
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1, done.stderr
         assert SECRET not in done.stdout + done.stderr

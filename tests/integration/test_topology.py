@@ -200,7 +200,7 @@ def test_the_command_line_says_so_too(guest: Guest, tmp_path: Path) -> None:
         (("enqueue", "quick", "-a", "1"), 1, "may not declare it"),
     ):
         done = command(*arguments, env=env, timeout=20)
-        assert done.returncode == status, done
+        assert done.returncode == status, str(done)
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1, done.stderr
         assert "hunter2" not in done.stdout + done.stderr

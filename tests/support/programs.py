@@ -42,9 +42,9 @@ def command(
     program: Sequence[str] = PROGRAM,
     cwd: Path = ROOT,
     timeout: float = 60.0,
-) -> "subprocess.CompletedProcess[str]":
+) -> "Ran":
     """Run a command to its end."""
-    return subprocess.run(
+    run = subprocess.run(
         [*program, *arguments],
         env=env,
         cwd=cwd,
@@ -54,6 +54,15 @@ def command(
         timeout=timeout,
         check=False,
     )
+    return Ran(run.args, run.returncode, run.stdout, run.stderr)
+
+
+class Ran(subprocess.CompletedProcess[str]):
+    """A command that has ended."""
+
+    def __str__(self) -> str:
+        """For an assertion: whole, where pytest shortens the value itself."""
+        return f"exit status {self.returncode}\n{self.stdout}\n{self.stderr}"
 
 
 class Program:

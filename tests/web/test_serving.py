@@ -64,7 +64,7 @@ def test_beyond_loopback_there_must_be_a_token(tmp_path: Path, host: str) -> Non
     if host == "":
         env["AMQPJOBS_WEB_HOST"] = "0.0.0.0"
         done = command("web", "--port", "0", env=env)
-    assert done.returncode == 2, done
+    assert done.returncode == 2, str(done)
     assert "AMQPJOBS_WEB_TOKEN" in done.stderr
     assert "openssl rand -hex 32" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -108,7 +108,7 @@ def test_what_cannot_be_served_is_usage(
     """One line that names it."""
     env = environment("amqp://nowhere", tmp_path, **variables)
     done = command("web", "--port", "0", *options, env=env)
-    assert done.returncode == 2, done
+    assert done.returncode == 2, str(done)
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
@@ -190,7 +190,7 @@ def test_a_broker_that_refuses_us_for_good_ends_it(broker_43: VirtualHost, tmp_p
     """Exit status 3, one line, as for every command."""
     env = environment(broker_43.url.replace("guest:guest", "guest:wrong"), tmp_path)
     done = command("web", "--port", "0", env=env)
-    assert done.returncode == 3, done
+    assert done.returncode == 3, str(done)
     assert len(done.stderr.splitlines()) == 1
     assert "wrong" not in done.stderr
 
