@@ -59,9 +59,9 @@ def chaos(
 ) -> None:
     """Kill, freeze and restart workers while they run your jobs, and count what became of these.
 
-    Every job must end, no more often than the workers' deaths explain, and no restart may take
-    longer than its budget: else the exit status is 1. Jobs run for real, and some run twice.
-    For a development broker, and a queue that nobody else consumes.
+    Every job must end, no more often than the workers' deaths and lost connections explain, and
+    no restart may take longer than its budget: else the exit status is 1. Jobs run for real, and
+    some run twice. For a development broker, and a queue that nobody else consumes.
     """
     from amqpjobs.cli.chaos_run import Chaos, Plan
 
@@ -103,7 +103,8 @@ def _print(findings: Any) -> None:
     say(
         f"{findings.followed} jobs: {findings.done} done, {findings.dead} dead, {findings.expired} "
         f"expired, {findings.parked} parked. Workers: {findings.kills} killed, {findings.freezes} "
-        f"frozen, {findings.restarts} restarted, {findings.crashed} ended by themselves"
+        f"frozen, {findings.restarts} restarted, {findings.crashed} ended by themselves, "
+        f"{findings.cut_off} cut off from RabbitMQ"
     )
     if findings.unknown:
         say(f"{findings.unknown} more jobs had no id, and could not be followed")

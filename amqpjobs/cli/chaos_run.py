@@ -76,6 +76,7 @@ class Findings:
         lost: nowhere, and without an end.
         duplicates: ends that were one too many.
         crashed: workers that ended by themselves.
+        cut_off: connections that workers lost without having been frozen.
         exits: seconds from SIGTERM to the end of each worker that was told to stop.
         failed_exits: how many of those did not end with status 0.
     """
@@ -96,6 +97,7 @@ class Findings:
     freezes: int = 0
     restarts: int = 0
     crashed: int = 0
+    cut_off: int = 0
     exits: list[float] = field(default_factory=list)
     failed_exits: int = 0
 
@@ -270,6 +272,7 @@ class Chaos:
 
     def _freeze(self, victim: Victim) -> None:
         self.findings.freezes += 1
+        victim.freezes += 1
         victim.send(signal.SIGSTOP)
         self._frozen[victim] = time.monotonic() + FROZEN
 
@@ -348,7 +351,8 @@ class Chaos:
         for name in ("done", "dead", "expired", "parked"):
             setattr(findings, name, sum(name in counter for counter in ended.values()))
         findings.duplicates = sum(counter.total() - 1 for counter in ended.values())
-        deaths = findings.kills + findings.freezes + findings.crashed
+        findings.cut_off = sum(victim.cut_off for victim in self._all)
+        deaths = findings.kills + findings.freezes + findings.crashed + findings.cut_off
         findings.bound = deaths * self._plan.concurrency
         missing = self._followed - ended.keys()
         if missing:

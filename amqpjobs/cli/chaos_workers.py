@@ -22,6 +22,9 @@ NO_END = frozenset({"retried", "snoozed", "released", "superseded"})
 OWN_ENDS = frozenset({"done", "expired", "parked"})
 """Outcomes that count by their own names; any other end is the dead letters."""
 
+LOST = "connection lost, reconnecting"
+"""What a worker's log says then."""
+
 
 class Effects:
     """What became of the jobs, over all workers."""
@@ -60,6 +63,8 @@ class Victim:
     ) -> None:
         self.name = name
         self.ready = False
+        self.freezes = 0
+        self.losses = 0
         self.log = folder / f"{name}.log"
         self._note = note
         self._read = 0
@@ -72,6 +77,12 @@ class Victim:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    @property
+    def cut_off(self) -> int:
+        """How often it lost its connection without having been frozen: a machine too busy for
+        heartbeats, or a broker that restarts, say. What it had runs elsewhere, too."""
+        return max(0, self.losses - self.freezes)
 
     @property
     def status(self) -> int | None:
@@ -103,6 +114,7 @@ class Victim:
                 continue  # what a handler prints
             if isinstance(line, dict):
                 self.ready = self.ready or line.get("event") == "worker is ready"
+                self.losses += line.get("event") == LOST and line.get("purpose") == "consume"
                 self._note(line)
 
     def refused(self) -> AmqpJobsError:
