@@ -177,7 +177,9 @@ def test_a_job_that_fills_the_budget_leaves_no_time_beyond(
 ) -> None:
     """A handler that does not end, and a collector that hangs: out within the budget."""
     with black_hole() as url:
-        env = environment(broker_43.url, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url)
+        env = environment(
+            broker_43.url, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url, AMQPJOBS_SHUTDOWN_TIMEOUT="6"
+        )
         ledger = Ledger(env)
         with consuming("work", env=env) as worker:
             assert command("enqueue", "stubborn", "--args", "1", env=env).returncode == 0
@@ -185,7 +187,8 @@ def test_a_job_that_fills_the_budget_leaves_no_time_beyond(
             began = time.monotonic()
             worker.signal(signal.SIGTERM)
             assert worker.wait() == 0
-            assert time.monotonic() - began < 3 + 1  # the budget, and a busy machine
+            # The two seconds that flushing may take would come on top.
+            assert time.monotonic() - began < 6 + 1.8
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_who_comes_back_gets_what_is_newer(env: dict[str, str]) -> None:
 
 def test_a_stop_ends_streams_and_clients_come_back_elsewhere(env_43: dict[str, str]) -> None:
     """At once and cleanly: not within the budget, and no `end`. The next server goes on."""
-    env = env_43
+    env = env_43 | {"AMQPJOBS_SHUTDOWN_TIMEOUT": "15"}
     ledger = Ledger(env)
     with consuming("watched", env=env):
         with serving(env=env) as (program, url):
@@ -151,7 +151,7 @@ def test_a_stop_ends_streams_and_clients_come_back_elsewhere(env_43: dict[str, s
                 program.signal(signal.SIGTERM)
                 rest = list(stream)
             assert program.wait() == 0
-            assert time.monotonic() - started < 2, "streams do not use the budget up"
+            assert time.monotonic() - started < 10, "streams do not use the budget up"
             assert "end" not in [each.get("event") for each in rest]
             assert not [line for line in program.lines if line["level"] == "error"]
         go(env, 1)

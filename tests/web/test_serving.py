@@ -201,12 +201,13 @@ def test_a_broker_that_refuses_us_for_good_ends_it(broker_43: VirtualHost, tmp_p
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_at_once_when_nothing_runs(env: dict[str, str], number: int) -> None:
     """Exit status 0; an idle connection does not hold it."""
+    env = env | {"AMQPJOBS_SHUTDOWN_TIMEOUT": "15"}
     with serving(env=env) as (program, url), httpx.Client() as client:
         client.get(f"{url}/healthz")
         started = time.monotonic()
         program.signal(number)
         assert program.wait() == 0
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 10, "it used its budget up"
         program.wait_for("stopped")
 
 
@@ -263,7 +264,7 @@ def test_what_does_not_end_is_cut_off_within_the_budget(env: dict[str, str]) -> 
             program.signal()
             answer = everything(connection)
             assert program.wait() == 0
-        assert time.monotonic() - started < 4.5, "the budget is 3 s"
+        assert time.monotonic() - started < 10, "the budget is 3 s, and the job would take 60"
         assert answer.startswith(b"HTTP/1.1 503")
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["reason"] == "stopping"
         ledger.wait_for("cancelled", [7])
@@ -284,7 +285,7 @@ def test_a_second_signal_ends_it_now(env: dict[str, str]) -> None:
             program.signal()
             assert everything(connection).startswith(b"HTTP/1.1 503")
             assert program.wait() == 0
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15, "the budget is 60 s"
         ledger.go()
 
 
@@ -298,7 +299,7 @@ def test_a_client_that_does_not_read_holds_nothing(env: dict[str, str]) -> None:
         started = time.monotonic()
         program.signal()
         assert program.wait() == 0
-        assert time.monotonic() - started < 4.5
+        assert time.monotonic() - started < 10, "the budget is 3 s, and nobody would ever read it"
 
 
 def test_systemd_is_told(env: dict[str, str], tmp_path: Path) -> None:

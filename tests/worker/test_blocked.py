@@ -148,7 +148,7 @@ def test_a_blocking_handler_is_named_with_its_stack(kind, caplog):
     first, last = caplog.records
     assert (first.message, first.job, first.job_id) == (BLOCKED, "resize", "id-1")
     assert began < first.created < over
-    assert 0.2 <= first.blocked_s < 0.8
+    assert 0.2 <= first.blocked_s < over - began
     assert first.stack[0].endswith(" block")
     assert __file__ in first.stack[0]
     assert first.stack[1].endswith(" handler")

@@ -379,14 +379,14 @@ async def test_programs_that_a_job_starts_can_be_terminated(pool: ProcessPool) -
 
 
 async def test_closing_ends_idle_and_busy_processes(pool: ProcessPool, tmp_path: Path) -> None:
-    """Within a second, and with nothing left."""
+    """At once, and with nothing left."""
     others = set(children())
     idle = await run(pool, cpu_jobs.pid)
     running = [asyncio.create_task(run(pool, cpu_jobs.meet, tmp_path, n, 99)) for n in range(2)]
     await eventually(lambda: len(list(tmp_path.iterdir())) == 2)
     started = time.monotonic()
     await pool.close()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5, "they would take 99 s"
     assert not is_running(idle)
     for task in running:
         with pytest.raises(JobProcessDied, match="the worker killed it"):
