@@ -58,7 +58,7 @@ class Signs:
             if not lives:
                 place.forget()
         if stopping:
-            self._stop()
+            self.stop()
             return
         if not self._ready and all(place.ready for place in self._places):
             self._ready = True
@@ -82,7 +82,8 @@ class Signs:
             place.alive = False
         notify("WATCHDOG=1")
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Tell systemd that all of it stops; once."""
         if not self._stopping:
             self._stopping = True
             notify("STOPPING=1")

@@ -97,6 +97,8 @@ class Supervisor:
             for child in self._children:
                 child.end(0)
             if self._signs is not None:
+                if self._stopped_at is not None:
+                    self._signs.stop()  # all may have ended before the next look
                 self._signs.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -127,7 +129,7 @@ class Supervisor:
                     extra={"status": status, "signal": _signal_name(status)},
                 )
             if not stopping and child.may_start():
-                child.start(self._command, self._environment_of(place))
+                self._start(child, place)
         if self._stopped_at is None:
             return None
         late = time.monotonic() - self._stopped_at > self._budget
@@ -135,6 +137,11 @@ class Supervisor:
             for child in self._children:
                 child.end(0)
         return 0 if late or not any(c.alive for c in self._children) else None
+
+    def _start(self, child: "_Child", place: int) -> None:
+        child.start(self._command, self._environment_of(place))
+        if self._stopped_at is not None:
+            child.send(signal.SIGTERM)  # told to stop while this one was being started
 
     def _environment_of(self, place: int) -> dict[str, str]:
         """What the process in that place is told, and no other."""

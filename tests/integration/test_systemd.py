@@ -26,6 +26,9 @@ WATCHDOG = 1.5
 
 UNTIL_KILLED = 2 * WATCHDOG
 
+MARK = b"MARK"
+"""What the tests tell themselves."""
+
 
 class Word(NamedTuple):
     """One notification: when, from which process, and what."""
@@ -44,6 +47,7 @@ class Systemd:
         self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._channel.bind(str(path))
+        self._marked = threading.Event()
         self._thread = threading.Thread(target=self._hear)
         self._thread.start()
         self.variables = {
@@ -56,6 +60,9 @@ class Systemd:
             text, ancillary, _, _ = self._channel.recvmsg(4096, socket.CMSG_SPACE(12))
             if not text:
                 return
+            if text == MARK:
+                self._marked.set()
+                continue
             pid = next(struct.unpack("3i", data)[0] for _, _, data in ancillary)
             for line in text.decode().splitlines():
                 self.words.append(Word(time.monotonic(), pid, line))
@@ -69,9 +76,21 @@ class Systemd:
         assert poll(
             lambda: self.said(text, by=program.pid, since=since) or program.ended, patience, 0.01
         ), f"{text!r} was not said: {self.words}\n{program}"
+        if program.ended:
+            self._hear_all()
         found = self.said(text, by=program.pid, since=since)
         assert found, f"ended before it said {text!r}:\n{program}"
         return found[0]
+
+    def _hear_all(self) -> None:
+        """Wait until everything has been read that was sent until now."""
+        self._marked.clear()
+        self._send(MARK)
+        assert self._marked.wait(PATIENCE)
+
+    def _send(self, text: bytes) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.sendto(text, self.variables["NOTIFY_SOCKET"])
 
     def would_kill(self, program: Program, *, timeout: float = PATIENCE) -> bool:
         """Whether no sign comes for so long that systemd would end the service."""
@@ -83,9 +102,7 @@ class Systemd:
         return poll(silent, timeout)
 
     def close(self) -> None:
-        # To itself: the thread reads until then.
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.sendto(b"", self.variables["NOTIFY_SOCKET"])
+        self._send(b"")  # the thread reads until then
         self._thread.join()
         self._channel.close()
 
