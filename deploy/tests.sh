@@ -1,0 +1,68 @@
+# Every test, in four lanes at once (sourced). Changes when the tests are divided otherwise.
+# shellcheck shell=bash
+scratch=$(mktemp -d)
+
+# Most of it is waited for: brokers that start, connections that are given up. With four lanes the
+# cores are seldom idle. The fault suite and the integration tests go by version, so that no lane
+# has two nodes at once; what takes the processor itself comes after the fault suite.
+
+services=(tests/{cli,contrib,demo,deploy,examples,image,status,telemetry,testing,web})
+lanes=('faults-3.10 services' 'faults others' 'integration-3.10' 'integration')
+
+arguments_of() { # a part; fills `arguments`
+  case $1 in
+    *-3.10) arguments=("tests/${1%-3.10}" -k rabbitmq-3.10) ;;
+    faults | integration) arguments=("tests/$1" -k 'not rabbitmq-3.10') ;;
+    services) arguments=("${services[@]}") ;;
+    others) arguments=(tests --ignore=tests/{faults,integration} "${services[@]/#/--ignore=}") ;;
+  esac
+}
+
+run_lane() { # its parts, one after the other; a part that fails holds no other back
+  local part status arguments=()
+  trap 'exit 130' INT TERM # pytest ends well of one, and the next part would start
+  for part; do
+    status=0
+    arguments_of "$part"
+    run_pytest "${arguments[@]}" >"$scratch/$part.log" 2>&1 || status=$?
+    printf '%s\n' "$status" >"$scratch/$part.status"
+    closing_of "$part"
+  done
+}
+
+closing_of() {
+  printf '%s: %s\n' "$1" "$(tail -n 1 "$scratch/$1.log")"
+}
+
+run_pytest() {
+  .venv/bin/python -m pytest --durations=15 "$@"
+}
+
+run_tests() { # as pytest is told, or all
+  if [ $# -gt 0 ]; then
+    run_pytest tests "$@"
+    return
+  fi
+  local lane part beside=() good=() bad=()
+  set -m # process groups of their own: Ctrl-C is passed on to them, which a shell else keeps back
+  for lane in "${lanes[@]}"; do
+    # shellcheck disable=SC2086 # words
+    run_lane $lane &
+    beside+=($!)
+  done
+  set +m
+  trap 'kill -INT -- "${beside[@]/#/-}"; wait; exit 130' INT TERM
+  wait "${beside[@]}"
+  trap - INT TERM
+  # shellcheck disable=SC2068 # words
+  for part in ${lanes[@]}; do
+    if [ "$(cat "$scratch/$part.status")" = 0 ]; then good+=("$part"); else bad+=("$part"); fi
+  done
+  for part in "${good[@]}" "${bad[@]}"; do # what failed is at the end, where one looks
+    printf '\n== %s\n' "$part"
+    cat "$scratch/$part.log"
+  done
+  printf '\n'
+  for part in "${good[@]}" "${bad[@]}"; do closing_of "$part"; done
+  [ ${#bad[@]} = 0 ]
+}
