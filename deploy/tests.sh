@@ -6,15 +6,18 @@ scratch=$(mktemp -d)
 # cores are seldom idle. The fault suite and the integration tests go by version, so that no lane
 # has two nodes at once; what takes the processor itself comes after the fault suite.
 
-services=(tests/{cli,contrib,demo,deploy,examples,image,status,telemetry,testing,web})
-lanes=('faults-3.10 services' 'faults others' 'integration-3.10' 'integration')
+programs=(tests/{cli,demo,deploy,examples,image})
+services=(tests/{contrib,status,telemetry,testing,web})
+lanes=('faults-3.10 programs' 'faults others' 'integration-3.10 services' 'integration')
 
 arguments_of() { # a part; fills `arguments`
   case $1 in
     *-3.10) arguments=("tests/${1%-3.10}" -k rabbitmq-3.10) ;;
     faults | integration) arguments=("tests/$1" -k 'not rabbitmq-3.10') ;;
+    programs) arguments=("${programs[@]}") ;;
     services) arguments=("${services[@]}") ;;
-    others) arguments=(tests --ignore=tests/{faults,integration} "${services[@]/#/--ignore=}") ;;
+    others) arguments=(tests --ignore=tests/{faults,integration}
+      "${programs[@]/#/--ignore=}" "${services[@]/#/--ignore=}") ;;
   esac
 }
 
