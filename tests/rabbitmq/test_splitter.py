@@ -632,6 +632,15 @@ def test_a_large_burst_does_not_wait_for_the_turns_end(rig):
     assert len(rig.wire.written) == 1
 
 
+def test_many_requests_of_a_turn_leave_in_pieces(rig):
+    """So that the broker is at the first while the last is being encoded: a dozen or so each."""
+    for _ in range(100):
+        rig.splitter.write(bytes(350))
+    assert 5 <= len(rig.wire.written) <= 20
+    rig.turn()
+    assert sum(map(len, rig.wire.written)) == 35_000
+
+
 def test_writes_after_the_end_are_dropped(rig):
     """The owner learns of the end by on_lost; its acks and publishes have nowhere to go."""
     told = []
