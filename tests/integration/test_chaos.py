@@ -14,7 +14,7 @@ import pytest
 from amqpjobs.cli.chaos_run import Findings
 from amqpjobs.cli.chaos_workers import Effects, Victim
 from tests.broker_server import VirtualHost, poll
-from tests.support.amqp import count, publish, stranger
+from tests.support.amqp import publish, ready, stranger
 from tests.support.programs import command, consuming, environment, running
 
 CHAOS = ("chaos", "--queue", "work", "--workers", "2", "--concurrency", "4")
@@ -125,7 +125,7 @@ async def test_jobs_that_do_not_end_in_time_are_not_called_lost(
     found = json.loads(run.stdout)
     assert (found["lost"], found["unfinished"]) == ([], 2)
     async with stranger(broker_43.url) as channel:
-        assert await count(channel, "work") == 2
+        await ready(channel, "work", 2)
 
 
 def test_ctrl_c_ends_its_workers(env: dict[str, str]) -> None:

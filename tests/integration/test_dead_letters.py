@@ -25,7 +25,7 @@ from amqpjobs.deadletters.moving import WINDOW
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.message import Failure, Properties
 from tests.broker_server import VirtualHost
-from tests.support.amqp import count, declare, delete_queue, drain, publish, stranger, take
+from tests.support.amqp import count, declare, delete_queue, drain, publish, ready, stranger, take
 from tests.support.programs import PROGRAM, ROOT, command, environment, running
 from tests.support.workers import app_at
 
@@ -298,7 +298,7 @@ async def test_ctrl_c_and_again(env: dict[str, str], app: App, broker: VirtualHo
     async with stranger(broker.url) as channel:
         sent = await count(channel, "work")
         assert (told["done"], told["interrupted"]) == (sent, True)
-        assert await count(channel, "work.dead") == 3000 - sent
+        await ready(channel, "work.dead", 3000 - sent)
     again = await asyncio.to_thread(command, "dead", "replay", "--all", "--json", env=env)
     assert again.returncode == 0, again
     assert json.loads(again.stdout)["done"] == 3000 - sent

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from amqpjobs import Context, Queue, Reject
 from tests.broker_server import VirtualHost
-from tests.support.amqp import count, publish, publish_bare, stranger, take
+from tests.support.amqp import count, publish, publish_bare, ready, stranger, take
 from tests.support.programs import Ledger, command, consuming, environment
 from tests.support.waiting import until
 from tests.support.workers import app_at, working
@@ -42,7 +42,7 @@ async def test_a_job_is_acked_when_it_is_done_and_not_before(broker: VirtualHost
             await started.wait()
             assert await count(channel, "work") == 0
         # It was cancelled when the worker stopped, and given back.
-        assert await count(channel, "work") == 1
+        await ready(channel, "work", 1)
         go.set()
         async with working(app):
             await done.wait()

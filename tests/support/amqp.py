@@ -58,6 +58,16 @@ async def count(channel: AbstractChannel, queue: str) -> int:
     return found.declaration_result.message_count or 0
 
 
+async def ready(channel: AbstractChannel, queue: str, number: int) -> None:
+    """Wait until so many are ready. What is given back is there again a moment after its channel
+    or its connection was closed."""
+
+    async def so_many() -> bool:
+        return await count(channel, queue) == number
+
+    await until(so_many, f"{number} are ready in {queue}")
+
+
 async def take(url: str, queue: str) -> AbstractIncomingMessage:
     """Wait for a message and take it out."""
     async with stranger(url) as channel:
