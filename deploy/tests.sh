@@ -1,11 +1,10 @@
 # Every test, in four lanes at once (sourced). Changes when the tests are divided otherwise.
 # shellcheck shell=bash
+# Most of it is waited for: brokers that start, connections that are given up. The fault suite and
+# the integration tests go by version, so that each of them has one node at a time; what takes the
+# processor itself comes after the fault suite.
+
 scratch=$(mktemp -d)
-
-# Most of it is waited for: brokers that start, connections that are given up. With four lanes the
-# cores are seldom idle. The fault suite and the integration tests go by version, so that no lane
-# has two nodes at once; what takes the processor itself comes after the fault suite.
-
 programs=(tests/{cli,demo,deploy,examples,image})
 services=(tests/{contrib,status,telemetry,testing,web})
 lanes=('faults-3.10 programs' 'faults others' 'integration-3.10 services' 'integration')
@@ -28,6 +27,8 @@ run_lane() { # its parts, one after the other; a part that fails holds no other 
     status=0
     arguments_of "$part"
     run_pytest "${arguments[@]}" >"$scratch/$part.log" 2>&1 || status=$?
+    # Nothing to run: AMQPJOBS_TEST_BROKERS has no such version, and the other part has the rest.
+    [ "$status" != 5 ] || status=0
     printf '%s\n' "$status" >"$scratch/$part.status"
     closing_of "$part"
   done

@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from amqpjobs.errors import AmqpJobsError
+from amqpjobs.rabbitmq.connection import LOST
 
 NO_END = frozenset({"retried", "snoozed", "released", "superseded"})
 """Outcomes after which the job, or its copy, is to run again."""
 
 OWN_ENDS = frozenset({"done", "expired", "parked"})
 """Outcomes that count by their own names; any other end is the dead letters."""
-
-LOST = "connection lost, reconnecting"
-"""What a worker's log says then."""
 
 
 class Effects:

@@ -27,6 +27,9 @@ from amqpjobs.settings import Settings
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
+LOST = "connection lost, reconnecting"
+"""What the log says then; `amqpjobs chaos` reads it."""
+
 FIRST_PAUSE = 0.2
 """Seconds; the upper bound of the first random pause before reconnecting. It doubles each time."""
 
@@ -161,7 +164,7 @@ class Link:
                 return
             self.reconnects += 1
             log.warning(
-                "connection lost, reconnecting",
+                LOST,
                 extra={"purpose": self.purpose, "reason": wire.reason},
             )
             await wire.close()

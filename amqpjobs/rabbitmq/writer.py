@@ -19,9 +19,9 @@ _logger = logging.getLogger(
 
 _FLUSH_AT = 4096
 """Bytes after which a write does not wait for the loop's next turn. Without it a burst of
-publishes would be out of back-pressure's sight until the turn is over. And a hundred requests that
-leave as one find the broker idle until the last is encoded, and their answers the asker: in pieces
-of a dozen both work at once, which is worth more than the system calls cost."""
+publishes would be out of back-pressure's sight until the turn is over. That it is so little makes
+requests faster with many in flight (tests/benchmarks/README.md): the broker can be at the first
+while the last is encoded, it seems, which is worth more than the system calls cost."""
 
 
 class FrameWriter(asyncio.StreamReaderProtocol):
@@ -55,7 +55,7 @@ class FrameWriter(asyncio.StreamReaderProtocol):
         return not self._full and self._open_wire() is not None
 
     def write(self, frames: bytes) -> None:
-        """Send whole frames, together with what else is written in this turn of the event loop.
+        """Send whole frames with what else this turn of the event loop writes, up to 4 KiB at once.
 
         One system call for many frames: the call costs more than encoding a frame does. On a
         connection that is closed nothing happens: its owner learns of that by `on_lost`.

@@ -61,8 +61,8 @@ def alive(pid: int) -> bool:
 
 def test_a_run_keeps_its_promises(broker: VirtualHost, tmp_path: Path) -> None:
     """Every job comes to an end, duplicates are bounded, restarts stay within their budget."""
-    # Its own default in place of the tests' short budget: the interpreter's end, which it does not
-    # know of, takes longer than its margin where other tests have the processor.
+    # The default in place of the tests' short budget: the interpreter's end, which a worker does
+    # not know of, may take longer than its margin where other tests have the processor.
     env = environment(broker.url, tmp_path, TMPDIR=str(tmp_path), AMQPJOBS_SHUTDOWN_TIMEOUT="8")
     run = command(
         *(*CHAOS, "--job", "spin", "--args", "1", "--count", "150"),

@@ -300,7 +300,7 @@ async def test_ctrl_c_and_again(env: dict[str, str], app: App, broker: VirtualHo
         assert (told["done"], told["interrupted"]) == (sent, True)
         await ready(channel, "work.dead", 3000 - sent)
     again = await asyncio.to_thread(command, "dead", "replay", "--all", "--json", env=env)
-    assert again.returncode == 0, again
+    assert again.returncode == 0, str(again)
     assert json.loads(again.stdout)["done"] == 3000 - sent
     assert await bodies(broker, "work") == list(range(3000))
     assert await bodies(broker, "work.dead") == []
@@ -327,7 +327,7 @@ async def test_kill_minus_nine_loses_nothing(
 
         await until(are_back, "what was held is back")
     again = await asyncio.to_thread(command, "dead", "replay", "--all", env=env)
-    assert again.returncode == 0, again
+    assert again.returncode == 0, str(again)
     seen = Counter(await bodies(broker, "work"))
     assert set(seen) == set(range(3000))
     assert sum(seen.values()) - 3000 <= WINDOW
