@@ -3,10 +3,10 @@
 Changes when what surrounds publishing does; `amqpjobs.publisher` makes the AMQP messages.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from amqpjobs.errors import PublishError, PublishManyFailed
+from amqpjobs.errors import PublishManyFailed
 from amqpjobs.message import JobHandle, Message
 from amqpjobs.middleware import Publishing, each_through, onion
 
@@ -38,17 +38,34 @@ class Enqueuing:
     async def many(self, messages: Iterable[Message[Any]]) -> list[JobHandle[Any]]:
         """Publish many. See `App.later_many`."""
         publisher = await self._app.open_publisher()
-        if self._publishing:
-            results: Sequence[object] = await each_through(
-                onion(self._publishing, publisher.enqueue), messages
-            )
-        else:
-            results = await publisher.enqueue_many(messages)
-        failed = [r for r in results if isinstance(r, PublishError)]
+        taken = _Taken(messages)
+        results: list[JobHandle[Any] | Exception] = (
+            await each_through(onion(self._publishing, publisher.enqueue), taken)
+            if self._publishing
+            else await publisher.enqueue_many(taken)
+        )
+        if taken.error is not None:
+            results.append(taken.error)
+        failed = [r for r in results if isinstance(r, Exception)]
         if failed:
             raise PublishManyFailed(
                 f"{len(failed)} of {len(results)} messages were not handed over; the first: "
-                f"{failed[0]}",
-                results=list(results),
+                f"{type(failed[0]).__name__}: {failed[0]}",
+                results=list[object](results),
             ) from failed[0]
         return results  # type: ignore[return-value]
+
+
+class _Taken:
+    """The messages one by one. An error of whatever makes them ends them, and is kept: by then some
+    are on their way, and what became of those must not be lost with it."""
+
+    def __init__(self, messages: Iterable[Message[Any]]) -> None:
+        self._messages = messages
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Message[Any]]:
+        try:
+            yield from self._messages
+        except Exception as error:  # noqa: BLE001 - whatever the caller's code raises
+            self.error = error

@@ -253,7 +253,16 @@ class PublishManyFailed(PublishError):
     """Some messages of a ``later_many`` were not handed over; all the others were.
 
     Attributes:
-        results: one entry for each message, in order: its handle, or the error it met.
+        results: one entry for each message, in order: its handle, or the error it met. That is a
+            `PublishError`, or whatever a publishing middleware raised. If the messages came from an
+            iterator that raised, its error is the last entry: what it would have given after that
+            was never sent.
+
+    Example:
+        >>> try:
+        ...     await app.later_many(messages)
+        ... except PublishManyFailed as failed:
+        ...     again = [messages[i] for i in failed.errors]
     """
 
     def __init__(self, message: str, *, results: "list[object]") -> None:
@@ -261,6 +270,6 @@ class PublishManyFailed(PublishError):
         self.results = results
 
     @property
-    def errors(self) -> "dict[int, PublishError]":
+    def errors(self) -> "dict[int, Exception]":
         """The errors by position in the list that was given."""
-        return {i: r for i, r in enumerate(self.results) if isinstance(r, PublishError)}
+        return {i: r for i, r in enumerate(self.results) if isinstance(r, Exception)}

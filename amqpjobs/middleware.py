@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
+from amqpjobs.background import end_if_cancelled
 from amqpjobs.context import Context
 from amqpjobs.errors import PublishError
 from amqpjobs.message import JobHandle, Message
@@ -45,22 +46,32 @@ def onion(
 
 async def each_through(
     send: Callable[[Message[Any]], Awaitable[JobHandle[Any]]], messages: Iterable[Message[Any]]
-) -> list[object]:
-    """Send messages through middleware, some at a time; an error of the middleware ends it."""
-    results: list[object] = []
+) -> list[JobHandle[Any] | Exception]:
+    """Send messages through middleware, some at a time.
+
+    Returns:
+        For each message, in order, its handle or the error it met: the publisher's, or whatever
+        the middleware raised. An error never keeps the other messages back, some of which may be
+        on their way.
+    """
+    results: list[JobHandle[Any] | Exception] = []
     waiting = iter(messages)
     while some := list(islice(waiting, AT_ONCE)):
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(_caught(send(message))) for message in some]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_caught(send, message)) for message in some]
         results += (task.result() for task in tasks)
     return results
 
 
-async def _caught(call: Awaitable[JobHandle[Any]]) -> JobHandle[Any] | PublishError:
+async def _caught(
+    send: Callable[[Message[Any]], Awaitable[JobHandle[Any]]], message: Message[Any]
+) -> JobHandle[Any] | Exception:
     try:
-        return await call
-    except PublishError as error:
+        return await send(message)
+    except Exception as error:  # noqa: BLE001 - middleware is the user's
         return error
+    except asyncio.CancelledError:
+        end_if_cancelled()
+        # Raised by the middleware itself: as it is, it would look like the caller's cancellation.
+        words = "a publishing middleware raised CancelledError"
+        return PublishError(words, message_id=message.id)

@@ -13,7 +13,7 @@ from amqpjobs.background import BackgroundTask
 from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.context import current_context
 from amqpjobs.copies import epoch_of, milliseconds
-from amqpjobs.errors import BrokerUnavailable, MessageTooLarge, PublishError, TopologyMismatch
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, MessageTooLarge, TopologyMismatch
 from amqpjobs.eventcodec import encode_events
 from amqpjobs.events import QUEUED
 from amqpjobs.events import clock as sequence
@@ -199,13 +199,13 @@ class Publisher:
 
     async def enqueue_many(
         self, messages: Iterable[Message[Any]]
-    ) -> list[JobHandle[Any] | PublishError]:
+    ) -> list[JobHandle[Any] | Exception]:
         """Publish many, keeping the way to the broker full; memory stays bounded by the window.
 
         Returns:
             For each, in order, its handle or its error.
         """
-        results: list[JobHandle[Any] | PublishError] = []
+        results: list[JobHandle[Any] | Exception] = []
         window: deque[_Sent] = deque()
         loop_time = asyncio.get_running_loop().time
         many = self.meter.many() if self.meter is not None else None
@@ -219,7 +219,7 @@ class Publisher:
                 due = message.options.due(now)
                 try:
                     fate = await self._send(message, now, due, timeout)
-                except PublishError as error:
+                except AmqpJobsError as error:
                     fate = asyncio.get_running_loop().create_future()
                     fate.set_exception(error)
                 window.append((message, fate, end, queued, due))
@@ -300,13 +300,13 @@ class Publisher:
             fate.add_done_callback(sending.told)
         return fate
 
-    async def _fate(self, sent: "_Sent", many: "Many | None") -> JobHandle[Any] | PublishError:
+    async def _fate(self, sent: "_Sent", many: "Many | None") -> JobHandle[Any] | AmqpJobsError:
         result = await self._result(sent)
         if many is not None:
             many.sent(sent[0].queue, sent[0].job, result)
         return result
 
-    async def _result(self, sent: "_Sent") -> JobHandle[Any] | PublishError:
+    async def _result(self, sent: "_Sent") -> JobHandle[Any] | AmqpJobsError:
         message, fate, deadline, queued, due = sent
         try:
             if not fate.done():
@@ -316,7 +316,7 @@ class Publisher:
         except TimeoutError:
             timeout = message.options.timeout or self._settings.publish_timeout
             return self.publication.not_confirmed(fate, message.id, timeout)
-        except PublishError as error:
+        except AmqpJobsError as error:
             return error
         if message.tracked is not None and self.announcements.enabled:
             self._announce(message, queued, due)

@@ -276,6 +276,61 @@ async def test_of_many_messages_it_is_told_which_failed(publishing):
     assert [m.body for m in app.desk.taken] == [b"0", b"2", b"4"]
 
 
+async def test_middleware_that_raises_costs_the_other_messages_nothing():
+    """What it raised stands in the place of its message, whatever the class; the rest is sent."""
+
+    async def picky(call_next, message):
+        if message.body == b"7":
+            raise LookupError("no tenant")
+        if message.body == b"9":
+            raise asyncio.CancelledError
+        return await call_next(message)
+
+    app, job = desk_app(picky, refuse=(b"3",))
+    messages = [job.message(i) for i in range(50)]
+    with pytest.raises(PublishManyFailed, match="3 of 50") as caught:
+        await app.later_many(messages)
+    errors = caught.value.errors
+    assert {i: type(e) for i, e in errors.items()} == {
+        3: Unroutable, 7: LookupError, 9: PublishError
+    }  # fmt: skip
+    assert caught.value.__cause__ is errors[3]
+    handled = {i: r.id for i, r in enumerate(caught.value.results) if i not in errors}
+    assert handled == {i: m.id for i, m in enumerate(messages) if i not in errors}
+    assert len(app.desk.taken) == 47
+
+
+@pytest.mark.parametrize("publishing", [(), (passes,)], ids=["plain", "with middleware"])
+async def test_an_iterator_that_raises_ends_the_messages_and_hides_no_result(publishing):
+    """Some are on their way by then: their handles are told with the error."""
+    app, job = desk_app(*publishing)
+
+    def some():
+        yield from (job.message(i) for i in range(3))
+        raise ValueError("row 4 is broken")
+
+    with pytest.raises(PublishManyFailed, match="1 of 4.*ValueError: row 4") as caught:
+        await app.later_many(some())
+    assert [type(r) for r in caught.value.results] == [JobHandle] * 3 + [ValueError]
+    assert [m.body for m in app.desk.taken] == [b"0", b"1", b"2"]
+
+
+async def test_a_caller_that_is_cancelled_is_told_nothing_else():
+    """Its cancellation is no error of a message."""
+    entered = asyncio.Event()
+
+    async def waits(call_next, message):
+        entered.set()
+        await asyncio.Event().wait()
+
+    app, job = desk_app(waits)
+    call = asyncio.create_task(app.later_many([job.message(1)]))
+    await entered.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
 async def test_no_messages_are_no_error():
     """A list that happened to be empty."""
     app, _ = desk_app()

@@ -5,8 +5,8 @@ Changes when there is more to measure.
 
 import asyncio
 import json
-import os
 import time
+import uuid
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +15,7 @@ from amqpjobs.app import App
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.loading import JsonOption, UrlOption
 from amqpjobs.cli.output import print_json, print_rows, say
+from amqpjobs.topology import Queue
 
 ONE_AT_A_TIME = 1_000
 """Messages of the measurements that wait for each."""
@@ -64,7 +65,8 @@ class _Measurement:
         self._left = 0
         self._done = asyncio.Event()
         self._starts: list[float] = []
-        self._queue = f"amqpjobs.bench.{os.getpid()}"
+        # A name that nobody else can have: what is deleted at the end was made here.
+        self._queue = Queue(f"amqpjobs.bench.{uuid.uuid4().hex}")
 
         @app.job(queue=self._queue, name="nothing")
         async def nothing(text: str) -> None:
@@ -159,7 +161,10 @@ class _Measurement:
     async def _delete(self) -> None:
         from amqpjobs.rabbitmq.inspection import connected, delete_queues
 
-        names = [declaration.name for declaration in self._app.topology.queues]
+        # Of its topology these alone: the rest, as `amqpjobs.delay.unroutable`, is shared with
+        # every app on the virtual host, and may hold jobs.
+        queue = self._queue
+        names = [*(lane.queue for lane in queue.lanes), queue.dead, queue.parked]
         async with connected(self._app.settings, "bench") as wire:
             await delete_queues(wire, names)
 

@@ -5,7 +5,9 @@ Changes when a test may do something else with its app.
 
 import asyncio
 import tempfile
+import threading
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
@@ -27,7 +29,7 @@ from amqpjobs.testing.recording import (
     enqueued_of,
     raise_all,
 )
-from amqpjobs.testing.working import LOOK, Working
+from amqpjobs.testing.working import Working
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -71,8 +73,10 @@ class Testing:
         self.broker = Broker(profile, clock=self._clock)
         self._record = Record(arguments=app.settings.log_arguments, clock=BrokersClock(self._clock))
         self._worker: Working | None = None
-        self._asked: list[Question] = []
-        self._answering: asyncio.Task[None] | None = None
+        self._asked: set[Question] = set()
+        self._goes_for_requests = False
+        self._lock = threading.RLock()  # of the two: callers may have event loops in other threads
+        self._beginning: asyncio.Task[None] | None = None
         self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -139,9 +143,9 @@ class Testing:
         return self._worker
 
     async def _end_work(self) -> None:
-        if self._answering is not None:
-            self._answering.cancel()
-            await asyncio.wait([self._answering])
+        if self._beginning is not None:
+            self._beginning.cancel()
+            await asyncio.wait([self._beginning])
         if self._worker is not None:
             await self._worker.end()
 
@@ -207,23 +211,36 @@ class Testing:
             raise_all(self._record.take_errors())
 
     def _asks(self, question: Question) -> None:
-        """Somebody waits for an answer, on whatever event loop: jobs have to run for it."""
-        self._loop.call_soon_threadsafe(self._answer, question)
+        """Somebody waits for a reply, on whatever event loop: jobs have to run for it."""
+        with self._lock:
+            self._asked.add(question)
+        question.future.add_done_callback(partial(self._answered, question))
+        self._loop.call_soon_threadsafe(self._run_for_requests)
 
-    def _answer(self, question: Question) -> None:
-        self._asked.append(question)
-        if self._answering is None or self._answering.done():
-            self._answering = self._loop.create_task(self._run_while_asked())
+    def _answered(self, question: Question, _: object) -> None:
+        """A request has ended. Called before its caller goes on, who may enqueue what must not run
+        yet: so nothing more is started from here on, not from the next look on."""
+        with self._lock:
+            self._asked.discard(question)
+            if not self._asked and self._worker is not None and self._goes_for_requests:
+                self._goes_for_requests = False
+                self._worker.pause()
 
-    async def _run_while_asked(self) -> None:
-        worker = await self._working()
-        worker.resume()
+    def _run_for_requests(self) -> None:
+        if self._beginning is None or self._beginning.done():
+            self._beginning = self._loop.create_task(self._begin_for_requests())
+
+    async def _begin_for_requests(self) -> None:
         try:
-            while self._asked:
-                await asyncio.sleep(LOOK)
-                self._asked = [q for q in self._asked if not _has_ended(q)]
-        finally:
-            worker.pause()
+            worker = await self._working()
+        except AmqpJobsError as error:
+            for question in tuple(self._asked):
+                question.future.get_loop().call_soon_threadsafe(question.fail, error)
+            raise
+        with self._lock:
+            if self._asked and not self._goes_for_requests:
+                self._goes_for_requests = True
+                worker.resume()
 
     def enqueued(self, job: "AnyJob[Any] | None" = None) -> list[Enqueued]:
         """What was enqueued, by whomever in this process, in order; run by now, or not.
@@ -253,8 +270,3 @@ class Testing:
 
 def _is_of(message: Message[Any], job: "AnyJob[Any] | None") -> bool:
     return job is None or message.job == job.name
-
-
-def _has_ended(question: Question) -> bool:
-    future = getattr(question, "future", None)  # it is about to be asked, in another thread
-    return future is not None and future.done()

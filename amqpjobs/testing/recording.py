@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from amqpjobs.clock import Clock
+from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.deadletters.letters import Letter, Place, letter_of
 from amqpjobs.definition import Definition
-from amqpjobs.errors import DecodeError, JobFailed, PublishError
+from amqpjobs.errors import DecodeError, JobFailed
 from amqpjobs.message import Failure, JobHandle, Message, Options
 from amqpjobs.outcome import Done, Outcome, Parked, Rejected, Retried
 from amqpjobs.publisher import Publisher
+from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.frames import readable_properties
-from amqpjobs.replies import Question
+from amqpjobs.rabbitmq.publication import Publication
+from amqpjobs.replies import Question, Replies
+from amqpjobs.settings import Settings
+from amqpjobs.topology import Topology
 from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting
 
@@ -110,11 +114,18 @@ class RecordingPublisher(Publisher):
 
     Attributes:
         enqueued: is called with each call that was.
-        asked: is called with each request that is about to be sent.
+        asked: is called with each request for a job, on the event loop of its caller, before
+            anything can be waiting for its future.
     """
 
     enqueued: Callable[[Message[Any]], object]
     asked: Callable[[Question], object]
+
+    def __init__(
+        self, app_id: str, settings: Settings, topology: Topology, clock: Clock = MACHINE
+    ) -> None:
+        super().__init__(app_id, settings, topology, clock)
+        self.replies = _RecordingReplies(self.link, self.publication, lambda q: self.asked(q))
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """See `Publisher.enqueue`."""
@@ -124,7 +135,7 @@ class RecordingPublisher(Publisher):
 
     async def enqueue_many(
         self, messages: Iterable[Message[Any]]
-    ) -> list[JobHandle[Any] | PublishError]:
+    ) -> list[JobHandle[Any] | Exception]:
         """See `Publisher.enqueue_many`."""
         sent: list[Message[Any]] = []
 
@@ -143,8 +154,23 @@ class RecordingPublisher(Publisher):
         """See `Publisher.question`."""
         question = super().question(message, timeout, left)
         self.enqueued(message)
-        self.asked(question)
         return question
+
+
+class _RecordingReplies(Replies):
+    """Tells of each request for a job when its future is there."""
+
+    def __init__(
+        self, link: Link, publication: Publication, asked: Callable[[Question], object]
+    ) -> None:
+        super().__init__(link, publication)
+        self._asked = asked
+
+    def ask(self, question: Question, body: bytes, left: float) -> None:
+        """See `Replies.ask`."""
+        super().ask(question, body, left)
+        if question.of_job:
+            self._asked(question)
 
 
 class Record(Reporting):

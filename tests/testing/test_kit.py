@@ -14,6 +14,7 @@ from amqpjobs import App, Context, KillSwitch, Queue, Reject, Retry, RetryAfter,
 from amqpjobs.errors import ConfigurationError, JobFailed, ReplyTimeout
 from amqpjobs.settings import Settings
 from amqpjobs.testing import NotIdle
+from tests.support.waiting import until
 from tests.testing import cpu_jobs
 
 AGAIN = Retry(attempts=3, first=10, factor=2, jitter=False)
@@ -122,6 +123,20 @@ async def test_a_request_is_answered(app, done):
         assert 99 not in done
         await t.run_until_idle()
         assert 99 in done
+
+
+async def test_what_is_enqueued_behind_a_request_waits_until_it_is_told(app, done):
+    """From the moment of the reply nothing more is started: not a turn of the event loop later."""
+    send = send_job(app, done)
+    async with app.testing() as t:
+        queue = lambda: t.broker.virtual_host.queues["mails"]  # noqa: E731
+        for n in range(30):
+            await send.request(Order(id=n))
+            await send.later(Order(id=1000 + n))
+            await until(lambda: queue().unacked == 1 and not queue().ready, "the worker has it")
+            assert 1000 + n not in done
+            await t.run_until_idle()
+            assert done[-1] == 1000 + n
 
 
 async def test_who_asked_is_told_and_nobody_else(app):
