@@ -10,6 +10,7 @@ from dataclasses import replace
 from amqpjobs.events import Progress, progress_header
 from amqpjobs.message import (
     HEADER_ATTEMPT,
+    HEADER_COPY,
     HEADER_DEADLINE,
     HEADER_DUE,
     HEADER_EPOCH,
@@ -22,6 +23,7 @@ from amqpjobs.message import (
     FieldValue,
     Headers,
     Properties,
+    new_token,
 )
 from amqpjobs.traces import SAMPLED, SpanIds, span_of, traceparent_of
 
@@ -45,7 +47,8 @@ MAX_HISTORY_TEXT = 300
 
 
 def copied(original: Properties, failure: Failure | None = None) -> Properties:
-    """The properties of a copy, with why it was put aside, or without for one that goes back.
+    """The properties of a copy, with why it was put aside, or without for one that goes back. It
+    has a token of its own, by which its redeliveries are told from those of all other copies.
 
     What would act on the copy stays behind: its expiration; when it was due; the broker's own
     headers; and ``user_id``, which RabbitMQ compares with the user who publishes, closing the
@@ -54,6 +57,7 @@ def copied(original: Properties, failure: Failure | None = None) -> Properties:
     headers: dict[str, FieldValue] = {
         k: v for k, v in original.headers.items() if k not in LEFT_BEHIND
     }
+    headers[HEADER_COPY] = new_token()
     if failure is not None:
         headers[HEADER_ERROR] = _table(failure)
     return original._replace(

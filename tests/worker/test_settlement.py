@@ -12,6 +12,7 @@ from amqpjobs.copies import history_of, retried
 from amqpjobs.errors import Unroutable
 from amqpjobs.message import (
     HEADER_ATTEMPT,
+    HEADER_COPY,
     HEADER_DUE,
     HEADER_ERROR,
     HEADER_HISTORY,
@@ -38,9 +39,16 @@ from amqpjobs.worker import settlement as settlement_module
 from amqpjobs.worker.settled import Settled
 from amqpjobs.worker.settlement import Settlement
 from tests.rabbitmq.fake_wire import Link, turns
-from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
+from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, KEY_OF, Hand, ours, own_id
 
 FAILURE = Failure("failed", "boom", queue="queue")
+
+
+def told_by(copy):
+    """The headers of a copy, but for what tells it from the others."""
+    headers = dict(copy.properties.headers)
+    assert headers.pop(HEADER_COPY)
+    return headers
 
 
 async def _nothing(wire):
@@ -56,7 +64,7 @@ class Bench:
         self.wire = self.link.connect()
         self.publication = Publication(self.link, _nothing)
         self.waiting = Waiting(self.link, self.publication, declare=False)
-        self.settled = Settled()
+        self.settled = Settled(KEY_OF)
         self.restored = 0
         self.settlement = Settlement(
             self.publication, self.waiting, [Queue("queue")], self.settled, self.restore
@@ -142,7 +150,7 @@ async def test_a_copy_keeps_what_the_message_is_and_leaves_what_would_act(bench)
     bench.settle(bench.hand.give(original), Rejected(FAILURE))
     [copy] = await bench.copies()
     headers = copy.properties.headers
-    assert set(headers) == {"mine", HEADER_ATTEMPT, HEADER_ERROR}
+    assert set(headers) == {"mine", HEADER_ATTEMPT, HEADER_COPY, HEADER_ERROR}
     assert copy.properties == Properties(
         content_type=JSON, type="job", message_id="7", correlation_id="c", reply_to="r",
         delivery_mode=2, priority=4, timestamp=9, app_id="web", headers=headers,
@@ -162,7 +170,7 @@ async def test_a_message_whose_properties_cannot_be_read_is_put_aside_with_its_b
     [copy] = await bench.copies()
     assert copy.body == b"{}"
     assert (copy.properties.content_type, copy.properties.type) == readable
-    assert set(copy.properties.headers) == {HEADER_ERROR}
+    assert set(copy.properties.headers) == {HEADER_COPY, HEADER_ERROR}
     bench.wire.confirm(1)
     await settling
     assert await bench.hand.settlements() == ["ack 1"]
@@ -174,7 +182,7 @@ async def test_headers_that_leave_no_room_for_ours_stay_behind(bench):
     settling = bench.settle(bench.hand.give(large), Rejected(Failure("failed", "z" * 500)))
     [copy] = await bench.copies()
     assert copy.properties.type == "job"
-    assert set(copy.properties.headers) == {HEADER_ERROR}
+    assert set(copy.properties.headers) == {HEADER_COPY, HEADER_ERROR}
     bench.wire.confirm(1)
     await settling
     assert await bench.hand.settlements() == ["ack 1"]
@@ -294,7 +302,7 @@ async def test_the_history_keeps_the_last_errors_and_not_all_their_words(bench):
 
 async def test_a_redelivery_of_what_was_replaced_is_known(bench):
     """Its ack was lost with the connection: the copy is on its way, and this is one too many."""
-    given = {"type": "job", "message_id": "7", "body": b"1"}
+    given = ours("7", body=b"1")
     settling = bench.settle(bench.hand.give(**given), Retried(FAILURE, 0.0))
     await turns()
     bench.wire.confirm(1)
@@ -303,23 +311,23 @@ async def test_a_redelivery_of_what_was_replaced_is_known(bench):
     knows = bench.settled.knows
     assert knows(bench.hand.give(redelivered=True, **given))
     assert not knows(bench.hand.give(**given))
-    assert not knows(bench.hand.give(redelivered=True, **{**given, "message_id": "8"}))
+    assert not knows(bench.hand.give(redelivered=True, **{**given, "message_id": own_id("8")}))
     assert not knows(bench.hand.give(redelivered=True, **{**given, "body": b"2"}))
     assert not knows(bench.hand.give(copy.properties, redelivered=True, body=b"1"))
 
 
 async def test_a_redelivery_of_what_was_done_on_a_lost_connection_is_known(bench):
     """The handler has run, and need not again."""
-    given = {"type": "job", "message_id": "7", "body": b"1"}
+    given = ours("7", body=b"1")
     delivery = bench.hand.give(**given)
-    done = bench.hand.give(**{**given, "message_id": "8"})
+    done = bench.hand.give(**{**given, "message_id": own_id("8")})
     bench.settlement.settle(done, Done())
     bench.hand.link.lose()
     await turns()
     bench.settlement.settle(delivery, Done())
     async with Hand() as again:
         assert bench.settled.knows(again.give(redelivered=True, **given))
-        other = {**given, "message_id": "8"}
+        other = {**given, "message_id": own_id("8")}
         assert not bench.settled.knows(again.give(redelivered=True, **other))
 
 
@@ -327,11 +335,8 @@ async def test_only_the_last_ones_are_remembered(bench, monkeypatch):
     """Memory stays bounded."""
     monkeypatch.setattr(settled_module, "REMEMBERED", 2)
     for name in "abc":
-        bench.settled.remember(bench.hand.give(type="job", message_id=name))
-    known = [
-        bench.settled.knows(bench.hand.give(type="job", message_id=name, redelivered=True))
-        for name in "abc"
-    ]
+        bench.settled.remember(bench.hand.give(**ours(name)))
+    known = [bench.settled.knows(bench.hand.give(redelivered=True, **ours(name))) for name in "abc"]
     assert known == [False, True, True]
     bench.settled.remember(bench.hand.give(type="job", message_id=None))
     assert not bench.settled.knows(bench.hand.give(message_id=None, type="job", redelivered=True))
@@ -444,7 +449,7 @@ async def test_being_given_back_often_is_no_reason_for_the_dead_letters(
             task = asyncio.ensure_future(settling)
             [copy] = await bench.copies()
             assert (copy.routing_key, copy.properties.expiration) == ("queue", "5000")
-            assert copy.properties.headers == {HEADER_DUE: 5}
+            assert told_by(copy) == {HEADER_DUE: 5}
             assert await hand.settlements() == []
             bench.wire.confirm(1)
             assert await task == Released("stop")
