@@ -52,6 +52,9 @@ by it."""
 HEADER_DEADLINE = "amqpjobs-deadline"
 """Not to be started after this time: milliseconds since the epoch."""
 
+HEADER_DROPPED = "amqpjobs-dropped"
+"""The names of headers that a copy had no room for, or that AMQP cannot hold: a list of text."""
+
 HEADER_DUE = "amqpjobs-due"
 """Not to be started before this time: milliseconds since the epoch."""
 
@@ -70,6 +73,9 @@ HEADER_PROGRESS = "amqpjobs-progress"
 HEADER_FIRST_TRY = "amqpjobs-first-try"
 """The ``traceparent`` of the span of the job's first run, on the copies that run again; missing if
 that run was not traced."""
+
+DIRECT_REPLY = "amq.rabbitmq.reply-to"
+"""RabbitMQ's address for answers without a queue (https://www.rabbitmq.com/docs/direct-reply-to)."""
 
 TRACE_PARENT = "traceparent"
 """The header of the W3C trace context (https://www.w3.org/TR/trace-context/)."""

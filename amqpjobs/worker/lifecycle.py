@@ -386,6 +386,7 @@ class Worker:
         ]
         waiting = [delivery for delivery in waiting if not delivery.stale]
         assert self._settlement is not None  # noqa: S101 - set before anything is consumed
+        self._settlement.leave()
         await give_back(waiting, self._settlement, self._reporting, end - margin)
         await wait_for(self._running, self._hurry, end - margin)
         await interrupt(self._running, self._reporting, self._announcer, end - margin / 2)

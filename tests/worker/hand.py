@@ -77,10 +77,11 @@ class Hand:
         return self._arrived[-1]
 
     async def settlements(self):
-        """In short: ``ack 1``, ``give back 2``."""
+        """In short: ``ack 1``, ``give back 2``, ``reject 3``."""
         await turns()
         found = []
         for frame in self.wire.settlements():
             is_ack = isinstance(frame, commands.Basic.Ack)
-            found.append(f"{'ack' if is_ack else 'give back'} {frame.delivery_tag}")
+            word = "ack" if is_ack else "give back" if frame.requeue else "reject"
+            found.append(f"{word} {frame.delivery_tag}")
         return found

@@ -13,6 +13,7 @@ from amqpjobs.errors import Unroutable
 from amqpjobs.message import (
     HEADER_ATTEMPT,
     HEADER_COPY,
+    HEADER_DROPPED,
     HEADER_DUE,
     HEADER_ERROR,
     HEADER_HISTORY,
@@ -34,8 +35,8 @@ from amqpjobs.outcome import (
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.rabbitmq.waiting import Waiting
 from amqpjobs.topology import Queue
+from amqpjobs.worker import replacing as replacing_module
 from amqpjobs.worker import settled as settled_module
-from amqpjobs.worker import settlement as settlement_module
 from amqpjobs.worker.settled import Settled
 from amqpjobs.worker.settlement import Settlement
 from tests.rabbitmq.fake_wire import Link, turns
@@ -92,7 +93,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(monkeypatch):
-    monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(replacing_module, "LONGEST_PAUSE", 0.0)
     async with Hand() as hand:
         made = Bench(hand)
         await turns()
@@ -182,7 +183,8 @@ async def test_headers_that_leave_no_room_for_ours_stay_behind(bench):
     settling = bench.settle(bench.hand.give(large), Rejected(Failure("failed", "z" * 500)))
     [copy] = await bench.copies()
     assert copy.properties.type == "job"
-    assert set(copy.properties.headers) == {HEADER_COPY, HEADER_ERROR}
+    assert set(copy.properties.headers) == {HEADER_COPY, HEADER_ERROR, HEADER_DROPPED}
+    assert copy.properties.headers[HEADER_DROPPED] == ["x"]
     bench.wire.confirm(1)
     await settling
     assert await bench.hand.settlements() == ["ack 1"]
@@ -200,7 +202,7 @@ async def test_a_copy_that_the_broker_does_not_take_is_tried_again(bench, refusa
         bench.wire.give_back(copy)
         bench.wire.confirm(1)
     else:
-        bench.wire.channels[0].refuse(RuntimeError("406"))
+        bench.wire.channels[0].refuse(RuntimeError("406 of another one's message"))
     again = (await bench.copies())[-1]
     assert again.properties == copy.properties
     assert again is not copy
@@ -208,18 +210,18 @@ async def test_a_copy_that_the_broker_does_not_take_is_tried_again(bench, refusa
     bench.wire.say(commands.Basic.Ack(again.number), again.channel)
     assert await settling == Rejected(FAILURE)
     assert await bench.hand.settlements() == ["ack 1"]
-    assert "is not confirmed" in caplog.text
+    assert ("not confirmed" in caplog.text) == (refusal != "channel")
     assert bench.restored == (refusal == "return")
 
 
 async def test_a_copy_that_is_not_confirmed_in_time_is_never_acked_on_a_guess(bench, monkeypatch):
     """It may have arrived: then it is there twice, under one id."""
-    monkeypatch.setattr(settlement_module, "CONFIRM_TIMEOUT", 0.01)
+    monkeypatch.setattr(replacing_module, "CONFIRM_TIMEOUT", 0.01)
     settling = bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
     while len(await bench.copies()) < 3:
         assert not settling.done()
     assert await bench.hand.settlements() == []
-    monkeypatch.setattr(settlement_module, "CONFIRM_TIMEOUT", 60)
+    monkeypatch.setattr(replacing_module, "CONFIRM_TIMEOUT", 60)
     while not settling.done():
         bench.wire.confirm(len(await bench.copies()))
     assert await bench.hand.settlements() == ["ack 1"]
@@ -227,7 +229,7 @@ async def test_a_copy_that_is_not_confirmed_in_time_is_never_acked_on_a_guess(be
 
 async def test_copies_that_fail_again_and_again_are_not_tried_in_a_hot_loop(bench, monkeypatch):
     """There is a pause after each failure, which grows, and has a limit."""
-    monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 7.0)
+    monkeypatch.setattr(replacing_module, "LONGEST_PAUSE", 7.0)
     pauses = []
     sleep = asyncio.sleep
 
@@ -237,9 +239,9 @@ async def test_copies_that_fail_again_and_again_are_not_tried_in_a_hot_loop(benc
             bench.hand.link.lose()
         await sleep(0)
 
-    monkeypatch.setattr(settlement_module.asyncio, "sleep", pause)
+    monkeypatch.setattr(replacing_module.asyncio, "sleep", pause)
     settling = bench.settlement.settle(bench.hand.give(type="job"), Rejected(FAILURE))
-    bench.publication.send = refusing
+    bench.publication.send_for = refusing
     assert isinstance(await settling, Released)
     assert pauses[:4] == pytest.approx([0.2, 0.4, 0.8, 1.6])
     assert pauses == sorted(pauses)
@@ -342,10 +344,90 @@ async def test_only_the_last_ones_are_remembered(bench, monkeypatch):
     assert not bench.settled.knows(bench.hand.give(message_id=None, type="job", redelivered=True))
 
 
-def refusing(*_):
-    fate = asyncio.get_running_loop().create_future()
+def refusing(fate, *_, **__):
     fate.set_exception(Unroutable("no queue"))
-    return fate
+
+
+def too_large(bench, number):
+    """RabbitMQ closes the channel of a message over it."""
+    message = bench.wire.published()[number]
+    error = RuntimeError("PRECONDITION_FAILED - message size 17825792 is larger than ...")
+    bench.wire.channels[message.channel - 1].refuse(error)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "due"),
+    [(Rejected(FAILURE), None), (Retried(FAILURE, 0.0), 0), (Parked(FAILURE), None)],
+)
+async def test_a_copy_that_is_refused_for_good_is_left_to_rabbitmq(bench, outcome, due, caplog):
+    """It is tried alone, a few times: then RabbitMQ puts the original into the dead letters."""
+    bench.waiting.declares = True
+    other = bench.hand.give(type="job")
+    delivery = bench.hand.give(type="job", message_id=own_id("bad"))
+    settling = bench.settle(delivery, outcome)
+    await turns()
+    for number in range(1 + replacing_module.REFUSALS):
+        assert not settling.done()
+        assert len(await bench.copies()) == number + 1
+        too_large(bench, number)
+        while not settling.done() and len(await bench.copies()) == number + 1:
+            pass
+    assert await settling == Rejected(FAILURE)
+    assert await bench.hand.settlements() == ["reject 2"]
+    assert "dead-lettered by RabbitMQ" in caplog.text
+    assert bench.restored == 1
+    channels = {copy.channel for copy in await bench.copies()}
+    settling = bench.settle(other, Rejected(FAILURE))
+    shared = (await bench.copies())[-1]
+    assert shared.channel not in channels
+    bench.wire.say(commands.Basic.Ack(shared.number), shared.channel)
+    await settling
+
+
+async def test_a_queue_that_may_drop_what_is_rejected_keeps_it(bench, monkeypatch):
+    """It was not declared here, so nobody knows whether it has dead letters: the job goes back."""
+    monkeypatch.setattr(replacing_module, "KEPT", 0.0)
+    settling = bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
+    await turns()
+    too_large(bench, 0)
+    await turns()
+    too_large(bench, 1)
+    assert isinstance(await settling, Released)
+    assert await bench.hand.settlements() == ["give back 1"]
+
+
+async def test_a_copy_that_is_not_taken_gives_its_slot_back(bench, monkeypatch, caplog):
+    """It is tried on beside other jobs, and settled when it is confirmed."""
+    monkeypatch.setattr(replacing_module, "SLOT_TIME", 0.01)
+    delivery = bench.hand.give(type="job")
+    outcome = Rejected(FAILURE)
+    assert await bench.settle(delivery, outcome) is outcome
+    assert delivery.settled
+    assert "slot freed" in caplog.text
+    assert await bench.hand.settlements() == []
+    bench.wire.confirm(1)
+    assert await bench.hand.settlements() == ["ack 1"]
+    bench.settlement.leave()
+    await turns()
+    assert await bench.hand.settlements() == ["ack 1"]
+
+
+async def test_what_is_tried_beside_other_jobs_is_given_back_when_the_worker_stops(
+    bench, monkeypatch
+):
+    """Its copy may have arrived: then it is there twice, never not at all."""
+    monkeypatch.setattr(replacing_module, "SLOT_TIME", 0.01)
+    await bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
+    bench.settlement.leave()
+    assert await bench.hand.settlements() == ["give back 1"]
+
+
+async def test_a_bare_address_for_direct_replies_stays_behind(bench):
+    """RabbitMQ closes the channel over it: only who publishes a request may say so."""
+    bench.settle(bench.hand.give(type="job", reply_to="amq.rabbitmq.reply-to"), Rejected(FAILURE))
+    bench.settle(bench.hand.give(reply_to="amq.rabbitmq.reply-to.x"), Rejected(FAILURE))
+    copies = await bench.copies()
+    assert [c.properties.reply_to for c in copies] == [None, "amq.rabbitmq.reply-to.x"]
 
 
 async def test_cancelled_while_its_copy_is_on_its_way_the_original_is_given_back(bench):
@@ -362,7 +444,7 @@ async def test_cancelled_while_its_copy_is_on_its_way_the_original_is_given_back
 
 async def test_cancelled_in_its_pause_the_original_is_given_back_at_once(bench, monkeypatch):
     """A worker that stops does not wait for it."""
-    monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 3600.0)
+    monkeypatch.setattr(replacing_module, "LONGEST_PAUSE", 3600.0)
     settling = bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
     await turns()
     bench.wire.confirm(1, acked=False)
