@@ -93,9 +93,8 @@ class Worker:
         )  # fmt: skip
         self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
         self._remembered = Settled(identity_in(app.name))
-        self._redeliveries = Redeliveries(
-            chosen, self._running, self._intake, self._quarantine, self._remembered.key_of
-        )
+        own = self._intake, self._quarantine, self._remembered.key_of
+        self._redeliveries = Redeliveries(chosen, self._running, *own)
         self._deferral = Deferral(self._intake.offer, self._redeliveries.offer, clock)
         self._overtime = Overtime(app, chosen, self.concurrency, self.prefetch, self._running)
         self._pausing = self._pausing_of(chosen)

@@ -105,22 +105,25 @@ def identity_in(app: str) -> KeyOf:
     def key_of(delivery: Delivery) -> Key | None:
         try:
             header = delivery.header
-            headers: Headers = header.headers if header.has_amqpjobs_headers else {}
+            headers: Headers | None = header.headers if header.has_amqpjobs_headers else None
         except DecodeError:
             return None
-        message_id, token = header.message_id, headers.get(HEADER_COPY)
+        message_id, token = header.message_id, headers.get(HEADER_COPY) if headers else None
         if token is None:
             if header.app_id != app or message_id is None or not is_new_job_id(message_id):
                 return None
-            # Copies of releases before 2026-12 have no token. A retry has another attempt, what was
-            # put off another time, a replay another epoch; and a stranger's tables are no key.
-            told = (headers.get(HEADER_ATTEMPT), headers.get(HEADER_DUE), epoch_of(headers))
-            token = repr(told)
+            token = _told(headers) if headers else ""
         elif not isinstance(token, str) or not 0 < len(token) <= LONGEST_TOKEN:
             return None
         return (delivery.queue, message_id, token, hash(delivery.body))
 
     return key_of
+
+
+def _told(headers: Headers) -> str:
+    """What tells a copy of an older release from others: it has no token. A retry has another
+    attempt, what was put off another time, a replay another epoch; strangers may write tables."""
+    return repr((headers.get(HEADER_ATTEMPT), headers.get(HEADER_DUE), epoch_of(headers)))
 
 
 def likeness_of(delivery: Delivery) -> Key | None:
