@@ -233,7 +233,8 @@ class Publication:
         channel.wire.protocol.on_blocked.remove(self._on_blocked)
         channel.wire.protocol.on_unblocked.remove(self._on_unblocked)
         pending = channel.give_up()
-        if channel.error is None:
+        error = channel.error or channel.connection_error
+        if error is None:
             # The connection went: nobody knows what arrived. Sent again under the same id, so that
             # the worst is a duplicate, bounded by what was unconfirmed.
             for outgoing in reversed(pending):
@@ -241,10 +242,10 @@ class Publication:
                     self._backlog[outgoing.fate] = outgoing
                     self._backlog.move_to_end(outgoing.fate, last=False)
             return
-        # RabbitMQ closed the channel over one of them, and the others are as good as before.
+        # RabbitMQ closed the channel, or all, over one of them; the others are as good as before.
         log.warning(
             "publishing channel refused",
-            extra={"error": channel.error, "unconfirmed": len(pending)},
+            extra={"error": error, "unconfirmed": len(pending)},
         )
         for outgoing in pending:
             if not outgoing.fate.done():

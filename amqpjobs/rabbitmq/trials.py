@@ -22,9 +22,9 @@ log = logging.getLogger("amqpjobs.rabbitmq")
 CONFIRM_TIMEOUT = 5.0
 """Seconds for the confirm of one message before it is the next one's turn."""
 
-LIVES = 3
-"""Connections that may be lost while one message is on its way alone. A message that RabbitMQ ends
-the connection over must not end every connection that there will be."""
+LIVES = 2
+"""Connections that RabbitMQ may end with an error of its own while one message is on its way alone.
+3.10 does so over an answer to an address for direct replies that is none: INTERNAL_ERROR."""
 
 CLOSE_TIMEOUT = 2.0
 """Seconds for RabbitMQ to answer that the channel is closed."""
@@ -125,16 +125,20 @@ class Trials:
             _tell(outgoing, _unknown(outgoing, "the broker did not answer"))
             return True
         await self._leave()
-        return self._judged(outgoing, channel.error, hopeless)
+        return self._judged(outgoing, channel, hopeless)
 
-    def _judged(self, outgoing: Outgoing, words: str | None, hopeless: dict[str, str]) -> bool:
+    def _judged(
+        self, outgoing: Outgoing, channel: ConfirmChannel, hopeless: dict[str, str]
+    ) -> bool:
         """What it means that the channel is closed."""
+        words, failure = channel.error, channel.connection_error
+        if words is None and failure is None:
+            return False  # the connection went, and not over a message
         if words is None:
             lives = self._lives[outgoing.fate] = self._lives.get(outgoing.fate, 0) + 1
-            if lives < LIVES:
-                return False
-            _tell(outgoing, _unknown(outgoing, f"the connection was lost {lives} times over it"))
-            return True
+            if lives >= LIVES:
+                _tell(outgoing, _refused(outgoing, f"{failure}, each of {lives} times"))
+            return lives >= LIVES
         if _is_of_the_exchange(words):
             hopeless[outgoing.exchange] = words
         _tell(outgoing, _refused(outgoing, words))

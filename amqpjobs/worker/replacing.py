@@ -26,9 +26,10 @@ CONFIRM_TIMEOUT = 10.0
 LONGEST_PAUSE = 5.0
 """Seconds. When copies cannot be published, trying again at once would spin."""
 
-REFUSALS = 3
-"""How often RabbitMQ may refuse what a copy is: once on the channel that all share, then alone.
-Nothing about the message changes between two tries, so more would only cost more channels."""
+REFUSALS = 2
+"""How often RabbitMQ may refuse what a copy is, when it is sent alone; before that it was sent once
+on the channel that all share. Nothing about the message changes between two tries, so more would
+only cost more channels."""
 
 SLOT_TIME = 30.0
 """Seconds for which a delivery that waits for its copy keeps its slot. A broker that restarts, or a

@@ -116,6 +116,33 @@ async def test_a_copy_that_rabbitmq_refuses_with_406(
     assert not workers.trouble()
 
 
+@pytest.mark.row("F38")
+async def test_an_answer_that_ends_the_connection(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """F38: addresses for direct replies that are none. RabbitMQ 3.10 ends the connection over an
+    answer to one; what else is published there arrives, and honest jobs that fail do so once."""
+    async with publishing(broker.url, ledger) as publisher:
+        worker = await workers.start(broker.url, "work", concurrency=C, prefetch=P)
+        addresses = ("amq.rabbitmq.reply-to.AAAA.AAAA", "amq.rabbitmq.reply-to.\u00e4.b")
+        asked = post(broker.url, ledger, FAILS, *({"reply_to": each} for each in addresses))
+        ledger.fault("addresses that are none", len(asked))
+        again = publisher.jobs.again
+        assert await publisher.send_many([again.message(0.1, 2) for _ in range(20)]) == []
+        dead = [*asked, *post(broker.url, ledger, FAILS, *[{}] * 10)]
+        await publisher.all_done(60, dead)
+        with Stranger(broker.url) as stranger:
+            await until(lambda s=stranger: s.ready("work.dead") >= len(dead), 60, "all are dead")
+        assert len(worker.events("job failed")) == len(dead)
+        await finish(broker.url, workers, ledger)
+    # For each connection that was ended: one for the shared channel, and those that it is tried on.
+    ends = len(asked) * 3
+    assert len(dead) <= len(letters(broker.url)) <= len(dead) + ends * C
+    ledger.check(duplicates=ends * C, dead=dead)
+    assert not leftovers(broker.url)
+    assert not workers.trouble()
+
+
 async def fill(stranger: Stranger) -> None:
     """Publish until the queue takes no more: it learns of its policy in its own time."""
 
