@@ -95,6 +95,27 @@ async def test_the_dead_commands_work_on_a_queue_with_frames_that_have_grown(
     assert not workers.trouble()
 
 
+@pytest.mark.row("F36")
+async def test_parked_jobs_with_filled_frames_come_back_and_so_do_those_behind_them(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """F36: each copy, into the parked jobs and back, is made to fit."""
+    async with publishing(broker.url, ledger) as publisher:
+        post(broker.url, ledger, "work", b'{"number": 1}', 3)
+        work = publisher.jobs.work
+        assert await publisher.send_many([work.message(n) for n in range(20)]) == []
+        stranger = await workers.start(broker.url, "work", app="tests.faults.poison:app")
+        await until(lambda: len(stranger.events("job parked")) == 23, 30, "all are parked")
+        await workers.stop()
+        ledger.fault("parked", 23)
+        await workers.start(broker.url, "work", concurrency=C, prefetch=P)
+        await publisher.all_done(30)
+        await finish(broker.url, workers, ledger)
+    ledger.check(duplicates=0)
+    assert not leftovers(broker.url)
+    assert not workers.trouble()
+
+
 async def dead(url: str, *arguments: str) -> str:
     """What a `dead` command prints."""
     command = (sys.executable, "-m", "amqpjobs", "dead", *arguments)
