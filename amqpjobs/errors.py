@@ -168,8 +168,19 @@ class Unroutable(PublishError):
 
 
 class PublishRejected(PublishError):
-    """RabbitMQ refused the message with `basic.nack`: the queue is full (`reject-publish`) or it
-    could not be written. It is stored nowhere."""
+    """RabbitMQ refused the message: with `basic.nack`, since the queue is full (`reject-publish`)
+    or it could not be written; or by closing the channel over it. It is stored nowhere.
+
+    Attributes:
+        for_good: whether RabbitMQ refused what the message is (too large, a property that it does
+            not allow), so that it would refuse it again.
+    """
+
+    def __init__(
+        self, message: str, *, message_id: str | None = None, for_good: bool = False
+    ) -> None:
+        super().__init__(message, message_id=message_id)
+        self.for_good = for_good
 
 
 class NotConfirmed(PublishError):

@@ -18,6 +18,7 @@ from amqpjobs.eventcodec import encode_events
 from amqpjobs.events import QUEUED
 from amqpjobs.events import clock as sequence
 from amqpjobs.message import (
+    HEADER_COPY,
     HEADER_DEADLINE,
     HEADER_DUE,
     JSON,
@@ -27,6 +28,8 @@ from amqpjobs.message import (
     JobHandle,
     Message,
     Properties,
+    new_token,
+    takes_own_id,
 )
 from amqpjobs.rabbitmq.announcing import Announcements
 from amqpjobs.rabbitmq.confirms import MAX_UNCONFIRMED
@@ -369,6 +372,8 @@ class Publisher:
             headers[HEADER_DEADLINE] = round(deadline * 1000)
         if due is not None:
             headers[HEADER_DUE] = milliseconds(due)
+        if not takes_own_id(message):
+            headers[HEADER_COPY] = new_token()
         return Properties(
             content_type=JSON,
             headers=headers,

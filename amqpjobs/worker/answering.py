@@ -18,7 +18,7 @@ from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.results import dump_result
 from amqpjobs.telemetry.propagation import reply_trace
 from amqpjobs.worker.pipeline import Run
-from amqpjobs.worker.settlement import CONFIRM_TIMEOUT
+from amqpjobs.worker.replacing import CONFIRM_TIMEOUT
 from amqpjobs.worker.tracebacks import exception_name, words_of
 
 log = logging.getLogger("amqpjobs.worker")

@@ -38,7 +38,7 @@ from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.rates import prefetch_of
 from amqpjobs.worker.redeliveries import Redeliveries
 from amqpjobs.worker.reporting import Reporting
-from amqpjobs.worker.settled import LONG, Settled
+from amqpjobs.worker.settled import LONG, Settled, identity_in
 from amqpjobs.worker.settlement import Settlement
 from amqpjobs.worker.watchdog import watch
 
@@ -92,11 +92,12 @@ class Worker:
             self._presence.certain,
         )  # fmt: skip
         self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
-        self._redeliveries = Redeliveries(chosen, self._running, self._intake, self._quarantine)
+        self._remembered = Settled(identity_in(app.name))
+        own = self._intake, self._quarantine, self._remembered.key_of
+        self._redeliveries = Redeliveries(chosen, self._running, *own)
         self._deferral = Deferral(self._intake.offer, self._redeliveries.offer, clock)
         self._overtime = Overtime(app, chosen, self.concurrency, self.prefetch, self._running)
         self._pausing = self._pausing_of(chosen)
-        self._remembered = Settled()
         self._reporting = Reporting(arguments=settings.log_arguments, clock=clock)
         self._subscriptions = [self._subscription(q, lane) for q in chosen for lane in q.lanes]
         self._control = Control(self._link, chosen, self._running, clock)
@@ -384,6 +385,7 @@ class Worker:
         ]
         waiting = [delivery for delivery in waiting if not delivery.stale]
         assert self._settlement is not None  # noqa: S101 - set before anything is consumed
+        self._settlement.leave()
         await give_back(waiting, self._settlement, self._reporting, end - margin)
         await wait_for(self._running, self._hurry, end - margin)
         await interrupt(self._running, self._reporting, self._announcer, end - margin / 2)

@@ -35,7 +35,7 @@ from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.settled import Settled
 from tests.rabbitmq.fake_wire import turns
-from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
+from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, KEY_OF, Hand, ours
 
 LIMIT = 200
 
@@ -52,7 +52,7 @@ class Bench:
         self.hand = hand
         self.processing = []
         self.app = App("bench", retry=Retry(attempts=1))
-        self.settled = Settled()
+        self.settled = Settled(KEY_OF)
         self.queue = Queue("queue", priorities={"high": 2, "low": 1})
         self.stopping = asyncio.Event()
         self.execution = Execution(2)
@@ -256,7 +256,7 @@ def test_what_can_be_run_here_is_known():
     """For those who bring parked jobs back."""
     app = App("a")
     job = app.job(queue="q")(never)
-    pipeline = Pipeline(app, None, None, {"q": job.definition}, LIMIT, Settled(), nobody)
+    pipeline = Pipeline(app, None, None, {"q": job.definition}, LIMIT, Settled(KEY_OF), nobody)
     assert pipeline.knows("never", "anywhere")
     assert pipeline.knows(None, "q")
     assert not pipeline.knows("other", "q")
@@ -862,7 +862,7 @@ def bench_job(bench):
 async def test_what_was_settled_before_is_not_run_again(bench):
     """Its ack was lost: RabbitMQ says that it was delivered before."""
     bench.job(bench_job(bench))
-    given = {"type": "job", "message_id": "7", "body": b"1"}
+    given = ours("7", body=b"1")
     bench.settled.remember(bench.hand.give(**given))
     again = bench.hand.give(redelivered=True, **given)
     assert isinstance(await bench.outcome(again), Superseded)

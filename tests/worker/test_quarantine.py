@@ -19,7 +19,7 @@ from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.settled import Settled
 from tests.support.waiting import until
 from tests.worker import quarantine_jobs as jobs
-from tests.worker.hand import Hand
+from tests.worker.hand import KEY_OF, Hand
 
 
 class Bench:
@@ -41,7 +41,7 @@ class Bench:
 
     async def outcome(self, app, delivery):
         pipeline = Pipeline(
-            app, self.execution, self.stopping, {}, 10_000, Settled(), lambda run: False
+            app, self.execution, self.stopping, {}, 10_000, Settled(KEY_OF), lambda run: False
         )
         return await pipeline.outcome_of(Run(delivery, self.quarantine))
 
