@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from amqpjobs.cli.ending import Deadline
 from amqpjobs.cli.signs import Signs
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.worker.liveness import file_of, files_of
@@ -80,6 +81,9 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        # This process may stand still too, in a write to a log that nobody reads.
+        deadline = Deadline(self._budget, last=self._kill_all)
+        deadline.hear()
         stamps = dict(_python_files()) if self._reload else {}
         self._forget_heartbeats()
         try:
@@ -100,6 +104,7 @@ class Supervisor:
                 if self._stopped_at is not None:
                     self._signs.stop()  # all may have ended before the next look
                 self._signs.close()
+            deadline.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopped_at = self._stopped_at or time.monotonic()
@@ -158,6 +163,10 @@ class Supervisor:
             self._heartbeat.unlink(missing_ok=True)
             for file in files_of(self._heartbeat):
                 file.unlink(missing_ok=True)
+
+    def _kill_all(self) -> None:
+        for child in self._children:
+            child.send(signal.SIGKILL)
 
     def _stop_all(self) -> None:
         for child in self._children:

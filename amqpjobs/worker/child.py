@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from amqpjobs.settings import load_settings
 from amqpjobs.telemetry.logs import LOG_STREAM, configure_logs
+from amqpjobs.worker.forking import default_signals_in_children
 from amqpjobs.worker.parentage import die_with
 from amqpjobs.worker.runner import Runner
 
@@ -43,16 +44,10 @@ def close_inherited() -> None:
 def leave_signals_to_the_worker() -> None:
     """Service managers send SIGTERM to every process of a service; a job may go on until the
     worker's budget ends."""
-    ours = (signal.SIGTERM, signal.SIGINT)
-    for number in ours:
+    for number in (signal.SIGTERM, signal.SIGINT):
         # Not SIG_IGN: programs that a handler starts would inherit it, and never end.
         signal.signal(number, lambda *_: None)
-
-    def restore() -> None:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
-
-    os.register_at_fork(after_in_child=restore)
+    default_signals_in_children()
 
 
 def set_up_output() -> None:
