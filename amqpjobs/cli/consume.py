@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amqpjobs.cli.ending import flush_output, leave, stop_by_signals
+from amqpjobs.cli.ending import EXTRA, Deadline, flush_output, leave, stop_by_signals
 from amqpjobs.cli.loading import AppOption, UrlOption, load_app
 from amqpjobs.cli.telemetry import MetricsPortOption, Telling, telemetry
 from amqpjobs.cli.telemetry import metrics_port as metrics_port_of
@@ -66,10 +66,12 @@ def consume(
         supervisor = Supervisor(
             command, processes, environment, settings, reload=reload, metrics_port=port
         )
-        try:
-            raise typer.Exit(supervisor.run())
-        finally:
-            flush_output()
+        deadline = Deadline(supervisor.budget, last=supervisor.kill_all)
+        status = supervisor.run(deadline)
+        # What the app's modules have started here may hold the interpreter's exit.
+        deadline.done(status, within=EXTRA)
+        flush_output()
+        raise typer.Exit(status)
     try:
         with telemetry(loaded) as telling:
             _work(loaded, queues or [], telling)

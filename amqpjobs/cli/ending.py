@@ -55,9 +55,7 @@ class Deadline:
         os.set_blocking(self._ours, False)
         self._null = os.open(os.devnull, os.O_WRONLY)
         # Started now: at the end there may be no room for another thread.
-        self._thread = threading.Thread(target=self._watch, name="amqpjobs deadline", daemon=True)
-        self._closed = False
-        self._thread.start()
+        threading.Thread(target=self._watch, name="amqpjobs deadline", daemon=True).start()
 
     def hear(self) -> None:
         """Hear the signals before their handlers do, which are set already. In the main thread.
@@ -82,30 +80,27 @@ class Deadline:
         if self._ends_at is not None:
             return
         self._ends_at = time.monotonic() + self._budget + EXTRA
-        with suppress(OSError):
-            os.write(self._ours, b"\0")
+        self._wake()
         with suppress(RuntimeError, OSError, ValueError):
             # Its thread is C's own: it ends the process while a call holds Python's lock, too.
             # It would write where all threads stand, to a stderr that may have no reader.
             faulthandler.dump_traceback_later(self._budget + 2 * EXTRA, exit=True, file=self._null)
 
-    def done(self) -> None:
-        """What was to be done was done: an end by force has status 0 from now on."""
-        self.status = 0
+    def done(self, status: int = 0, *, within: float | None = None) -> None:
+        """What was to be done was done.
 
-    def close(self) -> None:
-        """Leave the signals to those who had them before: the process goes on. In the main
-        thread."""
-        for number, before in self._before.items():
-            signal.signal(number, before)
-        signal.set_wakeup_fd(-1)
-        faulthandler.cancel_dump_traceback_later()
-        self._closed = True
-        os.write(self._ours, b"\0")
-        self._thread.join()
-        for descriptor in (self._heard, self._ours, self._null, self._next):
-            if descriptor >= 0:
-                os.close(descriptor)
+        Args:
+            status: the exit status of an end by force from now on.
+            within: seconds that the rest may take, whatever is left of the budget.
+        """
+        self.status = status
+        if within is not None:
+            self._ends_at = time.monotonic() + within
+            self._wake()
+
+    def _wake(self) -> None:
+        with suppress(OSError):  # full: it is awake
+            os.write(self._ours, b"\0")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.arm()
@@ -116,7 +111,7 @@ class Deadline:
     def _watch(self) -> None:
         poller = select.poll()
         poller.register(self._heard, select.POLLIN)
-        while not self._closed:
+        while True:
             left = None
             if self._ends_at is not None:
                 left = self._ends_at - time.monotonic()
