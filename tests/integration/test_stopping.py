@@ -354,3 +354,17 @@ def test_a_job_that_blocks_the_event_loop_does_not_hold_the_end(
     done = ledger.of("done")
     assert poll(lambda: ready(broker_43.url) == 2 - len(done), 10)
     assert "block-0" in waiting(broker_43.url)
+
+
+def test_a_job_that_ends_its_own_processes_does_not_stop_the_worker(
+    broker_43: VirtualHost, env_43: dict[str, str], worker_43: Program
+) -> None:
+    """As `multiprocessing.Pool` does at its end: SIGTERM is for the child, which ends of it."""
+    ledger = Ledger(env_43)
+    send(broker_43.url, *(("forked", n) for n in range(6)))
+    ledger.wait_for("done", range(6))
+    send(broker_43.url, ("quick", 6))
+    ledger.wait_for("done", [6])
+    assert not worker_43.logged("stopping")
+    worker_43.signal()
+    assert took(worker_43) < BUDGET
