@@ -15,6 +15,7 @@ from amqpjobs.telemetry.logs import LOG_STREAM, configure_logs
 from amqpjobs.worker.forking import default_signals_in_children
 from amqpjobs.worker.parentage import die_with
 from amqpjobs.worker.runner import Runner
+from amqpjobs.worker.session import end_session_with_this_process
 
 
 def main() -> None:
@@ -22,6 +23,7 @@ def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     del sys.argv[1:]
     die_with(parent, signal.SIGKILL)
+    end_session_with_this_process()
     leave_signals_to_the_worker()
     set_up_output()
     with socket.socket(fileno=descriptor) as connection:
