@@ -29,12 +29,10 @@ ROUNDS = 50
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """aiormq tells of what is cancelled when a loop ends, and nobody of ours asks."""
-    logger = logging.getLogger("aiormq")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    """aiormq and asyncio tell of what is cancelled when a loop ends; pytest would keep it."""
+    logging.disable()
     yield
-    logger.setLevel(before)
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture
