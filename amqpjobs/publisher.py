@@ -168,6 +168,13 @@ class Publisher:
         if self.meter is not None:
             self.meter.detach()
 
+    def drop(self) -> None:
+        """Let go of the connection without its event loop, which is closed."""
+        if (wire := self.link.wire) is not None:
+            wire.protocol.drop()
+        if self.meter is not None:
+            self.meter.detach()
+
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message, and return when it is confirmed.
 

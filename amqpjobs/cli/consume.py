@@ -3,11 +3,11 @@
 import asyncio
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from amqpjobs.cli.ending import EXTRA, Deadline, flush_output, leave, stop_by_signals
 from amqpjobs.cli.loading import AppOption, UrlOption, load_app
 from amqpjobs.cli.telemetry import MetricsPortOption, Telling, telemetry
 from amqpjobs.cli.telemetry import metrics_port as metrics_port_of
@@ -66,9 +66,17 @@ def consume(
         supervisor = Supervisor(
             command, processes, environment, settings, reload=reload, metrics_port=port
         )
-        raise typer.Exit(supervisor.run())
-    with telemetry(loaded) as telling:
-        _work(loaded, queues or [], telling)
+        deadline = Deadline(supervisor.budget, last=supervisor.kill_all)
+        status = supervisor.run(deadline)
+        # What the app's modules have started here may hold the interpreter's exit.
+        deadline.done(status, within=EXTRA)
+        flush_output()
+        raise typer.Exit(status)
+    try:
+        with telemetry(loaded) as telling:
+            _work(loaded, queues or [], telling)
+    finally:
+        flush_output()
 
 
 def _work(app: "App", queues: list[str], telling: Telling) -> None:
@@ -84,18 +92,14 @@ def _work(app: "App", queues: list[str], telling: Telling) -> None:
     async def main() -> None:
         nonlocal stuck
         worker = Worker(app, queues)
-        loop = asyncio.get_running_loop()
 
         def stop() -> None:
             telling.stopped()
             worker.stop()
-            # Everything is given back by then; what may still wait is a broker that does not
-            # answer the closing of a connection.
-            loop.call_later(app.settings.shutdown_timeout, _leave)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+        deadline = stop_by_signals(stop, app.settings.shutdown_timeout)
         await worker.run()
+        deadline.done()
         stuck = worker.stuck
 
     try:
@@ -105,15 +109,10 @@ def _work(app: "App", queues: list[str], telling: Telling) -> None:
                 # A thread that does not end, or a job that ignores its cancellation, would hold
                 # the interpreter's exit for as long as it likes. Everything of ours is closed.
                 telling.end()
-                _leave()
+                leave()
     except BaseExceptionGroup as group:
         error = group.exceptions[0]
         raise error from group
-
-
-def _leave() -> None:
-    sys.stdout.flush()
-    os._exit(0)
 
 
 def loop_factory(settings: "Settings") -> "type[asyncio.AbstractEventLoop] | None":

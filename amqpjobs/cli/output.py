@@ -6,6 +6,7 @@ Changes when the form of the output does.
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +83,9 @@ def console() -> Any:
 
 
 def say(text: str) -> None:
-    """A message to the person, on stderr."""
-    sys.stderr.write(text + "\n")
+    """A message to the person, on stderr. Where that is closed, or its disk full, there is none."""
+    with suppress(OSError, AttributeError):
+        sys.stderr.write(text + "\n")
 
 
 def agrees(question: str, *, default: bool) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 import sys
 import time
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from amqpjobs.cli.ending import flush_output, stop_by_signals
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import console, moment, print_json, printable, say
 
@@ -41,7 +41,10 @@ def record(app: AppOption = None, store: StoreOption = None, url: UrlOption = No
     from amqpjobs.telemetry.logs import configure_logs
 
     configure_logs(loaded.settings.log_level, loaded.settings.log_format)
-    asyncio.run(_record(loaded))
+    try:
+        asyncio.run(_record(loaded))
+    finally:
+        flush_output()
 
 
 async def _record(app: "App") -> None:
@@ -53,12 +56,11 @@ async def _record(app: "App") -> None:
     liveness = asyncio.ensure_future(
         Liveness(app.settings.heartbeat_file, lambda: recorder.condition).run()
     )
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
+    deadline = stop_by_signals(task.cancel, app.settings.shutdown_timeout, leaving=False)
     try:
         await task
     except asyncio.CancelledError:
+        deadline.done()
         say(f"amqpjobs: {recorder.recorded} events recorded")
     finally:
         liveness.cancel()
