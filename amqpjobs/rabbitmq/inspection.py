@@ -10,6 +10,7 @@ from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.errors import TopologyMismatch
 from amqpjobs.message import Properties
+from amqpjobs.rabbitmq.calls import from_broker
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.holding import HeldDelivery
@@ -111,22 +112,25 @@ async def may_declare(wire: Wire, name: str) -> bool:
     """Whether this user may declare a queue of this name; leaves nothing behind."""
     channel = await wire.channel()
     try:
-        await channel.queue_declare(name, exclusive=True, auto_delete=True, timeout=10)
-        await channel.queue_delete(name, timeout=10)
+        with from_broker():
+            await channel.queue_declare(name, exclusive=True, auto_delete=True, timeout=10)
+            await channel.queue_delete(name, timeout=10)
     except aiormq_errors.ChannelAccessRefused:
         return False
     finally:
         if not channel.is_closed:
-            await channel.close()
+            with from_broker():
+                await channel.close()
     return True
 
 
 async def delete_queues(wire: Wire, names: Iterable[str]) -> None:
     """Delete queues with what is in them: for those that a command made for itself."""
     channel = await wire.channel()
-    for name in names:
-        await channel.queue_delete(name, timeout=10)
-    await channel.close()
+    with from_broker():
+        for name in names:
+            await channel.queue_delete(name, timeout=10)
+        await channel.close()
 
 
 def _unacked(settings: Settings) -> dict[str, int]:

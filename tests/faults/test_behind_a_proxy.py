@@ -31,10 +31,13 @@ async def check_worker(
     """Freeze a worker that holds jobs until they are ready on the broker again."""
     beat = ledger.folder / "heartbeat"
     within = 2 * heartbeat + 5
-    async with Proxy(broker.url, closes_both=True) as proxy, publishing(broker.url, ledger) as publisher:
+    async with (
+        Proxy(broker.url, closes_both=True) as proxy,
+        publishing(broker.url, ledger) as publisher,
+    ):
         worker = await workers.start(
             proxy.url, "work", concurrency=C, prefetch=P,
-            AMQPJOBS_HEARTBEAT=heartbeat, AMQPJOBS_HEARTBEAT_FILE=beat, AMQPJOBS_LOG_LEVEL="debug",
+            AMQPJOBS_HEARTBEAT=heartbeat, AMQPJOBS_HEARTBEAT_FILE=beat,
         )  # fmt: skip
         work = publisher.jobs.work
         for number in range(1, stops + 1):
