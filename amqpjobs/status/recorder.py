@@ -10,8 +10,10 @@ import logging
 import time
 from collections import deque
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
+from amqpjobs.background import lasting
 from amqpjobs.errors import StoreUnavailable
 from amqpjobs.eventcodec import decode_events
 from amqpjobs.events import Event
@@ -110,10 +112,13 @@ class Recorder:
             await self._ensure(await self._link.connect())
             stack.push_async_callback(self._subscription.close)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._link.run(), name="amqpjobs recording link")
-                group.create_task(self._subscription.run(), name="amqpjobs recording")
-                group.create_task(self._write(store), name="amqpjobs recorder")
-                group.create_task(self._prune(store), name="amqpjobs pruning")
+                for name, work in (
+                    ("amqpjobs recording link", self._link.run),
+                    ("amqpjobs recording", self._subscription.run),
+                    ("amqpjobs recorder", partial(self._write, store)),
+                    ("amqpjobs pruning", partial(self._prune, store)),
+                ):
+                    group.create_task(lasting(work, name), name=name)
 
     async def _ensure(self, wire: Wire) -> None:
         async with Declarer(wire) as declarer:

@@ -66,7 +66,7 @@ class Tier:
             await stack.enter_async_context(self.app.lifespan())
             self._publisher = await self.app.open_publisher()
             if self._recording is not None:
-                recorder = BackgroundTask(self._recording.run(), "amqpjobs recording")
+                recorder = BackgroundTask(self._recording.run, "amqpjobs recording")
                 stack.push_async_callback(recorder.stop)
                 await self._recording.tried(RECORDER_PATIENCE)
             try:
