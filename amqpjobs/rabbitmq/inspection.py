@@ -1,10 +1,10 @@
 """Looking into queues without taking anything out. Changes when there is more to look at."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from aiormq import exceptions as aiormq_errors
 
@@ -17,6 +17,7 @@ from amqpjobs.rabbitmq.holding import HeldDelivery
 from amqpjobs.rabbitmq.management import NotAnswered, unacked
 from amqpjobs.rabbitmq.scan import Scan
 from amqpjobs.settings import Settings
+from amqpjobs.threads import in_own_thread
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
@@ -65,7 +66,7 @@ async def connected(settings: Settings, purpose: str) -> AsyncIterator[Wire]:
 
 async def depths(wire: Wire, names: Iterable[str], settings: Settings) -> dict[str, Depth | None]:
     """The depth of each queue; None for one that does not exist."""
-    known = await asyncio.to_thread(_unacked, settings)
+    known = await in_own_thread(partial(_unacked, settings), "amqpjobs management")
     found: dict[str, Depth | None] = {}
     async with Declarer(wire) as declarer:
         for name in names:
