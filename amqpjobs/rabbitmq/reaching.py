@@ -46,8 +46,8 @@ async def connect(
         OSError: none answers; the error of the first one.
     """
     loop = asyncio.get_running_loop()
-    if context is not None:
-        options.setdefault("server_hostname", host)
+    if context is not None and options.get("server_hostname") is None:
+        options["server_hostname"] = host
     problem: OSError | None = None
     for address in await addresses_of(host, port):
         try:
