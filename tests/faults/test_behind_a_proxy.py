@@ -6,10 +6,14 @@ before it learns that RabbitMQ has closed the other one.
 
 import asyncio
 import signal
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from amqpjobs.app import App
+from amqpjobs.topology import RECORDER_QUEUE
 from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
@@ -53,8 +57,9 @@ async def check_worker(
             took = await until(
                 lambda n=before: len(ledger.done()) > n, within, "jobs start", lambda: beat_of(beat)
             )
-            ledger.tell(f"stop {number}: jobs start {took:.1f} s after SIGCONT")
+            ledger.tell(f"stop {number}: jobs start {took:.1f} s after it is back")
             await publisher.all_done(30)
+            await until(lambda: state_of(beat) == "ok", 10, "it is well", lambda: beat_of(beat))
         await finish(broker.url, workers, ledger)
     ledger.check(duplicates=stops * C)
     assert len(worker.events("the process was away")) == stops
@@ -86,3 +91,88 @@ async def test_a_worker_frozen_behind_a_proxy_starts_jobs_again(
 ) -> None:
     """Back again, it starts the jobs that it is given on its new connection."""
     await check_worker(broker, workers, ledger, stops=2, heartbeat=2)
+
+
+@pytest.mark.row("F35")
+@pytest.mark.faults_full
+@pytest.mark.timeout(1800)
+async def test_a_worker_frozen_for_long_behind_a_proxy_starts_jobs_again(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger
+) -> None:
+    """The full form, with the heartbeat that users have."""
+    await check_worker(broker, workers, ledger, stops=3, heartbeat=15)
+
+
+async def check_recorder(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger, command: str, *, heartbeat: int
+) -> None:
+    """Freeze a process that records until RabbitMQ has given its consumer up."""
+    beat = ledger.folder / "heartbeat"
+    store = f"sqlite:///{ledger.folder / 'statuses.db'}"
+    within = 2 * heartbeat + 5
+    async with (
+        Proxy(broker.url, closes_both=True) as proxy,
+        publishing(broker.url, ledger, store_url=store) as publisher,
+    ):
+        await workers.start(broker.url, "work", concurrency=C, prefetch=P)
+        options = ("--port", "0") if command == "web" else ()
+        recorder = workers.launch_other(
+            command, proxy.url, *options, AMQPJOBS_HEARTBEAT=heartbeat,
+            AMQPJOBS_HEARTBEAT_FILE=beat, AMQPJOBS_STORE_URL=store, AMQPJOBS_LOG_FORMAT="json",
+        )  # fmt: skip
+        await until(lambda: recorder.events("consuming"), 40, f"it records:\n{recorder.tail()}")
+        work = publisher.jobs.work
+        assert await publisher.send_many(work.message(n) for n in range(P)) == []
+        await publisher.all_done(20)
+        ledger.fault(f"SIGSTOP to {recorder.name}")
+        recorder.send(signal.SIGSTOP)
+        # It is given events that it does not take.
+        assert await publisher.send_many(work.message(n) for n in range(P)) == []
+        await publisher.all_done(20)
+        with Stranger(broker.url) as stranger:
+            given_up = 4 * heartbeat + 10
+            await until(lambda: not stranger.consumers(RECORDER_QUEUE), given_up, "given up")
+        await asyncio.sleep(0.5)  # the proxy learns it
+        ledger.tell(f"SIGCONT to {recorder.name}")
+        recorder.send(signal.SIGCONT)
+        last = work.message(P)
+        assert await publisher.send_many([last]) == []
+        took = await recorded(publisher.jobs.app, ledger.confirmed, within)
+        ledger.tell(f"all is recorded {took:.1f} s after SIGCONT")
+        await until(lambda: state_of(beat) == "ok", 10, "it is well", lambda: beat_of(beat))
+        await finish(broker.url, workers, ledger)
+    ledger.check(duplicates=0)
+    assert not workers.trouble()
+
+
+async def recorded(app: App, ids: Iterable[str], timeout: float) -> float:
+    """Wait until every one of these jobs is told to have succeeded; how many seconds it took."""
+    began, missing = time.monotonic(), set(ids)
+    while missing:
+        assert time.monotonic() - began < timeout, f"{len(missing)} are not recorded"
+        for job in list(missing):
+            found = await app.status(job)
+            if found is not None and found.state == "succeeded":
+                missing.discard(job)
+        await asyncio.sleep(0.05)
+    return time.monotonic() - began
+
+
+@pytest.mark.row("F35")
+@pytest.mark.parametrize("command", ["record", "web"])
+async def test_a_recorder_frozen_behind_a_proxy_records_again(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger, command: str
+) -> None:
+    """What it held is given to it again on its new connection, and written."""
+    await check_recorder(broker, workers, ledger, command, heartbeat=2)
+
+
+@pytest.mark.row("F35")
+@pytest.mark.faults_full
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("command", ["record", "web"])
+async def test_a_recorder_frozen_for_long_behind_a_proxy_records_again(
+    broker: VirtualHost, workers: Fleet, ledger: Ledger, command: str
+) -> None:
+    """The full form."""
+    await check_recorder(broker, workers, ledger, command, heartbeat=15)
