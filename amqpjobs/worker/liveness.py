@@ -26,6 +26,9 @@ LOOK = 1.0
 OK = "ok"
 """The state of a worker that has all it needs."""
 
+NOT_HEALTHY = "not healthy"
+"""What the log says of another state; `amqpjobs chaos` reads it."""
+
 STARTING, STOPPING = "starting", "stopping"
 
 
@@ -90,7 +93,7 @@ class Liveness:
         if self._told == OK and before != STARTING:
             log.info("healthy again", extra={"was": before})
         elif self._told not in (OK, STARTING, STOPPING):
-            log.warning("not healthy", extra={"state": self._told})
+            log.warning(NOT_HEALTHY, extra={"state": self._told})
 
 
 def age_of(file: Path) -> float | None:
