@@ -140,9 +140,9 @@ async def check_recorder(
         took = await recorded(publisher.jobs.app, ledger.confirmed, within)
         ledger.tell(f"all is recorded {took:.1f} s after SIGCONT")
         await until(lambda: state_of(beat) == "ok", 10, "it is well", lambda: beat_of(beat))
+        assert not workers.trouble()  # before `record` says in plain words what it did
         await finish(broker.url, workers, ledger)
     ledger.check(duplicates=0)
-    assert not workers.trouble()
 
 
 async def recorded(app: App, ids: Iterable[str], timeout: float) -> float:

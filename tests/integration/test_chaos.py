@@ -222,7 +222,7 @@ def test_a_worker_is_frozen_behind_a_proxy(env: dict[str, str]) -> None:
     """It goes on working when it is back. Seed 1 freezes; the first worker is behind the proxy."""
     run = command(
         *("chaos", "--queue", "work", "--workers", "1", "--concurrency", "4"),
-        *("--job", "spin", "--args", "2", "--count", "200", "--patience", "60"),
+        *("--job", "spin", "--args", "1", "--count", "80", "--patience", "60"),
         *("--rounds", "1", "--seed", "1", "--json"),
         env=env,
         timeout=150,
@@ -230,7 +230,7 @@ def test_a_worker_is_frozen_behind_a_proxy(env: dict[str, str]) -> None:
     assert run.returncode == 0, str(run)
     found = json.loads(run.stdout)
     assert (found["freezes"], found["proxied"]) == (1, 1)
-    assert (found["done"], found["unfinished"], found["stalled"]) == (200, 0, 0)
+    assert (found["done"], found["unfinished"], found["stalled"]) == (80, 0, 0)
 
 
 def test_a_worker_that_says_that_it_starts_nothing_breaks_a_promise() -> None:
