@@ -114,9 +114,9 @@ class Publisher:
             await self.link.close()
             raise
         self._tasks = [
-            BackgroundTask(self.link.run(), "amqpjobs publishing link"),
-            BackgroundTask(self.publication.run(), "amqpjobs publication"),
-            BackgroundTask(self.announcements.run(), "amqpjobs announcements"),
+            BackgroundTask(self.link.run, "amqpjobs publishing link"),
+            BackgroundTask(self.publication.run, "amqpjobs publication"),
+            BackgroundTask(self.announcements.run, "amqpjobs announcements"),
         ]
         self._measure()
 
@@ -128,7 +128,7 @@ class Publisher:
 
             meter = self.meter = PublisherMeter(found, server_of(self._settings))
             meter.attach(self.link, self.publication)
-            self._tasks.append(BackgroundTask(meter.lag.run(), "amqpjobs event loop lag"))
+            self._tasks.append(BackgroundTask(meter.lag.run, "amqpjobs event loop lag"))
 
     async def _declare(self, wire: Wire) -> None:
         if not self._prepared:

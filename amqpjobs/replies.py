@@ -150,7 +150,8 @@ class Replies:
             if listening.done() and not self._closed:
                 if self._listening is listening:
                     self._listening = None  # the next request tries again
-                listening.result()
+                if not listening.cancelled():
+                    listening.result()
             elif not ready.done():
                 raise ReplyTimeout(
                     f"{subject!r} was not asked within {timeout:g} s: {self._publication.obstacle}",

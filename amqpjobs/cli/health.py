@@ -31,7 +31,9 @@ def health(
     """Exit with 0 if the worker touched its heartbeat file lately, else with 1. For probes.
 
     Prints its state: ok, starting, stopping, reconnecting, "not consuming: queues", or "blocked:
-    reason" while RabbitMQ takes no messages. None of these is mended by a restart.
+    reason" while RabbitMQ takes no messages. None of these is fixed by a restart. "not starting
+    jobs: queue" is a worker that holds jobs and starts none, and "not recording" is a recorder that
+    holds events and writes none, each for 5 seconds.
     """
     from amqpjobs.worker.liveness import files_of
 

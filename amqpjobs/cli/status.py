@@ -48,13 +48,14 @@ def record(app: AppOption = None, store: StoreOption = None, url: UrlOption = No
 
 
 async def _record(app: "App") -> None:
+    from amqpjobs.background import BackgroundTask
     from amqpjobs.status.recorder import Recorder
     from amqpjobs.worker.liveness import Liveness
 
     recorder = Recorder(app)
     task = asyncio.ensure_future(recorder.run())
-    liveness = asyncio.ensure_future(
-        Liveness(app.settings.heartbeat_file, lambda: recorder.condition).run()
+    liveness = BackgroundTask(
+        Liveness(app.settings.heartbeat_file, lambda: recorder.condition).run, "amqpjobs liveness"
     )
     deadline = stop_by_signals(task.cancel, app.settings.shutdown_timeout, leaving=False)
     try:
@@ -63,8 +64,7 @@ async def _record(app: "App") -> None:
         deadline.done()
         say(f"amqpjobs: {recorder.recorded} events recorded")
     finally:
-        liveness.cancel()
-        await asyncio.wait([liveness])
+        await liveness.stop()
 
 
 def migrate(

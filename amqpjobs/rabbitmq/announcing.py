@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from aiormq import exceptions as aiormq_errors
-
 from amqpjobs.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError, ConfigurationError
 from amqpjobs.events import EVENTS_TYPE, Announcement
 from amqpjobs.message import JSON, TRANSIENT, Properties
+from amqpjobs.rabbitmq.calls import FAILURES
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.frames import encode_publish
@@ -172,7 +171,7 @@ class Announcements:
             wire = await self._link.up()
             try:
                 channel = await self._attach(wire)
-            except (AmqpJobsError, aiormq_errors.AMQPError, TimeoutError) as error:
+            except (AmqpJobsError, *FAILURES) as error:
                 end_if_cancelled()
                 await self._refused(wire, str(error) or repr(error))
                 continue

@@ -12,11 +12,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from aiormq import exceptions as aiormq_errors
-
 from amqpjobs.background import end_if_cancelled
-from amqpjobs.errors import BrokerUnavailable, NotConfirmed
+from amqpjobs.errors import AmqpJobsError, NotConfirmed
 from amqpjobs.message import Properties
+from amqpjobs.rabbitmq.calls import FAILURES
 from amqpjobs.rabbitmq.confirms import ConfirmChannel, Fate, Outgoing
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.splitter import DEFAULT_FRAME_MAX
@@ -205,7 +204,7 @@ class Publication:
             wire = await self._link.up()
             try:
                 channel = await self._attach(wire)
-            except (BrokerUnavailable, aiormq_errors.AMQPError) as error:
+            except (AmqpJobsError, *FAILURES) as error:
                 end_if_cancelled()
                 log.warning("no channel to publish on", extra={"error": repr(error)})
                 await _settle_down(wire)

@@ -33,6 +33,7 @@ from amqpjobs.rabbitmq.frames import (
     HEARTBEAT_FRAME,
     OVERHEAD,
 )
+from amqpjobs.rabbitmq.reaching import connect
 from amqpjobs.rabbitmq.writer import FrameWriter
 
 _logger = logging.getLogger("amqpjobs.rabbitmq.splitter")
@@ -305,12 +306,17 @@ class SplitterTransportFactory(TransportFactory):
             raise AMQPConnectionError("the URL names no host")
         host, port = url.host, url.port or DEFAULT_PORTS[url.scheme]
         loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=kwargs.pop("limit", 2**16), loop=loop)
-        protocol = SplitterProtocol(reader, loop)
+        limit = kwargs.pop("limit", 2**16)
+
+        reader = asyncio.StreamReader(limit=limit, loop=loop)
+
+        def make() -> SplitterProtocol:
+            nonlocal reader  # held here: the protocol itself has only a weak reference to it
+            reader = asyncio.StreamReader(limit=limit, loop=loop)
+            return SplitterProtocol(reader, loop)
+
         try:
-            transport, _ = await loop.create_connection(
-                lambda: protocol, host, port, ssl=context, **kwargs
-            )
+            transport, protocol = await connect(make, host, port, context, **kwargs)
         except OSError as problem:
             raise AMQPConnectionError(*problem.args) from problem
         self.protocol = protocol

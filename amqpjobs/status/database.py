@@ -3,12 +3,12 @@
 Changes when another database is understood, or one is set up otherwise.
 """
 
-import asyncio
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.threads import in_own_thread
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -87,7 +87,7 @@ async def try_file(engine: "AsyncEngine") -> None:
     if engine.dialect.name == "sqlite" and place and not place.startswith("file:"):
         import sqlite3  # whoever keeps no statuses needs none
 
-        await asyncio.to_thread(lambda: sqlite3.connect(place).close())
+        await in_own_thread(lambda: sqlite3.connect(place).close(), "amqpjobs store")
 
 
 def store_exists(settings: "Settings") -> bool:

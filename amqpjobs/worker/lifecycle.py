@@ -26,6 +26,7 @@ from amqpjobs.worker.condition import condition
 from amqpjobs.worker.control import Control
 from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.draining import give_back, interrupt, wait_for
+from amqpjobs.worker.duties import Duties
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.liveness import STOPPING, Liveness, notify
@@ -34,6 +35,7 @@ from amqpjobs.worker.parking import Parking
 from amqpjobs.worker.pausing import Pausing
 from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.presence import Presence
+from amqpjobs.worker.progress import Progress
 from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.rates import prefetch_of
 from amqpjobs.worker.redeliveries import Redeliveries
@@ -91,6 +93,7 @@ class Worker:
             chosen, self.concurrency, self._start, self._wake, clock.monotonic,
             self._presence.certain,
         )  # fmt: skip
+        self._progress = Progress(self._intake, self._running)
         self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
         self._remembered = Settled(identity_in(app.name))
         own = self._intake, self._quarantine, self._remembered.key_of
@@ -148,7 +151,7 @@ class Worker:
         """How it is, for probes: see `Liveness`."""
         if self._stopping.is_set():
             return STOPPING
-        return condition(self._link, self._publisher, self._subscriptions)
+        return condition(self._link, self._publisher, self._subscriptions, self._progress)
 
     @property
     def stuck(self) -> bool:
@@ -248,34 +251,27 @@ class Worker:
         liveness = Liveness(self._app.settings.heartbeat_file, lambda: self.state)
         assert self._settlement is not None  # noqa: S101 - parking was made with it
         settle = self._settlement.settle
+        subscriptions, watched = self._subscriptions, (self._link, self._subscriptions)
         async with asyncio.TaskGroup() as group:
+            duties = Duties(group, self.stop, self._stopping.is_set)
+            begin, go_on = duties.begin, self._intake.go_on
+            pausing = begin(lambda: self._pausing.run(subscriptions, settle), "amqpjobs pausing")
             tasks = [
-                group.create_task(self._link.run(), name="amqpjobs consuming link"),
-                group.create_task(
-                    watch(self._link, self._subscriptions, self._stopping),
-                    name="amqpjobs watchdog",
-                ),
-                group.create_task(
-                    self._presence.run(self._subscriptions, self._intake.go_on),
-                    name="amqpjobs presence",
-                ),
-                group.create_task(liveness.run(), name="amqpjobs liveness"),
-                group.create_task(blocked.run(), name="amqpjobs blocked loop"),
-                group.create_task(parking.run(), name="amqpjobs parking"),
-                group.create_task(self._listen(), name="amqpjobs control"),
+                begin(self._link.run, "amqpjobs consuming link"),
+                begin(lambda: watch(*watched, self._stopping), "amqpjobs watchdog"),
+                begin(lambda: self._presence.run(subscriptions, go_on), "amqpjobs presence"),
+                begin(liveness.run, "amqpjobs liveness"),
+                begin(blocked.run, "amqpjobs blocked loop", returns=True),
+                begin(parking.run, "amqpjobs parking", returns=True),
+                begin(self._listen, "amqpjobs control", returns=True),
+                *(begin(s.run, f"amqpjobs consumer {s.queue}") for s in subscriptions),
+                begin(self._announce, "amqpjobs announcement", returns=True),
             ]
-            consumers = [
-                group.create_task(s.run(), name=f"amqpjobs consumer {s.queue}")
-                for s in self._subscriptions
-            ]
-            pausing = group.create_task(
-                self._pausing.run(self._subscriptions, settle), name="amqpjobs pausing"
-            )
-            tasks.append(group.create_task(self._announce(), name="amqpjobs announcement"))
             await self._stopping.wait()
             await self._drain(pausing)
-            for task in (*tasks, *consumers):
+            for task in tasks:
                 task.cancel()
+        duties.check()
 
     async def _listen(self) -> None:
         await self.started()  # where the broker allows few channels, consuming goes first

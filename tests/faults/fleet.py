@@ -169,6 +169,23 @@ class Fleet:
             *prefix, sys.executable, "-m", "amqpjobs", "consume", *queues, "--app", app,
             "--concurrency", str(concurrency), "--prefetch", str(prefetch), *options,
         ]  # fmt: skip
+        return self._launch("worker", url, command, environment)
+
+    def launch_other(
+        self,
+        name: str,
+        url: str,
+        *options: str,
+        app: str = "tests.faults.jobs:app",
+        **environment: object,
+    ) -> WorkerProcess:
+        """Start `amqpjobs NAME`, such as a recorder, and return at once."""
+        command = [sys.executable, "-m", "amqpjobs", name, "--app", app, *options]
+        return self._launch(name, url, command, environment)
+
+    def _launch(
+        self, kind: str, url: str, command: list[str], environment: dict[str, object]
+    ) -> WorkerProcess:
         variables = {
             **{k: v for k, v in os.environ.items() if not k.startswith("AMQPJOBS_")},
             **reach_by_environment(url),
@@ -176,7 +193,7 @@ class Fleet:
             **{k: str(v) for k, v in environment.items()},
         }
         self._count += 1
-        name = f"worker-{self._count}"
+        name = f"{kind}-{self._count}"
         worker = WorkerProcess(name, command, variables, self._ledger.folder, output)
         self._ledger.tell(f"{name} launched, pid {worker.pid}")
         self.all.append(worker)
