@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amqpjobs.cli.loading import AppOption, UrlOption, load_app
+from amqpjobs.cli.output import say
 from amqpjobs.cli.telemetry import MetricsPortOption, Telling, telemetry
 from amqpjobs.cli.telemetry import metrics_port as metrics_port_of
+from amqpjobs.errors import NoRoom
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -79,10 +81,9 @@ def _work(app: "App", queues: list[str], telling: Telling) -> None:
     if supervisor.isdigit():
         # A supervisor that was killed must not leave workers behind that nobody stops.
         die_with(int(supervisor), signal.SIGTERM)
-    stuck = False
+    ended = _Ended()
 
     async def main() -> None:
-        nonlocal stuck
         worker = Worker(app, queues)
         loop = asyncio.get_running_loop()
 
@@ -95,25 +96,47 @@ def _work(app: "App", queues: list[str], telling: Telling) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        await worker.run()
-        stuck = worker.stuck
+        try:
+            await worker.run()
+        except NoRoom as error:
+            ended.failure = error
+        ended.stuck = worker.stuck
 
     try:
         with asyncio.Runner(loop_factory=loop_factory(app.settings)) as runner:
             runner.run(main())
-            if stuck:
+            if ended.stuck:
                 # A thread that does not end, or a job that ignores its cancellation, would hold
                 # the interpreter's exit for as long as it likes. Everything of ours is closed.
                 telling.end()
-                _leave()
+                ended.tell()
+                _leave(ended.status)
     except BaseExceptionGroup as group:
         error = group.exceptions[0]
         raise error from group
+    if ended.failure is not None:
+        raise ended.failure
 
 
-def _leave() -> None:
+class _Ended:
+    """How a worker has ended."""
+
+    def __init__(self) -> None:
+        self.stuck = False
+        self.failure: NoRoom | None = None
+
+    @property
+    def status(self) -> int:
+        return 0 if self.failure is None else 1
+
+    def tell(self) -> None:
+        if self.failure is not None:
+            say(f"amqpjobs: {self.failure}")
+
+
+def _leave(status: int = 0) -> None:
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def loop_factory(settings: "Settings") -> "type[asyncio.AbstractEventLoop] | None":
