@@ -12,6 +12,7 @@ import logging
 import secrets
 from typing import NamedTuple
 
+from amqpjobs.context import context_of_nobody
 from amqpjobs.errors import ReplyLost, ReplyTimeout
 from amqpjobs.message import CANCEL, HEADER_DEADLINE, TRANSIENT, Properties
 from amqpjobs.rabbitmq.connection import Link
@@ -137,7 +138,9 @@ class Replies:
             if self._closed:
                 raise ReplyLost("the connection was closed here", job=subject, sent=False)
             if self._listening is None:
-                self._listening = self._loop.create_task(self._listener.run())
+                self._listening = self._loop.create_task(
+                    self._listener.run(), context=context_of_nobody()
+                )
             listening, ready = self._listening, asyncio.ensure_future(self._listener.ready())
             try:
                 await asyncio.wait(

@@ -109,11 +109,9 @@ def _work(app: "App", queues: list[str], telling: Telling) -> None:
                 # A thread that does not end, or a job that ignores its cancellation, would hold
                 # the interpreter's exit for as long as it likes. Everything of ours is closed.
                 telling.end()
-                ended.tell()
-                _leave(ended.status)
+                ended.leave()
     except BaseExceptionGroup as group:
-        error = group.exceptions[0]
-        raise error from group
+        raise group.exceptions[0] from group
     if ended.failure is not None:
         raise ended.failure
 
@@ -125,13 +123,10 @@ class _Ended:
         self.stuck = False
         self.failure: NoRoom | None = None
 
-    @property
-    def status(self) -> int:
-        return 0 if self.failure is None else 1
-
-    def tell(self) -> None:
+    def leave(self) -> None:
         if self.failure is not None:
             say(f"amqpjobs: {self.failure}")
+        _leave(0 if self.failure is None else 1)
 
 
 def _leave(status: int = 0) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.background import end_if_cancelled
+from amqpjobs.context import context_of_nobody
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.connection import Link
@@ -56,7 +57,9 @@ class Notices:
         self._waiting.append(notice)
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._run(), name="amqpjobs notices")
+            self._task = loop.create_task(
+                self._run(), name="amqpjobs notices", context=context_of_nobody()
+            )
 
     async def close(self) -> None:
         """Let what waits leave, for a second at most."""

@@ -6,6 +6,7 @@ Changes when a test may do something else with its app.
 import asyncio
 import tempfile
 from contextlib import AsyncExitStack
+from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
@@ -109,6 +110,7 @@ class Testing:
             place.enter()
             stack.callback(place.leave)
             await stack.enter_async_context(self._app.lifespan())
+            self._home = copy_context()
             stack.push_async_callback(self._end_work)
             self._stack = stack.pop_all()
         return self
@@ -134,7 +136,8 @@ class Testing:
 
     async def _working(self) -> Working:
         if self._worker is None:
-            self._worker = Working(self._app, self._record, self.broker.virtual_host)
+            host = self.broker.virtual_host
+            self._worker = Working(self._app, self._record, host, self._home)
         await self._worker.begin()
         return self._worker
 

@@ -87,8 +87,7 @@ class Worker:
         self._link = Link(settings, "consume")
         self._endings = Endings()
         self._execution = Execution(self.concurrency)
-        self._outliving = self._execution.outliving
-        self._room = Room(self.stop, self._outliving.obstacle)
+        self._room = Room(self.stop, self._execution.outliving.obstacle)
         self._presence = Presence()
         self._running: dict[Run, asyncio.Task[None]] = {}
         self._intake = Intake(
@@ -151,7 +150,7 @@ class Worker:
         found = condition(self._link, self._publisher, self._subscriptions)
         if found in (OK, STARTING) and (lacking := self._room.state) is not None:
             return lacking
-        return (self._outliving.state or OK) if found == OK else found
+        return (self._execution.outliving.state or OK) if found == OK else found
 
     @property
     def stuck(self) -> bool:
@@ -308,9 +307,8 @@ class Worker:
 
     def _start(self, delivery: Delivery, quarantine: Quarantine | None = None) -> None:
         run = Run(delivery, quarantine)
-        self._running[run] = self._loop.create_task(
-            self._run(run), context=self._execution.home.copy()
-        )
+        home = self._execution.home.copy()
+        self._running[run] = self._loop.create_task(self._run(run), context=home)
 
     def _isolate(self, delivery: Delivery) -> None:
         self._start(delivery, self._quarantine)
@@ -348,7 +346,8 @@ class Worker:
         if self._intake.gated:
             self._pausing.ended(run.delivery, None)
         free = (self._intake if run.quarantine is None else run.quarantine).finished
-        if not self._outliving.calls or not self._outliving.keep(run.context, free):
+        outliving = self._execution.outliving
+        if not outliving.calls or not outliving.keep(run.context, free):
             free()
         if self._redeliveries.held:
             self._redeliveries.ended(run)
