@@ -21,7 +21,7 @@ from typing import (
 
 from amqpjobs.context import Context
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.handlers import awaitable, is_async, is_generator, named_function
+from amqpjobs.handlers import awaitable, is_async, is_generator
 from amqpjobs.markers import is_dependency, is_injected, problem_with
 from amqpjobs.message import JobHandle, Message
 from amqpjobs.retry import Retry
@@ -62,8 +62,7 @@ class Definition:
         function: the handler as it was written.
         queue: where its messages wait.
         app: whom to ask to publish.
-        name: the AMQP ``type``; None for the function's own qualified name, behind partials and
-            objects with a ``__call__``.
+        name: the AMQP ``type``; None for the function's own qualified name.
         timeout: seconds one run may take; None for no limit.
         cpu: run it in a worker process that is killed at its timeout.
         memory_limit: bytes of address space of that process; None for no limit.
@@ -90,8 +89,7 @@ class Definition:
         keep_result: bool | float | timedelta = False,
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
-        self.named = named_function(function)
-        qualified = self.named.__qualname__.rpartition("<locals>.")[2]
+        qualified = function.__qualname__.rpartition("<locals>.")[2]
         self.name = name or qualified
         self.function = function
         self.queue = queue
@@ -103,8 +101,7 @@ class Definition:
         self.keep_result: bool | float = (
             keep_result.total_seconds() if isinstance(keep_result, timedelta) else keep_result
         )
-        # A partial, or an object with a ``__call__``, has its object already.
-        self.is_method = "." in qualified and hasattr(function, "__qualname__")
+        self.is_method = "." in qualified
         self.owner: type | None = None
         self.kind: Kind = self._kind(cpu)
         self._check_options()
@@ -116,8 +113,8 @@ class Definition:
 
     def fail(self, problem: str) -> ConfigurationError:
         """An error that names the function and where it is."""
-        code = getattr(inspect.unwrap(self.named), "__code__", None)
-        place = f"{code.co_filename}:{code.co_firstlineno}" if code else self.named.__module__
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        place = f"{code.co_filename}:{code.co_firstlineno}" if code else self.function.__module__
         return ConfigurationError(f"job {self.name!r} ({place}): {problem}")
 
     def _kind(self, cpu: bool) -> Kind:
@@ -164,7 +161,7 @@ class Definition:
     @cached_property
     def hints(self) -> dict[str, Any]:
         """The annotations, resolved; the class for ``self``."""
-        hints = hints_of(self.named, self.name)
+        hints = hints_of(self.function, self.name)
         if self.is_method:
             if self.owner is None:
                 raise self.fail("its class is not complete yet")

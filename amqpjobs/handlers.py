@@ -107,14 +107,6 @@ def check_result(result: object) -> None:
         )
 
 
-def named_function(function: Any) -> Any:
-    """The layer that has a name and a place in the code: a partial and an object have none."""
-    for layer in layers_of(function):
-        if hasattr(layer, "__qualname__") and hasattr(layer, "__module__"):
-            return layer
-    return function
-
-
 def _is_class(function: object) -> bool:
     return isinstance(function, type)
 

@@ -63,8 +63,8 @@ class Registry:
         known = self.jobs.get(definition.name)
         if known is not None:
             raise definition.fail(
-                f"there is a job of this name already: {known.named.__module__}."
-                f"{known.named.__qualname__}; give one of them name='...'"
+                f"there is a job of this name already: {known.function.__module__}."
+                f"{known.function.__qualname__}; give one of them name='...'"
             )
         if not definition.is_method:
             try:

@@ -28,8 +28,8 @@ def names_of(app: "App") -> dict[str, Any]:
     """What the prompt knows."""
     names: dict[str, Any] = {"app": app}
     for definition in app.jobs.values():
-        module = sys.modules.get(definition.named.__module__)
-        name = definition.named.__qualname__.split(".")[0]
+        module = sys.modules.get(definition.function.__module__)
+        name = definition.function.__qualname__.split(".")[0]
         found = getattr(module, name, None)
         names[name] = found
     return {k: v for k, v in names.items() if v is not None}

@@ -142,7 +142,7 @@ def call_of(definition: Definition, context: Context) -> Call:
     Raises:
         ConfigurationError: no other process can import the handler.
     """
-    function = definition.named
+    function = definition.function
     if function.__module__ == "__main__" or "<locals>" in function.__qualname__:
         where = "the program's main module" if function.__module__ == "__main__" else "a function"
         raise definition.fail(
