@@ -15,7 +15,7 @@ from amqpjobs.context import Context
 from amqpjobs.definition import Definition
 from amqpjobs.errors import JobTimeout, NoRoom
 from amqpjobs.handlers import PLAIN, landed
-from amqpjobs.worker.outliving import Outliving, ThreadCall
+from amqpjobs.worker.outliving import Left, Outliving, ThreadCall
 
 if TYPE_CHECKING:
     from amqpjobs.worker.processes import ProcessPool
@@ -98,7 +98,7 @@ class Execution:
             self._threads = CapacityLimiter(self._concurrency)
         call = ThreadCall(definition, context, arguments)
         try:
-            return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
+            result = await to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
         except (RuntimeError, OSError, MemoryError) as error:
             if call.begun:
                 raise
@@ -108,6 +108,9 @@ class Execution:
                 call.dropped = True  # before the look at `begun`, which its thread sets first
                 if call.begun:
                     self.outliving.add(call)
+        if isinstance(result, Left):
+            raise result.error
+        return result
 
     def _pool(self) -> "ProcessPool":
         if self._processes is None:

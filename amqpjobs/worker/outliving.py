@@ -49,6 +49,10 @@ class ThreadCall:
         try:
             result: object = self._definition.invoke(self.context, self._arguments)
             return result
+        except GeneratorExit as error:
+            # Raised from the future, it would close the coroutines that wait, not be thrown into
+            # them: only the outermost would see it.
+            return Left(error)
         finally:
             self._end()
 
@@ -56,6 +60,13 @@ class ThreadCall:
         self.ended = True
         if self.on_end is not None:
             self.on_end()
+
+
+class Left:
+    """Stands for what a handler has raised and a future cannot carry."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 class Outliving:

@@ -85,9 +85,10 @@ class Room:
         self.lacks(problem)
         await asyncio.sleep(PAUSE)
 
-    def lacks(self, problem: str, longest: float = LONGEST) -> None:
+    def lacks(self, problem: str, longest: float | None = None) -> None:
         """There is no room now; the worker ends if that goes on for so many seconds."""
         self._look()
+        longest = LONGEST if longest is None else longest
         now = self._last = self._clock()
         self._problem = problem
         if self._since is None:

@@ -269,7 +269,7 @@ def text_of(error: BaseException) -> str:
     """Its message, whatever its ``__str__`` does."""
     try:
         return clean(str(error)[:LONGEST_MESSAGE])
-    except Exception:  # noqa: BLE001 - as above
+    except BaseException:  # noqa: BLE001 - as above
         return "(its message cannot be shown)"
 
 
