@@ -80,10 +80,11 @@ class Outliving:
         self._concurrency = concurrency
         self._loop = asyncio.get_running_loop()
         self.calls: dict[Context, ThreadCall] = {}
+        self._changed = 0.0
 
     def add(self, call: ThreadCall) -> None:
         """A job is over, and its thread is not."""
-        call.since = time.monotonic()
+        call.since = self._changed = time.monotonic()
         self.calls[call.context] = call
         call.on_end = lambda: self._tell(call)
         if call.ended:  # just now, and it has not seen `on_end`
@@ -100,9 +101,12 @@ class Outliving:
         call.free = free
         return True
 
-    def obstacle(self) -> str | None:
-        """Why no job can start, if there is no slot left without such a thread."""
-        return self.state if len(self.calls) >= self._concurrency else None
+    def obstacle(self) -> tuple[str, float] | None:
+        """Why no job can start, if no slot is left without such a thread, and for how many seconds
+        none of them has ended."""
+        if len(self.calls) < self._concurrency or (state := self.state) is None:
+            return None
+        return state, time.monotonic() - self._changed
 
     @property
     def state(self) -> str | None:

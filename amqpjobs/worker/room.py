@@ -46,7 +46,8 @@ class Room:
 
     Args:
         give_up: ends the worker.
-        obstacle: says why no job can start, if nothing in here has to try to know; None if not.
+        obstacle: says why no job can start, and for how many seconds that has been so, if it is
+            known without trying; None if not.
         clock: seconds.
 
     Attributes:
@@ -56,7 +57,7 @@ class Room:
     def __init__(
         self,
         give_up: Callable[[], object],
-        obstacle: Callable[[], str | None] = lambda: None,
+        obstacle: Callable[[], tuple[str, float] | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._give_up = give_up
@@ -70,8 +71,11 @@ class Room:
     @property
     def state(self) -> str | None:
         """What is lacking, for probes; None if there is room. To be asked every few seconds."""
-        if (problem := self._obstacle()) is not None:
-            self.lacks(problem, LONGEST_FULL)
+        if (obstacle := self._obstacle()) is not None:
+            problem, seconds = obstacle
+            if seconds >= LONGEST_FULL:
+                self._end(problem, seconds)
+            return f"no room: {problem}"
         self._look()
         return None if self._since is None else f"no room: {self._problem}"
 
@@ -85,22 +89,27 @@ class Room:
         self.lacks(problem)
         await asyncio.sleep(PAUSE)
 
-    def lacks(self, problem: str, longest: float | None = None) -> None:
+    def lacks(self, problem: str) -> None:
         """There is no room now; the worker ends if that goes on for so many seconds."""
         self._look()
-        longest = LONGEST if longest is None else longest
         now = self._last = self._clock()
         self._problem = problem
         if self._since is None:
             self._since = now
-            log.critical("no room for jobs", extra={"reason": problem, "ends_in_s": longest})
-        elif now - self._since >= longest and self.failure is None:
-            self.failure = NoRoom(
-                f"no room for jobs for {now - self._since:.0f} s: {problem}; give the worker more "
-                "(ulimit -n, ulimit -u, the container's pids limit) or a lower --concurrency"
-            )
-            log.critical("no room for jobs, worker ends", extra={"reason": problem})
-            self._give_up()
+            log.critical("no room for jobs", extra={"reason": problem, "ends_in_s": LONGEST})
+        elif now - self._since >= LONGEST:
+            self._end(problem, now - self._since)
+
+    def _end(self, problem: str, seconds: float) -> None:
+        if self.failure is not None:
+            return
+        self.failure = NoRoom(
+            f"no room for jobs for {seconds:.0f} s: {problem}; give the worker more (ulimit -n, "
+            "ulimit -u, the container's pids limit), or a lower --concurrency; what waits in a "
+            "thread needs a timeout of its own"
+        )
+        log.critical("no room for jobs, worker ends", extra={"reason": problem})
+        self._give_up()
 
 
 def lack_behind(error: BaseException) -> str | None:
