@@ -62,8 +62,7 @@ class Endings:
         task = asyncio.current_task()
         if task is None or run.interrupted or run.cancelled or not task.cancelling():
             return
-        while task.cancelling():
-            task.uncancel()
+        _uncancel(task)
         try:
             # Before Python 3.13 one that was not delivered yet stays, and comes with the next wait.
             await asyncio.sleep(0)
@@ -74,19 +73,18 @@ class Endings:
     async def settled(self, run: "Run", waiting: Awaitable[Outcome]) -> Outcome:
         """Wait for a copy. What a handler has left behind to cancel its task, such as a timer, does
         not stop it: the copy may be there already, and giving the original back would double it."""
-        settling = asyncio.ensure_future(waiting)
-        while True:
+        settling, task = asyncio.ensure_future(waiting), asyncio.current_task()
+        while not settling.done():
             try:
-                return await asyncio.shield(settling)
-            except asyncio.CancelledError as error:
-                if not settling.done() and not (run.interrupted or self.is_from_outside(error)):
-                    await self.calm(run)
-                    continue
-                settling.cancel()
                 await asyncio.wait([settling])
-                if settling.cancelled() and not run.interrupted:
-                    raise
-                return _result_of(settling)
+            except asyncio.CancelledError as error:
+                if run.interrupted or self.is_from_outside(error):
+                    settling.cancel()
+                elif task is not None:
+                    _uncancel(task)
+        if settling.cancelled() and run.interrupted:
+            return Released("the worker was told to stop")
+        return settling.result()
 
     async def of_bug(
         self,
@@ -119,7 +117,6 @@ class Endings:
             return None
 
 
-def _result_of(settling: "asyncio.Future[Outcome]") -> Outcome:
-    if settling.cancelled():
-        return Released("the worker was told to stop")
-    return settling.result()
+def _uncancel(task: "asyncio.Task[object]") -> None:
+    while task.cancelling():
+        task.uncancel()

@@ -16,6 +16,7 @@ from amqpjobs.errors import NoRoom
 from amqpjobs.outcome import Released
 from amqpjobs.worker import room as room_module
 from amqpjobs.worker.execution import Execution
+from amqpjobs.worker.lifecycle import Worker
 from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.room import CALM, LONGEST, LONGEST_FULL, PAUSE, Room, lack_behind
 from amqpjobs.worker.settled import Settled
@@ -155,22 +156,14 @@ async def test_a_job_without_a_thread_is_given_back_later(no_threads, monkeypatc
     assert outcome == Released("no room in this worker: can't start new thread")
 
 
-@pytest.mark.parametrize("kind", ["thread", "process"])
-async def test_a_worker_without_room_ends_with_an_error(monkeypatch, request, kind):
+async def test_a_worker_without_room_ends_with_an_error(monkeypatch, request):
     """And has given back what it could not run, with no attempt used."""
     monkeypatch.setattr(room_module, "PAUSE", 0.05)
     monkeypatch.setattr(room_module, "LONGEST", 0.3)
-    from amqpjobs.worker.jobprocess import JobProcess
-    from amqpjobs.worker.lifecycle import Worker
-
-    async def none(**_: object) -> None:
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-    monkeypatch.setattr(JobProcess, "start", none)
     async with Broker() as broker:
         app = app_at(broker.url)
 
-        @app.job(queue="work", cpu=kind == "process")
+        @app.job(queue="work")
         def job(n: int) -> None: ...
 
         worker = Worker(app, concurrency=2)
