@@ -30,8 +30,10 @@ def health(
 ) -> None:
     """Exit with 0 if the worker touched its heartbeat file lately, else with 1. For probes.
 
-    Prints its state: ok, starting, stopping, reconnecting, "not consuming: queues", or "blocked:
-    reason" while RabbitMQ takes no messages. None of these is mended by a restart.
+    Prints its state: ok, starting, stopping, reconnecting, "not consuming: queues", "blocked:
+    reason" while RabbitMQ takes no messages, "no room: reason" when jobs find no thread, process or
+    file, or "threads outlive their jobs: which". A restart fixes none of these, and a worker that
+    finds no room for long ends by itself.
     """
     from amqpjobs.worker.liveness import files_of
 
