@@ -167,7 +167,7 @@ def leave_process(ctx: Context, how: str) -> None:
     PLAIN[how]()
 
 
-@app.job(queue=work, timeout=0.3)
+@app.job(queue=work, timeout=0.8)
 def outlive(ctx: Context, seconds: float) -> None:
     note(ctx, time.time(), "outlives")
     time.sleep(seconds)

@@ -390,7 +390,7 @@ async def test_a_thread_over_its_timeout_keeps_its_slot_only(broker: VirtualHost
     go = threading.Event()
     done: list[int] = []
 
-    @app.job(queue="work", timeout=0.2)
+    @app.job(queue="work", timeout=1)
     def stuck(n: int) -> None:
         go.wait(30)
 

@@ -16,7 +16,7 @@ async def test_a_thread_that_outlives_its_timeout_keeps_its_slot():
     async with Broker() as broker:
         app = app_at(broker.url)
 
-        @app.job(queue="work", timeout=0.1, retry=Retry(attempts=1))
+        @app.job(queue="work", timeout=0.5, retry=Retry(attempts=1))
         def stuck() -> None:
             started.append(threading.get_ident())
             go.wait(30)
