@@ -115,6 +115,11 @@ class JobProcessDied(AmqpJobsError):
     """The process of a ``cpu=True`` job ended before the job did: a crash, or out of memory."""
 
 
+class NoRoom(AmqpJobsError):
+    """A worker has used up what jobs need (threads, processes, file descriptors), and has ended so
+    that another takes its place. The jobs that found no room were given back."""
+
+
 class InvalidResult(AmqpJobsError):
     """A handler returned what cannot be passed on: not what its return annotation allows, nothing
     that JSON can hold, or too large."""

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
+from amqpjobs.context import context_of_nobody
+
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.publisher import Publisher
@@ -120,7 +122,10 @@ class _Opening:
 
     async def ready(self) -> "Publisher":
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._open())
+            # It outlives the job whose call is the first.
+            self._task = asyncio.get_running_loop().create_task(
+                self._open(), context=context_of_nobody()
+            )
         # Shielded: one caller who gives up must not take the connection from the others.
         return await asyncio.shield(self._task)
 

@@ -12,6 +12,7 @@ import logging
 import secrets
 from typing import NamedTuple
 
+from amqpjobs.context import context_of_nobody
 from amqpjobs.errors import ReplyLost, ReplyTimeout
 from amqpjobs.message import CANCEL, HEADER_DEADLINE, TRANSIENT, Properties
 from amqpjobs.rabbitmq.connection import Link
@@ -101,6 +102,7 @@ class Replies:
         self._listener = Listener(link, self._arrived, on_lost=self._lost)
         self._notices = Notices(link)
         self._pending: dict[str, Question] = {}
+        self._variables = context_of_nobody()
         self._prefix = secrets.token_urlsafe(12)
         self._numbers = itertools.count(1)
         self._listening: asyncio.Task[None] | None = None
@@ -137,7 +139,9 @@ class Replies:
             if self._closed:
                 raise ReplyLost("the connection was closed here", job=subject, sent=False)
             if self._listening is None:
-                self._listening = self._loop.create_task(self._listener.run())
+                self._listening = self._loop.create_task(
+                    self._listener.run(), context=self._variables
+                )
             listening, ready = self._listening, asyncio.ensure_future(self._listener.ready())
             try:
                 await asyncio.wait(
@@ -175,7 +179,9 @@ class Replies:
             left: seconds that it may take.
         """
         question.future = self._loop.create_future()
-        question.timer = self._loop.call_later(left, self._expired, question)
+        question.timer = self._loop.call_later(
+            left, self._expired, question, context=self._variables
+        )
         self._pending[question.properties.correlation_id or ""] = question
         self._publication.send_for(question, "", question.queue, question.properties, body)
 

@@ -9,8 +9,10 @@ import typer
 
 from amqpjobs.cli.ending import EXTRA, Deadline, flush_output, leave, stop_by_signals
 from amqpjobs.cli.loading import AppOption, UrlOption, load_app
+from amqpjobs.cli.output import say
 from amqpjobs.cli.telemetry import MetricsPortOption, Telling, telemetry
 from amqpjobs.cli.telemetry import metrics_port as metrics_port_of
+from amqpjobs.errors import NoRoom
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -87,10 +89,9 @@ def _work(app: "App", queues: list[str], telling: Telling) -> None:
     if supervisor.isdigit():
         # A supervisor that was killed must not leave workers behind that nobody stops.
         die_with(int(supervisor), signal.SIGTERM)
-    stuck = False
+    ended = _Ended()
 
     async def main() -> None:
-        nonlocal stuck
         worker = Worker(app, queues)
 
         def stop() -> None:
@@ -98,21 +99,38 @@ def _work(app: "App", queues: list[str], telling: Telling) -> None:
             worker.stop()
 
         deadline = stop_by_signals(stop, app.settings.shutdown_timeout)
-        await worker.run()
+        try:
+            await worker.run()
+        except NoRoom as error:
+            ended.failure = error
         deadline.done()
-        stuck = worker.stuck
+        ended.stuck = worker.stuck
 
     try:
         with asyncio.Runner(loop_factory=loop_factory(app.settings)) as runner:
             runner.run(main())
-            if stuck:
+            if ended.stuck:
                 # A thread that does not end, or a job that ignores its cancellation, would hold
                 # the interpreter's exit for as long as it likes. Everything of ours is closed.
                 telling.end()
-                leave()
+                ended.leave()
     except BaseExceptionGroup as group:
-        error = group.exceptions[0]
-        raise error from group
+        raise group.exceptions[0] from group
+    if ended.failure is not None:
+        raise ended.failure
+
+
+class _Ended:
+    """How a worker has ended."""
+
+    def __init__(self) -> None:
+        self.stuck = False
+        self.failure: NoRoom | None = None
+
+    def leave(self) -> None:
+        if self.failure is not None:
+            say(f"amqpjobs: {self.failure}")
+        leave(0 if self.failure is None else 1)
 
 
 def loop_factory(settings: "Settings") -> "type[asyncio.AbstractEventLoop] | None":

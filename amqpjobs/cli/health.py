@@ -30,10 +30,12 @@ def health(
 ) -> None:
     """Exit with 0 if the worker touched its heartbeat file lately, else with 1. For probes.
 
-    Prints its state: ok, starting, stopping, reconnecting, "not consuming: queues", or "blocked:
-    reason" while RabbitMQ takes no messages. None of these is fixed by a restart. "not starting
-    jobs: queue" is a worker that holds jobs and starts none, and "not recording" is a recorder that
-    holds events and writes none, each for 5 seconds.
+    Prints its state: ok, starting, stopping, reconnecting, "not consuming: queues", "blocked:
+    reason" while RabbitMQ takes no messages, "no room: reason" when jobs find no thread, process or
+    file, or "threads outlive their jobs: which". A restart fixes none of these, and a worker that
+    finds no room for long ends by itself. "not starting jobs: queue" is a worker that holds jobs
+    and starts none, and "not recording" is a recorder that holds events and writes none, each for
+    5 seconds.
     """
     from amqpjobs.worker.liveness import files_of
 

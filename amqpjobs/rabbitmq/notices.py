@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from amqpjobs.background import end_if_cancelled
+from amqpjobs.context import context_of_nobody
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.calls import FAILURES, from_broker
@@ -55,7 +56,9 @@ class Notices:
         self._waiting.append(notice)
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._run(), name="amqpjobs notices")
+            self._task = loop.create_task(
+                self._run(), name="amqpjobs notices", context=context_of_nobody()
+            )
 
     async def close(self) -> None:
         """Let what waits leave, for a second at most."""

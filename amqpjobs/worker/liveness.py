@@ -39,7 +39,8 @@ class Liveness:
         file: to touch; None for none.
         state: how the worker is: ``ok``; ``starting``; ``stopping``; ``reconnecting``;
             ``not consuming: queue, queue``; ``not starting jobs: queue`` while deliveries are held
-            and none is started; ``blocked: reason`` while RabbitMQ takes no messages.
+            and none is started; ``blocked: reason`` while RabbitMQ takes no messages;
+            ``no room: reason``; ``threads outlive their jobs in 1 of 8 slots: job, id``.
     """
 
     def __init__(self, file: Path | None, state: Callable[[], str] = lambda: OK) -> None:

@@ -169,7 +169,7 @@ class Fleet:
             *prefix, sys.executable, "-m", "amqpjobs", "consume", *queues, "--app", app,
             "--concurrency", str(concurrency), "--prefetch", str(prefetch), *options,
         ]  # fmt: skip
-        return self._launch("worker", url, command, environment)
+        return self._launch("worker", url, command, environment, output)
 
     def launch_other(
         self,
@@ -184,7 +184,12 @@ class Fleet:
         return self._launch(name, url, command, environment)
 
     def _launch(
-        self, kind: str, url: str, command: list[str], environment: dict[str, object]
+        self,
+        kind: str,
+        url: str,
+        command: list[str],
+        environment: dict[str, object],
+        output: int | None = None,
     ) -> WorkerProcess:
         variables = {
             **{k: v for k, v in os.environ.items() if not k.startswith("AMQPJOBS_")},

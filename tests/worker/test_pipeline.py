@@ -30,6 +30,7 @@ from amqpjobs.outcome import (
     Snoozed,
     Superseded,
 )
+from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.reporting import Reporting
@@ -607,11 +608,36 @@ async def test_a_job_that_rejects_itself_though_it_was_interrupted_is_rejected(b
     assert why(task.result()) == "rejected"
 
 
-async def test_a_cancellation_that_is_not_the_workers_is_passed_on(bench):
-    """Whoever cancelled the task waits for that."""
+async def test_a_cancellation_that_is_not_the_workers_is_the_jobs_own(bench):
+    """Given back, it would be here again at once."""
     bench.job(wait_for_ever)
     task = await bench.interrupted(bench.hand.give(type="job"), by_worker=False)
-    assert task.cancelled()
+    assert why(task.result()) == "failed"
+    assert task.result().failure.message == "the job cancelled itself"
+
+
+async def test_a_cancellation_that_ends_everything_is_passed_on(bench):
+    """As by `asyncio.run`, which cancels all tasks at its end: the job has not failed."""
+    bench.job(wait_for_ever)
+    endings = Endings()
+    pipeline = Pipeline(
+        bench.app, bench.execution, bench.stopping, bench.only, LIMIT, bench.settled, nobody,
+        endings=endings,
+    )  # fmt: skip
+
+    async def worker():
+        endings.begin()
+        await asyncio.sleep(60)
+
+    tasks = [
+        asyncio.create_task(pipeline.outcome_of(Run(bench.hand.give(type="job")))),
+        asyncio.create_task(worker()),
+    ]
+    await turns()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert tasks[0].cancelled()
 
 
 async def test_a_job_that_cancels_itself_has_failed(bench):
