@@ -115,7 +115,8 @@ class _Walk:
 
     def mapping(self, schema: Any, rest: tuple[int | str, ...]) -> Parts:
         if rest[1:2] == (KEY,):
-            return self._key(schema.get("keys_schema"), (KEY, *rest[2:]))
+            parts, hidden = self._key(schema.get("keys_schema"), rest[1:])
+            return [KEY, *parts], hidden  # the key itself is wrong, as pydantic puts it
         return self._key(schema.get("values_schema"), rest)
 
     def union(self, schema: Any, rest: tuple[int | str, ...]) -> Parts:
@@ -153,7 +154,8 @@ def _paths(field: Any) -> list[tuple[Any, ...]]:
     alias = field.get("validation_alias")
     if not isinstance(alias, list):
         return []
-    return [tuple(each) if isinstance(each, list) else (each,) for each in alias]
+    paths = alias if alias and isinstance(alias[0], list) else [alias]
+    return [tuple(each) for each in paths]
 
 
 def _hidden(rest: Sequence[int | str]) -> Parts:
