@@ -40,6 +40,8 @@ class _Plans:
         self._nulls = nulls
         self._schemas: dict[str, Any] = {}
         self._made: dict[str, Check | None] = {}
+        # The class that a check looks at, and whether it looks at plain values as well.
+        self._quick: dict[Check, tuple[type, bool]] = {}
         self.check = self._of(schema)
 
     def _of(self, schema: Any) -> Check | None:
@@ -99,7 +101,9 @@ class _Plans:
 
     def _list(self, schema: Any) -> Check | None:
         inner = self._of(schema["items_schema"]) if "items_schema" in schema else differs
-        return _each(inner, _exact(schema.get("items_schema")) if inner is not None else None)
+        if inner is None:
+            return None
+        return _each(inner, *self._quick.get(inner, (None, False)))
 
     def _sequence(self, schema: Any) -> Check | None:
         # `Sequence[int]` promises no list: a tuple may arrive as one.
@@ -174,21 +178,28 @@ class _Plans:
         if changing:  # validators of the model may say another thing each time
             return _compared(cls, flat=not checks)
         if not checks:
-            return _instance(cls)
-
-        flat = all(compare is _number for _, compare in checks)
+            return self._instance(cls)
 
         def check(a: Any, b: Any) -> Difference | None:
             if type(a) is not cls:
                 return differs(a, b)
             mine, other = a.__dict__, b.__dict__
-            if flat and equal(mine, other):
-                return None  # faster than field by field
             for name, compare in checks:
                 if (found := compare(mine.get(name), other.get(name))) is not None:
                     return found.at(name)
             return None
 
+        if all(compare is _number for _, compare in checks):
+            self._quick[check] = cls, True
+        return check
+
+    def _instance(self, cls: type) -> Check:
+        """For a class whose fields are plain: only an object of a subclass has more."""
+
+        def check(a: Any, b: Any) -> Difference | None:
+            return None if type(a) is cls else differs(a, b)
+
+        self._quick[check] = cls, False
         return check
 
     def _dataclass(self, schema: Any) -> Check:
@@ -198,7 +209,7 @@ class _Plans:
             return differs
         checks = self._fields(fields)
         if not checks:
-            return _instance(cls)
+            return self._instance(cls)
 
         def check(a: Any, b: Any) -> Difference | None:
             if type(a) is not cls:
@@ -241,11 +252,6 @@ def _anything(a: Any, b: Any) -> Difference | None:
     return None if equal(a, b) else differs(a, b)
 
 
-def _instance(cls: type) -> Check:
-    """For a class whose fields are plain: only an object of a subclass has more."""
-    return lambda a, b: None if type(a) is cls else differs(a, b)
-
-
 def _compared(cls: type, *, flat: bool) -> Check:
     def check(a: Any, b: Any) -> Difference | None:
         if flat and type(a) is cls and equal(a.__dict__, b.__dict__):
@@ -255,15 +261,21 @@ def _compared(cls: type, *, flat: bool) -> Check:
     return check
 
 
-def _each(inner: Check | None, cls: type | None) -> Check | None:
-    if inner is None:
-        return None
-    # Whether the check of an item is nothing but the look at its class.
-    only = cls if getattr(inner, "__qualname__", "").startswith("_instance.") else None
+def _each(inner: Check, cls: type | None, by_value: bool) -> Check:
+    """For a list.
+
+    Args:
+        inner: of an item.
+        cls: of the items, if they can be looked at all at once.
+        by_value: whether their values have to be looked at, too: these are plain.
+    """
 
     def check(a: Any, b: Any) -> Difference | None:
-        if only is not None and {*map(type, a)} <= {only}:
-            return None
+        if cls is not None and {*map(type, a)} <= {cls}:
+            if not by_value:
+                return None
+            if [x.__dict__ for x in a] == [x.__dict__ for x in b]:
+                return None
         if inner is differs or inner is _anything:
             return _anything(a, b)
         if len(a) != len(b):
