@@ -30,6 +30,7 @@ from amqpjobs.verdicts import Verdict
 
 if TYPE_CHECKING:
     from amqpjobs.codec import Arguments, Payload
+    from amqpjobs.roundtrip import RoundTrip
 
 R = TypeVar("R")
 
@@ -235,6 +236,14 @@ class Definition:
             raise self.fail(
                 f"what it returns cannot travel as JSON: {str(error).splitlines()[0]}"
             ) from error
+
+    @cached_property
+    def result_writer(self) -> "RoundTrip":
+        """What encodes a result. Without a return annotation nothing is promised: what JSON makes
+        of it arrives."""
+        from amqpjobs.roundtrip import RoundTrip
+
+        return RoundTrip(self.result, exact="return" in self.hints)
 
     def check(self) -> None:
         """Resolve everything that may be wrong.

@@ -1,5 +1,6 @@
 """Every error that amqpjobs raises. One root, so that one `except` clause can catch them all."""
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -92,7 +93,16 @@ class InvalidArguments(AmqpJobsError):
 
 
 class DecodeError(AmqpJobsError):
-    """A received message that is no call of a job: wrong content type, not JSON, wrong schema."""
+    """A received message that is no call of a job: wrong content type, not JSON, wrong schema.
+
+    Attributes:
+        findings: where in the arguments, and what is wrong there, without the values and without
+            the keys of dicts; none where the message is not looked at so closely.
+    """
+
+    def __init__(self, message: str, findings: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
 
 
 class UnknownJob(AmqpJobsError):

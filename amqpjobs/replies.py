@@ -1,15 +1,14 @@
 """Requests that wait for their replies, over one exclusive queue for the whole process.
 
-A reply finds its request by the correlation id alone: a random prefix of this process and a number,
-which nobody else can guess and which is never used again. So a late reply, or somebody else's, is
-nobody's. Every request ends, and leaves nothing behind: by its reply, by its time, by what became
-of its message, or with the connection. Changes when waiting for a reply does.
+A reply finds its request by the correlation id alone: 128 random bits, new for each request. A
+service that has seen one cannot guess another, and none is ever used again. So a late reply, or
+somebody else's, is nobody's. Every request ends, and leaves nothing behind: by its reply, by its
+time, by what became of its message, or with the connection. Changes when waiting for a reply does.
 """
 
 import asyncio
-import itertools
 import logging
-import secrets
+import os
 from typing import NamedTuple
 
 from amqpjobs.context import context_of_nobody
@@ -103,8 +102,6 @@ class Replies:
         self._notices = Notices(link)
         self._pending: dict[str, Question] = {}
         self._variables = context_of_nobody()
-        self._prefix = secrets.token_urlsafe(12)
-        self._numbers = itertools.count(1)
         self._listening: asyncio.Task[None] | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -166,8 +163,8 @@ class Replies:
         return queue
 
     def new_correlation_id(self) -> str:
-        """One that was never used."""
-        return f"{self._prefix}{next(self._numbers)}"
+        """One that was never used, and that nobody can guess."""
+        return os.urandom(16).hex()
 
     def ask(self, question: Question, body: bytes, left: float) -> None:
         """Send a request. `answer` must follow, or `drop`.

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from amqpjobs.cli.output import say
+from amqpjobs.cli.output import printable, say
 from amqpjobs.errors import ConfigurationError
 
 
@@ -44,7 +44,7 @@ def health(
             "which file? set AMQPJOBS_HEARTBEAT_FILE for the worker and for this, or give --file"
         )
     states = [_state_of(each, max_age, strict=strict) for each in files_of(file)]
-    typer.echo("\n".join(states))
+    typer.echo("\n".join(map(printable, states)))
 
 
 def _state_of(file: Path, max_age: float | None, *, strict: bool) -> str:

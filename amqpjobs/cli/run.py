@@ -20,6 +20,7 @@ from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_json, say
 from amqpjobs.cli.telemetry import Telling, telemetry
 from amqpjobs.errors import ConfigurationError, DecodeError
+from amqpjobs.jsontext import harmless
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -55,7 +56,8 @@ def run(
     with telemetry(loaded, serve=False) as telling:
         result = _result(loaded, definition, body, telling)
     if result is not None:
-        sys.stdout.write(definition.result.dump_json(result, indent=2).decode() + "\n")
+        text = definition.result.dump_json(result, indent=2).decode()
+        sys.stdout.write(harmless(text) + "\n")
 
 
 def _result(app: "App", definition: "Definition", body: bytes, telling: Telling) -> object:

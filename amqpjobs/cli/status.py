@@ -11,7 +11,7 @@ import typer
 
 from amqpjobs.cli.ending import flush_output, stop_by_signals
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
-from amqpjobs.cli.output import console, moment, print_json, printable, say
+from amqpjobs.cli.output import console, moment, print_json, printable, say, text_column
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -170,11 +170,11 @@ async def _follow(app: "App", job_id: str, *, as_json: bool) -> "JobStatus | Non
 
 
 async def _follow_on_terminal(app: "App", job_id: str) -> "JobStatus | None":
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.fields[job]}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(), TextColumn("{task.description}"),
+        text_column("{task.fields[job]}"), BarColumn(), text_column("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(), text_column("{task.description}"),
     )  # fmt: skip
     last: JobStatus | None = None
     with Progress(*columns, console=console()) as bar:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 from amqpjobs.context import current_context
+from amqpjobs.jsontext import on_one_line
 from amqpjobs.telemetry.propagation import span_keys
 from amqpjobs.telemetry.writing import LogWriter
 
@@ -117,7 +118,7 @@ def _encoded(line: dict[str, Any]) -> str:
         plain = {k: v if isinstance(v, str | int | None) else repr(v) for k, v in line.items()}
         text = json.dumps(plain, ensure_ascii=False)
     # What is left of file names that are not UTF-8 becomes JSON's own escapes: \\udcff.
-    return text.encode(errors="backslashreplace").decode()
+    return on_one_line(text).encode(errors="backslashreplace").decode()
 
 
 def _printable(text: str) -> str:
