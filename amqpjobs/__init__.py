@@ -8,13 +8,13 @@ if TYPE_CHECKING:
 
     from amqpjobs import errors as errors
     from amqpjobs.app import App
-    from amqpjobs.context import Context
-    from amqpjobs.job import INJECTED, Job
-    from amqpjobs.limits import KillSwitch
-    from amqpjobs.message import JobHandle, Message
-    from amqpjobs.retry import Retry
-    from amqpjobs.topology import Queue
-    from amqpjobs.verdicts import Reject, RetryAfter, Snooze
+    from amqpjobs.jobs.context import Context
+    from amqpjobs.jobs.job import INJECTED, Job
+    from amqpjobs.jobs.message.message import JobHandle, Message
+    from amqpjobs.jobs.queue.limits import KillSwitch
+    from amqpjobs.jobs.queue.topology import Queue
+    from amqpjobs.jobs.retry import Retry
+    from amqpjobs.jobs.verdicts import Reject, RetryAfter, Snooze
 
 __all__ = [
     "INJECTED",
@@ -35,19 +35,19 @@ __all__ = [
 
 
 _HOMES: Final = {
-    "INJECTED": "amqpjobs.job",
+    "INJECTED": "amqpjobs.jobs.job",
     "App": "amqpjobs.app",
-    "Context": "amqpjobs.context",
+    "Context": "amqpjobs.jobs.context",
     "Depends": "fast_depends",
-    "Job": "amqpjobs.job",
-    "JobHandle": "amqpjobs.message",
-    "KillSwitch": "amqpjobs.limits",
-    "Message": "amqpjobs.message",
-    "Queue": "amqpjobs.topology",
-    "Reject": "amqpjobs.verdicts",
-    "Retry": "amqpjobs.retry",
-    "RetryAfter": "amqpjobs.verdicts",
-    "Snooze": "amqpjobs.verdicts",
+    "Job": "amqpjobs.jobs.job",
+    "JobHandle": "amqpjobs.jobs.message.message",
+    "KillSwitch": "amqpjobs.jobs.queue.limits",
+    "Message": "amqpjobs.jobs.message.message",
+    "Queue": "amqpjobs.jobs.queue.topology",
+    "Reject": "amqpjobs.jobs.verdicts",
+    "Retry": "amqpjobs.jobs.retry",
+    "RetryAfter": "amqpjobs.jobs.verdicts",
+    "Snooze": "amqpjobs.jobs.verdicts",
 }
 
 

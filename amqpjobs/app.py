@@ -12,28 +12,28 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from amqpjobs.asking import Asking
-from amqpjobs.clock import MACHINE, Clock
-from amqpjobs.definition import Definition
-from amqpjobs.enqueuing import Enqueuing
+from amqpjobs.client.client import Enqueuing
+from amqpjobs.client.publishers import Publishers
+from amqpjobs.client.requests import Asking
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.job import Job, JobDecorator, make_job
-from amqpjobs.message import JobHandle, Message
-from amqpjobs.middleware import Processing, Publishing
-from amqpjobs.opening import Publishers
-from amqpjobs.registry import Registry
-from amqpjobs.retry import Retry
-from amqpjobs.topology import Queue, Topology
+from amqpjobs.jobs.clock import MACHINE, Clock
+from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.job import Job, JobDecorator, make_job
+from amqpjobs.jobs.message.message import JobHandle, Message
+from amqpjobs.jobs.middleware import Processing, Publishing
+from amqpjobs.jobs.queue.topology import Queue, Topology
+from amqpjobs.jobs.registry import Registry
+from amqpjobs.jobs.retry import Retry
 
 if TYPE_CHECKING:
-    from amqpjobs.blocking import BlockingApp
-    from amqpjobs.deadletters import DeadLetters
-    from amqpjobs.deadletters.letters import Kind
-    from amqpjobs.hooks import Hook, Signing
-    from amqpjobs.publisher import Publisher
+    from amqpjobs.client.blocking import BlockingApp
+    from amqpjobs.client.deadletters import DeadLetters
+    from amqpjobs.client.deadletters.letter import Kind
+    from amqpjobs.client.publisher import Publisher
+    from amqpjobs.jobs.webhook import Hook, Signing
     from amqpjobs.settings import Settings
-    from amqpjobs.status.reading import Statuses
-    from amqpjobs.status.values import JobStatus
+    from amqpjobs.state.status.reader import Statuses
+    from amqpjobs.state.status.values import JobStatus
     from amqpjobs.testing import Testing
 
 R = TypeVar("R")
@@ -184,13 +184,13 @@ class App:
         Args:
             name: in the path: small letters, digits, ``-`` and ``_``.
             job: what is enqueued.
-            signing: how its sender signs: `amqpjobs.hooks.SIGNED` (the default), ``GITHUB``, or a
+            signing: how its sender signs: `amqpjobs.jobs.webhook.SIGNED` (the default), ``GITHUB``, or a
                 `Signing` of its own.
 
         Raises:
             ConfigurationError: a name that cannot be used, or that is used already.
         """
-        from amqpjobs.hooks import SIGNED, Hook
+        from amqpjobs.jobs.webhook import SIGNED, Hook
 
         return self._registry.add_hook(Hook(name, job.definition, signing or SIGNED))
 
@@ -288,7 +288,7 @@ class App:
     @cached_property
     def statuses(self) -> "Statuses":
         """Where `status` and `watch` ask."""
-        from amqpjobs.status.reading import Statuses
+        from amqpjobs.state.status.reader import Statuses
 
         return Statuses(self)
 
@@ -367,7 +367,7 @@ class App:
         Raises:
             ConfigurationError: there is no such queue.
         """
-        from amqpjobs.deadletters import DeadLetters
+        from amqpjobs.client.deadletters import DeadLetters
 
         return DeadLetters(self, self.choose_queues(queues), kind)
 
@@ -381,13 +381,13 @@ class App:
         Raises:
             ConfigurationError: a job, a queue or a setting that cannot work.
         """
-        from amqpjobs.asyncapi import document_of
+        from amqpjobs.jobs.contract.asyncapi import document_of
 
         return document_of(self, version)
 
     def blocking(self) -> "BlockingApp":
         """For synchronous code: ``with app.blocking() as client: client.later(job.message(x))``."""
-        from amqpjobs.blocking import BlockingApp
+        from amqpjobs.client.blocking import BlockingApp
 
         return BlockingApp(self)
 

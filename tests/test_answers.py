@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.answers import error_body, read_error, read_value
 from amqpjobs.errors import InvalidResult, JobFailed
-from amqpjobs.message import Failure
+from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.message.reply import error_body, read_error, read_value
 
 
 class Known(Exception):

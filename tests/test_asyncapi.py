@@ -283,8 +283,8 @@ def test_a_reply_is_the_result_or_the_error(document: dict[str, Any]) -> None:
     error = validator(document, "amqpjobs.error")
     assert error.is_valid({"error": "ValueError", "message": "no", "job": "draw", "attempt": 1})
     assert not error.is_valid({"error": "ValueError"})
-    from amqpjobs.answers import error_body
-    from amqpjobs.message import Failure
+    from amqpjobs.jobs.message.message import Failure
+    from amqpjobs.jobs.message.reply import error_body
 
     error.validate(json.loads(error_body(Failure("invalid", "not JSON"))))
     # `Reject` is no result; and what cannot become JSON cannot be asked for.

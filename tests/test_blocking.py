@@ -14,8 +14,8 @@ from tests.support.programs import KEPT, ROOT
 PROGRAM = """
 import asyncio, atexit, concurrent.futures, logging, multiprocessing, os, threading, time, warnings
 from amqpjobs import App
-from amqpjobs.embedded import Broker
-from amqpjobs.embedded.threads import LoopThread
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.broker.embedded.thread import LoopThread
 from amqpjobs.settings import load_settings
 
 warnings.simplefilter("ignore")  # forking beside threads

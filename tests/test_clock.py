@@ -6,19 +6,19 @@ import time
 import pytest
 
 from amqpjobs import App, RetryAfter, Snooze
-from amqpjobs.clock import MACHINE, Clock
-from amqpjobs.delays import wait_route
-from amqpjobs.message import CANCEL, HEADER_DEADLINE, HEADER_DUE, Failure, Properties
-from amqpjobs.outcome import Done, Expired, Rejected, Retried, Snoozed
-from amqpjobs.publisher import Publisher
-from amqpjobs.rabbitmq.publication import Publication
-from amqpjobs.rabbitmq.waiting import Waiting
+from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
+from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.client.publisher import Publisher
+from amqpjobs.jobs.clock import MACHINE, Clock
+from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE, HEADER_DUE, Failure, Properties
+from amqpjobs.jobs.outcome import Done, Expired, Rejected, Retried, Snoozed
+from amqpjobs.jobs.queue.delays import wait_route
 from amqpjobs.settings import load_settings
-from amqpjobs.worker.control import Control
-from amqpjobs.worker.execution import Execution
+from amqpjobs.worker.cancellation import Control
+from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.reporting import Reporting
-from amqpjobs.worker.settled import Settled
 from amqpjobs.worker.settlement import Settlement
 from tests.rabbitmq.fake_wire import Link, turns
 from tests.support.clocks import START, MovedClock
@@ -153,7 +153,7 @@ async def test_what_is_published_has_the_times_of_its_apps_clock(clock):
 async def test_a_request_that_was_taken_back_is_remembered_by_the_apps_clock(hand, clock):
     """Until its deadline."""
     from amqpjobs import Queue
-    from amqpjobs.rabbitmq.frames import encode_properties, split_header
+    from amqpjobs.broker.amqp.frames import encode_properties, split_header
 
     asked = {"message_id": "id", "correlation_id": "c", "reply_to": "asker"}
     word = Properties(type=CANCEL, headers={HEADER_DEADLINE: at(10)}, **asked)

@@ -6,10 +6,10 @@ import logging
 import pytest
 
 from amqpjobs import Context, Snooze
-from amqpjobs.context import plain_context
 from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.message import Properties
-from amqpjobs.traces import RemoteSpan
+from amqpjobs.jobs.context import plain_context
+from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.trace_context import RemoteSpan
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"

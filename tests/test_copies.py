@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.copies import (
+from amqpjobs.broker.amqp.frames import encode_properties
+from amqpjobs.jobs.message.copies import (
     BROKER_HEADERS,
     copied,
     failure_of,
@@ -13,7 +14,7 @@ from amqpjobs.copies import (
     snoozed,
     with_first_try,
 )
-from amqpjobs.message import (
+from amqpjobs.jobs.message.message import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DEADLINE,
@@ -22,8 +23,7 @@ from amqpjobs.message import (
     Failure,
     Properties,
 )
-from amqpjobs.rabbitmq.frames import encode_properties
-from amqpjobs.traces import RemoteSpan
+from amqpjobs.jobs.message.trace_context import RemoteSpan
 
 FAILURE = Failure(
     "failed", "boom", "app.Boom", ("a.py:1 f", "b.py:2 g"), "resize", "photos", "host:1", 1.7e9

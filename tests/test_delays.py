@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.delays import LONGEST_DELAY, destination_of, ladder, level_name, wait_route
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.topology import DELAY_DELIVER, LEVELS, MAX_NAME, Queue, topology_of
+from amqpjobs.jobs.queue.delays import LONGEST_DELAY, destination_of, ladder, level_name, wait_route
+from amqpjobs.jobs.queue.topology import DELAY_DELIVER, LEVELS, MAX_NAME, Queue, topology_of
 
 WHOLE = ladder(range(LEVELS))
 

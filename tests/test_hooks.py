@@ -7,7 +7,7 @@ import pytest
 
 from amqpjobs import App
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.hooks import GITHUB, SIGNED, Proof, Signing, prove, sign
+from amqpjobs.jobs.webhook import GITHUB, SIGNED, Proof, Signing, prove, sign
 
 NOW = 1_800_000_000.0
 SECRET = b"a secret of some length"

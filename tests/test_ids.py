@@ -1,6 +1,6 @@
 """Ids that follow from something: the same in every release, or old duplicates are new jobs."""
 
-from amqpjobs.ids import derived_id, keyed_id
+from amqpjobs.jobs.message.ids import derived_id, keyed_id
 
 
 def test_the_same_key_is_the_same_job() -> None:

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from amqpjobs import INJECTED, App, Context, Depends, Message, Queue
-from amqpjobs.context import current_context
 from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
+from amqpjobs.jobs.context import current_context
 
 app = App("jobs")
 queue = Queue("jobs", priorities={"high": 2, "low": 1})

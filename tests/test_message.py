@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from amqpjobs.message import (
+from amqpjobs.jobs.message.message import (
     Message,
     Properties,
     has_own_id,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from amqpjobs.middleware import onion
+from amqpjobs.jobs.middleware import onion
 
 
 async def core(value):

@@ -18,9 +18,9 @@ import pytest
 import uvloop
 
 from amqpjobs import App
-from amqpjobs.embedded import Broker
-from amqpjobs.embedded.threads import LoopThread
-from amqpjobs.publisher import Publisher
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.broker.embedded.thread import LoopThread
+from amqpjobs.client.publisher import Publisher
 from tests.support.programs import KEPT, ROOT
 from tests.support.workers import app_at
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from amqpjobs import App, Queue
-from amqpjobs.permissions import definitions_of, permissions_of
+from amqpjobs.jobs.queue.permissions import definitions_of, permissions_of
 from tests.support.programs import KEPT, ROOT, command
 
 SHIPPED = ROOT / "deploy/rabbitmq/definitions.json"

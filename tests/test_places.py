@@ -7,10 +7,10 @@ import pytest
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from amqpjobs import App
-from amqpjobs.answers import read_value
 from amqpjobs.errors import DecodeError, InvalidArguments, InvalidResult
-from amqpjobs.places import findings
-from amqpjobs.results import load_result
+from amqpjobs.jobs.message.reply import read_value
+from amqpjobs.jobs.results import load_result
+from amqpjobs.jobs.roundtrip.findings import findings
 
 ADA = "ada@example.org"
 

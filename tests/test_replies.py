@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from pamqp import commands
 
+from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.client.replies import Question, Replies
 from amqpjobs.errors import ConfigurationError, PublishRejected, ReplyLost, ReplyTimeout, Unroutable
-from amqpjobs.message import CANCEL, HEADER_DEADLINE, Properties
-from amqpjobs.rabbitmq.publication import Publication
-from amqpjobs.replies import Question, Replies
+from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE, Properties
 from tests.rabbitmq.fake_wire import turns
 from tests.rabbitmq.test_listening import OwnChannel, OwnLink
 

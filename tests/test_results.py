@@ -8,7 +8,7 @@ from pydantic import BaseModel, SecretStr
 
 from amqpjobs import App, Reject
 from amqpjobs.errors import InvalidResult
-from amqpjobs.results import dump_result, load_result
+from amqpjobs.jobs.results import dump_result, load_result
 
 
 class Size(BaseModel):

@@ -39,8 +39,8 @@ from typing_extensions import TypedDict
 
 from amqpjobs import App
 from amqpjobs.errors import InvalidArguments, InvalidResult
-from amqpjobs.results import dump_result, load_result
-from amqpjobs.roundtrip import RoundTrip
+from amqpjobs.jobs.results import dump_result, load_result
+from amqpjobs.jobs.roundtrip.roundtrip import RoundTrip
 
 
 class Event(BaseModel):

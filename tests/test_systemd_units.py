@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from amqpjobs.cli.supervision import GRACE
+from amqpjobs.cli.supervisor.supervisor import GRACE
 from amqpjobs.settings import Settings
-from amqpjobs.worker.liveness import INTERVAL, STALE
+from amqpjobs.telemetry.health.heartbeat import INTERVAL, STALE
 from tests.support.programs import KEPT, ROOT, command
 
 FOLDER = ROOT / "deploy/systemd"

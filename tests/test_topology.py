@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from amqpjobs import Queue
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.topology import (
+from amqpjobs.jobs.queue.topology import (
     CONTROL_EXCHANGE,
     DEAD_EXCHANGE,
     DELAY_DELIVER,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from amqpjobs.traces import RemoteSpan, carried, span_of, traceparent_of
+from amqpjobs.jobs.message.trace_context import RemoteSpan, carried, span_of, traceparent_of
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from amqpjobs.cli.loading import AppOption, load_app
+from amqpjobs.cli.app_option import AppOption, load_app
 from amqpjobs.cli.output import print_json
 
 

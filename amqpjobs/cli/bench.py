@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from amqpjobs.app import App
+from amqpjobs.cli.app_option import JsonOption, UrlOption
 from amqpjobs.cli.consume import loop_factory
-from amqpjobs.cli.loading import JsonOption, UrlOption
 from amqpjobs.cli.output import print_json, print_rows, say
-from amqpjobs.topology import Queue
+from amqpjobs.jobs.queue.topology import Queue
 
 ONE_AT_A_TIME = 1_000
 """Messages of the measurements that wait for each."""
@@ -159,7 +159,7 @@ class _Measurement:
         self._done.clear()
 
     async def _delete(self) -> None:
-        from amqpjobs.rabbitmq.inspection import connected, delete_queues
+        from amqpjobs.broker.rabbitmq.inspection.queues import connected, delete_queues
 
         # Of its topology these alone: the rest, as `amqpjobs.delay.unroutable`, is shared with
         # every app on the virtual host, and may hold jobs.
@@ -173,7 +173,7 @@ class _Working:
     """A worker of the app while the block runs."""
 
     def __init__(self, app: App) -> None:
-        from amqpjobs.worker.lifecycle import Worker
+        from amqpjobs.worker.worker import Worker
 
         self._worker = Worker(app)
         self._task: asyncio.Task[None] | None = None

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amqpjobs.cli.loading import JsonOption
+from amqpjobs.cli.app_option import JsonOption
 from amqpjobs.cli.output import console, say, table_of
 from amqpjobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from amqpjobs.embedded import Broker
+    from amqpjobs.broker.embedded import Broker
 
 COLUMNS = ("queue", "ready", "unacked", "consumers", "in/s", "out/s")
 
@@ -39,7 +39,7 @@ def broker(
     this one. What is in its queues is gone when it ends. On a terminal it shows its queues; with
     --json it prints one line when it is ready.
     """
-    from amqpjobs.embedded import Broker
+    from amqpjobs.broker.embedded import Broker
 
     try:
         made = Broker(profile, port=port)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from amqpjobs.cli.app_option import AppOption, UrlOption, load_app
 from amqpjobs.cli.ending import EXTRA, Deadline, flush_output, leave, stop_by_signals
-from amqpjobs.cli.loading import AppOption, UrlOption, load_app
 from amqpjobs.cli.output import say
 from amqpjobs.cli.telemetry import MetricsPortOption, Telling, telemetry
 from amqpjobs.cli.telemetry import metrics_port as metrics_port_of
@@ -58,7 +58,7 @@ def consume(
         os.environ["AMQPJOBS_URL"] = url
     loaded.choose_queues(queues or [])  # what is wrong is said once, not by every process
     if reload or processes > 1:
-        from amqpjobs.cli.supervision import Supervisor, child_command
+        from amqpjobs.cli.supervisor.supervisor import Supervisor, child_command
 
         command = child_command(queues or [], app, concurrency, prefetch)
         environment = {SUPERVISOR: str(os.getpid())}
@@ -82,8 +82,8 @@ def consume(
 
 
 def _work(app: "App", queues: list[str], telling: Telling) -> None:
-    from amqpjobs.worker.lifecycle import Worker
-    from amqpjobs.worker.parentage import die_with
+    from amqpjobs.worker.execution.parent_death import die_with
+    from amqpjobs.worker.worker import Worker
 
     supervisor = os.environ.get(SUPERVISOR, "")
     if supervisor.isdigit():

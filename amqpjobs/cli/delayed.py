@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import moment, print_rows, say
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
-    from amqpjobs.rabbitmq.delayed import Delayed
+    from amqpjobs.broker.rabbitmq.inspection.delayed import Delayed
 
 group = typer.Typer(help="Look at jobs that wait for their time.", no_args_is_help=True)
 
@@ -48,8 +48,8 @@ def list_(
 
 
 async def _look(app: "App", limit: int) -> "tuple[dict[int, int], list[Delayed]]":
-    from amqpjobs.rabbitmq.delayed import counts, look
-    from amqpjobs.rabbitmq.inspection import connected
+    from amqpjobs.broker.rabbitmq.inspection.delayed import counts, look
+    from amqpjobs.broker.rabbitmq.inspection.queues import connected
 
     async with connected(app.settings, "inspect") as wire:
         counted = {level: count for level, count in (await counts(wire)).items() if count}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amqpjobs.cli.loading import JsonOption
+from amqpjobs.cli.app_option import JsonOption
 from amqpjobs.errors import ConfigurationError
 
 if TYPE_CHECKING:

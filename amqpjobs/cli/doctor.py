@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.broker.rabbitmq.profile import EMBEDDED
+from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_rows
-from amqpjobs.rabbitmq.profile import EMBEDDED
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
-    from amqpjobs.rabbitmq.connection import Wire
-    from amqpjobs.rabbitmq.profile import Profile
+    from amqpjobs.broker.rabbitmq.connection import Wire
+    from amqpjobs.broker.rabbitmq.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def doctor(app: AppOption = None, as_json: JsonOption = False, url: UrlOption = 
 
 
 async def _examine(app: "App") -> list[Check]:
-    from amqpjobs.rabbitmq.inspection import connected
+    from amqpjobs.broker.rabbitmq.inspection.queues import connected
 
     async with connected(app.settings, "doctor") as wire:
         checks = [_version(wire), *_limits(wire, app)]
@@ -98,7 +98,7 @@ def _limits(wire: "Wire", app: "App") -> list[Check]:
 
 
 async def _permissions(wire: "Wire") -> AsyncIterator[Check]:
-    from amqpjobs.rabbitmq.inspection import may_declare
+    from amqpjobs.broker.rabbitmq.inspection.queues import may_declare
 
     if await may_declare(wire, f"amqpjobs.doctor.{os.getpid()}"):
         yield Check("permissions", "ok", "this user may declare queues")
@@ -112,7 +112,7 @@ async def _permissions(wire: "Wire") -> AsyncIterator[Check]:
 
 
 async def _queues(app: "App", wire: "Wire") -> AsyncIterator[Check]:
-    from amqpjobs.rabbitmq.declaration import Declarer
+    from amqpjobs.broker.rabbitmq.declarer import Declarer
 
     async with Declarer(wire) as declarer:
         findings = await declarer.check(app.topology)
@@ -140,9 +140,9 @@ async def _queues(app: "App", wire: "Wire") -> AsyncIterator[Check]:
 
 
 async def _unroutable(wire: "Wire") -> Check:
+    from amqpjobs.broker.rabbitmq.declarer import Declarer
     from amqpjobs.errors import NotPermitted, TopologyMismatch
-    from amqpjobs.rabbitmq.declaration import Declarer
-    from amqpjobs.topology import DELAY_UNROUTABLE
+    from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 
     async with Declarer(wire) as declarer:
         try:
@@ -162,7 +162,7 @@ async def _unroutable(wire: "Wire") -> Check:
 
 
 def _management(app: "App") -> Check:
-    from amqpjobs.rabbitmq.management import NotAnswered, address_of, unacked
+    from amqpjobs.broker.rabbitmq.inspection.management_api import NotAnswered, address_of, unacked
 
     try:
         unacked(app.settings)
@@ -183,7 +183,7 @@ def _clock(wire: "Wire") -> Check:
 
 
 def _timeouts(app: "App", profile: "Profile") -> list[Check]:
-    from amqpjobs.worker.holding import holding_of
+    from amqpjobs.worker.hold_limits import holding_of
 
     settings = app.settings
     prefetch = settings.prefetch or 2 * settings.concurrency

@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from amqpjobs.worker.forking import default_signals_in_children
+from amqpjobs.worker.execution.forking import default_signals_in_children
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 

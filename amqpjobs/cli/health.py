@@ -37,7 +37,7 @@ def health(
     and starts none, and "not recording" is a recorder that holds events and writes none, each for
     5 seconds.
     """
-    from amqpjobs.worker.liveness import files_of
+    from amqpjobs.telemetry.health.heartbeat import files_of
 
     if file is None:
         raise ConfigurationError(
@@ -49,7 +49,7 @@ def health(
 
 def _state_of(file: Path, max_age: float | None, *, strict: bool) -> str:
     """How one process is; exits with 1 if it is not healthy."""
-    from amqpjobs.worker.liveness import OK, STALE, age_of, state_of
+    from amqpjobs.telemetry.health.heartbeat import OK, STALE, age_of, state_of
 
     age = age_of(file)
     if age is None:

@@ -15,15 +15,12 @@ from amqpjobs.cli import (
     asyncapi,
     bench,
     broker,
-    chaos,
     consume,
     dead,
     delayed,
     demo,
-    deploy,
     doctor,
     health,
-    init,
     new,
     queues,
     run,
@@ -32,7 +29,10 @@ from amqpjobs.cli import (
     topology,
     web,
 )
+from amqpjobs.cli.chaos import command as chaos
+from amqpjobs.cli.deploy import command as deploy
 from amqpjobs.cli.output import say
+from amqpjobs.cli.supervisor import init
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError, UnknownJob
 
 program = typer.Typer(

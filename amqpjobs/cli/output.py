@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from amqpjobs.jsontext import harmless
+from amqpjobs.telemetry.json_text import harmless
 
 if TYPE_CHECKING:
     from rich.progress import TextColumn

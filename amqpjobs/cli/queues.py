@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import console, print_rows, table_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
-    from amqpjobs.rabbitmq.connection import Wire
+    from amqpjobs.broker.rabbitmq.connection import Wire
 
 COLUMNS = ("queue", "priority", "state", "ready", "unacked", "consumers", "dead", "parked")
 
@@ -33,8 +33,8 @@ def queues(
 
 
 async def _show(app: "App", *, watch: bool, as_json: bool) -> None:
-    from amqpjobs.overview import rows_of
-    from amqpjobs.rabbitmq.inspection import connected
+    from amqpjobs.broker.rabbitmq.inspection.overview import rows_of
+    from amqpjobs.broker.rabbitmq.inspection.queues import connected
 
     async with connected(app.settings, "inspect") as wire:
         if not watch or as_json or not sys.stdout.isatty():
@@ -52,7 +52,7 @@ async def _show(app: "App", *, watch: bool, as_json: bool) -> None:
 
 async def _print(app: "App", wire: "Wire", *, watch: bool, as_json: bool) -> None:
     """One look after the other, for files and programs."""
-    from amqpjobs.overview import rows_of
+    from amqpjobs.broker.rabbitmq.inspection.overview import rows_of
 
     while True:
         rows = await rows_of(app.queues, wire, app.settings)

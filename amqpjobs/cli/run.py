@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.ending import stop_by_signals
-from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_json, say
 from amqpjobs.cli.telemetry import Telling, telemetry
 from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.jsontext import harmless
+from amqpjobs.telemetry.json_text import harmless
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
-    from amqpjobs.definition import Definition
-    from amqpjobs.message import JobHandle, Message
+    from amqpjobs.jobs.definition import Definition
+    from amqpjobs.jobs.message.message import JobHandle, Message
 
 INTERRUPTED = 130
 
@@ -123,7 +123,7 @@ def enqueue(
     url: UrlOption = None,
 ) -> None:
     """Enqueue one job for a worker, and print its id once RabbitMQ has confirmed it."""
-    from amqpjobs.job import Job
+    from amqpjobs.jobs.job import Job
 
     loaded = load_app(app, url=url)
     definition = loaded.find(job)
@@ -156,7 +156,7 @@ async def _enqueue(app: "App", message: "Message[object]") -> "JobHandle[object]
 
 
 def _id_of(app: "App", job: str, key: str) -> str:
-    from amqpjobs.ids import keyed_id
+    from amqpjobs.jobs.message.ids import keyed_id
 
     if not key.strip():
         raise ConfigurationError("--key is empty: leave it out, or say what makes the job this one")

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
-from amqpjobs.cli.loading import AppOption, UrlOption, load_app
+from amqpjobs.cli.app_option import AppOption, UrlOption, load_app
 from amqpjobs.cli.output import say
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.ending import flush_output, stop_by_signals
-from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import console, moment, print_json, printable, say, text_column
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
-    from amqpjobs.status.values import JobStatus
+    from amqpjobs.state.status.values import JobStatus
 
 StoreOption = Annotated[
     str | None,
@@ -48,9 +48,9 @@ def record(app: AppOption = None, store: StoreOption = None, url: UrlOption = No
 
 
 async def _record(app: "App") -> None:
-    from amqpjobs.background import BackgroundTask
-    from amqpjobs.status.recorder import Recorder
-    from amqpjobs.worker.liveness import Liveness
+    from amqpjobs.broker.rabbitmq.background import BackgroundTask
+    from amqpjobs.state.status.recorder import Recorder
+    from amqpjobs.telemetry.health.heartbeat import Liveness
 
     recorder = Recorder(app)
     task = asyncio.ensure_future(recorder.run())
@@ -94,12 +94,12 @@ def migrate(
 
 
 async def _migrate(app: "App", *, check: bool) -> tuple[str | None, str]:
-    from amqpjobs.status.database import open_engine, store_exists
+    from amqpjobs.state.store.engine import open_engine, store_exists
 
     engine = open_engine(app.settings)
-    from amqpjobs.status.migrating import look, migrate
-    from amqpjobs.status.schema import HEAD
-    from amqpjobs.status.store import errors
+    from amqpjobs.state.status.store import errors
+    from amqpjobs.state.status.table import HEAD
+    from amqpjobs.state.store.migrate import look, migrate
 
     if check and not store_exists(app.settings):
         return None, HEAD  # asking makes no database

@@ -18,7 +18,7 @@ from amqpjobs.telemetry.environment import DEFAULT_PORT, PROMETHEUS, asked_for, 
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.settings import Settings
-    from amqpjobs.telemetry.prometheus import Endpoint
+    from amqpjobs.telemetry.metrics.prometheus import Endpoint
     from amqpjobs.telemetry.provider import Telemetry
 
 log = logging.getLogger("amqpjobs.telemetry")
@@ -106,7 +106,7 @@ def metrics_port(settings: "Settings", environment: Mapping[str, str]) -> int | 
 
 def _endpoint(settings: "Settings", port: int) -> "Endpoint":
     try:
-        from amqpjobs.telemetry.prometheus import Endpoint
+        from amqpjobs.telemetry.metrics.prometheus import Endpoint
     except ImportError as error:
         raise ConfigurationError(
             f"--metrics-port: {error.name!r} is not installed: pip install 'amqpjobs[prometheus]'"

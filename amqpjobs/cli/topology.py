@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_json, print_rows, printable
-from amqpjobs.delays import LONGEST_DELAY, ladder, level_of
-from amqpjobs.permissions import definitions_of, permissions_of
-from amqpjobs.topology import EVENTS_TOPOLOGY, RECORDER_TOPOLOGY, Topology
+from amqpjobs.jobs.queue.delays import LONGEST_DELAY, ladder, level_of
+from amqpjobs.jobs.queue.permissions import definitions_of, permissions_of
+from amqpjobs.jobs.queue.topology import EVENTS_TOPOLOGY, RECORDER_TOPOLOGY, Topology
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
-    from amqpjobs.rabbitmq.declaration import Finding
+    from amqpjobs.broker.rabbitmq.declarer import Finding
 
 group = typer.Typer(
     help="Show, apply or check the queues and exchanges; show who may do what with them.",
@@ -148,16 +148,16 @@ def whole_of(app: "App", longest_delay: float | None, *, recorder: bool = False)
 
 
 async def _apply(app: "App", whole: Topology) -> None:
-    from amqpjobs.rabbitmq.declaration import Declarer
-    from amqpjobs.rabbitmq.inspection import connected
+    from amqpjobs.broker.rabbitmq.declarer import Declarer
+    from amqpjobs.broker.rabbitmq.inspection.queues import connected
 
     async with connected(app.settings, "declare") as wire, Declarer(wire) as declarer:
         await declarer.apply(whole, strictly=True)
 
 
 async def _check(app: "App") -> "list[Finding]":
-    from amqpjobs.rabbitmq.declaration import Declarer
-    from amqpjobs.rabbitmq.inspection import connected
+    from amqpjobs.broker.rabbitmq.declarer import Declarer
+    from amqpjobs.broker.rabbitmq.inspection.queues import connected
 
     async with connected(app.settings, "declare") as wire, Declarer(wire) as declarer:
         return await declarer.check(app.topology)

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from amqpjobs.cli.app_option import AppOption, UrlOption, load_app, load_object
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.ending import flush_output, stop_by_signals
-from amqpjobs.cli.loading import AppOption, UrlOption, load_app, load_object
 from amqpjobs.cli.telemetry import MetricsPortOption, Telling, telemetry
 from amqpjobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
-    from amqpjobs.web.serving import Listening
+    from amqpjobs.web.server import Listening
 
 
 def web(
@@ -62,7 +62,7 @@ def web(
     loaded = load_app(app, url=url, web_host=host, web_port=port, metrics_port=metrics_port)
     # Here, so that the other commands need no web framework.
     from amqpjobs.telemetry.logs import configure_logs
-    from amqpjobs.web.serving import Listening
+    from amqpjobs.web.server import Listening
 
     settings = loaded.settings
     configure_logs(settings.log_level, settings.log_format)
@@ -84,7 +84,7 @@ def web(
 async def _serve(
     app: "App", listening: "Listening", other: Any, telling: Telling, *, recorder: bool
 ) -> None:
-    from amqpjobs.web.serving import WebServer
+    from amqpjobs.web.server import WebServer
     from amqpjobs.web.tier import Tier
 
     server = WebServer(Tier(app, recorder=recorder), listening, other)

@@ -20,7 +20,7 @@ WEB = ("web", "--app", APP, "--asgi", "amqpjobs.demo.web:api")
 
 # What is killed with SIGKILL must not leave them behind.
 BOOT = (
-    "import signal; from amqpjobs.worker.parentage import die_with; "
+    "import signal; from amqpjobs.worker.execution.parent_death import die_with; "
     "die_with({parent}, signal.SIGTERM); from amqpjobs.cli.main import main; main()"
 )
 

@@ -31,7 +31,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from amqpjobs.demo.album import FORMATS, Photograph, add_to_album, app
 from amqpjobs.demo.photographs import CACHE, PhotographsMissing, photographs_here
 from amqpjobs.errors import PublishError
-from amqpjobs.status.values import JobStatus
+from amqpjobs.state.status.values import JobStatus
 
 PAGE = Path(__file__).with_name("page")
 

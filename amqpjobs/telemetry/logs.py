@@ -11,10 +11,10 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-from amqpjobs.context import current_context
-from amqpjobs.jsontext import on_one_line
-from amqpjobs.telemetry.propagation import span_keys
-from amqpjobs.telemetry.writing import LogWriter
+from amqpjobs.jobs.context import current_context
+from amqpjobs.telemetry.json_text import on_one_line
+from amqpjobs.telemetry.log_stream import LogWriter
+from amqpjobs.telemetry.traces.propagation import span_keys
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

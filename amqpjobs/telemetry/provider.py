@@ -32,13 +32,13 @@ from amqpjobs.telemetry.environment import (
     exporters_of,
     protocol_of,
 )
-from amqpjobs.telemetry.joining import JoiningExporter, takes_buckets
-from amqpjobs.telemetry.metrics import join, meter_provider
-from amqpjobs.telemetry.propagation import tracer_provider
-from amqpjobs.telemetry.tallies import Distribution, Series
+from amqpjobs.telemetry.metrics.aggregates import Distribution, Series
+from amqpjobs.telemetry.metrics.export import JoiningExporter, takes_buckets
+from amqpjobs.telemetry.metrics.instruments import join, meter_provider
+from amqpjobs.telemetry.traces.propagation import tracer_provider
 
 if TYPE_CHECKING:
-    from amqpjobs.telemetry.prometheus import Endpoint
+    from amqpjobs.telemetry.metrics.prometheus import Endpoint
 
 log = logging.getLogger("amqpjobs.telemetry")
 

@@ -1,8 +1,8 @@
 """For tests of your jobs: an app on a broker of its own, that broker by itself, and its faults."""
 
-from amqpjobs.embedded import Broker as broker  # noqa: N813 - as it reads: `async with broker()`
-from amqpjobs.embedded import faults
-from amqpjobs.testing.kit import NotIdle, Testing
-from amqpjobs.testing.recording import Dead, Enqueued, Ran
+from amqpjobs.broker.embedded import Broker as broker  # noqa: N813 - as it reads: `async with broker()`
+from amqpjobs.broker.embedded.faults import faults
+from amqpjobs.testing.records import Dead, Enqueued, Ran
+from amqpjobs.testing.testing import NotIdle, Testing
 
 __all__ = ["Dead", "Enqueued", "NotIdle", "Ran", "Testing", "broker", "faults"]

@@ -5,8 +5,8 @@ Changes when either of the two asks for its time in another way.
 
 from collections.abc import Callable
 
-from amqpjobs.clock import Timer
-from amqpjobs.embedded.clock import ManualClock
+from amqpjobs.broker.embedded.clock import ManualClock
+from amqpjobs.jobs.clock import Timer
 
 
 class BrokersClock:
@@ -23,13 +23,13 @@ class BrokersClock:
         return f"<BrokersClock: {self._clock!r}>"
 
     def time(self) -> float:
-        """See `amqpjobs.clock.Clock`."""
+        """See `amqpjobs.jobs.clock.Clock`."""
         return self._clock.time()
 
     monotonic = time
 
     def call_later(self, seconds: float, callback: Callable[..., object], *args: object) -> Timer:
-        """See `amqpjobs.clock.Clock`."""
+        """See `amqpjobs.jobs.clock.Clock`."""
 
         def call() -> None:
             callback(*args)

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from amqpjobs.testing.place import Place
-from amqpjobs.worker.lifecycle import Worker
+from amqpjobs.testing.placement import Place
+from amqpjobs.worker.worker import Worker
 
 if TYPE_CHECKING:
     from amqpjobs.app import App

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.exceptions import HTTPException
 
-from amqpjobs.web.document import Document
 from amqpjobs.web.events import Events
 from amqpjobs.web.health import Probes
-from amqpjobs.web.hooks import Hooks
 from amqpjobs.web.jobs import Jobs
+from amqpjobs.web.openapi import Document
 from amqpjobs.web.problems import ProblemRoute, answer_bug, answer_http_error
 from amqpjobs.web.queues import Queues
 from amqpjobs.web.requests import Requests
 from amqpjobs.web.status import Status
 from amqpjobs.web.tier import Tier
+from amqpjobs.web.webhooks import Hooks
 
 if TYPE_CHECKING:
     from amqpjobs.app import App

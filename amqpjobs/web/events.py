@@ -19,7 +19,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.status.values import JobStatus
+from amqpjobs.state.status.values import JobStatus
 from amqpjobs.web.problems import Problem, problems, secured
 from amqpjobs.web.status import JobId, store_errors, unknown_id
 from amqpjobs.web.tier import Tier

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import BaseModel, Field, PydanticUserError
 from starlette.responses import JSONResponse, Response
 
-from amqpjobs.definition import Definition
 from amqpjobs.errors import ConfigurationError, NotPermitted, PublishError, TopologyMismatch
-from amqpjobs.ids import keyed_id
-from amqpjobs.job import Job
-from amqpjobs.message import Message
+from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.job import Job
+from amqpjobs.jobs.message.ids import keyed_id
+from amqpjobs.jobs.message.message import Message
 from amqpjobs.web.bodies import read_body
 from amqpjobs.web.problems import Problem, problem_of, problems
 from amqpjobs.web.tier import Tier

@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from amqpjobs.overview import rows_of
-from amqpjobs.rabbitmq.inspection import connected
+from amqpjobs.broker.rabbitmq.inspection.overview import rows_of
+from amqpjobs.broker.rabbitmq.inspection.queues import connected
 from amqpjobs.web.problems import problems
 from amqpjobs.web.tier import Tier
 

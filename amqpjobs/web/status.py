@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
-from amqpjobs.events import STATES
-from amqpjobs.status.values import JobStatus
+from amqpjobs.jobs.message.events import STATES
+from amqpjobs.state.status.values import JobStatus
 from amqpjobs.web.problems import RETRY_AFTER, Problem, problems
 from amqpjobs.web.tier import Tier
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from amqpjobs.background import BackgroundTask
+from amqpjobs.broker.rabbitmq.background import BackgroundTask
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
-from amqpjobs.status.recorder import NOT_RECORDING
-from amqpjobs.web.ids import Replays
-from amqpjobs.web.recording import Recording
-from amqpjobs.web.security import Guard
-from amqpjobs.worker.liveness import OK, STARTING, STOPPING
+from amqpjobs.state.status.recorder import NOT_RECORDING
+from amqpjobs.telemetry.health.heartbeat import OK, STARTING, STOPPING
+from amqpjobs.web.auth import Guard
+from amqpjobs.web.recorder import Recording
+from amqpjobs.web.replays import Replays
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
-    from amqpjobs.publisher import Publisher
+    from amqpjobs.client.publisher import Publisher
 
 RECORDER_PATIENCE = 5.0
 """Seconds that a start waits for the recorder."""

@@ -7,7 +7,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from amqpjobs.worker.lifecycle import Worker
+    from amqpjobs.worker.worker import Worker
 
 __all__ = ["Worker"]
 
@@ -15,7 +15,7 @@ __all__ = ["Worker"]
 def __getattr__(name: str) -> Any:
     # On demand: the modules of this package are imported one by one by whoever needs one.
     if name == "Worker":
-        from amqpjobs.worker.lifecycle import Worker
+        from amqpjobs.worker.worker import Worker
 
         return Worker
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

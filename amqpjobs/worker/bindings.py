@@ -6,11 +6,11 @@ Changes when jobs are bound to queues in another way.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from amqpjobs.definition import Definition
+from amqpjobs.broker.rabbitmq.connection import Wire
+from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.rabbitmq.connection import Wire
-from amqpjobs.rabbitmq.declaration import Declarer
-from amqpjobs.topology import Queue, topology_of
+from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.queue.topology import Queue, topology_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App

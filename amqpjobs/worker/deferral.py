@@ -7,10 +7,10 @@ when holding does.
 
 from collections.abc import Callable, Collection
 
-from amqpjobs.clock import MACHINE, Clock, Timer
+from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.errors import DecodeError
-from amqpjobs.message import HEADER_DUE
-from amqpjobs.rabbitmq.deliveries import Delivery
+from amqpjobs.jobs.clock import MACHINE, Clock, Timer
+from amqpjobs.jobs.message.message import HEADER_DUE
 
 LONGEST_HOLD = 2.0
 """Seconds."""

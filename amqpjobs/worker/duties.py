@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from amqpjobs.background import Work, lasting
+from amqpjobs.broker.rabbitmq.background import Work, lasting
 from amqpjobs.errors import AmqpJobsError
 
 log = logging.getLogger("amqpjobs.worker")

@@ -8,11 +8,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
-from amqpjobs.outcome import Outcome, Released
+from amqpjobs.jobs.outcome import Outcome, Released
 
 if TYPE_CHECKING:
-    from amqpjobs.context import Context
-    from amqpjobs.rabbitmq.deliveries import Delivery
+    from amqpjobs.broker.rabbitmq.delivery import Delivery
+    from amqpjobs.jobs.context import Context
     from amqpjobs.worker.pipeline import Run
 
 log = logging.getLogger("amqpjobs.worker")

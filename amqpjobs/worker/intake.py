@@ -7,9 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.topology import Queue
-from amqpjobs.worker.gates import UNTIL_TOLD, Gate
+from amqpjobs.broker.rabbitmq.delivery import Delivery
+from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.worker.flow.gate import UNTIL_TOLD, Gate
 
 
 class Intake:

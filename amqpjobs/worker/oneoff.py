@@ -7,13 +7,13 @@ import asyncio
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from amqpjobs.context import Context, current_context
-from amqpjobs.definition import Definition
-from amqpjobs.message import Properties, new_job_id
-from amqpjobs.middleware import onion
-from amqpjobs.telemetry.propagation import Traced
-from amqpjobs.verdicts import Verdict
-from amqpjobs.worker.execution import Execution
+from amqpjobs.jobs.context import Context, current_context
+from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.message.message import Properties, new_job_id
+from amqpjobs.jobs.middleware import onion
+from amqpjobs.jobs.verdicts import Verdict
+from amqpjobs.telemetry.traces.propagation import Traced
+from amqpjobs.worker.execution.handlers import Execution
 
 if TYPE_CHECKING:
     from amqpjobs.app import App

@@ -8,15 +8,15 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from amqpjobs.copies import copied, failure_of
+from amqpjobs.broker.rabbitmq.connection import Link, Wire
+from amqpjobs.broker.rabbitmq.declarer import Declarer
+from amqpjobs.broker.rabbitmq.delivery import Delivery
+from amqpjobs.broker.rabbitmq.fitting import send_fitting
+from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import AmqpJobsError, PublishError, PublishRejected
-from amqpjobs.rabbitmq.connection import Link, Wire
-from amqpjobs.rabbitmq.consumption import Subscription
-from amqpjobs.rabbitmq.declaration import Declarer
-from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.rabbitmq.fitting import send_fitting
-from amqpjobs.rabbitmq.publication import Publication
-from amqpjobs.topology import Queue
+from amqpjobs.jobs.message.copies import copied, failure_of
+from amqpjobs.jobs.queue.topology import Queue
 
 log = logging.getLogger("amqpjobs.worker")
 

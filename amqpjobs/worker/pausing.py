@@ -9,19 +9,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from amqpjobs.background import BackgroundTask, lasting
-from amqpjobs.clock import MACHINE, Clock
-from amqpjobs.outcome import Outcome, Released, Snoozed
-from amqpjobs.rabbitmq.connection import Link
-from amqpjobs.rabbitmq.consumption import Subscription
-from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.rabbitmq.marks import Mark
-from amqpjobs.topology import Queue
+from amqpjobs.broker.rabbitmq.background import BackgroundTask, lasting
+from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.delivery import Delivery
+from amqpjobs.broker.rabbitmq.pause_marks import Mark
+from amqpjobs.broker.rabbitmq.subscription import Subscription
+from amqpjobs.jobs.clock import MACHINE, Clock
+from amqpjobs.jobs.outcome import Outcome, Released, Snoozed
+from amqpjobs.jobs.queue.topology import Queue
 from amqpjobs.worker.deferral import Deferral
-from amqpjobs.worker.gates import Gate
+from amqpjobs.worker.flow.gate import Gate
+from amqpjobs.worker.flow.token_bucket import prefetch_of
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.quarantine import Quarantine
-from amqpjobs.worker.rates import prefetch_of
 
 log = logging.getLogger("amqpjobs.worker")
 

@@ -10,21 +10,22 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-from amqpjobs.codec import Arguments
-from amqpjobs.context import Context, Stopping, current_context
-from amqpjobs.copies import epoch_of
-from amqpjobs.definition import Definition
+from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.errors import DecodeError, JobProcessDied
-from amqpjobs.eventcodec import WORKER
-from amqpjobs.handlers import PLAIN, landed
-from amqpjobs.message import (
+from amqpjobs.jobs.context import Context, Stopping, current_context
+from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.handlers import PLAIN, landed
+from amqpjobs.jobs.message.arguments import Arguments
+from amqpjobs.jobs.message.copies import epoch_of
+from amqpjobs.jobs.message.event_codec import WORKER
+from amqpjobs.jobs.message.message import (
     HEADER_DEADLINE,
     JSON,
     Failure,
     new_job_id,
 )
-from amqpjobs.middleware import onion
-from amqpjobs.outcome import (
+from amqpjobs.jobs.middleware import onion
+from amqpjobs.jobs.outcome import (
     DONE_NOTHING,
     Cancelled,
     Done,
@@ -37,11 +38,11 @@ from amqpjobs.outcome import (
     Snoozed,
     Superseded,
 )
-from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.retry import Retry
-from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
+from amqpjobs.jobs.retry import Retry
+from amqpjobs.jobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.worker.deferral import LONGEST_HOLD
 from amqpjobs.worker.endings import Endings
+from amqpjobs.worker.failures import exception_name, innermost_frames, words_of
 from amqpjobs.worker.reading import (
     attempt_of,
     check_content,
@@ -50,15 +51,14 @@ from amqpjobs.worker.reading import (
     too_large,
 )
 from amqpjobs.worker.room import Room, lack_behind
-from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
-    from amqpjobs.telemetry.runs import TracedRun, TracedRuns
-    from amqpjobs.worker.announcing import Announcer
-    from amqpjobs.worker.execution import Execution
+    from amqpjobs.telemetry.traces.job_spans import TracedRun, TracedRuns
+    from amqpjobs.worker.events import Announcer
+    from amqpjobs.worker.execution.handlers import Execution
     from amqpjobs.worker.quarantine import Quarantine
-    from amqpjobs.worker.settled import Settled
+    from amqpjobs.worker.recently_settled import Settled
 
 log = logging.getLogger("amqpjobs.worker")
 

@@ -10,15 +10,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from amqpjobs.context import Context
-from amqpjobs.definition import Definition
+from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.worker.execution import Execution, within
+from amqpjobs.jobs.context import Context
+from amqpjobs.jobs.definition import Definition
+from amqpjobs.worker.execution.handlers import Execution, within
 from amqpjobs.worker.intake import Intake
 
 if TYPE_CHECKING:
-    from amqpjobs.worker.processes import ProcessPool
+    from amqpjobs.worker.execution.pool import ProcessPool
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -139,7 +139,7 @@ class Quarantine:
 
     def _processes(self) -> "ProcessPool":
         if self._pool is None:
-            from amqpjobs.worker.processes import ProcessPool
+            from amqpjobs.worker.execution.pool import ProcessPool
 
             self._pool = ProcessPool(PLACES, expendable=True, home=self._execution.home)
         return self._pool

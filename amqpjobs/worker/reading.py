@@ -6,7 +6,7 @@ Changes when another header is read before a job is started.
 from typing import NoReturn
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.message import HEADER_ATTEMPT, HEADER_DUE, JSON, Headers
+from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_DUE, JSON, Headers
 
 LAST_MOMENT = 2**53 / 1000
 """Seconds since the epoch. Beyond, a float does not have milliseconds any more."""

@@ -6,11 +6,11 @@ Changes when a redelivery can mean something else.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.topology import Queue
+from amqpjobs.broker.rabbitmq.delivery import Delivery
+from amqpjobs.jobs.queue.topology import Queue
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.quarantine import Quarantine
-from amqpjobs.worker.settled import Key, KeyOf, Settled, has_key, likeness_of
+from amqpjobs.worker.recently_settled import Key, KeyOf, Settled, has_key, likeness_of
 
 if TYPE_CHECKING:
     from amqpjobs.worker.pipeline import Run

@@ -9,14 +9,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
+from amqpjobs.broker.rabbitmq.delivery import Delivery
+from amqpjobs.broker.rabbitmq.fitting import send_fitting
+from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import AmqpJobsError, PublishError, PublishRejected, Unroutable
-from amqpjobs.message import Failure, Properties
-from amqpjobs.outcome import Outcome, Parked, Rejected, Released, Retried, Snoozed
-from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.rabbitmq.fitting import send_fitting
-from amqpjobs.rabbitmq.publication import Publication
-from amqpjobs.rabbitmq.waiting import Waiting
-from amqpjobs.worker.settled import Settled
+from amqpjobs.jobs.message.message import Failure, Properties
+from amqpjobs.jobs.outcome import Outcome, Parked, Rejected, Released, Retried, Snoozed
+from amqpjobs.worker.recently_settled import Settled
 
 log = logging.getLogger("amqpjobs.worker")
 

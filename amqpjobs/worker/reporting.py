@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
-from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.errors import DecodeError
-from amqpjobs.eventcodec import WORKER
-from amqpjobs.message import Failure
-from amqpjobs.outcome import (
+from amqpjobs.jobs.clock import MACHINE, Clock
+from amqpjobs.jobs.message.event_codec import WORKER
+from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.outcome import (
     Answered,
     Cancelled,
     Done,

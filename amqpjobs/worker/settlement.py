@@ -7,12 +7,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import assert_never
 
-from amqpjobs.clock import MACHINE, Clock
-from amqpjobs.context import Context
-from amqpjobs.copies import copied, retried, snoozed, with_first_try, with_progress
+from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
+from amqpjobs.broker.rabbitmq.delivery import Delivery
+from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import PublishError
-from amqpjobs.message import HEADER_DUE, Properties
-from amqpjobs.outcome import (
+from amqpjobs.jobs.clock import MACHINE, Clock
+from amqpjobs.jobs.context import Context
+from amqpjobs.jobs.message.copies import copied, retried, snoozed, with_first_try, with_progress
+from amqpjobs.jobs.message.message import HEADER_DUE, Properties
+from amqpjobs.jobs.outcome import (
     Answered,
     Cancelled,
     Done,
@@ -25,12 +28,9 @@ from amqpjobs.outcome import (
     Snoozed,
     Superseded,
 )
-from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.rabbitmq.publication import Publication
-from amqpjobs.rabbitmq.waiting import Waiting
-from amqpjobs.topology import Queue
+from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.replacing import CONFIRM_TIMEOUT, Replacing
-from amqpjobs.worker.settled import Settled
 
 
 class Settlement:

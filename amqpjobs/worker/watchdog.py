@@ -4,9 +4,9 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from amqpjobs.context import Stopping
-from amqpjobs.rabbitmq.connection import Link
-from amqpjobs.rabbitmq.consumption import Subscription
+from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.subscription import Subscription
+from amqpjobs.jobs.context import Stopping
 
 log = logging.getLogger("amqpjobs.worker")
 

@@ -45,7 +45,7 @@ import asyncio, time
 
 async def main():
     begin = time.perf_counter()
-    from amqpjobs.embedded import Broker
+    from amqpjobs.broker.embedded import Broker
     async with Broker():
         print(1e3 * (time.perf_counter() - begin))
 
@@ -73,7 +73,7 @@ def starts(rounds: int) -> list[float]:
 
 def serve(profile: str, told: Connection) -> None:
     """A broker in this process, until somebody ends it."""
-    from amqpjobs.embedded import Broker
+    from amqpjobs.broker.embedded import Broker
 
     async def run() -> None:
         async with Broker(profile) as broker:
@@ -213,7 +213,7 @@ def rates(profile: str, count: int, size: int) -> dict[str, float]:
 
 async def brokers(count: int) -> float:
     """Seconds for that many brokers, each started, used once, and stopped."""
-    from amqpjobs.embedded import Broker
+    from amqpjobs.broker.embedded import Broker
 
     begin = time.perf_counter()
     for _ in range(count):

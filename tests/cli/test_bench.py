@@ -4,8 +4,8 @@ import asyncio
 import json
 from pathlib import Path
 
-from amqpjobs.embedded import Broker
-from amqpjobs.topology import DELAY_UNROUTABLE, KEPT_FOR_GOOD
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE, KEPT_FOR_GOOD
 from tests.support.amqp import QUORUM, declare, publish, stranger
 from tests.support.programs import command, environment
 

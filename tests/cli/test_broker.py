@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from amqpjobs.broker.embedded import Broker
 from amqpjobs.cli.broker import Rates
-from amqpjobs.embedded import Broker
 from tests.support.amqp import declare, publish, stranger
 from tests.support.programs import PROGRAM, ROOT, Ledger, command, consuming, environment
 from tests.support.terminal import Terminal

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from amqpjobs import App
-from amqpjobs.cli.chaos_run import Chaos, Plan
-from amqpjobs.topology import Queue
+from amqpjobs.cli.chaos.run import Chaos, Plan
+from amqpjobs.jobs.queue.topology import Queue
 from tests.broker_server import VirtualHost
 from tests.support.workers import app_at
 

@@ -9,8 +9,8 @@ import tomllib
 import pytest
 import yaml
 
+from amqpjobs.broker.embedded import Broker
 from amqpjobs.cli.new import package_of
-from amqpjobs.embedded import Broker
 from amqpjobs.errors import ConfigurationError
 from tests.support.programs import ROOT, command, consuming, environment
 

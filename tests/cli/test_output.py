@@ -13,10 +13,10 @@ import amqpjobs
 from amqpjobs.cli import output
 from amqpjobs.cli.dead.running import _Last, problems, progress, report
 from amqpjobs.cli.status import _follow_on_terminal, _line, _show
-from amqpjobs.deadletters import Moved
+from amqpjobs.client.deadletters import Moved
 from amqpjobs.demo.screen import Lines, Terminal
 from amqpjobs.demo.show import Shown
-from amqpjobs.status.values import JobStatus
+from amqpjobs.state.status.values import JobStatus
 
 HOSTILE = (
     "[/b] [link=http://evil.example]x[/link] [bold]y[/] [/] :bomb: [@click=app.bell]z "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpjobs.cli.signs import Signs
+from amqpjobs.cli.supervisor.notify_relay import Signs
 
 
 class Systemd:
@@ -142,7 +142,7 @@ def test_a_child_has_the_watchdog_that_its_parent_has(
     systemd: Systemd, signs: Signs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """systemd asks the parent by its process id."""
-    from amqpjobs.worker.liveness import watchdog_interval
+    from amqpjobs.telemetry.health.heartbeat import watchdog_interval
 
     monkeypatch.setenv("WATCHDOG_USEC", "30000000")
     monkeypatch.setenv("WATCHDOG_PID", "1")

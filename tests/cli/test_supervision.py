@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from amqpjobs.cli import supervision
-from amqpjobs.cli.supervision import Supervisor
+from amqpjobs.cli.supervisor import supervisor as supervision
+from amqpjobs.cli.supervisor.supervisor import Supervisor
 from amqpjobs.settings import load_settings
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from tests.conformance.peers import Peer, address_of
 
 

@@ -8,8 +8,8 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request
 
 from amqpjobs import App
-from amqpjobs.contrib.fastapi import Jobs, get_app, lifespan, router
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.web.fastapi import Jobs, get_app, lifespan, router
 from tests.broker_server import VirtualHost
 from tests.support.amqp import drain
 from tests.support.web import client_of

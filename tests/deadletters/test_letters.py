@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from amqpjobs.copies import copied
-from amqpjobs.deadletters.letters import Grouping, Place, group_of, is_group, letter_of
-from amqpjobs.message import Failure, Properties
+from amqpjobs.client.deadletters.letter import Grouping, Place, group_of, is_group, letter_of
+from amqpjobs.jobs.message.copies import copied
+from amqpjobs.jobs.message.message import Failure, Properties
 
 LANES = frozenset({"work", "work.high"})
 DEAD = Place("dead", "work.dead", "work")

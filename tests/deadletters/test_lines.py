@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.copies import BROKER_HEADERS, copied, failure_of
-from amqpjobs.deadletters.files import read_lines
-from amqpjobs.deadletters.letters import Place, letter_of
-from amqpjobs.deadletters.lines import from_json, imported, line_of, read_line, to_json
+from amqpjobs.broker.amqp.fields import decode_table, encode_table
+from amqpjobs.client.deadletters.export import read_lines
+from amqpjobs.client.deadletters.letter import Place, letter_of
+from amqpjobs.client.deadletters.line_format import from_json, imported, line_of, read_line, to_json
 from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.message import HEADER_COPY, Failure, Properties
-from amqpjobs.rabbitmq.fields import decode_table, encode_table
+from amqpjobs.jobs.message.copies import BROKER_HEADERS, copied, failure_of
+from amqpjobs.jobs.message.message import HEADER_COPY, Failure, Properties
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 names = st.one_of(texts, st.sampled_from(["$bytes", "$table", "$float", "$", "$x"]))

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from amqpjobs.deadletters import moving as moving_module
-from amqpjobs.deadletters.moving import Mover
+from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.client.deadletters import mover as moving_module
+from amqpjobs.client.deadletters.mover import Mover
 from amqpjobs.errors import PublishRejected, Unroutable
-from amqpjobs.message import HEADER_DROPPED, HEADER_HISTORY, Properties
-from amqpjobs.rabbitmq.publication import Publication
+from amqpjobs.jobs.message.message import HEADER_DROPPED, HEADER_HISTORY, Properties
 from tests.rabbitmq.fake_wire import Link, turns
 
 

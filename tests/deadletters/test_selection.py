@@ -2,11 +2,11 @@
 
 import pytest
 
-from amqpjobs.copies import copied
-from amqpjobs.deadletters.letters import Place, letter_of
-from amqpjobs.deadletters.selection import Choice, Selection, whole_ids
+from amqpjobs.client.deadletters.letter import Place, letter_of
+from amqpjobs.client.deadletters.selection import Choice, Selection, whole_ids
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.message import Failure, Properties
+from amqpjobs.jobs.message.copies import copied
+from amqpjobs.jobs.message.message import Failure, Properties
 
 
 def letter(id_="abc", time=100.0, **given):

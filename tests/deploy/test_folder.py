@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from amqpjobs import App
-from amqpjobs.deploy import files_of
-from amqpjobs.deploy.folder import write
+from amqpjobs.cli.deploy import files_of
+from amqpjobs.cli.deploy.folder import write
 from amqpjobs.errors import ConfigurationError
 from tests.support.deployed import shop_app, shop_plan
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from amqpjobs import App, Queue
-from amqpjobs.deploy import files_of, plan_of
-from amqpjobs.deploy.folder import write
-from amqpjobs.deploy.kustomization import command_of
+from amqpjobs.cli.deploy import files_of, plan_of
+from amqpjobs.cli.deploy.folder import write
+from amqpjobs.cli.deploy.kustomization import command_of
 from amqpjobs.settings import load_settings
 from tests.broker_server import Server, VirtualHost, poll
 from tests.support.amqp import stranger

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqpjobs import App, KillSwitch, Queue
-from amqpjobs.deploy import Plan, files_of, plan_of
-from amqpjobs.deploy.text import text_of
+from amqpjobs.cli.deploy import Plan, files_of, plan_of
+from amqpjobs.cli.deploy.text import text_of
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.job import Job
+from amqpjobs.jobs.job import Job
+from amqpjobs.jobs.queue.topology import MAX_NAME
 from amqpjobs.settings import load_settings
-from amqpjobs.topology import MAX_NAME
 from tests.support.deployed import IMAGE, shop_app, shop_plan
 from tests.support.manifests import (
     VERSIONS,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from amqpjobs.deploy.names import LONGEST, LONGEST_PREFIX, name_of, prefix_of
+from amqpjobs.cli.deploy.names import LONGEST, LONGEST_PREFIX, name_of, prefix_of
 
 LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 """RFC 1035, as a Service asks for: a letter first."""

@@ -3,7 +3,7 @@
 import pytest
 
 from amqpjobs import App
-from amqpjobs.deploy import Timed, plan_of
+from amqpjobs.cli.deploy import Timed, plan_of
 from amqpjobs.errors import ConfigurationError, UnknownJob
 from tests.support.deployed import IMAGE, shop_app, shop_plan
 

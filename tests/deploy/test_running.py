@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from amqpjobs.deploy.pods import HEARTBEAT, SECRETS
-from amqpjobs.ids import keyed_id
+from amqpjobs.cli.deploy.pods import HEARTBEAT, SECRETS
+from amqpjobs.jobs.message.ids import keyed_id
 from tests.broker_server import VirtualHost, poll
 from tests.support.manifests import built, of_kind, templates
 from tests.support.programs import KEPT, ROOT, command, running

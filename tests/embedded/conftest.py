@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from amqpjobs.embedded import Broker
-from amqpjobs.embedded.profile import PROFILES
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.broker.embedded.profile import PROFILES
 from tests.embedded.model import Model
 
 

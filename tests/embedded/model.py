@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from amqpjobs.embedded.channel import Channel
-from amqpjobs.embedded.clock import ManualClock
-from amqpjobs.embedded.errors import Refusal
-from amqpjobs.embedded.messages import Message
-from amqpjobs.embedded.profile import profile_named
-from amqpjobs.embedded.vhost import VirtualHost
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq.frames import encode_properties
+from amqpjobs.broker.amqp.frames import encode_properties
+from amqpjobs.broker.embedded.clock import ManualClock
+from amqpjobs.broker.embedded.errors import Refusal
+from amqpjobs.broker.embedded.model.channel import Channel
+from amqpjobs.broker.embedded.model.messages import Message
+from amqpjobs.broker.embedded.model.vhost import VirtualHost
+from amqpjobs.broker.embedded.profile import profile_named
+from amqpjobs.jobs.message.message import Properties
 
 QUORUM = {"x-queue-type": "quorum"}
 

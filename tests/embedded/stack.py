@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from amqpjobs import App
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from amqpjobs.errors import NotConfirmed
-from amqpjobs.worker.lifecycle import Worker
+from amqpjobs.worker.worker import Worker
 from tests.support.waiting import until
 from tests.support.workers import app_at, working
 

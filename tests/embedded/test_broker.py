@@ -9,8 +9,8 @@ import aio_pika
 import pytest
 from pamqp import commands
 
-from amqpjobs.embedded import Broker
-from amqpjobs.embedded.clock import ManualClock
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.broker.embedded.clock import ManualClock
 from tests.embedded.rawclient import bare_connection, message, raw_client
 
 

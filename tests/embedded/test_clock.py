@@ -2,7 +2,7 @@
 
 import pytest
 
-from amqpjobs.embedded.clock import ManualClock
+from amqpjobs.broker.embedded.clock import ManualClock
 
 
 def test_what_is_due_runs_at_its_own_time_and_in_order() -> None:

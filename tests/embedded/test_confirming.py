@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.embedded.confirming import AnsweredPublishes
+from amqpjobs.broker.embedded.model.confirming import AnsweredPublishes
 
 
 def test_a_run_is_one_frame() -> None:

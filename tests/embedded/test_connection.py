@@ -7,8 +7,8 @@ import pytest
 from pamqp import body, commands, frame, header
 from pamqp.heartbeat import Heartbeat
 
-from amqpjobs.embedded import Broker
-from amqpjobs.embedded.connection import UNREAD_MOST, WRITE_HIGH
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.broker.embedded.server.connection import UNREAD_MOST, WRITE_HIGH
 from tests.embedded.rawclient import (
     GREETING,
     RawClient,
@@ -383,6 +383,6 @@ async def test_a_client_that_never_closes_its_side_is_left(
     client: RawClient, plain: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a while."""
-    monkeypatch.setattr("amqpjobs.embedded.connection.LINGER", 0.05)
+    monkeypatch.setattr("amqpjobs.broker.embedded.server.connection.LINGER", 0.05)
     await client.ask(Connection.Close(200, "", 0, 0), Connection.CloseOk, 0)
     await until(lambda: not plain.connections, "the broker has given it up")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from amqpjobs.embedded.messages import Message
+from amqpjobs.broker.embedded.model.messages import Message
 from tests.embedded.model import Model, consume, declare, get, publish
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from amqpjobs.embedded.channel import Channel
-from amqpjobs.embedded.errors import Refusal
+from amqpjobs.broker.embedded.errors import Refusal
+from amqpjobs.broker.embedded.model.channel import Channel
 from tests.embedded.model import QUORUM, Model, consume, declare, publish
 
 

@@ -10,8 +10,8 @@ import aio_pika
 import pytest
 from pamqp import commands
 
-from amqpjobs.embedded import Broker
-from amqpjobs.worker.lifecycle import Worker
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.worker.worker import Worker
 from tests.embedded.rawclient import HungUpError, bare_connection, message, raw_client
 from tests.embedded.stack import Stack, running
 from tests.support.waiting import until

@@ -2,9 +2,9 @@
 
 import pytest
 
-from amqpjobs.embedded.clock import ManualClock
-from amqpjobs.embedded.profile import PROFILES, profile_named
-from amqpjobs.embedded.vhost import VirtualHost
+from amqpjobs.broker.embedded.clock import ManualClock
+from amqpjobs.broker.embedded.model.vhost import VirtualHost
+from amqpjobs.broker.embedded.profile import PROFILES, profile_named
 
 HEADER = b"\0\0"
 """No properties."""

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from amqpjobs.embedded.errors import Refusal
-from amqpjobs.embedded.handshake import Handshake
-from amqpjobs.embedded.methods import SIGNATURES, decode
+from amqpjobs.broker.embedded.errors import Refusal
+from amqpjobs.broker.embedded.server.handshake import Handshake
+from amqpjobs.broker.embedded.server.methods import SIGNATURES, decode
 
 CAPABLE = {"capabilities": {"authentication_failure_close": True, "connection.blocked": True}}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from amqpjobs.embedded.clock import ManualClock
-from amqpjobs.embedded.heartbeats import Heartbeats
+from amqpjobs.broker.embedded.clock import ManualClock
+from amqpjobs.broker.embedded.server.heartbeats import Heartbeats
 
 
 @pytest.fixture

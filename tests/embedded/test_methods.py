@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pamqp import commands, frame
 from pamqp.base import Frame
 
-from amqpjobs.embedded.methods import NUMBERS, SIGNATURES, decode, encode
+from amqpjobs.broker.embedded.server.methods import NUMBERS, SIGNATURES, decode, encode
 from amqpjobs.errors import DecodeError
 
 KINDS = {

@@ -5,7 +5,7 @@ from collections import Counter
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from amqpjobs.embedded.channel import Channel
+from amqpjobs.broker.embedded.model.channel import Channel
 from tests.embedded.model import Model, Recorder, declare, publish
 
 CHANNELS = st.integers(0, 2)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from amqpjobs.embedded.errors import Refusal
+from amqpjobs.broker.embedded.errors import Refusal
 from tests.embedded.model import QUORUM, Model, consume, declare, get, publish
 
 

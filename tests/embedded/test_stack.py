@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from amqpjobs import Context, Queue, Reject, Retry, Snooze
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from amqpjobs.errors import JobFailed
-from amqpjobs.topology import DELAY_UNROUTABLE
+from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 from tests.embedded.stack import running
 from tests.support.amqp import publish, stranger, take
 from tests.support.programs import command, environment

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import encode
 
-from amqpjobs.embedded import tables
-from amqpjobs.embedded.messages import Message
+from amqpjobs.broker.amqp.fields import decode_table
+from amqpjobs.broker.amqp.frames import encode_properties
+from amqpjobs.broker.embedded.model import tables
+from amqpjobs.broker.embedded.model.messages import Message
 from amqpjobs.errors import DecodeError
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq.fields import decode_table
-from amqpjobs.rabbitmq.frames import encode_properties
+from amqpjobs.jobs.message.message import Properties
 from tests.embedded.model import Model, declare, get, publish
 
 NAMES = st.sampled_from(["a", "b", "ab", "x-death", "ü"])

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.embedded.topics import Topics
+from amqpjobs.broker.embedded.model.topics import Topics
 
 WORDS = st.sampled_from(["a", "b", "long", "", "*", "#"])
 PATTERNS = st.lists(WORDS, max_size=5).map(".".join)

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from amqpjobs import Context, Retry
-from amqpjobs.message import HEADER_ATTEMPT, HEADER_ERROR, Properties
-from amqpjobs.rabbitmq.confirms import ConfirmChannel, Outgoing
-from amqpjobs.rabbitmq.deliveries import ConsumerChannel
-from amqpjobs.rabbitmq.publication import Publication
+from amqpjobs.broker.rabbitmq.confirms import ConfirmChannel, Outgoing
+from amqpjobs.broker.rabbitmq.delivery import ConsumerChannel
+from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_ERROR, Properties
 from tests.faults.jobs import LEDGER, build, note
 from tests.faults.ledger import append
 

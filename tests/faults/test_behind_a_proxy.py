@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from amqpjobs.app import App
-from amqpjobs.topology import RECORDER_QUEUE
+from amqpjobs.jobs.queue.topology import RECORDER_QUEUE
 from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger

@@ -9,7 +9,7 @@ from statistics import quantiles
 
 import pytest
 
-from amqpjobs.delays import wait_route
+from amqpjobs.jobs.queue.delays import wait_route
 from tests.broker_server import VirtualHost
 from tests.brokers import Broker
 from tests.faults.fleet import Fleet, WorkerProcess, until

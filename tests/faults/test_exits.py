@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpjobs.worker.liveness import state_of
+from amqpjobs.telemetry.health.heartbeat import state_of
 from tests.broker_server import VirtualHost
 from tests.faults import exits
 from tests.faults.fleet import Fleet, WorkerProcess, until

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amqpjobs.message import new_job_id
+from amqpjobs.jobs.message.message import new_job_id
 from tests.broker_server import VirtualHost
 from tests.faults.fleet import ROOT, Fleet, until
 from tests.faults.hostile import properties, table, text

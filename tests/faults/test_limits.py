@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from amqpjobs.errors import NotConfirmed
-from amqpjobs.worker.liveness import state_of
+from amqpjobs.telemetry.health.heartbeat import state_of
 from tests.broker_server import VirtualHost
 from tests.brokers import Broker
 from tests.faults.fleet import ROOT, Fleet, WorkerProcess, until

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from amqpjobs.message import Message
+from amqpjobs.jobs.message.message import Message
 from tests.broker_server import VirtualHost
 from tests.brokers import Broker
 from tests.faults import poison

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from amqpjobs.message import new_job_id
+from amqpjobs.jobs.message.message import new_job_id
 from tests.broker_server import VirtualHost
 from tests.brokers import Broker
 from tests.faults.fleet import Fleet, until

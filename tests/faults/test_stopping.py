@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from amqpjobs.worker.lifecycle import Worker
+from amqpjobs.worker.worker import Worker
 from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, until
 from tests.faults.jobs import LEDGER, build

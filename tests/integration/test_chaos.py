@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from amqpjobs.cli.chaos_run import Findings
-from amqpjobs.cli.chaos_workers import Effects, Victim
+from amqpjobs.cli.chaos.run import Findings
+from amqpjobs.cli.chaos.workers import Effects, Victim
 from tests.broker_server import VirtualHost, poll
 from tests.support.amqp import publish, ready, stranger
 from tests.support.programs import command, consuming, environment, running

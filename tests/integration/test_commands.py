@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from amqpjobs.ids import keyed_id
+from amqpjobs.jobs.message.ids import keyed_id
 from tests.broker_server import VirtualHost, poll
 from tests.brokers import Broker
 from tests.support.amqp import count, drain, publish, stranger
@@ -369,7 +369,7 @@ def test_looking_thirty_times_loses_no_dead_letter(
     env = env_everywhere
 
     async def look_and_take() -> None:
-        from amqpjobs.rabbitmq.inspection import connected, peek
+        from amqpjobs.broker.rabbitmq.inspection.queues import connected, peek
         from tests.support.workers import app_at
 
         app = app_at(broker.url)

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from amqpjobs import App, Queue
-from amqpjobs.copies import BROKER_HEADERS, copied
-from amqpjobs.deadletters import Letter, Selection
-from amqpjobs.deadletters.moving import WINDOW
+from amqpjobs.client.deadletters import Letter, Selection
+from amqpjobs.client.deadletters.mover import WINDOW
 from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.message import Failure, Properties
+from amqpjobs.jobs.message.copies import BROKER_HEADERS, copied
+from amqpjobs.jobs.message.message import Failure, Properties
 from tests.broker_server import VirtualHost
 from tests.support.amqp import count, declare, delete_queue, drain, publish, ready, stranger, take
 from tests.support.programs import PROGRAM, ROOT, command, environment, running
@@ -126,8 +126,8 @@ async def test_two_who_look_are_told_of_each_other(app: App) -> None:
     held, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
-        from amqpjobs.rabbitmq.inspection import connected
-        from amqpjobs.rabbitmq.scan import Scan
+        from amqpjobs.broker.rabbitmq.inspection.queues import connected
+        from amqpjobs.broker.rabbitmq.inspection.scan import Scan
 
         async with (
             connected(app.settings, "inspect") as wire,
@@ -255,7 +255,7 @@ async def test_a_long_replay_goes_on_after_being_renewed(
     app: App, broker: VirtualHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A consumer that holds messages for half an hour is taken for dead: it gives back before."""
-    from amqpjobs.deadletters import way
+    from amqpjobs.client.deadletters import traversal as way
 
     await fill_numbers(app, range(60))
     monkeypatch.setattr(way, "RENEW_AFTER", 0.05)
@@ -342,7 +342,7 @@ async def test_parked_and_unroutable_are_replayed_too(app: App, broker: VirtualH
     assert await bodies(broker, "work") == [1]
     delete_queue(broker, "work")
     job = app.jobs["quick"]
-    from amqpjobs.job import Job
+    from amqpjobs.jobs.job import Job
 
     delayed = Job[..., object, object](job).with_options(delay=1.2)
     await app.enqueue(delayed.message_of(b"7"))

@@ -6,10 +6,10 @@ import pytest
 from aiormq import exceptions as aiormq_errors
 from aiormq.abc import AbstractChannel
 
+from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.rabbitmq.connection import Link
-from amqpjobs.rabbitmq.declaration import Declarer
-from amqpjobs.topology import Queue, topology_of
+from amqpjobs.jobs.queue.topology import Queue, topology_of
 from tests.broker_server import VirtualHost
 from tests.support.workers import app_at
 

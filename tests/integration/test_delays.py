@@ -8,11 +8,11 @@ import aio_pika
 import pytest
 
 from amqpjobs import Context, Queue
-from amqpjobs.delays import LONGEST_DELAY, level_name, wait_route
+from amqpjobs.broker.rabbitmq.declarer import Declarer
+from amqpjobs.broker.rabbitmq.inspection.queues import connected, delete_queues
 from amqpjobs.errors import TopologyMismatch
-from amqpjobs.rabbitmq.declaration import Declarer
-from amqpjobs.rabbitmq.inspection import connected, delete_queues
-from amqpjobs.topology import DELAY_UNROUTABLE, LEVELS
+from amqpjobs.jobs.queue.delays import LONGEST_DELAY, level_name, wait_route
+from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE, LEVELS
 from tests.broker_server import VirtualHost
 from tests.support.amqp import count, delete_queue, drain, stranger
 from tests.support.programs import command, environment

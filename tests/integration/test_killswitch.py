@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from amqpjobs import App, Context, KillSwitch, Queue, Retry
-from amqpjobs.message import Failure
-from amqpjobs.outcome import Retried
-from amqpjobs.overview import rows_of
-from amqpjobs.rabbitmq.declaration import Declarer
-from amqpjobs.rabbitmq.inspection import connected
-from amqpjobs.worker.lifecycle import Worker
+from amqpjobs.broker.rabbitmq.declarer import Declarer
+from amqpjobs.broker.rabbitmq.inspection.overview import rows_of
+from amqpjobs.broker.rabbitmq.inspection.queues import connected
+from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.outcome import Retried
+from amqpjobs.worker.worker import Worker
 from tests.broker_server import VirtualHost
 from tests.support.amqp import close_connections, count, stranger
 from tests.support.waiting import until

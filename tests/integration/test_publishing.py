@@ -18,8 +18,8 @@ from amqpjobs.errors import (
     PublishRejected,
     Unroutable,
 )
-from amqpjobs.job import Job
-from amqpjobs.message import Message
+from amqpjobs.jobs.job import Job
+from amqpjobs.jobs.message.message import Message
 from tests.broker_server import VirtualHost
 from tests.brokers import Broker
 from tests.support.amqp import (

@@ -12,8 +12,8 @@ import aio_pika
 import pytest
 
 from amqpjobs import App
-from amqpjobs.worker.lifecycle import Worker
-from amqpjobs.worker.liveness import state_of
+from amqpjobs.telemetry.health.heartbeat import state_of
+from amqpjobs.worker.worker import Worker
 from tests.broker_server import VirtualHost, poll
 from tests.brokers import Broker
 from tests.support.amqp import close_connections, count, delete_queue, publish, stranger, take

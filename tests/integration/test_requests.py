@@ -13,7 +13,8 @@ from aio_pika import DeliveryMode
 from pydantic import BaseModel
 
 from amqpjobs import App, Context, Message, Queue, Reject, Retry, Snooze
-from amqpjobs.deadletters.selection import Selection
+from amqpjobs.client.deadletters.selection import Selection
+from amqpjobs.client.replies import Replies
 from amqpjobs.errors import (
     ConfigurationError,
     InvalidResult,
@@ -23,8 +24,7 @@ from amqpjobs.errors import (
     ReplyTimeout,
     Unroutable,
 )
-from amqpjobs.replies import Replies
-from amqpjobs.worker.lifecycle import Worker
+from amqpjobs.worker.worker import Worker
 from tests.broker_server import VirtualHost
 from tests.support import asked_jobs
 from tests.support.amqp import close_connections, count, drain, publish, stranger, take

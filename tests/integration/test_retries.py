@@ -7,10 +7,10 @@ import time
 import aio_pika
 
 from amqpjobs import Context, Queue, Retry, RetryAfter, Snooze
-from amqpjobs.copies import failure_of, history_of
-from amqpjobs.message import HEADER_ATTEMPT, HEADER_EPOCH
-from amqpjobs.rabbitmq.inspection import connected, peek
-from amqpjobs.topology import DELAY_UNROUTABLE
+from amqpjobs.broker.rabbitmq.inspection.queues import connected, peek
+from amqpjobs.jobs.message.copies import failure_of, history_of
+from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_EPOCH
+from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 from tests.broker_server import VirtualHost
 from tests.support.amqp import close_connections, count, delete_queue, stranger
 from tests.support.waiting import until

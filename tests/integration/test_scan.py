@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from amqpjobs.broker.rabbitmq.connection import Wire
+from amqpjobs.broker.rabbitmq.inspection import scan as scan_module
+from amqpjobs.broker.rabbitmq.inspection.queues import connected
+from amqpjobs.broker.rabbitmq.inspection.scan import Scan
+from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery
 from amqpjobs.errors import BrokerUnavailable, TopologyMismatch
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq import scan as scan_module
-from amqpjobs.rabbitmq.connection import Wire
-from amqpjobs.rabbitmq.holding import HeldDelivery
-from amqpjobs.rabbitmq.inspection import connected
-from amqpjobs.rabbitmq.scan import Scan
+from amqpjobs.jobs.message.message import Properties
 from tests.broker_server import VirtualHost
 from tests.support.amqp import count, delete_queue, drain, stranger
 from tests.support.workers import app_at

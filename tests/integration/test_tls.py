@@ -11,10 +11,10 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from amqpjobs import App
+from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.inspection.management_api import NotAnswered, address_of, unacked
+from amqpjobs.broker.rabbitmq.tls import ssl_context
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError
-from amqpjobs.rabbitmq.connection import Link
-from amqpjobs.rabbitmq.management import NotAnswered, address_of, unacked
-from amqpjobs.rabbitmq.tls import ssl_context
 from amqpjobs.settings import Settings
 from amqpjobs.worker import Worker
 from tests.broker_server import VirtualHost

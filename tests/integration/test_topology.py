@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from amqpjobs.errors import TopologyMismatch
-from amqpjobs.topology import DELAY_UNROUTABLE
+from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 from tests.broker_server import VirtualHost
 from tests.support.amqp import QUORUM, count, declare, publish, stranger
 from tests.support.programs import command, environment

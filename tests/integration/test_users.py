@@ -13,16 +13,16 @@ import pytest
 from aiormq import exceptions as aiormq_errors
 
 from amqpjobs import App, Context, KillSwitch, Queue, Reject, Retry
+from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.declarer import Declarer
+from amqpjobs.broker.rabbitmq.inspection.overview import rows_of
+from amqpjobs.broker.rabbitmq.inspection.queues import connected
 from amqpjobs.cli.topology import whole_of
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, NotPermitted
-from amqpjobs.overview import rows_of
-from amqpjobs.permissions import definitions_of, permissions_of
-from amqpjobs.rabbitmq.connection import Link
-from amqpjobs.rabbitmq.declaration import Declarer
-from amqpjobs.rabbitmq.inspection import connected
-from amqpjobs.topology import RECORDER_QUEUE
-from amqpjobs.web.recording import Recording
-from amqpjobs.worker.lifecycle import Worker
+from amqpjobs.jobs.queue.permissions import definitions_of, permissions_of
+from amqpjobs.jobs.queue.topology import RECORDER_QUEUE
+from amqpjobs.web.recorder import Recording
+from amqpjobs.worker.worker import Worker
 from tests.broker_server import VirtualHost
 from tests.brokers import Broker
 from tests.status.test_recorder import recording

@@ -15,10 +15,10 @@ from pamqp import commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq.frames import decode_header, encode_publish
-from amqpjobs.rabbitmq.profile import Profile
-from amqpjobs.rabbitmq.splitter import SplitterProtocol
+from amqpjobs.broker.amqp.frames import decode_header, encode_publish
+from amqpjobs.broker.rabbitmq.profile import Profile
+from amqpjobs.broker.rabbitmq.splitter import SplitterProtocol
+from amqpjobs.jobs.message.message import Properties
 
 
 async def turns(count: int = 20) -> None:

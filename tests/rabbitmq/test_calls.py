@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from aiormq import exceptions as aiormq_errors
 
-import amqpjobs.rabbitmq
-from amqpjobs.embedded import Broker
+import amqpjobs.broker.rabbitmq
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.broker.rabbitmq.calls import from_broker
+from amqpjobs.broker.rabbitmq.connection import Link, Wire
+from amqpjobs.broker.rabbitmq.declarer import Declarer
+from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import BrokerUnavailable
-from amqpjobs.rabbitmq.calls import from_broker
-from amqpjobs.rabbitmq.connection import Link, Wire
-from amqpjobs.rabbitmq.consumption import Subscription
-from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.settings import load_settings
 from tests.faults.proxy import Proxy
 from tests.support.waiting import PATIENCE, until

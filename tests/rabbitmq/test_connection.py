@@ -7,12 +7,12 @@ import pytest
 from aiormq import exceptions as aiormq_errors
 from pydantic import SecretStr
 
+from amqpjobs.broker.rabbitmq import connection as connection_module
+from amqpjobs.broker.rabbitmq.connect_errors import unavailable
+from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.connection import _amqp_url as amqp_url
+from amqpjobs.broker.rabbitmq.tls import ssl_context
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError
-from amqpjobs.rabbitmq import connection as connection_module
-from amqpjobs.rabbitmq.connection import Link
-from amqpjobs.rabbitmq.connection import _amqp_url as amqp_url
-from amqpjobs.rabbitmq.tls import ssl_context
-from amqpjobs.rabbitmq.unavailable import unavailable
 from amqpjobs.settings import Settings
 
 URLS = ("AMQPJOBS_URL", "AMQP_URL", "RABBITMQ_URL", "CLOUDAMQP_URL")

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp import commands
 
+from amqpjobs.broker.rabbitmq import subscription as consumption_module
+from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import ConfigurationError, DecodeError, TopologyMismatch
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq import consumption as consumption_module
-from amqpjobs.rabbitmq.consumption import Subscription
+from amqpjobs.jobs.message.message import Properties
 from tests.rabbitmq.fake_wire import Link, turns
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.event_publication import Announcements
+from amqpjobs.broker.rabbitmq.listener import Listener
+from amqpjobs.broker.rabbitmq.pause_marks import Mark
+from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import BrokerUnavailable
-from amqpjobs.rabbitmq.announcing import Announcements
-from amqpjobs.rabbitmq.connection import Link
-from amqpjobs.rabbitmq.consumption import Subscription
-from amqpjobs.rabbitmq.listening import Listener
-from amqpjobs.rabbitmq.marks import Mark
-from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.settings import Settings
 from tests.support.waiting import PATIENCE
 

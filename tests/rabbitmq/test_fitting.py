@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.copies import copied, failure_of
+from amqpjobs.broker.amqp.frames import encode_publish
+from amqpjobs.broker.rabbitmq.fitting import NAMES, fitting, send_fitting
 from amqpjobs.errors import NotConfirmed, PublishError
-from amqpjobs.message import (
+from amqpjobs.jobs.message.copies import copied, failure_of
+from amqpjobs.jobs.message.message import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DROPPED,
@@ -16,8 +18,6 @@ from amqpjobs.message import (
     Failure,
     Properties,
 )
-from amqpjobs.rabbitmq.fitting import NAMES, fitting, send_fitting
-from amqpjobs.rabbitmq.frames import encode_publish
 
 FAILURE = Failure("failed", "m" * 1000, "app.Boom", tuple("f" * 200 for _ in range(10)))
 LEAST = 4096

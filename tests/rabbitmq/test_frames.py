@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pamqp import body, commands, decode, header, heartbeat
 
+from amqpjobs.broker.amqp import frames
+from amqpjobs.broker.amqp.fields import MAX_DEPTH, decode_table, encode_table
 from amqpjobs.errors import DecodeError
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq import frames
-from amqpjobs.rabbitmq.fields import MAX_DEPTH, decode_table, encode_table
+from amqpjobs.jobs.message.message import Properties
 
 PATIENT = settings(deadline=None)  # machines that run tests are busy
 INT64 = st.integers(-(2**63), 2**63 - 1)

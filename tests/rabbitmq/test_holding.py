@@ -3,7 +3,7 @@
 import pytest
 from pamqp import commands
 
-from amqpjobs.rabbitmq.holding import HoldingChannel, Page
+from amqpjobs.broker.rabbitmq.inspection.scan_channel import HoldingChannel, Page
 from tests.rabbitmq.fake_wire import Wire, turns
 
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 from aiormq import exceptions as aiormq_errors
 
+from amqpjobs.broker.rabbitmq import listener as listening_module
+from amqpjobs.broker.rabbitmq.listener import Listener
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq import listening as listening_module
-from amqpjobs.rabbitmq.listening import Listener
+from amqpjobs.jobs.message.message import Properties
 from tests.rabbitmq.fake_wire import Channel, Link, Wire, turns
 
 

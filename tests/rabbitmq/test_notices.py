@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq.notices import Notice, Notices
+from amqpjobs.broker.rabbitmq.unconfirmed_publication import Notice, Notices
+from amqpjobs.jobs.message.message import Properties
 
 
 class Slow:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from amqpjobs.rabbitmq.profile import EMBEDDED, Profile, profile_of
+from amqpjobs.broker.rabbitmq.profile import EMBEDDED, Profile, profile_of
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp import commands
 
+from amqpjobs.broker.rabbitmq import confirms as confirms_module
+from amqpjobs.broker.rabbitmq import refused_publication as trials_module
+from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import NotConfirmed, PublishError, PublishRejected, Unroutable
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq import confirms as confirms_module
-from amqpjobs.rabbitmq import trials as trials_module
-from amqpjobs.rabbitmq.publication import Publication
+from amqpjobs.jobs.message.message import Properties
 from tests.rabbitmq.fake_wire import Link, turns
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import amqpjobs
-from amqpjobs.embedded import Broker
-from amqpjobs.rabbitmq.connection import Link
-from amqpjobs.rabbitmq.reaching import addresses_of, connect
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.broker.rabbitmq.addresses import addresses_of, connect
+from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.own_thread import in_own_thread
 from amqpjobs.settings import load_settings
-from amqpjobs.threads import in_own_thread
 
 PACKAGE = Path(amqpjobs.__file__).parent
 

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from pamqp import body, commands, header, heartbeat
 from yarl import URL
 
-from amqpjobs.errors import AmqpJobsError, CallbackError, DecodeError, ProtocolError
-from amqpjobs.rabbitmq import splitter as splitter_module
-from amqpjobs.rabbitmq.frames import HEARTBEAT_FRAME, decode_header
-from amqpjobs.rabbitmq.splitter import (
+from amqpjobs.broker.amqp.frames import HEARTBEAT_FRAME, decode_header
+from amqpjobs.broker.rabbitmq import splitter as splitter_module
+from amqpjobs.broker.rabbitmq.splitter import (
     SplitterProtocol,
     SplitterTransportFactory,
 )
+from amqpjobs.errors import AmqpJobsError, CallbackError, DecodeError, ProtocolError
 
 DIVERTED, OTHER, GETTER = 3, 4, 5
 HEARTBEAT = heartbeat.Heartbeat()
@@ -634,7 +634,7 @@ def test_a_sink_that_raises_ends_the_connection_after_the_others_had_theirs(rig,
     assert rig.wire.aborted
     assert rig.reader.exception() is rig.splitter.error
     assert [(r.name, r.levelno) for r in caplog.records if r.name.startswith("amqpjobs")] == [
-        ("amqpjobs.rabbitmq.splitter", logging.ERROR)
+        ("amqpjobs.broker.rabbitmq.splitter", logging.ERROR)
     ]
 
 

@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from amqpjobs.delays import level_name
+from amqpjobs.broker.rabbitmq import delayed_publication as waiting_module
+from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
+from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import BrokerUnavailable, NotConfirmed
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq import waiting as waiting_module
-from amqpjobs.rabbitmq.publication import Publication
-from amqpjobs.rabbitmq.waiting import Waiting
+from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.queue.delays import level_name
 from tests.rabbitmq.fake_wire import Link, turns
 
 

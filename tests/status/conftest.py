@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from amqpjobs.settings import Settings, load_settings
-from amqpjobs.status.database import open_engine, open_store
-from amqpjobs.status.migrating import migrate
-from amqpjobs.status.store import Store
+from amqpjobs.state.status.store import Store
+from amqpjobs.state.store.engine import open_engine, open_store
+from amqpjobs.state.store.migrate import migrate
 from tests.postgres import Postgres
 
 

@@ -12,12 +12,12 @@ import pytest
 
 from amqpjobs import Context
 from amqpjobs.app import App
-from amqpjobs.deadletters import Selection
-from amqpjobs.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.client.deadletters import Selection
 from amqpjobs.settings import Settings
-from amqpjobs.status.database import open_engine
-from amqpjobs.status.migrating import migrate
-from amqpjobs.status.recorder import Recorder
+from amqpjobs.state.status.recorder import Recorder
+from amqpjobs.state.store.engine import open_engine
+from amqpjobs.state.store.migrate import migrate
 from tests.broker_server import VirtualHost
 from tests.brokers import Broker
 from tests.postgres import Postgres
@@ -70,7 +70,7 @@ def app_with(broker: VirtualHost | Broker, store_url: str, **settings: Any) -> A
 
 
 def double(app: App, n: int) -> Any:
-    from amqpjobs.job import Job
+    from amqpjobs.jobs.job import Job
 
     job: Job[Any, int, Any] = Job(app.find("double"))
     return job.message(n)
@@ -232,8 +232,8 @@ async def test_a_connection_that_is_cut_is_consumed_again(
 
 async def test_a_full_queue_forgets_the_oldest(broker: VirtualHost) -> None:
     """Nobody records, so it must not grow for ever; RabbitMQ takes the declaration as it is."""
-    from amqpjobs.rabbitmq.declaration import Declarer
-    from amqpjobs.topology import RECORDER_QUEUE, RECORDER_TOPOLOGY
+    from amqpjobs.broker.rabbitmq.declarer import Declarer
+    from amqpjobs.jobs.queue.topology import RECORDER_QUEUE, RECORDER_TOPOLOGY
 
     app = app_at(broker.url)
     settings: Settings = app.settings

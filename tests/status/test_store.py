@@ -15,13 +15,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
-from amqpjobs.events import Event
+from amqpjobs.jobs.message.events import Event
 from amqpjobs.settings import Settings, load_settings
-from amqpjobs.status.database import _set_up_sqlite, open_engine, open_store
-from amqpjobs.status.migrating import look, migrate
-from amqpjobs.status.schema import HEAD, metadata
-from amqpjobs.status.store import Store
-from amqpjobs.status.values import merged, row_of
+from amqpjobs.state.status.store import Store
+from amqpjobs.state.status.table import HEAD, metadata
+from amqpjobs.state.status.values import merged, row_of
+from amqpjobs.state.store.engine import _set_up_sqlite, open_engine, open_store
+from amqpjobs.state.store.migrate import look, migrate
 from tests.postgres import Postgres, execute
 from tests.status.test_values import event, histories
 
@@ -203,7 +203,7 @@ def test_the_newest_migration_is_the_one_that_is_known() -> None:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-    import amqpjobs.status
+    import amqpjobs.state.status
 
     config = Config()
     config.set_main_option("path_separator", "os")
@@ -240,7 +240,7 @@ async def test_the_file_and_its_journals_are_for_their_owner_alone(tmp_path: Pat
 
 async def test_migrating_makes_a_file_for_its_owner_alone(tmp_path: Path) -> None:
     """`amqpjobs migrate` opens it in another way."""
-    from amqpjobs.status.migrating import migrate
+    from amqpjobs.state.store.migrate import migrate
 
     engine = open_engine(load_settings(store_url=f"sqlite:///{tmp_path}/new.db"))
     await migrate(engine)
@@ -292,7 +292,7 @@ def test_without_the_extra_the_mend_is_named() -> None:
         "import asyncio, sys\n"
         "sys.modules['sqlalchemy'] = None\n"
         "from amqpjobs.settings import load_settings\n"
-        "from amqpjobs.status.database import open_store\n"
+        "from amqpjobs.state.store.engine import open_store\n"
         "asyncio.run(open_store(load_settings()))\n"
     )
     done = subprocess.run(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.events import ENDED, STATES, Event, order_of
-from amqpjobs.status.values import merged, row_of, status_of
+from amqpjobs.jobs.message.events import ENDED, STATES, Event, order_of
+from amqpjobs.state.status.values import merged, row_of, status_of
 
 
 def event(state: str = "started", **keys: object) -> Event:

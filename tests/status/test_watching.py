@@ -69,7 +69,7 @@ async def test_an_event_that_was_missed_is_read_from_the_store(
     broker_43: VirtualHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was told before anybody listened, and is recorded only after the first look."""
-    from amqpjobs.status import watching
+    from amqpjobs.state.status import watcher as watching
 
     monkeypatch.setattr(watching, "decode_events", lambda body: ([], 0))  # deaf
     app = app_at(broker_43.url, store_url=f"sqlite:///{tmp_path}/s.db")

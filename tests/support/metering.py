@@ -9,8 +9,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from amqpjobs.telemetry.conventions import DESTINATION, JOB, OUTCOME, Metric
-from amqpjobs.telemetry.joining import Joining
-from amqpjobs.telemetry.metrics import join
+from amqpjobs.telemetry.metrics.export import Joining
+from amqpjobs.telemetry.metrics.instruments import join
 
 SHORT = {"queue": DESTINATION, "job": JOB, "outcome": OUTCOME}
 

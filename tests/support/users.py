@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from amqpjobs import App
-from amqpjobs.permissions import Permissions, definitions_of, permissions_of
+from amqpjobs.jobs.queue.permissions import Permissions, definitions_of, permissions_of
 from tests.broker_server import VirtualHost
 from tests.support.workers import app_at
 

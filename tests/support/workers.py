@@ -7,7 +7,7 @@ from typing import Any
 
 from amqpjobs import App, Retry
 from amqpjobs.settings import load_settings
-from amqpjobs.worker.lifecycle import Worker
+from amqpjobs.worker.worker import Worker
 from tests.support.transport import reach
 from tests.support.waiting import PATIENCE
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from tests.broker_server import virtual_host
 from tests.brokers import Brokers
 from tests.conftest import BROKER_TEST_TIMEOUT, CHOSEN, GIVEN_URL, _server

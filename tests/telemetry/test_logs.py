@@ -8,14 +8,14 @@ import logging
 import pytest
 
 from amqpjobs import Context
+from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.cli.output import print_json
-from amqpjobs.context import current_context
 from amqpjobs.errors import BrokerUnavailable
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq.connection import Link
+from amqpjobs.jobs.context import current_context
+from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.trace_context import RemoteSpan
 from amqpjobs.settings import Settings
 from amqpjobs.telemetry.logs import ConsoleFormatter, JsonFormatter, configure_logs
-from amqpjobs.traces import RemoteSpan
 from tests.support.tracing import context_of, traced
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"

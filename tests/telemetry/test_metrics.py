@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from amqpjobs import App, KillSwitch, Queue, Reject, Retry, Snooze
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from amqpjobs.errors import MessageTooLarge, PublishManyFailed, Unroutable
-from amqpjobs.message import JSON, Properties
+from amqpjobs.jobs.message.message import JSON, Properties
 from amqpjobs.telemetry import conventions as names
-from amqpjobs.telemetry.metrics import meters
+from amqpjobs.telemetry.metrics.instruments import meters
 from tests.support.metering import Measured, measured
 from tests.support.transport import port_of
 from tests.support.waiting import until

@@ -24,7 +24,7 @@ from opentelemetry.trace import (
 )
 
 from amqpjobs import Context
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from tests.support.amqp import publish, stranger, take
 from tests.support.tracing import Spans, attributes_of, context_of, links_of, same
 from tests.support.waiting import until

@@ -9,13 +9,13 @@ from opentelemetry.trace import StatusCode
 from pydantic import BaseModel
 
 from amqpjobs import Context, Reject, Retry, RetryAfter, Snooze
-from amqpjobs.deadletters.selection import Selection
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.client.deadletters.selection import Selection
 from amqpjobs.errors import JobFailed
-from amqpjobs.message import Failure
-from amqpjobs.outcome import Rejected
-from amqpjobs.telemetry.runs import TracedRuns
-from amqpjobs.telemetry.tracing import tracing_of
+from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.outcome import Rejected
+from amqpjobs.telemetry.traces.job_spans import TracedRuns
+from amqpjobs.telemetry.traces.tracer import tracing_of
 from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting
 from tests.support.amqp import publish, stranger

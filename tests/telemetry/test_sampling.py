@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import get_current_span
 
 from amqpjobs import App, Context, Retry
-from amqpjobs.embedded import Broker
-from amqpjobs.telemetry.runs import TracedRuns
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.telemetry.traces.job_spans import TracedRuns
 from tests.support.amqp import publish, stranger
 from tests.support.tracing import Spans, traced
 from tests.support.waiting import until

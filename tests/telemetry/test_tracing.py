@@ -6,7 +6,7 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from amqpjobs import Context, Queue
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from amqpjobs.errors import (
     InvalidArguments,
     MessageTooLarge,
@@ -14,9 +14,9 @@ from amqpjobs.errors import (
     ReplyTimeout,
     Unroutable,
 )
-from amqpjobs.eventcodec import WORKER
+from amqpjobs.jobs.message.event_codec import WORKER
 from amqpjobs.settings import load_settings
-from amqpjobs.telemetry.tracing import tracing_of
+from amqpjobs.telemetry.traces.tracer import tracing_of
 from amqpjobs.worker.oneoff import run_once
 from tests.support.amqp import stranger
 from tests.support.tracing import Spans, attributes_of, context_of, links_of, ours, same

@@ -8,7 +8,7 @@ from opentelemetry import propagate
 from opentelemetry.trace import SpanKind, Tracer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from amqpjobs.web.api import create_api
 from tests.support.tracing import Spans, context_of, links_of, same
 from tests.support.web import client_of

@@ -10,10 +10,10 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 PROGRAM = """
 import asyncio, sys
 from amqpjobs import App, Context
-from amqpjobs.embedded import Broker
-from amqpjobs.message import Properties
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.jobs.message.message import Properties
 from amqpjobs.settings import Settings
-from amqpjobs.worker.lifecycle import Worker
+from amqpjobs.worker.worker import Worker
 {first}
 seen = []
 
@@ -70,5 +70,5 @@ def test_with_the_api_alone_no_spans_are_made() -> None:
     """Libraries import it on their own account; without an SDK that means nothing."""
     modules = modules_of("import opentelemetry.trace")
     assert "opentelemetry.trace" in modules
-    assert "amqpjobs.telemetry.tracing" not in modules
+    assert "amqpjobs.telemetry.traces.tracer" not in modules
     assert not [name for name in modules if name.startswith("opentelemetry.sdk")]

@@ -10,8 +10,8 @@ from typing import TextIO
 
 import pytest
 
+from amqpjobs.telemetry.log_stream import LogWriter
 from amqpjobs.telemetry.logs import JsonFormatter
-from amqpjobs.telemetry.writing import LogWriter
 from tests.support.programs import KEPT, ROOT
 
 

@@ -5,8 +5,8 @@ import os
 from typing import Any
 
 from amqpjobs import App, Context, Queue, Retry
-from amqpjobs.context import current_context
-from amqpjobs.telemetry.propagation import outgoing_trace
+from amqpjobs.jobs.context import current_context
+from amqpjobs.telemetry.traces.propagation import outgoing_trace
 from tests.support import workers
 
 app = App("traced", retry=Retry(attempts=1))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from amqpjobs import App, Context, Retry
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from amqpjobs.settings import Settings
 from tests.support.waiting import until
 from tests.support.workers import app_at, working

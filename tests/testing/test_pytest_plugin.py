@@ -127,7 +127,7 @@ def test_the_plugin_is_light():
     """It is imported in every run of pytest on the machine, whoever has installed amqpjobs."""
     heavy = ("pydantic", "pydantic_core", "aio_pika", "aiormq", "pamqp", "anyio", "typer", "rich")
     program = (
-        "import sys, pytest; before = set(sys.modules); import amqpjobs.pytest_plugin; "
+        "import sys, pytest; before = set(sys.modules); import amqpjobs.testing.pytest_plugin; "
         f"sys.exit(', '.join(m for m in {heavy} if m in set(sys.modules) - before) or "
         "', '.join(m for m in sys.modules if m.startswith(('amqpjobs.e', 'amqpjobs.testing')) "
         "and m not in ('amqpjobs.errors', 'amqpjobs.events', 'amqpjobs.enqueuing')) or 0)"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, assert_type
 from pydantic import BaseModel
 
 from amqpjobs import INJECTED, App, Context, Depends, JobHandle, Message, Queue
-from amqpjobs.status.values import JobStatus
+from amqpjobs.state.status.values import JobStatus
 from amqpjobs.testing import Dead, Enqueued
 
 app = App("typing")

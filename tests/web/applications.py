@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, WebSocket
 
-from amqpjobs.contrib.fastapi import Jobs, lifespan
+from amqpjobs.web.fastapi import Jobs, lifespan
 from tests.support.jobs import app, quick
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from amqpjobs import App, Queue, Retry
-from amqpjobs.job import Job
+from amqpjobs.jobs.job import Job
 
 app = App("described", retry=Retry(attempts=1))
 lanes = Queue("lanes", priorities={"high": 2, "low": 1})

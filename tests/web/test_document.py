@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from amqpjobs import App
-from amqpjobs.web.document import hoisted
+from amqpjobs.web.openapi import hoisted
 from tests.support.web import served
 
 

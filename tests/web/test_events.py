@@ -14,7 +14,7 @@ import httpx
 import pytest
 from sse_starlette import ServerSentEvent
 
-from amqpjobs.status.values import JobStatus
+from amqpjobs.state.status.values import JobStatus
 from amqpjobs.web import events
 from amqpjobs.web.events import event_of, is_newer, place_of, place_of_id
 from tests.broker_server import VirtualHost, poll

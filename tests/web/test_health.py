@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from amqpjobs import App
-from amqpjobs.overview import rows_of
+from amqpjobs.broker.rabbitmq.inspection.overview import rows_of
 from tests.broker_server import VirtualHost
 from tests.brokers import Broker
 from tests.support.programs import command, environment

@@ -9,10 +9,10 @@ import pytest
 
 from amqpjobs import App
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.hooks import GITHUB, sign
-from amqpjobs.web import ids
+from amqpjobs.jobs.webhook import GITHUB, sign
+from amqpjobs.web import replays as ids
 from amqpjobs.web.api import create_api
-from amqpjobs.web.ids import Replays
+from amqpjobs.web.replays import Replays
 from tests.broker_server import VirtualHost
 from tests.support.amqp import delete_queue, drain
 from tests.support.web import JSON, served
@@ -34,7 +34,7 @@ def hooked(url: str, **settings: Any) -> App:
     """The shop with two hooks, and a token, which hooks do not ask for."""
     app = shop_at(url, web_token="t" * 16, **settings)
     job = app.find("send_receipt")
-    from amqpjobs.job import Job
+    from amqpjobs.jobs.job import Job
 
     app.hook("orders", job=Job(job))
     app.hook("github", job=Job(job), signing=GITHUB)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from amqpjobs import App
-from amqpjobs.ids import keyed_id
+from amqpjobs.jobs.message.ids import keyed_id
 from tests.broker_server import VirtualHost
 from tests.support.amqp import count, delete_queue, drain, stranger, take
 from tests.support.web import JSON, served

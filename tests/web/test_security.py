@@ -5,7 +5,7 @@ import pytest
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.settings import load_settings
-from amqpjobs.web.security import host_of, is_loopback
+from amqpjobs.web.auth import host_of, is_loopback
 from tests.broker_server import VirtualHost
 from tests.support.web import JSON, served
 from tests.web.conftest import shop_at

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from amqpjobs.web.serving import Listening, WebServer
+from amqpjobs.web.server import Listening, WebServer
 from amqpjobs.web.tier import Tier
 from tests.broker_server import VirtualHost, poll
 from tests.support.amqp import drain
@@ -374,7 +374,7 @@ def test_an_application_without_a_lifespan_is_served(env: dict[str, str]) -> Non
 
 async def test_websockets_go_to_the_application() -> None:
     """Also those whose path begins like ours: the API has none."""
-    from amqpjobs.web.beside import Beside
+    from amqpjobs.web.mount import Beside
 
     seen: list[Any] = []
 

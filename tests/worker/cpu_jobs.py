@@ -18,7 +18,7 @@ import attrs
 from pydantic import BaseModel
 
 from amqpjobs import App, Context, Reject, RetryAfter, Snooze
-from amqpjobs.context import current_context
+from amqpjobs.jobs.context import current_context
 
 app = App("cpu-jobs")
 

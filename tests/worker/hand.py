@@ -5,11 +5,11 @@ import itertools
 
 from pamqp import commands
 
-from amqpjobs.message import JSON, Properties
-from amqpjobs.rabbitmq.consumption import Subscription
-from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.rabbitmq.profile import Profile
-from amqpjobs.worker.settled import identity_in
+from amqpjobs.broker.rabbitmq.delivery import Delivery
+from amqpjobs.broker.rabbitmq.profile import Profile
+from amqpjobs.broker.rabbitmq.subscription import Subscription
+from amqpjobs.jobs.message.message import JSON, Properties
+from amqpjobs.worker.recently_settled import identity_in
 from tests.rabbitmq.fake_wire import Link, turns
 
 KEY_OF = identity_in("app")

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, field_validator
 
 from amqpjobs import App, Context, Reject
-from amqpjobs.context import current_context
+from amqpjobs.jobs.context import current_context
 
 app = App("suspects")
 

@@ -7,12 +7,12 @@ import time
 import pytest
 
 from amqpjobs import App, Context
-from amqpjobs.message import ERROR_REPLY, Failure, Properties
-from amqpjobs.outcome import Answered, Cancelled, Done, Rejected, Released, Retried, Snoozed
-from amqpjobs.rabbitmq.publication import Publication
-from amqpjobs.worker import answering as answering_module
-from amqpjobs.worker.answering import Answering
+from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.jobs.message.message import ERROR_REPLY, Failure, Properties
+from amqpjobs.jobs.outcome import Answered, Cancelled, Done, Rejected, Released, Retried, Snoozed
+from amqpjobs.worker import replying as answering_module
 from amqpjobs.worker.pipeline import Run
+from amqpjobs.worker.replying import Answering
 from tests.rabbitmq.fake_wire import Link, turns
 from tests.worker.hand import Hand
 

@@ -11,8 +11,8 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.context import Context, current_context, plain_context
-from amqpjobs.worker.blocked import BlockedLoop, Pulse, _inherited
+from amqpjobs.jobs.context import Context, current_context, plain_context
+from amqpjobs.worker.blocked_loop import BlockedLoop, Pulse, _inherited
 from tests.support.waiting import until
 
 BLOCKED, ON = "the event loop is blocked", "the event loop goes on"

@@ -6,10 +6,10 @@ import time
 import pytest
 
 from amqpjobs import Queue
-from amqpjobs.message import CANCEL, HEADER_DEADLINE, Properties
-from amqpjobs.rabbitmq.frames import encode_properties, split_header
-from amqpjobs.worker import control as control_module
-from amqpjobs.worker.control import Control
+from amqpjobs.broker.amqp.frames import encode_properties, split_header
+from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE, Properties
+from amqpjobs.worker import cancellation as control_module
+from amqpjobs.worker.cancellation import Control
 from amqpjobs.worker.pipeline import Run
 from tests.rabbitmq.fake_wire import Link
 from tests.worker.hand import Hand

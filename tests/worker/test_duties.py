@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from amqpjobs import App, Queue
-from amqpjobs.background import BackgroundTask, TaskEnded, lasting
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
+from amqpjobs.broker.rabbitmq.background import BackgroundTask, TaskEnded, lasting
 from amqpjobs.settings import load_settings
 from amqpjobs.worker import Worker
 from tests.support.waiting import PATIENCE, until

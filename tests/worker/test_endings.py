@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from amqpjobs import Context, Retry
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from amqpjobs.worker import endings
 from amqpjobs.worker.pipeline import Pipeline
 from amqpjobs.worker.settlement import Settlement
@@ -70,7 +70,7 @@ async def test_what_cannot_be_settled_is_not_given_back_at_once(monkeypatch, cap
 
 async def test_jobs_of_a_worker_that_is_cancelled_are_interrupted():
     """They have not failed, are given back, and do not go on unseen."""
-    from amqpjobs.worker.lifecycle import Worker
+    from amqpjobs.worker.worker import Worker
 
     ended = []
     async with Broker() as broker:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpjobs import KillSwitch, Queue
-from amqpjobs.message import Failure
-from amqpjobs.outcome import DONE_NOTHING, Released, Retried
-from amqpjobs.worker.gates import LONGEST_HOLD, UNTIL_TOLD, Gate
+from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.outcome import DONE_NOTHING, Released, Retried
+from amqpjobs.worker.flow.gate import LONGEST_HOLD, UNTIL_TOLD, Gate
 from amqpjobs.worker.intake import Intake
 
 FAILED = Retried(Failure("failed", ""), 1.0, ConnectionError())

@@ -3,9 +3,9 @@
 import pytest
 
 from amqpjobs import App, Queue
-from amqpjobs.rabbitmq.profile import Profile
+from amqpjobs.broker.rabbitmq.profile import Profile
 from amqpjobs.settings import load_settings
-from amqpjobs.worker.holding import DEFAULT, LONGEST, MARGIN, WITHOUT_TIMEOUT, holding_of
+from amqpjobs.worker.hold_limits import DEFAULT, LONGEST, MARGIN, WITHOUT_TIMEOUT, holding_of
 
 OLD, NEW = Profile((4, 2, 1), "RabbitMQ"), Profile((4, 3, 0), "RabbitMQ")
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from amqpjobs import KillSwitch, Reject, RetryAfter
 from amqpjobs.errors import RemoteError
-from amqpjobs.message import Failure
-from amqpjobs.outcome import (
+from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.outcome import (
     DONE_NOTHING,
     Answered,
     Cancelled,
@@ -19,7 +19,7 @@ from amqpjobs.outcome import (
     Snoozed,
     Superseded,
 )
-from amqpjobs.worker.killswitch import SLICES, Switch, speaks
+from amqpjobs.worker.flow.kill_switch import SLICES, Switch, speaks
 
 POLICIES = st.builds(
     KillSwitch,

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from amqpjobs.worker import liveness as liveness_module
-from amqpjobs.worker.liveness import Liveness, age_of, notify, state_of
+from amqpjobs.telemetry.health import heartbeat as liveness_module
+from amqpjobs.telemetry.health.heartbeat import Liveness, age_of, notify, state_of
 
 
 @contextlib.asynccontextmanager

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from amqpjobs import App, Context, Reject
-from amqpjobs.context import current_context
 from amqpjobs.errors import DecodeError, JobTimeout
+from amqpjobs.jobs.context import current_context
 from amqpjobs.worker.oneoff import run_once
 
 

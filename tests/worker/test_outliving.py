@@ -5,7 +5,7 @@ import threading
 import time
 
 from amqpjobs import Retry
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from tests.support.waiting import until
 from tests.support.workers import app_at, working
 

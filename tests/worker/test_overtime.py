@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from amqpjobs import App, Context, Queue
-from amqpjobs.message import Properties
-from amqpjobs.rabbitmq.profile import Profile
+from amqpjobs.broker.rabbitmq.profile import Profile
+from amqpjobs.jobs.message.message import Properties
 from amqpjobs.settings import load_settings
-from amqpjobs.worker.overtime import Overtime
+from amqpjobs.worker.consumer_timeout import Overtime
 from amqpjobs.worker.pipeline import Run
 from tests.worker.hand import Hand
 

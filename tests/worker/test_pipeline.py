@@ -11,15 +11,15 @@ import pytest
 from pydantic import BaseModel
 
 from amqpjobs import App, Context, Queue, Reject, Retry, RetryAfter, Snooze
-from amqpjobs.context import current_context
-from amqpjobs.message import (
+from amqpjobs.jobs.context import current_context
+from amqpjobs.jobs.message.message import (
     HEADER_ATTEMPT,
     HEADER_DEADLINE,
     HEADER_DUE,
     HEADER_ERROR,
     Properties,
 )
-from amqpjobs.outcome import (
+from amqpjobs.jobs.outcome import (
     DONE_NOTHING,
     Done,
     Expired,
@@ -31,10 +31,10 @@ from amqpjobs.outcome import (
     Superseded,
 )
 from amqpjobs.worker.endings import Endings
-from amqpjobs.worker.execution import Execution
+from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.reporting import Reporting
-from amqpjobs.worker.settled import Settled
 from tests.rabbitmq.fake_wire import turns
 from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, KEY_OF, Hand, ours
 

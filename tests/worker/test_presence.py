@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from amqpjobs.worker import presence as presence_module
-from amqpjobs.worker.presence import Presence
+from amqpjobs.worker import absence as presence_module
+from amqpjobs.worker.absence import Presence
 
 
 class Channel:

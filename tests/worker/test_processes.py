@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 
 from amqpjobs import App, Reject, RetryAfter, Snooze
-from amqpjobs.context import Context
 from amqpjobs.errors import (
     ConfigurationError,
     DecodeError,
@@ -22,11 +21,12 @@ from amqpjobs.errors import (
     JobProcessDied,
     RemoteError,
 )
-from amqpjobs.job import Job
-from amqpjobs.message import Properties
-from amqpjobs.verdicts import RateLimited
-from amqpjobs.worker.processes import ProcessPool
-from amqpjobs.worker.tracebacks import exception_name, innermost_frames
+from amqpjobs.jobs.context import Context
+from amqpjobs.jobs.job import Job
+from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.verdicts import RateLimited
+from amqpjobs.worker.execution.pool import ProcessPool
+from amqpjobs.worker.failures import exception_name, innermost_frames
 from tests.worker import cpu_jobs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
@@ -418,8 +418,8 @@ async def test_a_process_and_all_that_it_started_die_with_a_worker_that_is_kille
         import asyncio, sys
         from pathlib import Path
         sys.path[:] = sys.argv[2:]
-        from amqpjobs.context import plain_context
-        from amqpjobs.worker.processes import ProcessPool
+        from amqpjobs.jobs.context import plain_context
+        from amqpjobs.worker.execution.pool import ProcessPool
         from tests.worker.cpu_jobs import family
 
         async def main():

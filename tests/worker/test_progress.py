@@ -3,10 +3,10 @@
 import asyncio
 
 from amqpjobs import App, Queue
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from amqpjobs.settings import load_settings
 from amqpjobs.worker import Worker
-from amqpjobs.worker.progress import PATIENCE
+from amqpjobs.worker.stalled import PATIENCE
 from tests.support.waiting import until
 
 

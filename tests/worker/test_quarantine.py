@@ -7,16 +7,16 @@ import sys
 import pytest
 
 from amqpjobs import Retry
-from amqpjobs.message import JSON
-from amqpjobs.outcome import Done, Rejected, Released, Retried
-from amqpjobs.topology import Queue
-from amqpjobs.worker import jobprocess
-from amqpjobs.worker.execution import Execution
+from amqpjobs.jobs.message.message import JSON
+from amqpjobs.jobs.outcome import Done, Rejected, Released, Retried
+from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.worker.execution import process as jobprocess
+from amqpjobs.worker.execution.handlers import Execution
+from amqpjobs.worker.execution.pool import NOT_PASSED_ON
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.pipeline import Pipeline, Run
-from amqpjobs.worker.processes import NOT_PASSED_ON
 from amqpjobs.worker.quarantine import Quarantine
-from amqpjobs.worker.settled import Settled
+from amqpjobs.worker.recently_settled import Settled
 from tests.support.waiting import until
 from tests.worker import quarantine_jobs as jobs
 from tests.worker.hand import KEY_OF, Hand

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpjobs import Queue
-from amqpjobs.limits import LONGEST_HOLD
-from amqpjobs.worker.rates import WAITING, Bucket, prefetch_of
+from amqpjobs.jobs.queue.limits import LONGEST_HOLD
+from amqpjobs.worker.flow.token_bucket import WAITING, Bucket, prefetch_of
 
 RATES = st.sampled_from(["7/h", "30/m", "0.5/s", "1/s", "1.5/s", "20/s", "1000/s"])
 GRACE = 1e-6

@@ -3,9 +3,9 @@ it."""
 
 import pytest
 
-from amqpjobs.message import HEADER_ATTEMPT, HEADER_COPY
-from amqpjobs.topology import Queue
-from amqpjobs.worker.execution import Execution
+from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_COPY
+from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.quarantine import PLACES, Quarantine

@@ -9,8 +9,8 @@ import pytest
 
 from amqpjobs import Context
 from amqpjobs.errors import DecodeError
-from amqpjobs.message import Failure, Properties, new_job_id
-from amqpjobs.outcome import (
+from amqpjobs.jobs.message.message import Failure, Properties, new_job_id
+from amqpjobs.jobs.outcome import (
     Answered,
     Cancelled,
     Done,

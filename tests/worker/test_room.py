@@ -11,15 +11,15 @@ from typing import NoReturn
 import pytest
 
 from amqpjobs import App, Queue, Retry
-from amqpjobs.embedded import Broker
+from amqpjobs.broker.embedded import Broker
 from amqpjobs.errors import NoRoom
-from amqpjobs.outcome import Released
+from amqpjobs.jobs.outcome import Released
 from amqpjobs.worker import room as room_module
-from amqpjobs.worker.execution import Execution
-from amqpjobs.worker.lifecycle import Worker
+from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.room import CALM, LONGEST, LONGEST_FULL, PAUSE, Room, lack_behind
-from amqpjobs.worker.settled import Settled
+from amqpjobs.worker.worker import Worker
 from tests.support.waiting import until
 from tests.support.workers import app_at
 from tests.worker.hand import Hand

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from amqpjobs.message import HEADER_ATTEMPT, HEADER_COPY, HEADER_DUE, HEADER_EPOCH
-from amqpjobs.rabbitmq import deliveries as deliveries_module
-from amqpjobs.worker import settled as settled_module
-from amqpjobs.worker.settled import ARRIVES, LONGEST_TOKEN, Settled, has_key
+from amqpjobs.broker.rabbitmq import delivery as deliveries_module
+from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_COPY, HEADER_DUE, HEADER_EPOCH
+from amqpjobs.worker import recently_settled as settled_module
+from amqpjobs.worker.recently_settled import ARRIVES, LONGEST_TOKEN, Settled, has_key
 from tests.rabbitmq.fake_wire import turns
 from tests.worker.hand import BROKEN_HEADER, KEY_OF, Hand, ours, own_id
 

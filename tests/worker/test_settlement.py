@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 from pamqp import commands
 
-from amqpjobs.copies import history_of, retried
+from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
+from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import Unroutable
-from amqpjobs.message import (
+from amqpjobs.jobs.message.copies import history_of, retried
+from amqpjobs.jobs.message.message import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DROPPED,
@@ -21,7 +23,7 @@ from amqpjobs.message import (
     Failure,
     Properties,
 )
-from amqpjobs.outcome import (
+from amqpjobs.jobs.outcome import (
     Answered,
     Cancelled,
     Done,
@@ -32,12 +34,10 @@ from amqpjobs.outcome import (
     Retried,
     Snoozed,
 )
-from amqpjobs.rabbitmq.publication import Publication
-from amqpjobs.rabbitmq.waiting import Waiting
-from amqpjobs.topology import Queue
+from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.worker import recently_settled as settled_module
 from amqpjobs.worker import replacing as replacing_module
-from amqpjobs.worker import settled as settled_module
-from amqpjobs.worker.settled import Settled
+from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.settlement import Settlement
 from tests.rabbitmq.fake_wire import Link, turns
 from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, KEY_OF, Hand, ours, own_id

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.dead.looking import warn
 from amqpjobs.cli.dead.options import (
     OneArgument,
@@ -23,12 +24,11 @@ from amqpjobs.cli.dead.options import (
     selection_of,
 )
 from amqpjobs.cli.dead.rows import compact, pretty
-from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import agrees, print_json, printable, say
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError
 
 if TYPE_CHECKING:
-    from amqpjobs.deadletters import DeadLetters, Letter
+    from amqpjobs.client.deadletters import DeadLetters, Letter
 
 BOM = "\ufeff"
 """Some editors write it; JSON has none."""

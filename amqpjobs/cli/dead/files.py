@@ -11,6 +11,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.dead.options import (
     ExceptionOption,
     JobOption,
@@ -26,7 +27,6 @@ from amqpjobs.cli.dead.options import (
     selection_of,
 )
 from amqpjobs.cli.dead.running import work
-from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.errors import ConfigurationError
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.dead.options import (
     ExceptionOption,
     JobOption,
@@ -29,11 +30,10 @@ from amqpjobs.cli.dead.rows import (
     pretty,
     whole_row,
 )
-from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import console, print_json, print_rows, printable, say, table_of
 
 if TYPE_CHECKING:
-    from amqpjobs.deadletters import DeadLetters, Letter, Look
+    from amqpjobs.client.deadletters import DeadLetters, Letter, Look
 
 SHOWN_AT_ONCE = 100
 """Letters, for who gives only a character or two of an id."""
@@ -109,8 +109,8 @@ def show(
 
 
 async def _find(bench: "DeadLetters", which: str) -> "Look":
-    from amqpjobs.deadletters import Selection
-    from amqpjobs.deadletters.letters import is_group
+    from amqpjobs.client.deadletters import Selection
+    from amqpjobs.client.deadletters.letter import is_group
 
     selection = Selection((which,))
     if not is_group(which):

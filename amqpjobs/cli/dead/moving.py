@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.dead.options import (
     AllOption,
     DryRunOption,
@@ -25,7 +26,6 @@ from amqpjobs.cli.dead.options import (
     word_of,
 )
 from amqpjobs.cli.dead.running import work
-from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import agrees, say
 from amqpjobs.errors import ConfigurationError
 

@@ -11,7 +11,7 @@ from amqpjobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
-    from amqpjobs.deadletters import DeadLetters, Selection
+    from amqpjobs.client.deadletters import DeadLetters, Selection
 
 WhichArgument = Annotated[
     list[str] | None,
@@ -85,7 +85,7 @@ def selection_of(
     Raises:
         ConfigurationError: a time that is none.
     """
-    from amqpjobs.deadletters import Selection
+    from amqpjobs.client.deadletters import Selection
 
     now = time.time()
     return Selection(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from amqpjobs.cli.output import moment
 
 if TYPE_CHECKING:
-    from amqpjobs.deadletters import Group, Letter
-    from amqpjobs.message import Failure
+    from amqpjobs.client.deadletters import Group, Letter
+    from amqpjobs.jobs.message.message import Failure
 
 LETTERS = ("time", "id", "job", "why")
 GROUPS = ("group", "count", "first", "last", "queue", "why")
@@ -70,8 +70,8 @@ def why(failure: "Failure | None") -> str | None:
 
 def whole_row(letter: "Letter") -> dict[str, Any]:
     """Everything about one: the body as JSON if it is, else in base64."""
-    from amqpjobs.copies import history_of
-    from amqpjobs.message import HEADER_ERROR, HEADER_HISTORY
+    from amqpjobs.jobs.message.copies import history_of
+    from amqpjobs.jobs.message.message import HEADER_ERROR, HEADER_HISTORY
 
     properties = letter.properties
     row = letter_row(letter)

@@ -17,7 +17,7 @@ from amqpjobs.cli.output import print_json, printable, say, text_column
 from amqpjobs.errors import AmqpJobsError
 
 if TYPE_CHECKING:
-    from amqpjobs.deadletters import Moved
+    from amqpjobs.client.deadletters import Moved
 
 Form = Literal["text", "json", "stderr"]
 

@@ -36,7 +36,7 @@ PAUSE = 0.005  # seconds between two publishes of the latency work: the worker i
 @contextlib.asynccontextmanager
 async def worker(app: App, args: Arguments) -> AsyncIterator[None]:
     """A worker that consumes the queue until the block ends, then stops in good order."""
-    from amqpjobs.worker.lifecycle import Worker
+    from amqpjobs.worker.worker import Worker
 
     consuming = Worker(app, [args.queue], concurrency=args.prefetch, prefetch=args.prefetch)
     working = asyncio.ensure_future(consuming.run())

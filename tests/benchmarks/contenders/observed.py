@@ -50,8 +50,8 @@ def _metrics(*, joined: bool) -> None:
         PeriodicExportingMetricReader,
     )
 
-    from amqpjobs.telemetry.joining import JoiningExporter
-    from amqpjobs.telemetry.metrics import join
+    from amqpjobs.telemetry.metrics.export import JoiningExporter
+    from amqpjobs.telemetry.metrics.instruments import join
 
     class Nowhere(MetricExporter):
         def export(self, *args: object, **options: object) -> MetricExportResult:

@@ -9,7 +9,7 @@ from asking import ask_as_told, until_told
 from protocol import Arguments, Order, run
 
 from amqpjobs import App, Queue
-from amqpjobs.worker.lifecycle import Worker
+from amqpjobs.worker.worker import Worker
 
 
 async def main(args: Arguments) -> None:

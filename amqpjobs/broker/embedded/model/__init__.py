@@ -1,0 +1,1 @@
+"""RabbitMQ's model: virtual host, exchanges, queues, channels, consumers."""

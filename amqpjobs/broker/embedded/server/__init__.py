@@ -1,0 +1,1 @@
+"""The server of the embedded broker: sockets, frames, methods."""

@@ -1,0 +1,1 @@
+"""Looking into queues and messages without taking anything out."""

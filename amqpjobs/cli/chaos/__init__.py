@@ -1,0 +1,1 @@
+"""`amqpjobs chaos`: workers under faults, and what is left."""

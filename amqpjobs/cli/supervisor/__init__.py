@@ -1,0 +1,1 @@
+"""`amqpjobs consume --processes`: worker processes and their supervisor."""

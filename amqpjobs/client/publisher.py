@@ -1,0 +1,395 @@
+"""Sends messages of an app: from a `Message` to a confirmed AMQP message.
+
+Changes when the properties of our messages do, or when sending many does.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from amqpjobs.broker.rabbitmq.background import BackgroundTask
+from amqpjobs.broker.rabbitmq.confirms import MAX_UNCONFIRMED
+from amqpjobs.broker.rabbitmq.connection import Link, Wire
+from amqpjobs.broker.rabbitmq.declarer import Declarer
+from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
+from amqpjobs.broker.rabbitmq.event_publication import Announcements
+from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.client.replies import Question, Replies
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, MessageTooLarge, TopologyMismatch
+from amqpjobs.jobs.clock import MACHINE, Clock
+from amqpjobs.jobs.context import current_context
+from amqpjobs.jobs.message.copies import epoch_of, milliseconds
+from amqpjobs.jobs.message.event_codec import encode_events
+from amqpjobs.jobs.message.events import QUEUED
+from amqpjobs.jobs.message.events import clock as sequence
+from amqpjobs.jobs.message.message import (
+    HEADER_COPY,
+    HEADER_DEADLINE,
+    HEADER_DUE,
+    JSON,
+    PERSISTENT,
+    TRANSIENT,
+    FieldValue,
+    JobHandle,
+    Message,
+    Properties,
+    new_token,
+    takes_own_id,
+)
+from amqpjobs.jobs.queue.topology import Topology
+from amqpjobs.settings import Settings
+from amqpjobs.telemetry.metrics.instruments import meters
+from amqpjobs.telemetry.traces.propagation import Traced, outgoing_trace
+
+if TYPE_CHECKING:
+    from amqpjobs.telemetry.metrics.publisher_metrics import Many, PublisherMeter
+    from amqpjobs.telemetry.traces.tracer import Sending
+
+log = logging.getLogger("amqpjobs.publisher")
+
+R = TypeVar("R")
+
+_Sent: TypeAlias = "tuple[Message[Any], asyncio.Future[None], float, int, float | None]"
+"""One of many: its fate, until when to wait for that, when it was sent, and when it is due."""
+
+
+class Publisher:
+    """One connection for publishing, and what is sent over it.
+
+    Args:
+        app_id: the name of the app, on every message.
+        settings: where RabbitMQ is.
+        topology: what to declare when the connection is first up, if the settings say so.
+        clock: what delays and deadlines are counted from.
+
+    Attributes:
+        on_close: called, the last first, before the connection is closed.
+        traced: makes its spans, if anybody wants them.
+        meter: counts its messages, if metrics were set up when it was opened.
+    """
+
+    def __init__(
+        self, app_id: str, settings: Settings, topology: Topology, clock: Clock = MACHINE
+    ) -> None:
+        self._app_id = app_id
+        self._time = clock.time
+        self._settings = settings
+        self._topology = topology
+        self.traced = Traced(lambda: settings)
+        self.meter: PublisherMeter | None = None
+        self.link = Link(settings, "publish")
+        self.publication = Publication(self.link, self._prepare)
+        self.waiting = Waiting(
+            self.link, self.publication, declare=settings.declare_topology, clock=clock
+        )
+        self.announcements = Announcements(
+            self.link,
+            app_id,
+            encode_events,
+            enabled=settings.events,
+            declare=settings.declare_topology,
+        )
+        self.replies = Replies(self.link, self.publication)
+        self._prepared = not settings.declare_topology
+        self._tasks: list[BackgroundTask] = []
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
+
+    async def open(self) -> None:
+        """Connect. A broker that is away only delays: messages wait for it, up to their timeout.
+
+        Raises:
+            BrokerUnavailable: it refused us for good: login, virtual host, certificate.
+            TopologyMismatch: a queue is there with other arguments.
+        """
+        try:
+            await self._declare(await self.link.connect())
+        except BrokerUnavailable as error:
+            if not error.temporary:
+                await self.link.close()
+                raise
+            log.warning("RabbitMQ is away; going on without it", extra={"error": str(error)})
+        except BaseException:
+            await self.link.close()
+            raise
+        self._tasks = [
+            BackgroundTask(self.link.run, "amqpjobs publishing link"),
+            BackgroundTask(self.publication.run, "amqpjobs publication"),
+            BackgroundTask(self.announcements.run, "amqpjobs announcements"),
+        ]
+        self._measure()
+
+    def _measure(self) -> None:
+        found = meters()
+        if found is not None:
+            from amqpjobs.telemetry.metrics.publisher_metrics import PublisherMeter
+            from amqpjobs.telemetry.traces.tracer import server_of
+
+            meter = self.meter = PublisherMeter(found, server_of(self._settings))
+            meter.attach(self.link, self.publication)
+            self._tasks.append(BackgroundTask(meter.lag.run, "amqpjobs event loop lag"))
+
+    async def _declare(self, wire: Wire) -> None:
+        if not self._prepared:
+            async with Declarer(wire) as declarer:
+                await declarer.apply(self._topology)
+            self._prepared = True
+
+    async def _prepare(self, wire: Wire) -> None:
+        """Declare when the broker was away at the start; by now nobody waits for the error."""
+        try:
+            await self._declare(wire)
+        except TopologyMismatch as error:
+            log.warning("topology: %s", error)
+            self._prepared = True
+
+    async def restore(self) -> None:
+        """Declare again: somebody has deleted a queue.
+
+        Raises:
+            TopologyMismatch: it is there with other arguments, or not ours to make.
+            BrokerUnavailable: the connection went away meanwhile.
+        """
+        if self._settings.declare_topology:
+            async with Declarer(await self.link.up()) as declarer:
+                await declarer.apply(self._topology)
+
+    async def close(self) -> None:
+        """Close the connection; calls that still wait get their errors."""
+        for close in reversed(self.on_close):
+            await close()
+        await self.replies.close()
+        await self.announcements.last_words()
+        for task in reversed(self._tasks):
+            await task.stop()
+        self.publication.close()
+        await self.link.close()
+        if self.meter is not None:
+            self.meter.detach()
+
+    def drop(self) -> None:
+        """Let go of the connection without its event loop, which is closed."""
+        if (wire := self.link.wire) is not None:
+            wire.protocol.drop()
+        if self.meter is not None:
+            self.meter.detach()
+
+    async def enqueue(self, message: Message[R]) -> JobHandle[R]:
+        """Publish one message, and return when it is confirmed.
+
+        Raises:
+            PublishError: one of its kinds; see there.
+            TopologyMismatch: the delays are not there, and this user may not declare them.
+        """
+        if self.meter is None:
+            return await self._enqueue_traced(message)
+        with self.meter.publishing(message.queue, message.job):
+            return await self._enqueue_traced(message)
+
+    async def _enqueue_traced(self, message: Message[R]) -> JobHandle[R]:
+        sending = self._sending(message)
+        if sending is None:
+            return await self._enqueue(message, self.trace())
+        with sending:
+            return await self._enqueue(message, sending.headers)
+
+    async def _enqueue(self, message: Message[R], headers: dict[str, FieldValue]) -> JobHandle[R]:
+        now, queued = self._time(), sequence()
+        due = message.options.due(now)
+        properties = self._properties(message, headers, now, due)
+        timeout = message.options.timeout or self._settings.publish_timeout
+        if due is None:
+            await self.publication.publish("", message.queue, properties, message.body, timeout)
+        else:
+            await self.waiting.publish(message.queue, properties, message.body, due, timeout)
+        if message.tracked is not None and self.announcements.enabled:
+            self._announce(message, queued, due)
+        return JobHandle(message.id, message.job, message.queue)
+
+    async def enqueue_many(
+        self, messages: Iterable[Message[Any]]
+    ) -> list[JobHandle[Any] | Exception]:
+        """Publish many, keeping the way to the broker full; memory stays bounded by the window.
+
+        Returns:
+            For each, in order, its handle or its error.
+        """
+        results: list[JobHandle[Any] | Exception] = []
+        window: deque[_Sent] = deque()
+        loop_time = asyncio.get_running_loop().time
+        many = self.meter.many() if self.meter is not None else None
+        try:
+            for message in messages:
+                if len(window) >= 2 * MAX_UNCONFIRMED:
+                    results.append(await self._fate(window[0], many))
+                    window.popleft()
+                timeout = message.options.timeout or self._settings.publish_timeout
+                end, queued, now = loop_time() + timeout, sequence(), self._time()
+                due = message.options.due(now)
+                try:
+                    fate = await self._send(message, now, due, timeout)
+                except AmqpJobsError as error:
+                    fate = asyncio.get_running_loop().create_future()
+                    fate.set_exception(error)
+                window.append((message, fate, end, queued, due))
+            while window:
+                results.append(await self._fate(window[0], many))
+                window.popleft()
+        finally:
+            for sent in window:
+                self.publication.take_back(sent[1])
+            if many is not None:
+                many.done()
+        return results
+
+    def trace(self) -> dict[str, FieldValue]:
+        """The headers with the trace of whoever publishes now."""
+        return outgoing_trace(current_context.get())
+
+    def trace_of_request(
+        self, queue: str, message_id: str, correlation_id: str, job: str | None = None
+    ) -> dict[str, FieldValue]:
+        """The headers with the trace of a request. Nobody waits for its confirm: its span is over
+        when it is on its way.
+
+        Args:
+            job: its name; None for a service that is not ours.
+        """
+        tracing = self.traced.now()
+        if tracing is None:
+            return self.trace()
+        with tracing.sending(queue, message_id, job, conversation=correlation_id) as sending:
+            return sending.headers
+
+    def _sending(self, message: Message[Any]) -> "Sending | None":
+        """The span of publishing, if anybody wants one."""
+        tracing = self.traced.now()
+        if tracing is None:
+            return None
+        options = message.options
+        delayed = options.delay is not None or options.at is not None
+        return tracing.sending(message.queue, message.id, message.job, delayed=delayed)
+
+    def question(self, message: Message[Any], timeout: float, left: float) -> Question:
+        """A request for a job, ready to be asked: the reply queue is there.
+
+        Args:
+            message: the call.
+            timeout: seconds, as the caller gave them.
+            left: seconds of it that are left, for the deadline.
+
+        Raises:
+            MessageTooLarge: it was not sent.
+        """
+        now, correlation_id = self._time(), self.replies.new_correlation_id()
+        headers = self.trace_of_request(message.queue, message.id, correlation_id, message.job)
+        properties = self._properties(message, headers, now, None, correlation_id, now + left)
+        if self.meter is not None:
+            self.meter.sent(message.queue, message.job)
+        return Question(message.job, timeout, message.queue, properties, of_job=True)
+
+    async def _send(
+        self, message: Message[Any], now: float, due: float | None, timeout: float
+    ) -> "asyncio.Future[None]":
+        sending = self._sending(message)
+        try:
+            headers = self.trace() if sending is None else sending.headers
+            properties = self._properties(message, headers, now, due)
+            exchange, routing_key = "", message.queue
+            if due is not None:
+                exchange, routing_key = await self.waiting.way_within(
+                    message.queue, properties, due, timeout
+                )
+            fate = self.publication.send(exchange, routing_key, properties, message.body)
+        except BaseException as error:
+            if sending is not None:
+                sending.ended(error)
+            raise
+        if sending is not None:
+            fate.add_done_callback(sending.told)
+        return fate
+
+    async def _fate(self, sent: "_Sent", many: "Many | None") -> JobHandle[Any] | AmqpJobsError:
+        result = await self._result(sent)
+        if many is not None:
+            many.sent(sent[0].queue, sent[0].job, result)
+        return result
+
+    async def _result(self, sent: "_Sent") -> JobHandle[Any] | AmqpJobsError:
+        message, fate, deadline, queued, due = sent
+        try:
+            if not fate.done():
+                async with asyncio.timeout_at(deadline):
+                    await fate
+            fate.result()
+        except TimeoutError:
+            timeout = message.options.timeout or self._settings.publish_timeout
+            return self.publication.not_confirmed(fate, message.id, timeout)
+        except AmqpJobsError as error:
+            return error
+        if message.tracked is not None and self.announcements.enabled:
+            self._announce(message, queued, due)
+        return JobHandle(message.id, message.job, message.queue)
+
+    def announce_replay(self, properties: Properties, queue: str) -> None:
+        """Tell that a dead letter waits as a job again.
+
+        Args:
+            properties: as it was sent back.
+            queue: the app's queue.
+        """
+        if self.announcements.enabled and properties.message_id and properties.type:
+            job_id, job, epoch = (
+                properties.message_id,
+                properties.type,
+                epoch_of(properties.headers),
+            )
+            self.announcements.add((job_id, job, queue, QUEUED, epoch, 0, sequence(), 0, None))
+
+    def _announce(self, message: Message[Any], queued: int, due: float | None) -> None:
+        # At attempt 0: whatever a worker says of it is newer, by whatever clock.
+        details = None if due is None else {"due": due}
+        queue = message.tracked or message.queue
+        self.announcements.add((message.id, message.job, queue, QUEUED, 0, 0, queued, 0, details))
+
+    def _properties(
+        self,
+        message: Message[Any],
+        headers: dict[str, FieldValue],
+        now: float,
+        due: float | None,
+        correlation_id: str | None = None,
+        deadline: float | None = None,
+    ) -> Properties:
+        if len(message.body) > self._settings.max_message_size:
+            raise MessageTooLarge(
+                f"{message.job}: the message has {len(message.body)} bytes, the limit is "
+                f"{self._settings.max_message_size}: store large data elsewhere and send where it "
+                "is, or raise AMQPJOBS_MAX_MESSAGE_SIZE",
+                message_id=message.id,
+            )
+        expires = message.options.expires
+        if expires is not None:
+            # Not AMQP's `expiration`: the broker would put what expires into the dead letters, the
+            # worker acks it, and the fate of a job must not depend on who looks first.
+            latest = (due or now) + expires
+            deadline = latest if deadline is None else min(latest, deadline)
+        if deadline is not None:
+            headers[HEADER_DEADLINE] = round(deadline * 1000)
+        if due is not None:
+            headers[HEADER_DUE] = milliseconds(due)
+        if not takes_own_id(message):
+            headers[HEADER_COPY] = new_token()
+        return Properties(
+            content_type=JSON,
+            headers=headers,
+            delivery_mode=PERSISTENT if correlation_id is None else TRANSIENT,
+            priority=message.native_priority,
+            correlation_id=correlation_id,
+            reply_to=None if correlation_id is None else self.replies.queue,
+            message_id=message.id,
+            timestamp=int(now),
+            type=message.job,
+            app_id=self._app_id,
+        )

@@ -1,0 +1,267 @@
+"""Asking: a request from its call to its result, or to the error that says why there is none.
+
+Changes when the surface of requests does; `amqpjobs.client.replies` waits for the replies.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from amqpjobs.errors import ConfigurationError, DecodeError, MessageTooLarge, ReplyTimeout
+from amqpjobs.jobs.context import current_context
+from amqpjobs.jobs.job import LONGEST
+from amqpjobs.jobs.message.message import (
+    ERROR_REPLY,
+    JSON,
+    TRANSIENT,
+    JobHandle,
+    Message,
+    Properties,
+    new_job_id,
+)
+from amqpjobs.jobs.middleware import Publishing, onion
+from amqpjobs.jobs.retry import class_name
+from amqpjobs.telemetry.traces.propagation import Traced
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+    from amqpjobs.client.publisher import Publisher
+    from amqpjobs.client.replies import Question, Reply
+    from amqpjobs.jobs.definition import Definition
+
+
+class Asking:
+    """Asks on behalf of one app.
+
+    Args:
+        app: whose jobs.
+        publishing: its middleware around every message that is published.
+        exceptions: classes that come as they are, see `App`.
+    """
+
+    def __init__(
+        self, app: "App", publishing: Sequence[Publishing], exceptions: Iterable[type[Exception]]
+    ) -> None:
+        self._app = app
+        self._publishing = tuple(publishing)
+        self._known: Mapping[str, type[Exception]] = {class_name(kind): kind for kind in exceptions}
+
+    async def job(self, message: Message[Any], timeout: float | None) -> Any:
+        """Ask for a job. See `App.request`."""
+        options = message.options
+        if options.delay is not None or options.at is not None:
+            raise ConfigurationError(
+                f"{message.job}: a request waits for its answer, so it cannot have a delay; use "
+                "`later` for what is to run at another time"
+            )
+        definition = self._app.find(message.job)
+        timeout = self._seconds(options.timeout if timeout is None else timeout)
+        tracing = self._traced.now()
+        if tracing is None:
+            return self._result(definition, message, await self._reply(message, timeout))
+        with tracing.asking(message.queue, message.job) as asking:
+            reply = await self._reply(message, timeout)
+            asking.answered(reply.header)
+            return self._result(definition, message, reply)
+
+    @cached_property
+    def _traced(self) -> Traced:
+        return Traced(lambda: self._app.settings)
+
+    def _result(self, definition: "Definition", message: Message[Any], reply: "Reply") -> Any:
+        if reply.header.type == ERROR_REPLY:
+            raise self._error(reply, message.job, message.id)
+        return self._load(definition, reply.body)
+
+    async def _reply(self, message: Message[Any], timeout: float) -> "Reply":
+        end = time.monotonic() + _allowed(timeout, message.job, self._app.clock.time())
+        publisher = self._app.publisher or await self._open(message.job, timeout, end)
+        if self._publishing:
+            return await self._through_middleware(publisher, message, timeout, end)
+        replies = publisher.replies
+        if replies.queue is None:
+            await replies.ready(message.job, timeout, end - time.monotonic())
+        left = end - time.monotonic()
+        question = publisher.question(message, timeout, left)
+        replies.ask(question, message.body, left)
+        return await replies.answer(question)
+
+    def _seconds(self, timeout: float | None) -> float:
+        if timeout is None:
+            return self._app.settings.request_timeout
+        if not 0 < timeout <= LONGEST:
+            raise ConfigurationError(
+                f"timeout is a number of seconds above 0 and up to {LONGEST}, not {timeout!r}"
+            )
+        return timeout
+
+    @cached_property
+    def _load(self) -> "Callable[[Definition, bytes], object]":
+        # Imported once and late: pydantic is not needed for declaring jobs.
+        from amqpjobs.jobs.results import load_result
+
+        return load_result
+
+    async def _through_middleware(
+        self, publisher: "Publisher", message: Message[Any], timeout: float, end: float
+    ) -> "Reply":
+        """The chain is around the sending: what it returns has been sent, not answered."""
+        replies = publisher.replies
+        asked: list[Question] = []
+
+        async def send(message: Message[Any]) -> JobHandle[Any]:
+            await replies.ready(message.job, timeout, end - time.monotonic())
+            left = end - time.monotonic()
+            question = publisher.question(message, timeout, left)
+            replies.ask(question, message.body, left)
+            asked.append(question)
+            return JobHandle(message.id, message.job, message.queue)
+
+        try:
+            try:
+                async with asyncio.timeout(max(0.0, end - time.monotonic())) as limit:
+                    await onion(self._publishing, send)(message)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise _too_late(
+                    message.job, timeout, "publishing middleware took too long"
+                ) from None
+            if not asked:
+                raise ConfigurationError(
+                    f"{message.job}: a publishing middleware did not send the request, so there "
+                    "will be no answer: let it raise an error that says why"
+                )
+            return await replies.answer(asked[-1])
+        finally:
+            for question in asked:
+                replies.drop(question)
+
+    async def service(
+        self, queue: str, body: Any, timeout: float | None, type_: str | None, returns: Any
+    ) -> Any:
+        """Ask a service that is not ours. See `App.request`."""
+        from amqpjobs.jobs.message.reply import read_value
+
+        timeout = self._seconds(timeout)
+        end = time.monotonic() + _allowed(timeout, queue, self._app.clock.time())
+        data, content_type = _encoded(body)
+        self._check_size(queue, data)
+
+        def result(reply: "Reply") -> Any:
+            if reply.header.type == ERROR_REPLY:
+                raise self._error(reply, queue, None)
+            return read_value(queue, reply.body, reply.header.content_type, returns)
+
+        tracing = self._traced.now()
+        if tracing is None:
+            return result(await self._ask_service(queue, data, content_type, type_, timeout, end))
+        with tracing.asking(queue) as asking:
+            reply = await self._ask_service(queue, data, content_type, type_, timeout, end)
+            asking.answered(reply.header)
+            return result(reply)
+
+    async def _ask_service(
+        self,
+        queue: str,
+        data: bytes,
+        content_type: str,
+        type_: str | None,
+        timeout: float,
+        end: float,
+    ) -> "Reply":
+        from amqpjobs.client.replies import Question
+
+        publisher = self._app.publisher or await self._open(queue, timeout, end)
+        replies = publisher.replies
+        reply_to = await replies.ready(queue, timeout, end - time.monotonic())
+        left = end - time.monotonic()
+        message_id, correlation_id = new_job_id(), replies.new_correlation_id()
+        properties = Properties(
+            content_type=content_type,
+            headers=publisher.trace_of_request(queue, message_id, correlation_id),
+            delivery_mode=TRANSIENT,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            # It does not know our deadline header; RabbitMQ drops what it did not take in time.
+            expiration=str(max(1, round(left * 1000))),
+            message_id=message_id,
+            timestamp=int(self._app.clock.time()),
+            type=type_,
+            app_id=self._app.name,
+        )
+        question = Question(queue, timeout, queue, properties, of_job=False)
+        if publisher.meter is not None:
+            publisher.meter.sent(queue, None)
+        replies.ask(question, data, left)
+        return await replies.answer(question)
+
+    async def _open(self, subject: str, timeout: float, end: float) -> "Publisher":
+        """The publisher; the broker may be away, and a request has an end all the same."""
+        try:
+            async with asyncio.timeout(max(0.0, end - time.monotonic())):
+                return await self._app.open_publisher()
+        except TimeoutError:
+            words = "there is no connection to RabbitMQ yet"
+            raise _too_late(subject, timeout, words) from None
+
+    def _error(self, reply: "Reply", job: str, job_id: str | None) -> Exception:
+        from amqpjobs.jobs.message.reply import read_error
+
+        return read_error(reply.body, job, job_id, self._known)
+
+    def _check_size(self, queue: str, body: bytes) -> None:
+        limit = self._app.settings.max_message_size
+        if len(body) > limit:
+            raise MessageTooLarge(
+                f"the request to {queue!r} has {len(body)} bytes, the limit is {limit}: raise "
+                "AMQPJOBS_MAX_MESSAGE_SIZE"
+            )
+
+
+def _too_late(subject: str, timeout: float, words: str) -> ReplyTimeout:
+    return ReplyTimeout(
+        f"{subject!r} was not asked within {timeout:g} s: {words}",
+        job=subject,
+        timeout=timeout,
+        sent=False,
+    )
+
+
+def _encoded(body: Any) -> tuple[bytes, str]:
+    if isinstance(body, bytes):
+        return body, "application/octet-stream"
+    from pydantic_core import PydanticSerializationError, to_json
+
+    try:
+        return to_json(body), JSON
+    except PydanticSerializationError as error:
+        raise ConfigurationError(f"the body cannot become JSON: {error}; give bytes") from None
+
+
+def _allowed(timeout: float, subject: str, now: float) -> float:
+    """Seconds for a request: inside of a job that was asked itself, no more than its asker waits.
+
+    Raises:
+        ReplyTimeout: its asker has gone.
+    """
+    context = current_context.get()
+    if context is None or context.deadline is None:
+        return timeout
+    try:
+        # The deadline of a job that nobody asked is for its start, and that has been.
+        if context.message.reply_to is None:
+            return timeout
+    except DecodeError:
+        return timeout
+    left = context.deadline - now
+    if left <= 0:
+        raise ReplyTimeout(
+            f"{subject!r} was not asked: the deadline of {context.job!r}, which wanted to, is over",
+            job=subject,
+            timeout=timeout,
+            sent=False,
+        )
+    return min(timeout, left)

@@ -1,1 +1,0 @@
-"""Bridges to other people's frameworks, one module each."""

@@ -1,7 +1,0 @@
-"""Manifests for Kubernetes, made of what an app knows of its queues. Values in, values out."""
-
-from amqpjobs.deploy.plan import Plan, Timed
-from amqpjobs.deploy.planning import plan_of
-from amqpjobs.deploy.rendering import files_of
-
-__all__ = ["Plan", "Timed", "files_of", "plan_of"]

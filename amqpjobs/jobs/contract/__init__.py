@@ -1,0 +1,1 @@
+"""What an app tells other programs: its AsyncAPI document and JSON Schemas."""

@@ -1,0 +1,343 @@
+"""An AsyncAPI 3.0 document of an app: its queues, jobs and replies, with their JSON Schemas.
+
+Made of the registry and the settings, without a broker. What is written where:
+https://www.asyncapi.com/docs/reference/specification/v3.0.0, and for the bindings
+https://github.com/asyncapi/bindings/tree/master/amqp. Changes when the wire contract or AsyncAPI
+does.
+"""
+
+import inspect
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.contract.schemas import Schemas, schemas_of
+from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.message.message import (
+    ERROR_REPLY,
+    HEADER_ATTEMPT,
+    HEADER_DEADLINE,
+    HEADER_DUE,
+    HEADER_EPOCH,
+    JSON,
+    PERSISTENT,
+    TRACE_PARENT,
+)
+from amqpjobs.jobs.queue.topology import Lane, Queue
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+    from amqpjobs.settings import Settings
+
+Json: TypeAlias = dict[str, Any]
+
+SCHEMAS = "#/components/schemas/"
+MESSAGES = "#/components/messages/"
+HEADERS = "amqpjobs.headers"
+CORRELATION = "correlation"
+BINDING_VERSION = "0.3.0"
+"""Of the AMQP bindings, as the schema of AsyncAPI 3.0 has it."""
+
+
+def document_of(app: "App", version: str) -> Json:
+    """The document.
+
+    Args:
+        app: whose jobs.
+        version: of the API, for people and for tools that compare documents.
+
+    Returns:
+        JSON values. Credentials are not among them.
+
+    Raises:
+        ConfigurationError: a job, a queue or a setting that cannot work.
+    """
+    app.check()
+    schemas = schemas_of(app.jobs.values(), SCHEMAS)
+    keys = _keys(app, schemas.results)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": app.name, "version": version},
+        "defaultContentType": JSON,
+        "servers": _servers(_place(app.settings)),
+        "channels": _channels(app, keys),
+        "operations": _operations(app, keys),
+        "components": {
+            "messages": dict(_messages(schemas, keys)),
+            "schemas": {**schemas.shared, HEADERS: _headers(), ERROR_REPLY: _error()},
+            "correlationIds": {
+                CORRELATION: {
+                    "description": "The AMQP property `correlation_id`, the same in the reply.",
+                    "location": "$message.header#/correlationId",
+                }
+            },
+        },
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The key of each job's message, result and reply channel, and of each AMQP queue's channel."""
+
+    jobs: Mapping[str, str]
+    results: Mapping[str, str]
+    queues: Mapping[str, str]
+    replies: Mapping[str, str]
+
+
+def _keys(app: "App", answering: Collection[str]) -> _Keys:
+    jobs = _distinct({job: job for job in app.jobs}, [ERROR_REPLY])
+    queues = _distinct({lane.queue: lane.queue for q in app.queues.values() for lane in q.lanes})
+    return _Keys(
+        jobs,
+        _distinct({job: f"{job}.result" for job in answering}, [ERROR_REPLY, *jobs.values()]),
+        queues,
+        _distinct({job: f"{job}.reply" for job in answering}, queues.values()),
+    )
+
+
+def _distinct(wanted: Mapping[str, str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """A key for each: what AsyncAPI allows in one, and no two the same."""
+    keys: dict[str, str] = {}
+    others = list(taken)
+    for name, key in wanted.items():
+        keys[name] = _free(key, (*others, *keys.values()))
+    return keys
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    key = plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    number = 1
+    while key in taken:
+        number += 1
+        key = f"{plain}_{number}"
+    return key
+
+
+def _place(settings: "Settings") -> SplitResult:
+    """Where RabbitMQ is, and no word of who logs in."""
+    scheme, _, rest = settings.safe_url.partition("://")
+    place = urlsplit(f"{scheme}://{rest.rpartition('@')[2]}")
+    try:
+        if place.hostname and (place.port or place.port is None):
+            return place
+    except ValueError:
+        pass  # a port that is no number
+    raise ConfigurationError(
+        "AMQPJOBS_URL is not a URL of RabbitMQ: write amqp://user:password@host:5672/vhost"
+    )
+
+
+def _servers(place: SplitResult) -> Json:
+    host = f"[{place.hostname}]" if ":" in (place.hostname or "") else place.hostname
+    return {
+        "rabbitmq": {
+            "host": f"{host}:{place.port or (5671 if place.scheme == 'amqps' else 5672)}",
+            "protocol": place.scheme,
+            "protocolVersion": "0.9.1",
+            "description": f"RabbitMQ, virtual host {_virtual_host(place)}",
+            "security": [{"type": "userPassword"}],
+        }
+    }
+
+
+def _virtual_host(place: SplitResult) -> str:
+    return unquote(place.path[1:]) or "/"
+
+
+def _channels(app: "App", keys: _Keys) -> Json:
+    """One for each AMQP queue that jobs wait in, and one for the replies of each job."""
+    arguments = {queue.name: dict(queue.arguments) for queue in app.topology.queues}
+    virtual_host = _virtual_host(_place(app.settings))
+    channels: Json = {}
+    for queue, lane, jobs in _lanes(app):
+        channels[keys.queues[lane.queue]] = {
+            "address": lane.queue,
+            "description": _what_waits(queue, lane),
+            "messages": _references(keys.jobs[job.name] for job in jobs),
+            "bindings": {
+                "amqp": {
+                    "is": "queue",
+                    "queue": {
+                        "name": lane.queue,
+                        "durable": True,
+                        "exclusive": False,
+                        "autoDelete": False,
+                        "vhost": virtual_host,
+                    },
+                    "bindingVersion": BINDING_VERSION,
+                }
+            },
+            "x-amqpjobs": {
+                "arguments": arguments[lane.queue],
+                "priority": lane.priority,
+                "weight": lane.weight,
+                "dead": queue.dead,
+                "parked": queue.parked,
+            },
+        }
+    for job, key in keys.replies.items():
+        channels[key] = {
+            "address": None,
+            "description": "The queue that the asker named in `reply_to`, by the default exchange.",
+            "messages": _references((keys.results[job], ERROR_REPLY)),
+        }
+    return channels
+
+
+def _references(messages: Iterable[str]) -> Json:
+    return {key: {"$ref": MESSAGES + key} for key in messages}
+
+
+def _lanes(app: "App") -> Iterator[tuple[Queue, Lane, list[Definition]]]:
+    for queue in app.queues.values():
+        jobs = [job for job in app.jobs.values() if job.queue is queue]
+        for lane in queue.lanes:
+            yield queue, lane, jobs
+
+
+def _what_waits(queue: Queue, lane: Lane) -> str:
+    if lane.priority is None:
+        return "Jobs wait here. Publish to the default exchange, with the queue's name as the key."
+    return (
+        f"Jobs of priority {lane.priority} wait here: of {sum(queue.priorities.values())} starts "
+        f"with all priorities waiting, {lane.weight}."
+    )
+
+
+def _operations(app: "App", keys: _Keys) -> Json:
+    """One for each job and each AMQP queue that it may wait in."""
+    operations: Json = {key: {} for key in keys.jobs.values()}
+    for queue, lane, jobs in _lanes(app):
+        channel = f"#/channels/{keys.queues[lane.queue]}"
+        for job in jobs:
+            attempts = (job.retry or app.retry).attempts
+            key = name = keys.jobs[job.name]
+            if lane.queue != queue.name:
+                name = _free(f"{key}.{lane.priority}", operations)
+            operations[name] = {
+                "action": "receive",
+                "channel": {"$ref": channel},
+                "messages": [{"$ref": f"{channel}/messages/{key}"}],
+                **_words(job),
+                "bindings": {
+                    "amqp": {
+                        "deliveryMode": PERSISTENT,
+                        "mandatory": True,
+                        "ack": True,
+                        "bindingVersion": BINDING_VERSION,
+                    }
+                },
+                "x-amqpjobs": {"timeout": job.timeout, "attempts": attempts},
+            }
+            if job.name in keys.replies:
+                operations[name]["reply"] = _reply(keys, job.name)
+    return operations
+
+
+def _words(job: Definition) -> Json:
+    """What the handler's docstring says."""
+    said = inspect.getdoc(job.function)
+    if not said:
+        return {}
+    summary = " ".join(said.partition("\n\n")[0].split())
+    return {"summary": summary, "description": said}
+
+
+def _reply(keys: _Keys, job: str) -> Json:
+    channel = f"#/channels/{keys.replies[job]}"
+    answers = keys.results[job], ERROR_REPLY
+    return {
+        "address": {
+            "description": "The AMQP property `reply_to`. Without it nothing is answered.",
+            "location": "$message.header#/replyTo",
+        },
+        "channel": {"$ref": channel},
+        "messages": [{"$ref": f"{channel}/messages/{m}"} for m in answers],
+    }
+
+
+def _messages(schemas: Schemas, keys: _Keys) -> Iterator[tuple[str, Json]]:
+    common = {
+        "contentType": JSON,
+        "correlationId": {"$ref": f"#/components/correlationIds/{CORRELATION}"},
+    }
+    for name, key in keys.jobs.items():
+        yield (
+            key,
+            {
+                "name": name,
+                "title": name,
+                **common,
+                "headers": {"$ref": SCHEMAS + HEADERS},
+                "payload": schemas.payloads[name],
+                "bindings": _of_type(name),
+            },
+        )
+    for name, key in keys.results.items():
+        title = f"What {name} returned"
+        yield key, {"name": key, "title": title, **common, "payload": schemas.results[name]}
+    if keys.results:
+        yield (
+            ERROR_REPLY,
+            {
+                "name": ERROR_REPLY,
+                "title": "The job failed",
+                **common,
+                "payload": {"$ref": SCHEMAS + ERROR_REPLY},
+                "bindings": _of_type(ERROR_REPLY),
+            },
+        )
+
+
+def _of_type(name: str) -> Json:
+    return {"amqp": {"messageType": name, "bindingVersion": BINDING_VERSION}}
+
+
+def _headers() -> Json:
+    milliseconds = {"type": "integer", "minimum": 0}
+    return {
+        "type": "object",
+        "description": "All may be missing.",
+        "properties": {
+            HEADER_ATTEMPT: {
+                "type": "integer",
+                "minimum": 1,
+                "default": 1,
+                "description": "Which run of the job this is.",
+            },
+            HEADER_DEADLINE: {
+                **milliseconds,
+                "description": "Not to be started after this time: milliseconds since the epoch.",
+            },
+            HEADER_DUE: {
+                **milliseconds,
+                "description": "Not to be started before this time: milliseconds since the epoch.",
+            },
+            HEADER_EPOCH: {
+                "type": "integer",
+                "minimum": 0,
+                "default": 0,
+                "description": "How often the job was replayed from the dead letters.",
+            },
+            TRACE_PARENT: {"type": "string", "description": "W3C trace context."},
+            "tracestate": {"type": "string", "description": "W3C trace context."},
+            "baggage": {"type": "string", "description": "W3C baggage."},
+        },
+    }
+
+
+def _error() -> Json:
+    return {
+        "type": "object",
+        "required": ["error", "message", "job", "attempt"],
+        "properties": {
+            "error": {"type": "string", "description": "The name of the exception's class."},
+            "message": {"type": "string", "description": "What a person should read."},
+            "job": {"type": ["string", "null"], "description": "The job's name, if it is known."},
+            "attempt": {"type": ["integer", "null"], "minimum": 1, "description": "Which run."},
+        },
+    }

@@ -1,0 +1,127 @@
+"""The jobs of an app and the queues they are bound to. Changes when being registered does."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from amqpjobs.errors import ConfigurationError, UnknownJob
+from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.queue.topology import Queue, Topology, topology_of
+
+if TYPE_CHECKING:
+    from amqpjobs.jobs.webhook import Hook
+
+
+class Registry:
+    """Knows each job and each queue by its name.
+
+    Args:
+        app: the name of the app, for messages to people.
+
+    Attributes:
+        jobs: by name.
+        queues: by name.
+        hooks: by name.
+    """
+
+    def __init__(self, app: str) -> None:
+        self._app = app
+        self.jobs: dict[str, Definition] = {}
+        self.queues: dict[str, Queue] = {}
+        self.hooks: dict[str, Hook] = {}
+
+    def __repr__(self) -> str:
+        return f"<Registry of {self._app}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
+
+    @property
+    def topology(self) -> Topology:
+        """What these queues need on the broker."""
+        return topology_of(self.queues.values())
+
+    def add_queue(self, queue: Queue) -> Queue:
+        """Register a queue; it may be there already, by the same definition or by its name.
+
+        Raises:
+            ConfigurationError: it was defined differently.
+        """
+        known = self.queues.setdefault(queue.name, queue)
+        # Lanes too: mappings are equal in any order, but the order of priorities is their urgency.
+        if (known == queue and known.lanes == queue.lanes) or queue == Queue(queue.name):
+            return known
+        if known == Queue(queue.name):
+            raise ConfigurationError(
+                f"queue {queue.name!r} was used by its name before it was defined; define it once, "
+                "above, and give the same object to every job"
+            )
+        raise ConfigurationError(f"queue {queue.name!r} is defined twice, differently")
+
+    def add(self, definition: Definition) -> None:
+        """Register a job.
+
+        Raises:
+            ConfigurationError: there is one of this name, or it cannot be a job.
+        """
+        known = self.jobs.get(definition.name)
+        if known is not None:
+            raise definition.fail(
+                f"there is a job of this name already: {known.function.__module__}."
+                f"{known.function.__qualname__}; give one of them name='...'"
+            )
+        if not definition.is_method:
+            try:
+                definition.check()
+            except ConfigurationError as error:
+                # A name that is defined further down in the module: `check` looks again.
+                if not isinstance(error.__cause__, NameError):
+                    raise
+        self.jobs[definition.name] = definition
+
+    def add_hook(self, hook: "Hook") -> "Hook":
+        """Register a webhook.
+
+        Raises:
+            ConfigurationError: there is one of this name, or of its secret's.
+        """
+        if any(hook.variable == known.variable for known in self.hooks.values()):
+            raise ConfigurationError(
+                f"hook {hook.name!r}: there is one with the secret {hook.variable} already; give "
+                "it another name"
+            )
+        self.hooks[hook.name] = hook
+        return hook
+
+    def find(self, name: str) -> Definition:
+        """The job of this name.
+
+        Raises:
+            UnknownJob: there is none; says which there are.
+        """
+        try:
+            return self.jobs[name]
+        except KeyError:
+            known = ", ".join(sorted(self.jobs)) or "none"
+            raise UnknownJob(f"there is no job {name!r}; there are: {known}", job=name) from None
+
+    def check(self) -> None:
+        """Resolve every job and queue, so that what is wrong shows at start.
+
+        Raises:
+            ConfigurationError: what is wrong, naming the function.
+        """
+        for definition in self.jobs.values():
+            definition.check()
+        _ = self.topology
+
+    def choose(self, names: Iterable[str]) -> list[Queue]:
+        """The queues of these names; all, if none is given.
+
+        Raises:
+            ConfigurationError: there is no such queue; says which there are.
+        """
+        chosen = tuple(dict.fromkeys(names))
+        unknown = [name for name in chosen if name not in self.queues]
+        if unknown:
+            known = ", ".join(sorted(self.queues)) or "none"
+            raise ConfigurationError(
+                f"the app {self._app!r} has no queue {unknown[0]!r}; it has: {known}"
+            )
+        return [self.queues[name] for name in chosen] or list(self.queues.values())

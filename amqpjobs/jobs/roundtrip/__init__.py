@@ -1,0 +1,1 @@
+"""Values to JSON and back: what would not come back equal is refused."""

@@ -1,0 +1,1 @@
+"""What is remembered in SQL, in one schema with one migration chain."""

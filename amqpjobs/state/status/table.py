@@ -1,0 +1,51 @@
+"""The one table of the store. Changes together with a migration, never alone."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+)
+
+metadata = MetaData()
+
+jobs = Table(
+    "amqpjobs_status",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("job", String(255), nullable=False),
+    Column("queue", String(255), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("ended", Boolean, nullable=False, server_default=false()),
+    Column("sequence", BigInteger, nullable=False),
+    Column("progress", Double),
+    Column("detail", Text, nullable=False, server_default=""),
+    Column("error", Text),
+    Column("worker", String(255)),
+    Column("result", Text),
+    Column("result_expires_at", Double),
+    Column("due_at", Double),
+    Column("queued_at", Double),
+    Column("started_at", Double),
+    Index("amqpjobs_status_sequence", "sequence"),
+    Index("amqpjobs_status_state", "state", "sequence"),
+    Index("amqpjobs_status_queue", "queue", "sequence"),
+    Index("amqpjobs_status_results", "result_expires_at"),
+)
+"""One row for each job; its columns are those of `amqpjobs.state.status.values.Row`."""
+
+VERSIONS = "amqpjobs_version"
+"""Alembic's own table, by a name of ours: the database may be the application's, and have another.
+"""
+
+HEAD = "0001"
+"""The newest migration. Known here, so that looking whether a store is behind needs no Alembic."""

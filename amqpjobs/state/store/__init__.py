@@ -1,0 +1,1 @@
+"""The store itself: engine, metadata, migrations."""

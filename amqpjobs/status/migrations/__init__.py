@@ -1,1 +1,0 @@
-"""Alembic's migrations of the store; `amqpjobs.status.migrating` runs them."""

@@ -1,0 +1,1 @@
+"""Metrics: instruments, their values, and how they leave the process."""

@@ -1,0 +1,1 @@
+"""Traces: spans, and the trace context of messages."""

@@ -1,0 +1,278 @@
+"""What a test may ask about: what was enqueued, what was run, what is dead.
+
+Changes when a test may ask for something else.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from amqpjobs.broker.amqp.frames import readable_properties
+from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.client.deadletters.letter import Letter, Place, letter_of
+from amqpjobs.client.publisher import Publisher
+from amqpjobs.client.replies import Question, Replies
+from amqpjobs.errors import DecodeError, JobFailed
+from amqpjobs.jobs.clock import MACHINE, Clock
+from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.message.message import Failure, JobHandle, Message, Options
+from amqpjobs.jobs.outcome import Done, Outcome, Parked, Rejected, Retried
+from amqpjobs.jobs.queue.topology import Topology
+from amqpjobs.settings import Settings
+from amqpjobs.worker.pipeline import Run
+from amqpjobs.worker.reporting import Reporting
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+    from amqpjobs.broker.embedded.model.vhost import VirtualHost
+
+R = TypeVar("R")
+
+_FRONT = bytes((0, 60, 0, 0)) + bytes(8)
+"""Class, weight and body size: what a content header begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """A call that RabbitMQ would have by now, run or not.
+
+    Attributes:
+        id: of the job.
+        job: its name.
+        queue: where it went.
+        arguments: by the name of the parameter, as the handler gets them. Those that were left out
+            are not among them.
+        options: what the call said about itself: priority, delay and so on.
+    """
+
+    id: str
+    job: str
+    queue: str
+    arguments: Mapping[str, Any]
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One run of a job, as it ended.
+
+    Attributes:
+        id: of the job; empty for a message that had none.
+        job: its name; empty for a message that fits no job.
+        attempt: which run it was, from 1.
+        outcome: the name of its `amqpjobs.jobs.outcome`, in small letters: ``done``, ``retried``.
+        result: what the handler returned.
+        error: what it raised.
+    """
+
+    id: str
+    job: str
+    attempt: int
+    outcome: str
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A dead letter.
+
+    Attributes:
+        id: of the job, if it has one.
+        job: its name, if the message says it.
+        queue: the app's queue that it failed in.
+        reason: one word: ``failed``, ``rejected``, ``invalid``.
+        error: the name of the exception's class; None where nothing was raised.
+        message: what a person would read.
+        attempt: which run was the last, if it got so far.
+        arguments: by the name of the parameter; None where they do not fit the job.
+    """
+
+    id: str | None
+    job: str | None
+    queue: str
+    reason: str
+    error: str | None
+    message: str
+    attempt: int | None
+    arguments: Mapping[str, Any] | None
+
+
+def arguments_of(definition: Definition, body: bytes) -> Mapping[str, Any]:
+    """The arguments in a message, by name.
+
+    Raises:
+        DecodeError: they do not fit.
+    """
+    positional, named = definition.payload.load(body)
+    return {**dict(zip(definition.payload.positional, positional, strict=False)), **named}
+
+
+class RecordingPublisher(Publisher):
+    """Notes what is confirmed.
+
+    Attributes:
+        enqueued: is called with each call that was.
+        asked: is called with each request for a job, on the event loop of its caller, before
+            anything can be waiting for its future.
+    """
+
+    enqueued: Callable[[Message[Any]], object]
+    asked: Callable[[Question], object]
+
+    def __init__(
+        self, app_id: str, settings: Settings, topology: Topology, clock: Clock = MACHINE
+    ) -> None:
+        super().__init__(app_id, settings, topology, clock)
+        self.replies = _RecordingReplies(self.link, self.publication, lambda q: self.asked(q))
+
+    async def enqueue(self, message: Message[R]) -> JobHandle[R]:
+        """See `Publisher.enqueue`."""
+        handle = await super().enqueue(message)
+        self.enqueued(message)
+        return handle
+
+    async def enqueue_many(
+        self, messages: Iterable[Message[Any]]
+    ) -> list[JobHandle[Any] | Exception]:
+        """See `Publisher.enqueue_many`."""
+        sent: list[Message[Any]] = []
+
+        def passing() -> Iterable[Message[Any]]:
+            for message in messages:
+                sent.append(message)
+                yield message
+
+        results = await super().enqueue_many(passing())
+        for message, result in zip(sent, results, strict=True):
+            if isinstance(result, JobHandle):
+                self.enqueued(message)
+        return results
+
+    def question(self, message: Message[Any], timeout: float, left: float) -> Question:
+        """See `Publisher.question`."""
+        question = super().question(message, timeout, left)
+        self.enqueued(message)
+        return question
+
+
+class _RecordingReplies(Replies):
+    """Tells of each request for a job when its future is there."""
+
+    def __init__(
+        self, link: Link, publication: Publication, asked: Callable[[Question], object]
+    ) -> None:
+        super().__init__(link, publication)
+        self._asked = asked
+
+    def ask(self, question: Question, body: bytes, left: float) -> None:
+        """See `Replies.ask`."""
+        super().ask(question, body, left)
+        if question.of_job:
+            self._asked(question)
+
+
+class Record(Reporting):
+    """Everything that has happened; also writes the log lines of a worker."""
+
+    def __init__(self, *, arguments: bool, clock: Clock) -> None:
+        super().__init__(arguments=arguments, clock=clock)
+        self.enqueued: list[Message[Any]] = []
+        self.runs: list[Ran] = []
+        self._errors: list[Exception] = []
+
+    def __repr__(self) -> str:
+        return f"<Record: {len(self.enqueued)} enqueued, {len(self.runs)} runs>"
+
+    def report(self, run: Run, outcome: Outcome) -> None:
+        """A run has ended."""
+        super().report(run, outcome)
+        result = outcome.result if isinstance(outcome, Done) else None
+        error = outcome.error if isinstance(outcome, Rejected | Retried) else None
+        job = run.definition.name if run.definition else ""
+        context = run.context
+        job_id, attempt = (context.job_id, context.attempt) if context else ("", 1)
+        name = type(outcome).__name__.lower()
+        self.runs.append(Ran(job_id, job, attempt, name, result, error))
+        if isinstance(outcome, Rejected | Parked):
+            self._errors.append(_error_of(outcome.failure, error, job_id))
+
+    def take_errors(self) -> list[Exception]:
+        """The errors of jobs that have failed for good since this was asked last."""
+        errors, self._errors = self._errors, []
+        return errors
+
+
+def _error_of(failure: Failure, error: BaseException | None, job_id: str) -> Exception:
+    """What to raise in the test: the handler's own exception, where there is one."""
+    job = failure.job or ""
+    if isinstance(error, Exception):
+        error.add_note(f"In job {job!r} from queue {failure.queue!r}, id {job_id}.")
+        return error
+    raised = JobFailed(
+        failure.message,
+        error=failure.exception or failure.reason,
+        job=job,
+        attempt=failure.attempt,
+        job_id=job_id,
+    )
+    # Raised as it is, `sys.exit` of a handler would end the test run.
+    raised.__cause__ = error
+    return raised
+
+
+def raise_all(errors: Sequence[Exception]) -> None:
+    """Raise the only one, or all of them as a group.
+
+    Raises:
+        ExceptionGroup: of several.
+    """
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ExceptionGroup(f"{len(errors)} jobs failed", errors)
+
+
+def enqueued_of(definition: Definition, message: Message[Any]) -> Enqueued:
+    """A message as a test sees it."""
+    arguments = arguments_of(definition, message.body)
+    return Enqueued(message.id, message.job, message.queue, arguments, message.options)
+
+
+def dead_letters(app: "App", host: "VirtualHost") -> list[Dead]:
+    """The dead letters of an app, as they are on the broker."""
+    lanes = frozenset(lane.queue for queue in app.queues.values() for lane in queue.lanes)
+    found: list[Dead] = []
+    for queue in app.queues.values():
+        if queue.dead not in host.queues:
+            continue
+        place = Place("dead", queue.dead, queue.name)
+        for message in host.queues[queue.dead].messages():
+            properties = readable_properties(_FRONT + message.header)
+            letter = letter_of(place, lanes, properties, message.body, message.routing_key)
+            found.append(_dead_of(letter, app.jobs.get(letter.job or "")))
+    return found
+
+
+def _dead_of(letter: Letter, definition: Definition | None) -> Dead:
+    failure = letter.failure or Failure("unknown", "")
+    return Dead(
+        letter.id,
+        letter.job,
+        letter.queue,
+        failure.reason,
+        failure.exception,
+        failure.message,
+        failure.attempt,
+        _readable_arguments(definition, letter.body),
+    )
+
+
+def _readable_arguments(definition: Definition | None, body: bytes) -> Mapping[str, Any] | None:
+    if definition is None:
+        return None
+    try:
+        return arguments_of(definition, body)
+    except DecodeError:
+        return None  # that may be why it is dead

@@ -1,0 +1,275 @@
+"""``async with app.testing() as t:``: an app on a broker of its own, with a clock to be moved.
+
+Changes when a test may do something else with its app.
+"""
+
+import asyncio
+import tempfile
+import threading
+from contextlib import AsyncExitStack
+from contextvars import copy_context
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+
+from amqpjobs.broker.embedded import Broker, Faults
+from amqpjobs.broker.embedded.clock import ManualClock
+from amqpjobs.client.replies import Question
+from amqpjobs.errors import AmqpJobsError
+from amqpjobs.jobs.job import Job
+from amqpjobs.jobs.message.message import Message
+from amqpjobs.testing.clock import BrokersClock
+from amqpjobs.testing.placement import Place
+from amqpjobs.testing.records import (
+    Dead,
+    Enqueued,
+    Ran,
+    Record,
+    RecordingPublisher,
+    dead_letters,
+    enqueued_of,
+    raise_all,
+)
+from amqpjobs.testing.stepped_worker import Working
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+
+R = TypeVar("R")
+AnyJob: TypeAlias = "Job[..., R, Any]"
+
+A_MILLISECOND = 0.001
+"""Seconds. Headers have whole milliseconds, rounded up: `Testing.advance` goes one further, so that
+a job with a delay of a minute is due a minute later."""
+
+
+class NotIdle(AmqpJobsError):
+    """Jobs still ran, or waited, when the time of `Testing.run_until_idle` was over."""
+
+
+class Testing:
+    """An app that is tested. Everything is real but the broker, which is in this process: what the
+    app publishes goes over a socket, and a worker runs it when the test says so.
+
+    Meanwhile the whole process sees the app on that broker: also its web tier, other threads, and
+    the processes of its ``cpu=True`` jobs. The broker that is configured is out of reach. For that
+    reason an app is tested once at a time; different apps may be side by side.
+
+    Args:
+        app: what is tested.
+        profile: the version of RabbitMQ that the broker acts as: ``3.10``, ``4.3``.
+        raise_errors: whether the errors of jobs are raised in the test, see `run_until_idle`.
+
+    Attributes:
+        broker: the embedded broker.
+        faults: what can be made to go wrong there.
+    """
+
+    __test__ = False  # for pytest, which takes what is called Test... for a test
+
+    def __init__(self, app: "App", *, profile: str = "4.3", raise_errors: bool = True) -> None:
+        self._app = app
+        self._raises = raise_errors
+        self._clock = ManualClock()
+        self.broker = Broker(profile, clock=self._clock)
+        self._record = Record(arguments=app.settings.log_arguments, clock=BrokersClock(self._clock))
+        self._worker: Working | None = None
+        self._asked: set[Question] = set()
+        self._goes_for_requests = False
+        self._lock = threading.RLock()  # of the two: callers may have event loops in other threads
+        self._beginning: asyncio.Task[None] | None = None
+        self._stack = AsyncExitStack()
+
+    def __repr__(self) -> str:
+        return f"<Testing {self._app.name}: {self._record!r}>"
+
+    @property
+    def faults(self) -> Faults:
+        """What can be made to go wrong: `amqpjobs.embedded.Faults`."""
+        return self.broker.faults
+
+    @property
+    def url(self) -> str:
+        """The broker's, for other clients."""
+        return self.broker.url
+
+    @property
+    def now(self) -> float:
+        """The time of the broker and of the app's jobs, in seconds since the epoch."""
+        return self._clock.time()
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as stack:
+            await self.broker.start()
+            stack.push_async_callback(self.broker.stop)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="amqpjobs-"))
+            place = Place(
+                self._app,
+                self.broker.url,
+                clock=BrokersClock(self._clock),
+                make=self._publisher,
+                store=f"sqlite:///{folder}/status.db",
+            )
+            place.enter()
+            stack.callback(place.leave)
+            await stack.enter_async_context(self._app.lifespan())
+            self._home = copy_context()
+            stack.push_async_callback(self._end_work)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+        errors = self._record.take_errors() if self._raises else []
+        if error is None:
+            raise_all(errors)
+        elif errors:
+            error.add_note(f"Jobs had failed by then: {', '.join(map(repr, errors))}")
+
+    def _publisher(self, app: "App") -> RecordingPublisher:
+        made = RecordingPublisher(app.name, app.settings, app.topology, app.clock)
+        made.enqueued = self._record.enqueued.append
+        made.asked = self._asks
+        return made
+
+    async def _working(self) -> Working:
+        if self._worker is None:
+            host = self.broker.virtual_host
+            self._worker = Working(self._app, self._record, host, self._home)
+        await self._worker.begin()
+        return self._worker
+
+    async def _end_work(self) -> None:
+        if self._beginning is not None:
+            self._beginning.cancel()
+            await asyncio.wait([self._beginning])
+        if self._worker is not None:
+            await self._worker.end()
+
+    async def run_until_idle(self, timeout: float = 10.0) -> None:
+        """Run what is enqueued, and what that enqueues, until nothing runs and nothing is left that
+        could. What is not due, what a rate or a kill switch holds back, and retries that are still
+        to come are left: `advance` is for these.
+
+        An error of a job is raised here when the job is over: when no retry comes any more, also by
+        `Reject` and for messages that no job here knows or that do not fit. It is the handler's own
+        exception, or a `JobFailed` where it raised none. An error that is retried is not raised,
+        see `runs`; nor is one that was told to who asked for the job by `request`.
+
+        Args:
+            timeout: seconds, of the real time.
+
+        Raises:
+            NotIdle: it took longer; says what is left.
+            ExceptionGroup: several jobs have failed.
+        """
+        await self._settle(timeout)
+        self._raise()
+
+    async def advance(self, seconds: float, timeout: float = 10.0) -> None:
+        """Let time pass, without waiting for it, and run what becomes due, each at its time:
+        delays, pauses before retries, rates, and what expires. Begins and ends as `run_until_idle`.
+
+        Args:
+            seconds: how many.
+            timeout: seconds of the real time for what becomes due at once.
+
+        Raises:
+            NotIdle, ExceptionGroup: see `run_until_idle`.
+            ValueError: a time that has been.
+        """
+        if seconds < 0:
+            raise ValueError(f"time does not go back by {-seconds} seconds: give 0 or more")
+        clock = self._clock
+        end = clock.time() + seconds + A_MILLISECOND
+        await self._settle(timeout)
+        while (due := clock.next_at()) is not None and due <= end:
+            clock.advance(max(0.0, due - clock.time()))
+            await self._settle(timeout)
+        clock.advance(max(0.0, end - clock.time()))
+        await self._settle(timeout)
+        self._raise()
+
+    async def _settle(self, timeout: float) -> None:
+        worker = await self._working()
+        worker.resume()
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                await worker.until_idle()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise NotIdle(f"not idle after {timeout:g} s: {worker.what_is_left()}") from None
+        finally:
+            worker.pause()
+
+    def _raise(self) -> None:
+        if self._raises:
+            raise_all(self._record.take_errors())
+
+    def _asks(self, question: Question) -> None:
+        """Somebody waits for a reply, on whatever event loop: jobs have to run for it."""
+        with self._lock:
+            self._asked.add(question)
+        question.future.add_done_callback(partial(self._answered, question))
+        self._loop.call_soon_threadsafe(self._run_for_requests)
+
+    def _answered(self, question: Question, _: object) -> None:
+        """A request has ended. Called before its caller goes on, who may enqueue what must not run
+        yet: so nothing more is started from here on, not from the next look on."""
+        with self._lock:
+            self._asked.discard(question)
+            if not self._asked and self._worker is not None and self._goes_for_requests:
+                self._goes_for_requests = False
+                self._worker.pause()
+
+    def _run_for_requests(self) -> None:
+        if self._beginning is None or self._beginning.done():
+            self._beginning = self._loop.create_task(self._begin_for_requests())
+
+    async def _begin_for_requests(self) -> None:
+        try:
+            worker = await self._working()
+        except AmqpJobsError as error:
+            for question in tuple(self._asked):
+                question.future.get_loop().call_soon_threadsafe(question.fail, error)
+            raise
+        with self._lock:
+            if self._asked and not self._goes_for_requests:
+                self._goes_for_requests = True
+                worker.resume()
+
+    def enqueued(self, job: "AnyJob[Any] | None" = None) -> list[Enqueued]:
+        """What was enqueued, by whomever in this process, in order; run by now, or not.
+
+        Args:
+            job: of which; None for all.
+        """
+        jobs = self._app.jobs
+        return [enqueued_of(jobs[m.job], m) for m in self._record.enqueued if _is_of(m, job)]
+
+    def runs(self, job: "AnyJob[Any] | None" = None) -> list[Ran]:
+        """The runs that have ended, in order, however they ended.
+
+        Args:
+            job: of which; None for all.
+        """
+        return [ran for ran in self._record.runs if job is None or ran.job == job.name]
+
+    def results(self, job: "AnyJob[R]") -> list[R]:
+        """What the runs of a job have returned, in order."""
+        return [ran.result for ran in self.runs(job) if ran.outcome == "done"]
+
+    def dead(self) -> list[Dead]:
+        """The dead letters of all queues, the oldest of each first."""
+        return dead_letters(self._app, self.broker.virtual_host)
+
+
+def _is_of(message: Message[Any], job: "AnyJob[Any] | None") -> bool:
+    return job is None or message.job == job.name

@@ -1,0 +1,81 @@
+"""The recorder inside of a web tier: kept at work, whatever is away. Changes when that does."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, StoreUnavailable
+from amqpjobs.state.status.recorder import Recorder
+from amqpjobs.state.store.engine import open_store
+
+if TYPE_CHECKING:
+    from amqpjobs.app import App
+
+log = logging.getLogger("amqpjobs.web")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+"""Seconds before it is tried again; they double."""
+
+
+class Recording:
+    """Runs a recorder, again and again if it must.
+
+    Args:
+        app: whose settings say where RabbitMQ and the store are.
+
+    Attributes:
+        problem: why nothing will ever be recorded, if so.
+    """
+
+    def __init__(self, app: "App") -> None:
+        self._app = app
+        self.problem: str | None = None
+        self._recorder: Recorder | None = None
+        self._tried = asyncio.Event()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it holds events and writes none."""
+        return self._recorder is not None and self._recorder.stalled()
+
+    async def check(self) -> None:
+        """See that the store can be used; one that is only away is waited for.
+
+        Raises:
+            ConfigurationError: it cannot be, or is behind; says what to do.
+        """
+        try:
+            store = await open_store(self._app.settings)
+        except StoreUnavailable as error:
+            log.warning("the store is away; going on without it", extra={"error": str(error)})
+        else:
+            await store.close()
+
+    async def tried(self, patience: float) -> None:
+        """Wait for the recorder to begin, or to fail once, but no longer than that (seconds): what
+        is told before it has a queue on the broker is told to nobody."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._tried.wait()
+        except TimeoutError:
+            log.warning("the recorder has not begun yet")
+
+    async def run(self) -> None:
+        """Record until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            recorder = self._recorder = Recorder(self._app)
+            started = asyncio.ensure_future(recorder.started())
+            started.add_done_callback(lambda _: self._tried.set())
+            try:
+                await recorder.run()
+            except (BrokerUnavailable, StoreUnavailable) as error:
+                log.warning("no recorder yet", extra={"error": str(error)})
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE, pause * 2)
+            except AmqpJobsError as error:
+                self.problem = "events are not recorded; the log says why"
+                log.error("events are not recorded: %s", error)  # noqa: TRY400 - the error says it
+                return
+            finally:
+                started.cancel()

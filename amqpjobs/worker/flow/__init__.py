@@ -1,0 +1,1 @@
+"""What holds a queue back: rates, gates, the kill switch."""
