@@ -5,16 +5,21 @@ does.
 """
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from amqpjobs.client.client import Enqueuing
-from amqpjobs.client.publishers import Publishers
-from amqpjobs.client.requests import Asking
+from amqpjobs.client.client import Client
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.definition import Definition
@@ -22,14 +27,15 @@ from amqpjobs.jobs.job import Job, JobDecorator, make_job
 from amqpjobs.jobs.message.message import JobHandle, Message
 from amqpjobs.jobs.middleware import Processing, Publishing
 from amqpjobs.jobs.queue.topology import Queue, Topology
-from amqpjobs.jobs.registry import Registry
+from amqpjobs.jobs.registry import DEFAULT_RETRY, Registry
 from amqpjobs.jobs.retry import Retry
+from amqpjobs.jobs.runtime import Runtime
 
 if TYPE_CHECKING:
     from amqpjobs.client.blocking import BlockingApp
     from amqpjobs.client.deadletters import DeadLetters
     from amqpjobs.client.deadletters.letter import Kind
-    from amqpjobs.client.publisher import Publisher
+    from amqpjobs.client.publishers import Make
     from amqpjobs.jobs.webhook import Hook, Signing
     from amqpjobs.settings import Settings
     from amqpjobs.state.status.reader import Statuses
@@ -38,8 +44,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 T = TypeVar("T")
-
-DEFAULT_RETRY = Retry()
 
 
 class App:
@@ -67,35 +71,69 @@ class App:
     ) -> None:
         if not name:
             raise ConfigurationError("an app needs a name")
-        self.name = name
-        self.processing = tuple(processing)
-        self.retry = retry
-        self.clock: Clock = MACHINE
+        self._registry = Registry(name, retry=retry, processing=processing, exceptions=exceptions)
+        self._publishing = tuple(publishing)
         self._given_settings = settings
-        self._registry = Registry(name)
-        self._publishers = Publishers(self)
-        self.exceptions = tuple(exceptions)
-        self._enqueuing = Enqueuing(self, publishing)
-        self._asking = Asking(self, publishing, self.exceptions)
+        self._client: Client | None = None
+        self._statuses: Statuses | None = None
 
     def __repr__(self) -> str:
         return f"<App {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
 
-    @cached_property
+    @property
+    def name(self) -> str:
+        """Its name: the AMQP ``app_id`` of its messages."""
+        return self._registry.name
+
+    @property
     def settings(self) -> "Settings":
         """The settings: those given, else read from the environment once.
 
         Raises:
             ConfigurationError: a variable that cannot be used.
         """
-        if self._given_settings is not None:
-            return self._given_settings
-        from amqpjobs.settings import load_settings
+        return self.client.runtime.settings
 
-        return load_settings()
+    @property
+    def client(self) -> Client:
+        """What its calls go through, for parts that are given no more than this. Made on first use,
+        when the settings are read.
+
+        Raises:
+            ConfigurationError: a variable that cannot be used.
+        """
+        if self._client is None:
+            settings = self._given_settings
+            if settings is None:
+                from amqpjobs.settings import load_settings
+
+                settings = load_settings()
+            self._client = Client(Runtime(self._registry, settings), self._publishing)
+        return self._client
+
+    @contextmanager
+    def placed(
+        self, *, settings: "Settings", clock: Clock = MACHINE, make: "Make | None" = None
+    ) -> Iterator[Client]:
+        """Put the app elsewhere while the block runs: onto other settings, another clock. For
+        tests; all of the process sees it. What is opened there has to be closed inside.
+
+        Args:
+            settings: for that while.
+            clock: what its delays are counted from.
+            make: makes its publishers, from a `Runtime`; None for the usual ones.
+        """
+        before = self._client, self._statuses
+        client = Client(Runtime(self._registry, settings, clock), self._publishing, make)
+        self._client, self._statuses = client, None
+        try:
+            yield client
+        finally:
+            self._client, self._statuses = before
 
     def configure(self, **flags: object) -> None:
-        """Let values given on a command line go before the environment; None leaves a setting.
+        """Let values given on a command line go before the environment; None leaves a setting. To
+        be called before anything is opened.
 
         Raises:
             ConfigurationError: a value that cannot be used.
@@ -107,7 +145,7 @@ class App:
             before = self._given_settings
             base = before.model_dump(exclude_unset=True) if before else {}
             self._given_settings = load_settings(**{**base, **given})
-            self.__dict__.pop("settings", None)
+            self._client = self._statuses = None
 
     @property
     def jobs(self) -> Mapping[str, Definition]:
@@ -216,7 +254,7 @@ class App:
         Raises:
             PublishError: one of its kinds; see there.
         """
-        return await self._enqueuing.one(message)
+        return await self.client.enqueue(message)
 
     async def later_many(self, messages: Iterable[Message[R]]) -> list[JobHandle[R]]:
         """Publish many messages without waiting for each confirm in turn; order is kept.
@@ -230,7 +268,7 @@ class App:
         Raises:
             PublishManyFailed: some were not; it says which. All others are in their queues.
         """
-        return await self._enqueuing.many(messages)
+        return await self.client.enqueue_many(messages)
 
     @overload
     async def request(self, message: Message[R], /, *, timeout: float | None = None) -> R: ...
@@ -282,15 +320,17 @@ class App:
             ConfigurationError: a call with a delay, or no permission for a reply queue.
         """
         if isinstance(what, str):
-            return await self._asking.service(what, body, timeout, type, returns)
-        return await self._asking.job(what, timeout)
+            return await self.client.request_service(what, body, timeout, type, returns)
+        return await self.client.request(what, timeout)
 
-    @cached_property
+    @property
     def statuses(self) -> "Statuses":
         """Where `status` and `watch` ask."""
-        from amqpjobs.state.status.reader import Statuses
+        if self._statuses is None:
+            from amqpjobs.state.status.reader import Statuses
 
-        return Statuses(self)
+            self._statuses = Statuses(self.client)
+        return self._statuses
 
     async def status(self, job_id: str) -> "JobStatus | None":
         """What is known of a job, as a recorder has written it (`amqpjobs record`, or `amqpjobs
@@ -329,31 +369,13 @@ class App:
         Raises:
             BrokerUnavailable: RabbitMQ refused us for good. One that is only away delays messages.
         """
-        async with self._publishers.lifespan():
+        async with self.client.lifespan():
             yield
-
-    @property
-    def publisher(self) -> "Publisher | None":
-        """The publisher of the running event loop, if it is open."""
-        return self._publishers.opened
-
-    async def open_publisher(self) -> "Publisher":
-        """The publisher of the running event loop, opened if it is not."""
-        return await self._publishers.open()
 
     async def close(self) -> None:
         """Close what a first use outside of a `lifespan` has opened on this event loop, if it
         did. The next use opens it again."""
-        await self._publishers.close()
-        await self.statuses.close()
-
-    def choose_queues(self, names: Iterable[str]) -> list[Queue]:
-        """The queues of these names; all, if none is given.
-
-        Raises:
-            ConfigurationError: there is no such queue; says which there are.
-        """
-        return self._registry.choose(names)
+        await self.client.close()
 
     def dead_letters(self, *queues: str, kind: "Kind" = "dead") -> "DeadLetters":
         """What failed for good, to look at, replay, mend or throw away; all methods of it are
@@ -369,7 +391,7 @@ class App:
         """
         from amqpjobs.client.deadletters import DeadLetters
 
-        return DeadLetters(self, self.choose_queues(queues), kind)
+        return DeadLetters(self.client, self._registry.choose(queues), kind)
 
     def asyncapi(self, version: str = "0.0.0") -> dict[str, Any]:
         """An AsyncAPI 3.0 document of the queues, jobs, replies and their JSON Schemas. It needs
@@ -383,13 +405,13 @@ class App:
         """
         from amqpjobs.jobs.contract.asyncapi import document_of
 
-        return document_of(self, version)
+        return document_of(self.client.runtime, version)
 
     def blocking(self) -> "BlockingApp":
         """For synchronous code: ``with app.blocking() as client: client.later(job.message(x))``."""
         from amqpjobs.client.blocking import BlockingApp
 
-        return BlockingApp(self)
+        return BlockingApp(self.client)
 
     def testing(self, *, profile: str = "4.3", raise_errors: bool = True) -> "Testing":
         """For tests: ``async with app.testing() as t:`` puts the app onto a broker of its own, in

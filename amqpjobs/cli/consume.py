@@ -56,7 +56,9 @@ def consume(
     if url is not None:
         # Jobs in processes of their own publish too, and know the environment only.
         os.environ["AMQPJOBS_URL"] = url
-    loaded.choose_queues(queues or [])  # what is wrong is said once, not by every process
+    loaded.client.runtime.registry.choose(
+        queues or []
+    )  # what is wrong is said once, not by every process
     if reload or processes > 1:
         from amqpjobs.cli.supervisor.supervisor import Supervisor, child_command
 

@@ -191,7 +191,7 @@ def _timeouts(app: "App", profile: "Profile") -> list[Check]:
         Check(f"job {problem.job!r}", "warning", problem.finding, problem.mend)
         for queue in app.queues.values()
         for problem in holding_of(
-            app,
+            app.client.runtime,
             queue,
             profile,
             concurrency=settings.concurrency,

@@ -78,7 +78,7 @@ async def _run(app: "App", definition: "Definition", body: bytes, telling: Telli
 
     budget = app.settings.shutdown_timeout
     stopping = asyncio.Event()
-    task = asyncio.ensure_future(run_once(app, definition, body, stopping))
+    task = asyncio.ensure_future(run_once(app.client.runtime, definition, body, stopping))
 
     def stop() -> None:
         telling.stopped()
@@ -148,7 +148,7 @@ async def _enqueue(app: "App", message: "Message[object]") -> "JobHandle[object]
     # What stands in the way is the command's one line, not a log's.
     logging.getLogger("amqpjobs").setLevel(logging.CRITICAL)
     async with app.lifespan():
-        link = (await app.open_publisher()).link
+        link = (await app.client.publisher()).link
         if link.wire is None and link.last_error is not None:
             # A program waits for its broker; a person at the prompt is told.
             raise link.last_error

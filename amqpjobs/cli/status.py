@@ -52,7 +52,7 @@ async def _record(app: "App") -> None:
     from amqpjobs.state.status.recorder import Recorder
     from amqpjobs.telemetry.health.heartbeat import Liveness
 
-    recorder = Recorder(app)
+    recorder = Recorder(app.settings)
     task = asyncio.ensure_future(recorder.run())
     liveness = BackgroundTask(
         Liveness(app.settings.heartbeat_file, lambda: recorder.condition).run, "amqpjobs liveness"

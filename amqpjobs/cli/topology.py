@@ -136,7 +136,10 @@ def whole_of(app: "App", longest_delay: float | None, *, recorder: bool = False)
     events need."""
     own = app.topology
     if longest_delay is None:
-        policies = [definition.retry or app.retry for definition in app.jobs.values()]
+        policies = [
+            definition.retry or app.client.runtime.registry.retry
+            for definition in app.jobs.values()
+        ]
         longest_delay = max((policy.longest for policy in policies), default=0)
     delays = ladder(range(level_of(min(int(longest_delay), LONGEST_DELAY)) + 1))
     events = RECORDER_TOPOLOGY if recorder else EVENTS_TOPOLOGY

@@ -16,7 +16,7 @@ from amqpjobs.jobs.message.message import JobHandle, Message
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from amqpjobs.app import App
+    from amqpjobs.client.client import Client
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -33,8 +33,8 @@ class BlockingApp:
     connection of its own at its first call. Both end with the block, or with their process.
     """
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
+    def __init__(self, client: "Client") -> None:
+        self._client = client
         self._portal: _Portal | None = None
         self._opening: dict[int, threading.Lock] = {}
 
@@ -54,11 +54,11 @@ class BlockingApp:
 
     def later(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message: ``client.later(job.message(x))``. See `Job.later`."""
-        return self._open_portal().call(self._app.enqueue, message)
+        return self._open_portal().call(self._client.enqueue, message)
 
     def later_many(self, messages: "Iterable[Message[R]]") -> list[JobHandle[R]]:
         """Publish many messages. See `App.later_many`."""
-        return self._open_portal().call(self._app.later_many, messages)
+        return self._open_portal().call(self._client.enqueue_many, messages)
 
     def request(self, message: Message[R], *, timeout: float | None = None) -> R:
         """Run a job in a worker, and wait for its result. See `App.request`.
@@ -69,7 +69,8 @@ class BlockingApp:
         """
 
         async def ask() -> R:
-            return await self._app.request(message, timeout=timeout)
+            result: R = await self._client.request(message, timeout)
+            return result
 
         return self._open_portal().call(ask)
 
@@ -91,7 +92,7 @@ class BlockingApp:
     def _open(self) -> "_Portal":
         portal = _Portal()
         try:
-            portal.call(portal.enter, self._app)
+            portal.call(portal.enter, self._client)
         except BaseException:
             portal.close()
             raise
@@ -116,8 +117,8 @@ class _Portal:
         """Whether its thread is one of this process."""
         return self._pid == os.getpid()
 
-    async def enter(self, app: "App") -> None:
-        await self._stack.enter_async_context(app.lifespan())
+    async def enter(self, client: "Client") -> None:
+        await self._stack.enter_async_context(client.lifespan())
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """Call a coroutine function there, in the context of the caller, and wait for its result.

@@ -1,43 +1,79 @@
-"""Enqueuing: messages on their way through the publishing middleware to the publisher.
+"""The client of an app: from a call to a confirmed message, from a request to its reply.
 
 Changes when what surrounds publishing does; `amqpjobs.client.publisher` makes the AMQP messages.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from amqpjobs.client.publishers import Make, Publishers
+from amqpjobs.client.requests import Requests
 from amqpjobs.errors import PublishManyFailed
 from amqpjobs.jobs.message.message import JobHandle, Message
 from amqpjobs.jobs.middleware import Publishing, each_through, onion
+from amqpjobs.jobs.runtime import Runtime
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
+    from amqpjobs.client.publisher import Publisher
 
 R = TypeVar("R")
 
 
-class Enqueuing:
-    """Enqueues on behalf of one app.
+class Client:
+    """Enqueues and requests on behalf of one app, on whichever event loop it is called.
 
     Args:
-        app: whose publisher.
-        publishing: its middleware around every message that is published.
+        runtime: whose jobs, and where RabbitMQ is.
+        publishing: middleware around every message that is published, outermost first.
+        make: makes the publisher of an event loop; tests give another.
+
+    Attributes:
+        runtime: as given.
+        on_close: called when the publisher of an event loop is closed, on that loop.
     """
 
-    def __init__(self, app: "App", publishing: Sequence[Publishing]) -> None:
-        self._app = app
+    def __init__(
+        self, runtime: Runtime, publishing: Sequence[Publishing] = (), make: "Make | None" = None
+    ) -> None:
+        self.runtime = runtime
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
         self._publishing = tuple(publishing)
+        self._publishers = Publishers(runtime, make, self.on_close)
+        self._requests = Requests(runtime, self._publishers, self._publishing)
 
-    async def one(self, message: Message[R]) -> JobHandle[R]:
+    def __repr__(self) -> str:
+        return f"<Client of {self.runtime.registry.name}>"
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Keep the connection for publishing open on this event loop. See `App.lifespan`."""
+        return self._publishers.lifespan()
+
+    @property
+    def opened(self) -> "Publisher | None":
+        """The publisher of the running event loop, if it is open."""
+        return self._publishers.opened
+
+    async def publisher(self) -> "Publisher":
+        """The publisher of the running event loop, opened if it is not."""
+        return await self._publishers.open()
+
+    async def close(self) -> None:
+        """Close what a first use outside of a `lifespan` has opened on this event loop."""
+        await self._publishers.close()
+        for close in self.on_close:
+            await close()
+
+    async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message. See `App.enqueue`."""
-        publisher = await self._app.open_publisher()
+        publisher = await self._publishers.open()
         if not self._publishing:
             return await publisher.enqueue(message)
         return await onion(self._publishing, publisher.enqueue)(message)
 
-    async def many(self, messages: Iterable[Message[Any]]) -> list[JobHandle[Any]]:
+    async def enqueue_many(self, messages: Iterable[Message[Any]]) -> list[JobHandle[Any]]:
         """Publish many. See `App.later_many`."""
-        publisher = await self._app.open_publisher()
+        publisher = await self._publishers.open()
         taken = _Taken(messages)
         results: list[JobHandle[Any] | Exception] = (
             await each_through(onion(self._publishing, publisher.enqueue), taken)
@@ -54,6 +90,25 @@ class Enqueuing:
                 results=list[object](results),
             ) from failed[0]
         return results  # type: ignore[return-value]
+
+    async def request(self, message: Message[Any], timeout: float | None = None) -> Any:
+        """Have a job run in a worker, and return its result. See `App.request`."""
+        return await self._requests.job(message, timeout)
+
+    async def request_service(
+        self, queue: str, body: Any, timeout: float | None, type_: str | None, returns: Any
+    ) -> Any:
+        """Ask a service that is not ours. See `App.request`."""
+        return await self._requests.service(queue, body, timeout, type_, returns)
+
+
+class HasClient(Protocol):
+    """What a worker and its like are made of: an `App` is one."""
+
+    @property
+    def client(self) -> Client:
+        """Its client, and by that its `Runtime`."""
+        ...
 
 
 class _Taken:

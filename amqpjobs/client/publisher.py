@@ -18,7 +18,6 @@ from amqpjobs.broker.rabbitmq.event_publication import Announcements
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.client.replies import Question, Replies
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, MessageTooLarge, TopologyMismatch
-from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.context import current_context
 from amqpjobs.jobs.message.copies import epoch_of, milliseconds
 from amqpjobs.jobs.message.event_codec import encode_events
@@ -38,8 +37,7 @@ from amqpjobs.jobs.message.message import (
     new_token,
     takes_own_id,
 )
-from amqpjobs.jobs.queue.topology import Topology
-from amqpjobs.settings import Settings
+from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.telemetry.metrics.instruments import meters
 from amqpjobs.telemetry.traces.propagation import Traced, outgoing_trace
 
@@ -59,10 +57,8 @@ class Publisher:
     """One connection for publishing, and what is sent over it.
 
     Args:
-        app_id: the name of the app, on every message.
-        settings: where RabbitMQ is.
-        topology: what to declare when the connection is first up, if the settings say so.
-        clock: what delays and deadlines are counted from.
+        runtime: whose messages, and where RabbitMQ is. Its topology is declared when the
+            connection is first up, if the settings say so.
 
     Attributes:
         on_close: called, the last first, before the connection is closed.
@@ -70,13 +66,12 @@ class Publisher:
         meter: counts its messages, if metrics were set up when it was opened.
     """
 
-    def __init__(
-        self, app_id: str, settings: Settings, topology: Topology, clock: Clock = MACHINE
-    ) -> None:
-        self._app_id = app_id
+    def __init__(self, runtime: Runtime) -> None:
+        settings, clock = runtime.settings, runtime.clock
+        self._app_id = app_id = runtime.registry.name
         self._time = clock.time
         self._settings = settings
-        self._topology = topology
+        self._topology = runtime.registry.topology
         self.traced = Traced(lambda: settings)
         self.meter: PublisherMeter | None = None
         self.link = Link(settings, "publish")

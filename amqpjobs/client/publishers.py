@@ -6,17 +6,18 @@ opening or closing does.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from amqpjobs.jobs.context import context_of_nobody
+from amqpjobs.jobs.runtime import Runtime
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
     from amqpjobs.client.publisher import Publisher
 
-Make: TypeAlias = "Callable[[App], Publisher]"
+Make: TypeAlias = "Callable[[Runtime], Publisher]"
+OnClose: TypeAlias = Callable[[], Awaitable[None]]
 
 log = logging.getLogger("amqpjobs.app")
 
@@ -25,18 +26,22 @@ class Publishers:
     """The publishers of one app.
 
     Args:
-        app: whose.
+        runtime: whose.
         make: makes one, which is then opened; None for the usual one.
+        on_close: what else is closed with the publisher of an event loop.
     """
 
-    def __init__(self, app: "App", make: "Make | None" = None) -> None:
-        self._app = app
+    def __init__(
+        self, runtime: Runtime, make: "Make | None" = None, on_close: Sequence[OnClose] = ()
+    ) -> None:
+        self._runtime = runtime
         self._make: Make = make or _make
+        self._on_close = on_close
         # Not by weak keys: a publisher holds its loop. Closed ones are dropped at the next opening.
         self._openings: dict[asyncio.AbstractEventLoop, _Opening] = {}
 
     def __repr__(self) -> str:
-        return f"<Publishers of {self._app.name}: {len(self._openings)} open>"
+        return f"<Publishers of {self._runtime.registry.name}: {len(self._openings)} open>"
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -89,7 +94,7 @@ class Publishers:
             dropped = self._openings.pop(other, None)
             if dropped is not None:
                 dropped.drop()
-        opening = self._openings[loop] = _Opening(self._app, self._make)
+        opening = self._openings[loop] = _Opening(self._runtime, self._make, self._on_close)
         return opening
 
     async def close(self) -> None:
@@ -99,19 +104,20 @@ class Publishers:
             await opening.close()
 
 
-def _make(app: "App") -> "Publisher":
+def _make(runtime: Runtime) -> "Publisher":
     # Here, since importing aio-pika takes longer than everything else together.
     from amqpjobs.client.publisher import Publisher
 
-    return Publisher(app.name, app.settings, app.topology, app.clock)
+    return Publisher(runtime)
 
 
 class _Opening:
     """A publisher that is being opened once, whoever asks first."""
 
-    def __init__(self, app: "App", make: "Make") -> None:
-        self._app = app
+    def __init__(self, runtime: Runtime, make: "Make", on_close: Sequence[OnClose]) -> None:
+        self._runtime = runtime
         self._make = make
+        self._on_close = on_close
         self._task: asyncio.Task[Publisher] | None = None
         self.publisher: Publisher | None = None
         self.lifespans = 0
@@ -130,8 +136,8 @@ class _Opening:
         return await asyncio.shield(self._task)
 
     async def _open(self) -> "Publisher":
-        self._app.check()
-        publisher = self._make(self._app)
+        self._runtime.registry.check()
+        publisher = self._make(self._runtime)
         await publisher.open()
         self.publisher = publisher
         return publisher
@@ -147,4 +153,5 @@ class _Opening:
             await asyncio.wait([self._task])
         if self.publisher is not None:
             await self.publisher.close()
-        await self._app.statuses.close()
+        for close in self._on_close:
+            await close()

@@ -1,14 +1,15 @@
-"""Asking: a request from its call to its result, or to the error that says why there is none.
+"""A request from its call to its result, or to the error that says why there is none.
 
 Changes when the surface of requests does; `amqpjobs.client.replies` waits for the replies.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from amqpjobs.client.publishers import Publishers
 from amqpjobs.errors import ConfigurationError, DecodeError, MessageTooLarge, ReplyTimeout
 from amqpjobs.jobs.context import current_context
 from amqpjobs.jobs.job import LONGEST
@@ -23,30 +24,33 @@ from amqpjobs.jobs.message.message import (
 )
 from amqpjobs.jobs.middleware import Publishing, onion
 from amqpjobs.jobs.retry import class_name
+from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.telemetry.traces.propagation import Traced
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
     from amqpjobs.client.publisher import Publisher
     from amqpjobs.client.replies import Question, Reply
     from amqpjobs.jobs.definition import Definition
 
 
-class Asking:
-    """Asks on behalf of one app.
+class Requests:
+    """Requests on behalf of one app.
 
     Args:
-        app: whose jobs.
-        publishing: its middleware around every message that is published.
-        exceptions: classes that come as they are, see `App`.
+        runtime: whose jobs.
+        publishers: where the publisher of an event loop is.
+        publishing: middleware around every message that is published.
     """
 
     def __init__(
-        self, app: "App", publishing: Sequence[Publishing], exceptions: Iterable[type[Exception]]
+        self, runtime: Runtime, publishers: Publishers, publishing: Sequence[Publishing]
     ) -> None:
-        self._app = app
+        self._runtime = runtime
+        self._publishers = publishers
         self._publishing = tuple(publishing)
-        self._known: Mapping[str, type[Exception]] = {class_name(kind): kind for kind in exceptions}
+        self._known: Mapping[str, type[Exception]] = {
+            class_name(kind): kind for kind in runtime.registry.exceptions
+        }
 
     async def job(self, message: Message[Any], timeout: float | None) -> Any:
         """Ask for a job. See `App.request`."""
@@ -56,7 +60,7 @@ class Asking:
                 f"{message.job}: a request waits for its answer, so it cannot have a delay; use "
                 "`later` for what is to run at another time"
             )
-        definition = self._app.find(message.job)
+        definition = self._runtime.registry.find(message.job)
         timeout = self._seconds(options.timeout if timeout is None else timeout)
         tracing = self._traced.now()
         if tracing is None:
@@ -68,7 +72,7 @@ class Asking:
 
     @cached_property
     def _traced(self) -> Traced:
-        return Traced(lambda: self._app.settings)
+        return Traced(lambda: self._runtime.settings)
 
     def _result(self, definition: "Definition", message: Message[Any], reply: "Reply") -> Any:
         if reply.header.type == ERROR_REPLY:
@@ -76,8 +80,8 @@ class Asking:
         return self._load(definition, reply.body)
 
     async def _reply(self, message: Message[Any], timeout: float) -> "Reply":
-        end = time.monotonic() + _allowed(timeout, message.job, self._app.clock.time())
-        publisher = self._app.publisher or await self._open(message.job, timeout, end)
+        end = time.monotonic() + _allowed(timeout, message.job, self._runtime.clock.time())
+        publisher = self._publishers.opened or await self._open(message.job, timeout, end)
         if self._publishing:
             return await self._through_middleware(publisher, message, timeout, end)
         replies = publisher.replies
@@ -90,7 +94,7 @@ class Asking:
 
     def _seconds(self, timeout: float | None) -> float:
         if timeout is None:
-            return self._app.settings.request_timeout
+            return self._runtime.settings.request_timeout
         if not 0 < timeout <= LONGEST:
             raise ConfigurationError(
                 f"timeout is a number of seconds above 0 and up to {LONGEST}, not {timeout!r}"
@@ -146,7 +150,7 @@ class Asking:
         from amqpjobs.jobs.message.reply import read_value
 
         timeout = self._seconds(timeout)
-        end = time.monotonic() + _allowed(timeout, queue, self._app.clock.time())
+        end = time.monotonic() + _allowed(timeout, queue, self._runtime.clock.time())
         data, content_type = _encoded(body)
         self._check_size(queue, data)
 
@@ -174,7 +178,7 @@ class Asking:
     ) -> "Reply":
         from amqpjobs.client.replies import Question
 
-        publisher = self._app.publisher or await self._open(queue, timeout, end)
+        publisher = self._publishers.opened or await self._open(queue, timeout, end)
         replies = publisher.replies
         reply_to = await replies.ready(queue, timeout, end - time.monotonic())
         left = end - time.monotonic()
@@ -188,9 +192,9 @@ class Asking:
             # It does not know our deadline header; RabbitMQ drops what it did not take in time.
             expiration=str(max(1, round(left * 1000))),
             message_id=message_id,
-            timestamp=int(self._app.clock.time()),
+            timestamp=int(self._runtime.clock.time()),
             type=type_,
-            app_id=self._app.name,
+            app_id=self._runtime.registry.name,
         )
         question = Question(queue, timeout, queue, properties, of_job=False)
         if publisher.meter is not None:
@@ -202,7 +206,7 @@ class Asking:
         """The publisher; the broker may be away, and a request has an end all the same."""
         try:
             async with asyncio.timeout(max(0.0, end - time.monotonic())):
-                return await self._app.open_publisher()
+                return await self._publishers.open()
         except TimeoutError:
             words = "there is no connection to RabbitMQ yet"
             raise _too_late(subject, timeout, words) from None
@@ -213,7 +217,7 @@ class Asking:
         return read_error(reply.body, job, job_id, self._known)
 
     def _check_size(self, queue: str, body: bytes) -> None:
-        limit = self._app.settings.max_message_size
+        limit = self._runtime.settings.max_message_size
         if len(body) > limit:
             raise MessageTooLarge(
                 f"the request to {queue!r} has {len(body)} bytes, the limit is {limit}: raise "

@@ -1,21 +1,31 @@
-"""The jobs of an app and the queues they are bound to. Changes when being registered does."""
+"""What an app declares: its jobs, the queues they are bound to, and what holds for all of them.
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+Changes when being registered does.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from amqpjobs.errors import ConfigurationError, UnknownJob
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.middleware import Processing
 from amqpjobs.jobs.queue.topology import Queue, Topology, topology_of
+from amqpjobs.jobs.retry import Retry
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.webhook import Hook
+
+DEFAULT_RETRY: Final = Retry()
 
 
 class Registry:
     """Knows each job and each queue by its name.
 
     Args:
-        app: the name of the app, for messages to people.
+        name: of the app: the AMQP ``app_id`` of its messages.
+        retry: the policy of jobs that have none of their own.
+        processing: middleware around every job that a worker runs, outermost first.
+        exceptions: classes that a failed request raises as they are.
 
     Attributes:
         jobs: by name.
@@ -23,14 +33,24 @@ class Registry:
         hooks: by name.
     """
 
-    def __init__(self, app: str) -> None:
-        self._app = app
+    def __init__(
+        self,
+        name: str,
+        *,
+        retry: Retry = DEFAULT_RETRY,
+        processing: Sequence[Processing] = (),
+        exceptions: Iterable[type[Exception]] = (),
+    ) -> None:
+        self.name = name
+        self.retry = retry
+        self.processing = tuple(processing)
+        self.exceptions = tuple(exceptions)
         self.jobs: dict[str, Definition] = {}
         self.queues: dict[str, Queue] = {}
         self.hooks: dict[str, Hook] = {}
 
     def __repr__(self) -> str:
-        return f"<Registry of {self._app}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
+        return f"<Registry of {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
 
     @property
     def topology(self) -> Topology:
@@ -122,6 +142,31 @@ class Registry:
         if unknown:
             known = ", ".join(sorted(self.queues)) or "none"
             raise ConfigurationError(
-                f"the app {self._app!r} has no queue {unknown[0]!r}; it has: {known}"
+                f"the app {self.name!r} has no queue {unknown[0]!r}; it has: {known}"
             )
         return [self.queues[name] for name in chosen] or list(self.queues.values())
+
+    def to_consume(self, names: Iterable[str]) -> list[Queue]:
+        """The queues of these names for a worker; all, if none is given.
+
+        Raises:
+            ConfigurationError: there is no such queue, or the app has none at all.
+        """
+        queues = self.choose(names)
+        if not queues:
+            raise ConfigurationError(
+                f"the app {self.name!r} has no jobs: is the module that declares them imported?"
+            )
+        return queues
+
+    def only_jobs(self) -> dict[str, Definition]:
+        """By AMQP queue: the job for messages that name none, where the queue has but one job."""
+        jobs: dict[str, list[Definition]] = {}
+        for definition in self.jobs.values():
+            jobs.setdefault(definition.queue.name, []).append(definition)
+        return {
+            lane.queue: jobs[queue.name][0]
+            for queue in self.queues.values()
+            if len(jobs.get(queue.name, ())) == 1
+            for lane in queue.lanes
+        }

@@ -6,18 +6,18 @@ else by which an app finds its broker.
 """
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import SecretStr
 
-from amqpjobs.client.publisher import Publisher
-from amqpjobs.client.publishers import Publishers
+from amqpjobs.client.client import Client, HasClient
+from amqpjobs.client.publishers import Make
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.clock import MACHINE, Clock
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
+    from amqpjobs.settings import Settings
 
 _URL = "AMQPJOBS_URL"
 
@@ -26,6 +26,16 @@ _placed: dict[int, "Place"] = {}
 
 _original_url: list[str | None] = []
 """What the environment said before the first of them."""
+
+
+class Placeable(HasClient, Protocol):
+    """What can be put elsewhere: an `App` is."""
+
+    def placed(
+        self, *, settings: "Settings", clock: Clock, make: "Make | None"
+    ) -> AbstractContextManager[Client]:
+        """Put it elsewhere while the block runs. See `App.placed`."""
+        ...
 
 
 class Place:
@@ -44,17 +54,17 @@ class Place:
 
     def __init__(
         self,
-        app: "App",
+        app: Placeable,
         url: str,
         *,
         clock: Clock = MACHINE,
-        make: "Callable[[App], Publisher] | None" = None,
+        make: "Make | None" = None,
         store: str | None = None,
     ) -> None:
         self._app = app
         self._url = url
         self._clock = clock
-        self._publishers = Publishers(app, make)
+        self._make = make
         self._changes: dict[str, Any] = {
             "url": SecretStr(url),
             # Nothing is asked of a RabbitMQ that happens to run on this machine.
@@ -65,29 +75,23 @@ class Place:
         }
         if store is not None:
             self._changes["store_url"] = SecretStr(store)
-        self._before: dict[str, Any] = {}
+        self._stack = ExitStack()
 
     def __repr__(self) -> str:
-        return f"<Place of {self._app.name}>"
+        return f"<Place of {self._app.client.runtime.registry.name}>"
 
     def enter(self) -> None:
         """Put the app there."""
         app = self._app
         if id(app) in _placed:
             raise ConfigurationError(
-                f"the app {app.name!r} is being tested already: end that test first, or run the "
+                f"the app {app.client.runtime.registry.name!r} is being tested already: "
+                "end that test first, or run the "
                 "two in processes of their own"
             )
-        settings = app.settings.model_copy(update=self._changes)
+        settings = app.client.runtime.settings.model_copy(update=self._changes)
         settings.__dict__.pop("safe_url", None)  # a property that is kept, and copied along
-        self._before = dict(app.__dict__)
-        app.__dict__.pop("statuses", None)
-        app.__dict__.update(
-            settings=settings,
-            _given_settings=settings,
-            _publishers=self._publishers,
-            clock=self._clock,
-        )
+        self._stack.enter_context(app.placed(settings=settings, clock=self._clock, make=self._make))
         if not _placed:
             _original_url[:] = [os.environ.get(_URL)]
         _placed[id(app)] = self
@@ -95,13 +99,8 @@ class Place:
 
     def leave(self) -> None:
         """Put it back. What was opened there has to be closed."""
-        app = self._app
-        del _placed[id(app)]
-        for name in ("settings", "_given_settings", "_publishers", "clock", "statuses"):
-            app.__dict__.pop(name, None)
-            if name in self._before:
-                app.__dict__[name] = self._before[name]
-        self._before.clear()
+        del _placed[id(self._app)]
+        self._stack.close()
         _tell_children()
 
 

@@ -14,18 +14,17 @@ from amqpjobs.client.deadletters.letter import Letter, Place, letter_of
 from amqpjobs.client.publisher import Publisher
 from amqpjobs.client.replies import Question, Replies
 from amqpjobs.errors import DecodeError, JobFailed
-from amqpjobs.jobs.clock import MACHINE, Clock
+from amqpjobs.jobs.clock import Clock
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.message import Failure, JobHandle, Message, Options
 from amqpjobs.jobs.outcome import Done, Outcome, Parked, Rejected, Retried
-from amqpjobs.jobs.queue.topology import Topology
-from amqpjobs.settings import Settings
 from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
     from amqpjobs.broker.embedded.model.vhost import VirtualHost
+    from amqpjobs.jobs.registry import Registry
+    from amqpjobs.jobs.runtime import Runtime
 
 R = TypeVar("R")
 
@@ -121,10 +120,8 @@ class RecordingPublisher(Publisher):
     enqueued: Callable[[Message[Any]], object]
     asked: Callable[[Question], object]
 
-    def __init__(
-        self, app_id: str, settings: Settings, topology: Topology, clock: Clock = MACHINE
-    ) -> None:
-        super().__init__(app_id, settings, topology, clock)
+    def __init__(self, runtime: "Runtime") -> None:
+        super().__init__(runtime)
         self.replies = _RecordingReplies(self.link, self.publication, lambda q: self.asked(q))
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
@@ -240,18 +237,18 @@ def enqueued_of(definition: Definition, message: Message[Any]) -> Enqueued:
     return Enqueued(message.id, message.job, message.queue, arguments, message.options)
 
 
-def dead_letters(app: "App", host: "VirtualHost") -> list[Dead]:
-    """The dead letters of an app, as they are on the broker."""
-    lanes = frozenset(lane.queue for queue in app.queues.values() for lane in queue.lanes)
+def dead_letters(registry: "Registry", host: "VirtualHost") -> list[Dead]:
+    """The dead letters of an app's queues, as they are on the broker."""
+    lanes = frozenset(lane.queue for queue in registry.queues.values() for lane in queue.lanes)
     found: list[Dead] = []
-    for queue in app.queues.values():
+    for queue in registry.queues.values():
         if queue.dead not in host.queues:
             continue
         place = Place("dead", queue.dead, queue.name)
         for message in host.queues[queue.dead].messages():
             properties = readable_properties(_FRONT + message.header)
             letter = letter_of(place, lanes, properties, message.body, message.routing_key)
-            found.append(_dead_of(letter, app.jobs.get(letter.job or "")))
+            found.append(_dead_of(letter, registry.jobs.get(letter.job or "")))
     return found
 
 

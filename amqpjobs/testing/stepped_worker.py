@@ -11,8 +11,8 @@ from amqpjobs.testing.records import Record
 from amqpjobs.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
     from amqpjobs.broker.embedded.model.vhost import VirtualHost
+    from amqpjobs.client.client import HasClient
 
 TURNS = 6
 """Of the event loop in which nothing must change until nothing is left: what was just told that it
@@ -36,7 +36,9 @@ class Working(Worker):
             caller, has set since.
     """
 
-    def __init__(self, app: "App", record: Record, host: "VirtualHost", home: Variables) -> None:
+    def __init__(
+        self, app: "HasClient", record: Record, host: "VirtualHost", home: Variables
+    ) -> None:
         super().__init__(app)
         self._reporting = record
         self._host = host

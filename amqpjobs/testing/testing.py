@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from amqpjobs.broker.embedded import Broker, Faults
 from amqpjobs.broker.embedded.clock import ManualClock
@@ -18,8 +18,9 @@ from amqpjobs.client.replies import Question
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.jobs.job import Job
 from amqpjobs.jobs.message.message import Message
+from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.testing.clock import BrokersClock
-from amqpjobs.testing.placement import Place
+from amqpjobs.testing.placement import Place, Placeable
 from amqpjobs.testing.records import (
     Dead,
     Enqueued,
@@ -31,9 +32,6 @@ from amqpjobs.testing.records import (
     raise_all,
 )
 from amqpjobs.testing.stepped_worker import Working
-
-if TYPE_CHECKING:
-    from amqpjobs.app import App
 
 R = TypeVar("R")
 AnyJob: TypeAlias = "Job[..., R, Any]"
@@ -67,12 +65,14 @@ class Testing:
 
     __test__ = False  # for pytest, which takes what is called Test... for a test
 
-    def __init__(self, app: "App", *, profile: str = "4.3", raise_errors: bool = True) -> None:
+    def __init__(self, app: Placeable, *, profile: str = "4.3", raise_errors: bool = True) -> None:
         self._app = app
         self._raises = raise_errors
         self._clock = ManualClock()
         self.broker = Broker(profile, clock=self._clock)
-        self._record = Record(arguments=app.settings.log_arguments, clock=BrokersClock(self._clock))
+        self._record = Record(
+            arguments=app.client.runtime.settings.log_arguments, clock=BrokersClock(self._clock)
+        )
         self._worker: Working | None = None
         self._asked: set[Question] = set()
         self._goes_for_requests = False
@@ -81,7 +81,7 @@ class Testing:
         self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
-        return f"<Testing {self._app.name}: {self._record!r}>"
+        return f"<Testing {self._app.client.runtime.registry.name}: {self._record!r}>"
 
     @property
     def faults(self) -> Faults:
@@ -113,7 +113,7 @@ class Testing:
             )
             place.enter()
             stack.callback(place.leave)
-            await stack.enter_async_context(self._app.lifespan())
+            await stack.enter_async_context(self._app.client.lifespan())
             self._home = copy_context()
             stack.push_async_callback(self._end_work)
             self._stack = stack.pop_all()
@@ -132,8 +132,8 @@ class Testing:
         elif errors:
             error.add_note(f"Jobs had failed by then: {', '.join(map(repr, errors))}")
 
-    def _publisher(self, app: "App") -> RecordingPublisher:
-        made = RecordingPublisher(app.name, app.settings, app.topology, app.clock)
+    def _publisher(self, runtime: Runtime) -> RecordingPublisher:
+        made = RecordingPublisher(runtime)
         made.enqueued = self._record.enqueued.append
         made.asked = self._asks
         return made
@@ -251,7 +251,7 @@ class Testing:
         Args:
             job: of which; None for all.
         """
-        jobs = self._app.jobs
+        jobs = self._app.client.runtime.registry.jobs
         return [enqueued_of(jobs[m.job], m) for m in self._record.enqueued if _is_of(m, job)]
 
     def runs(self, job: "AnyJob[Any] | None" = None) -> list[Ran]:
@@ -268,7 +268,7 @@ class Testing:
 
     def dead(self) -> list[Dead]:
         """The dead letters of all queues, the oldest of each first."""
-        return dead_letters(self._app, self.broker.virtual_host)
+        return dead_letters(self._app.client.runtime.registry, self.broker.virtual_host)
 
 
 def _is_of(message: Message[Any], job: "AnyJob[Any] | None") -> bool:

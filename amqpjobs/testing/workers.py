@@ -5,13 +5,9 @@ Changes when the fixture may do something else.
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from amqpjobs.testing.placement import Place
+from amqpjobs.testing.placement import Place, Placeable
 from amqpjobs.worker.worker import Worker
-
-if TYPE_CHECKING:
-    from amqpjobs.app import App
 
 
 class Workers:
@@ -23,7 +19,7 @@ class Workers:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._places: dict[App, Place] = {}
+        self._places: dict[Placeable, Place] = {}
         self._running: dict[Worker, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
@@ -31,7 +27,7 @@ class Workers:
 
     async def __call__(
         self,
-        app: "App",
+        app: Placeable,
         queues: Iterable[str] = (),
         *,
         concurrency: int | None = None,
@@ -75,7 +71,7 @@ class Workers:
         if self._running:
             await asyncio.wait(self._running.values())
         for app, place in self._places.items():
-            await app.close()
+            await app.client.close()
             place.leave()
         for task in self._running.values():
             _raise(task)

@@ -64,7 +64,7 @@ class Recording:
         """Record until cancelled."""
         pause = FIRST_PAUSE
         while True:
-            recorder = self._recorder = Recorder(self._app)
+            recorder = self._recorder = Recorder(self._app.settings)
             started = asyncio.ensure_future(recorder.started())
             started.add_done_callback(lambda _: self._tried.set())
             try:

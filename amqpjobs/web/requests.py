@@ -88,7 +88,7 @@ class Requests:
             return await app.request(message, timeout=timeout)
         except AmqpJobsError:
             raise
-        except app.exceptions as error:
+        except app.client.runtime.registry.exceptions as error:
             # The job's own exception, which the app has asked to get as it is.
             kind = class_name(type(error))
             raise Problem(500, "job-failed", str(error), error=kind, id=message.id) from error

@@ -65,7 +65,7 @@ class Tier:
                 await self._recording.check()
             stack.push_async_callback(self.app.statuses.close)
             await stack.enter_async_context(self.app.lifespan())
-            self._publisher = await self.app.open_publisher()
+            self._publisher = await self.app.client.publisher()
             if self._recording is not None:
                 recorder = BackgroundTask(self._recording.run, "amqpjobs recording")
                 stack.push_async_callback(recorder.stop)
@@ -94,7 +94,7 @@ class Tier:
     async def obstacles(self) -> list[str]:
         """What keeps this tier from its work, in words for everybody; nothing if it is ready."""
         # Here, where the routes are included in an application whose lifespan is not ours.
-        self._publisher = await self.app.open_publisher()
+        self._publisher = await self.app.client.publisher()
         condition = self.condition
         found = []
         if condition != OK:

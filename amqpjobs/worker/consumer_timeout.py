@@ -14,7 +14,7 @@ from amqpjobs.jobs.queue.topology import Queue
 from amqpjobs.worker.hold_limits import MEND, Holding, holding_of
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
+    from amqpjobs.jobs.runtime import Runtime
     from amqpjobs.worker.pipeline import Run
 
 log = logging.getLogger("amqpjobs.worker")
@@ -27,7 +27,7 @@ class Overtime:
     """Knows how long the deliveries of a worker may be held.
 
     Args:
-        app: whose jobs and settings.
+        runtime: whose jobs and settings.
         queues: that are consumed.
         concurrency: jobs that run at once.
         prefetch: deliveries held of each AMQP queue.
@@ -36,13 +36,13 @@ class Overtime:
 
     def __init__(
         self,
-        app: "App",
+        runtime: "Runtime",
         queues: list[Queue],
         concurrency: int,
         prefetch: int,
         running: "Iterable[Run]",
     ) -> None:
-        self._app = app
+        self._runtime = runtime
         self._queues = queues
         self._by_lane = {lane.queue: queue for queue in queues for lane in queue.lanes}
         self._concurrency = concurrency
@@ -86,7 +86,9 @@ class Overtime:
                 self._tell(queue, limit, overdue)
 
     def _holding(self, queue: Queue, profile: Profile) -> Holding:
-        return holding_of(self._app, queue, profile, concurrency=self._concurrency, held=self._held)
+        return holding_of(
+            self._runtime, queue, profile, concurrency=self._concurrency, held=self._held
+        )
 
     def _runs_of(self, queue: str) -> "list[Run]":
         runs = [run for run in self._running if run.delivery.queue == queue]

@@ -47,8 +47,8 @@ from amqpjobs.jobs.queue.topology import Queue
 from amqpjobs.jobs.results import dump_result
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
     from amqpjobs.broker.rabbitmq.event_publication import Announcements
+    from amqpjobs.jobs.runtime import Runtime
     from amqpjobs.worker.pipeline import Run
 
 log = logging.getLogger("amqpjobs.worker")
@@ -61,17 +61,17 @@ class Announcer:
     """Makes events of what happens in a worker.
 
     Args:
-        app: whose jobs, and whether to.
+        runtime: whose jobs, and whether to.
         queues: that are consumed.
 
     Attributes:
         enabled: whether anything but the log is told.
     """
 
-    def __init__(self, app: "App", queues: Iterable[Queue] = ()) -> None:
-        settings = app.settings
-        self._time = app.clock.time
-        self._jobs = app.jobs
+    def __init__(self, runtime: "Runtime", queues: Iterable[Queue] = ()) -> None:
+        settings = runtime.settings
+        self._time = runtime.clock.time
+        self._jobs = runtime.registry.jobs
         self.enabled = settings.events
         self._largest = settings.max_result_size
         self._ttl = settings.result_ttl

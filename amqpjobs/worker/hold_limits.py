@@ -15,7 +15,7 @@ from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.queue.topology import Queue
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
+    from amqpjobs.jobs.runtime import Runtime
 
 DEFAULT = 1800.0
 """Seconds: what a RabbitMQ has that nobody has configured."""
@@ -91,21 +91,21 @@ class Holding:
 
 
 def holding_of(
-    app: "App", queue: Queue, profile: Profile, *, concurrency: int, held: int
+    runtime: "Runtime", queue: Queue, profile: Profile, *, concurrency: int, held: int
 ) -> Holding:
     """What holds for a queue.
 
     Args:
-        app: whose jobs and settings.
+        runtime: whose jobs and settings.
         profile: of the connected broker. From 4.3 it is told how long, when a quorum queue is
             consumed, and never takes back from a classic queue; before, AMQP cannot tell what it
             was configured to, so the setting says it.
         concurrency: jobs that run at once.
         held: deliveries that a worker holds of all queues together.
     """
-    jobs = tuple(d for d in app.jobs.values() if d.queue.name == queue.name)
+    jobs = tuple(d for d in runtime.registry.jobs.values() if d.queue.name == queue.name)
     rounds = max(1, math.ceil(held / concurrency))
-    given = app.settings.consumer_timeout
+    given = runtime.settings.consumer_timeout
     if profile.late_ack_closes_channel:
         return Holding(jobs, rounds, given or DEFAULT, None)
     if queue.type != "quorum":

@@ -24,7 +24,7 @@ from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.reporting import Reporting, waiting_time
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
+    from amqpjobs.jobs.runtime import Runtime
     from amqpjobs.worker.pipeline import Run
 
 MOST_KINDS = 10_000
@@ -147,16 +147,18 @@ class Metered(NamedTuple):
 
 
 @contextmanager
-def metered(meters: Meters, worker: Metered, reporting: Reporting, app: "App") -> Iterator[None]:
+def metered(
+    meters: Meters, worker: Metered, reporting: Reporting, runtime: "Runtime"
+) -> Iterator[None]:
     """Count the deliveries of a worker from now on, and let it be read inside of the block.
 
     Args:
         meters: where it is counted.
         reporting: tells of each delivery that has ended.
-        app: whose jobs.
+        runtime: whose.
     """
-    reporting.observers += (Metering(meters, server_of(app.settings)),)
-    sources = readings(worker, app.clock)
+    reporting.observers += (Metering(meters, server_of(runtime.settings)),)
+    sources = readings(worker, runtime.clock)
     for metric, source in sources.items():
         meters.readings[metric].add(source)
     try:

@@ -11,24 +11,26 @@ from amqpjobs.worker.pipeline import Pipeline
 from amqpjobs.worker.reporting import Reporting
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
     from amqpjobs.client.publisher import Publisher
+    from amqpjobs.jobs.runtime import Runtime
 
 
-def trace(app: "App", publisher: "Publisher", pipeline: Pipeline, reporting: Reporting) -> None:
+def trace(
+    runtime: "Runtime", publisher: "Publisher", pipeline: Pipeline, reporting: Reporting
+) -> None:
     """Put a span around each run, and around its settlement."""
     tracing = publisher.traced.now()
     if tracing is not None:
         from amqpjobs.telemetry.traces.job_spans import TracedRuns
 
-        runs = TracedRuns(tracing, continued=app.settings.continue_traces)
+        runs = TracedRuns(tracing, continued=runtime.settings.continue_traces)
         pipeline.trace_by(runs)
         reporting.observers += (runs.settled,)
 
 
-def measure(app: "App", stack: AsyncExitStack, reporting: Reporting, *parts: Any) -> None:
+def measure(runtime: "Runtime", stack: AsyncExitStack, reporting: Reporting, *parts: Any) -> None:
     """Measure these parts (see `amqpjobs.worker.metrics.Metered`) until the stack is left."""
     if (found := meters()) is not None:
         from amqpjobs.worker.metrics import Metered, metered
 
-        stack.enter_context(metered(found, Metered(*parts), reporting, app))
+        stack.enter_context(metered(found, Metered(*parts), reporting, runtime))

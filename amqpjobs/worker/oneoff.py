@@ -16,11 +16,11 @@ from amqpjobs.telemetry.traces.propagation import Traced
 from amqpjobs.worker.execution.handlers import Execution
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
+    from amqpjobs.jobs.runtime import Runtime
 
 
 async def run_once(
-    app: "App", definition: Definition, body: bytes, stopping: asyncio.Event
+    runtime: "Runtime", definition: Definition, body: bytes, stopping: asyncio.Event
 ) -> object:
     """Run a job once, without a queue.
 
@@ -46,11 +46,11 @@ async def run_once(
     async def execute(inner: Context) -> object:
         return await execution.run(definition, inner, arguments, body)
 
-    tracing = Traced(lambda: app.settings).now()
+    tracing = Traced(lambda: runtime.settings).now()
     token = current_context.set(context)
     try:
         with nullcontext() if tracing is None else tracing.running(context):
-            result = await onion(app.processing, execute)(context)
+            result = await onion(runtime.registry.processing, execute)(context)
     finally:
         current_context.reset(token)
         await execution.close()

@@ -39,6 +39,7 @@ from amqpjobs.jobs.outcome import (
     Superseded,
 )
 from amqpjobs.jobs.retry import Retry
+from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.jobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.worker.deferral import LONGEST_HOLD
 from amqpjobs.worker.endings import Endings
@@ -53,7 +54,6 @@ from amqpjobs.worker.reading import (
 from amqpjobs.worker.room import Room, lack_behind
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
     from amqpjobs.telemetry.traces.job_spans import TracedRun, TracedRuns
     from amqpjobs.worker.events import Announcer
     from amqpjobs.worker.execution.handlers import Execution
@@ -105,7 +105,7 @@ class Pipeline:
     """Turns a delivery into an outcome.
 
     Args:
-        app: whose jobs.
+        runtime: whose jobs.
         execution: how handlers are run.
         stopping: set when the worker is told to stop.
         only_jobs: by AMQP queue: the one job for messages that name none.
@@ -119,7 +119,7 @@ class Pipeline:
 
     def __init__(
         self,
-        app: "App",
+        runtime: Runtime,
         execution: "Execution",
         stopping: Stopping,
         only_jobs: Mapping[str, Definition],
@@ -130,8 +130,8 @@ class Pipeline:
         endings: Endings | None = None,
         room: Room | None = None,
     ) -> None:
-        self._jobs = app.jobs
-        self._processing = app.processing
+        self._jobs = runtime.registry.jobs
+        self._processing = runtime.registry.processing
         self._bare = not self._processing
         self._execution = execution
         self._stopping = stopping
@@ -139,8 +139,8 @@ class Pipeline:
         self._max_size = max_size
         self._settled = settled
         self._taken_back = taken_back
-        self._retry = app.retry
-        self._time = app.clock.time
+        self._retry = runtime.registry.retry
+        self._time = runtime.clock.time
         self._calling = self._call
         self._endings = endings or Endings()
         self._room = room or Room(lambda: None)

@@ -9,19 +9,18 @@ import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.connection import Link, Wire
+from amqpjobs.broker.rabbitmq.declarer import ensure
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.outcome import Done, Snoozed
-from amqpjobs.jobs.queue.topology import Lane, Queue
+from amqpjobs.jobs.queue.topology import Lane, Queue, topology_of
 from amqpjobs.telemetry.health.condition import condition
 from amqpjobs.telemetry.health.heartbeat import OK, STARTING, STOPPING, Liveness, notify
 from amqpjobs.worker.absence import Presence
-from amqpjobs.worker.bindings import choose, ensure, only_jobs
 from amqpjobs.worker.blocked_loop import BlockedLoop
 from amqpjobs.worker.cancellation import Control
 from amqpjobs.worker.consumer_timeout import Overtime
@@ -48,7 +47,7 @@ from amqpjobs.worker.stalled import Progress
 from amqpjobs.worker.watchdog import watch
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
+    from amqpjobs.client.client import HasClient
     from amqpjobs.client.publisher import Publisher
 
 log = logging.getLogger("amqpjobs.worker")
@@ -69,23 +68,25 @@ class Worker:
 
     def __init__(
         self,
-        app: "App",
+        app: "HasClient",
         queues: Iterable[str] = (),
         *,
         concurrency: int | None = None,
         prefetch: int | None = None,
     ) -> None:
-        app.check()
-        self._app, self._loop = app, asyncio.get_running_loop()
-        chosen = self._queues = choose(app, tuple(queues))
-        settings = app.settings
+        self._client = app.client
+        runtime = self._runtime = app.client.runtime
+        registry, settings = runtime.registry, runtime.settings
+        registry.check()
+        self._loop = asyncio.get_running_loop()
+        chosen = self._queues = registry.to_consume(queues)
         self.concurrency = concurrency or settings.concurrency
         self.prefetch = prefetch or settings.prefetch or 2 * self.concurrency
         self._budget = settings.shutdown_timeout
         self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
         self._stopped_at = 0.0
         self._starting: asyncio.Timeout | None = None
-        self._clock = clock = app.clock
+        self._clock = clock = runtime.clock
         self._link = Link(settings, "consume")
         self._endings = Endings()
         self._execution = Execution(self.concurrency)
@@ -98,20 +99,21 @@ class Worker:
         )  # fmt: skip
         self._progress = Progress(self._intake, self._running)
         self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
-        self._remembered = Settled(identity_in(app.name))
+        self._remembered = Settled(identity_in(registry.name))
         own = self._intake, self._quarantine, self._remembered.key_of
         self._redeliveries = Redeliveries(chosen, self._running, *own)
         self._deferral = Deferral(self._intake.offer, self._redeliveries.offer, clock)
-        self._overtime = Overtime(app, chosen, self.concurrency, self.prefetch, self._running)
+        self._overtime = Overtime(runtime, chosen, self.concurrency, self.prefetch, self._running)
         around = self._link, self._intake, self._deferral, self._quarantine
         self._pausing = Pausing(chosen, self.prefetch, *around, clock)
         self._reporting = Reporting(arguments=settings.log_arguments, clock=clock)
         self._subscriptions = [self._subscription(q, lane) for q in chosen for lane in q.lanes]
         self._control = Control(self._link, chosen, self._running, clock)
-        self._announcer = Announcer(app, chosen)
+        self._announcer = Announcer(runtime, chosen)
         self._pipeline = Pipeline(
-            app, self._execution, self._stopping, only_jobs(app), settings.max_message_size,
-            self._remembered, self._control.takes_back, self._announcer, self._endings, self._room,
+            runtime, self._execution, self._stopping, registry.only_jobs(),
+            settings.max_message_size, self._remembered, self._control.takes_back,
+            self._announcer, self._endings, self._room,
         )  # fmt: skip
         self._settlement: Settlement | None = None
         self._answering: Answering | None = None
@@ -124,7 +126,7 @@ class Worker:
             lane.queue,
             prefetch_of(queue, lane, self.prefetch),
             self._deferral.offer,
-            partial(ensure, self._app, self._queues),
+            self._ensure,
             self._overtime.arguments,
             self._lost,
         )
@@ -218,9 +220,9 @@ class Worker:
         try:
             async with asyncio.timeout(None) as self._starting:
                 wire = await self._link.connect()
-                await stack.enter_async_context(self._app.lifespan())
-                self._publisher = await self._app.open_publisher()
-                await ensure(self._app, self._queues, wire)
+                await stack.enter_async_context(self._client.lifespan())
+                self._publisher = await self._client.publisher()
+                await self._ensure(wire)
                 self._execution.home = copy_context()  # each job starts in a copy: nobody's values
                 self._overtime.warn(wire.profile)
         except TimeoutError:
@@ -230,9 +232,9 @@ class Worker:
         finally:
             self._starting = None
         self._announcer.speak_through(self._publisher.announcements)
-        trace(self._app, self._publisher, self._pipeline, self._reporting)
+        trace(self._runtime, self._publisher, self._pipeline, self._reporting)
         measure(
-            self._app, stack, self._reporting,
+            self._runtime, stack, self._reporting,
             self._running, self.concurrency, self._subscriptions, self._queues, self._intake,
             self._link,
         )  # fmt: skip
@@ -245,14 +247,14 @@ class Worker:
             self._publisher.restore,
             self._clock,
         )
-        own = [declaration.name for declaration in self._app.topology.queues]
-        largest = self._app.settings.max_message_size
+        own = [declaration.name for declaration in self._runtime.registry.topology.queues]
+        largest = self._runtime.settings.max_message_size
         self._answering = Answering(publication, self._pipeline.rejected, own, largest, self._clock)
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
     async def _work(self, parking: Parking) -> None:
-        blocked = BlockedLoop(self._app.settings.blocked_after, self._job_of)
-        liveness = Liveness(self._app.settings.heartbeat_file, lambda: self.state)
+        blocked = BlockedLoop(self._runtime.settings.blocked_after, self._job_of)
+        liveness = Liveness(self._runtime.settings.heartbeat_file, lambda: self.state)
         assert self._settlement is not None  # noqa: S101 - parking was made with it
         settle = self._settlement.settle
         subscriptions, watched = self._subscriptions, (self._link, self._subscriptions)
@@ -286,6 +288,10 @@ class Worker:
         notify("READY=1")
         keys = {"concurrency": self.concurrency, "prefetch": self.prefetch}
         log.info("worker is ready", extra={"queues": [q.name for q in self._queues], **keys})
+
+    async def _ensure(self, wire: Wire) -> None:
+        declare = self._runtime.settings.declare_topology
+        await ensure(wire, topology_of(self._queues), declare=declare)
 
     def _lost(self, queue: str, reason: str) -> None:
         self._redeliveries.survived(

@@ -30,7 +30,8 @@ from harness import (
 
 QUEUE = "bench.events"
 RECORDER = (
-    "import asyncio; from amqpjobs import App; from amqpjobs.state.status.recorder import Recorder\n"
+    "import asyncio; from amqpjobs import App\n"
+    "from amqpjobs.state.status.recorder import Recorder\n"
     "asyncio.run(Recorder(App('bench')).run())"
 )
 MODES = ("off", "nobody listens", "listened to")

@@ -274,3 +274,16 @@ def _look_at(closing: "asyncio.Future[None]") -> None:
     """Its error, if any, is of no matter to whoever was cancelled meanwhile."""
     if not closing.cancelled():
         closing.exception()
+
+
+async def ensure(wire: Wire, topology: Topology, *, declare: bool) -> None:
+    """Declare what is not there; or see that all of it is there.
+
+    Raises:
+        TopologyMismatch: something is missing or different.
+    """
+    async with Declarer(wire) as declarer:
+        if declare:
+            await declarer.apply(topology)
+        else:
+            await declarer.require(topology)

@@ -66,7 +66,7 @@ def chaos(
     from amqpjobs.cli.chaos.run import Chaos, Plan
 
     loaded = load_app(app, url=url)
-    [chosen] = loaded.choose_queues([queue])
+    [chosen] = loaded.client.runtime.registry.choose([queue])
     _refuse_elsewhere(loaded, yes_really=yes_really)
     message = None if job is None else _message(loaded, chosen, job, args)
     waiting = asyncio.run(_prepare(loaded, chosen, look=message is None))

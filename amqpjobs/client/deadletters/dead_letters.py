@@ -28,7 +28,7 @@ from amqpjobs.jobs.message.message import JSON, Properties
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE, Queue
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
+    from amqpjobs.client.client import Client
 
 HELD_FOR = 60.0
 """Seconds that a letter is held before its turn, when their rate is bounded."""
@@ -46,8 +46,8 @@ class DeadLetters:
     first waits for the confirms of what it has sent, and acks that; all else stays.
 
     Args:
-        app: whose letters.
-        queues: of the app.
+        client: whose letters.
+        queues: of its app.
         kind: ``dead``, ``parked`` for jobs that no worker knew, ``unroutable`` for what was delayed
             for a queue that is gone.
 
@@ -55,14 +55,15 @@ class DeadLetters:
         places: where it looks, in order.
     """
 
-    def __init__(self, app: "App", queues: list[Queue], kind: Kind = "dead") -> None:
-        self._app = app
-        self._settings = app.settings
-        self._lanes = _lanes(app.queues.values())
+    def __init__(self, client: "Client", queues: list[Queue], kind: Kind = "dead") -> None:
+        self._client = client
+        self._registry = client.runtime.registry
+        self._settings = client.runtime.settings
+        self._lanes = _lanes(self._registry.queues.values())
         self._of: frozenset[str] = frozenset()
         if kind == "unroutable":
             self.places = [Place(kind, DELAY_UNROUTABLE)]
-            if len(queues) < len(app.queues):
+            if len(queues) < len(self._registry.queues):
                 self._of = _lanes(queues)
         elif kind == "parked":
             self.places = [Place(kind, queue.parked, queue.name) for queue in queues]
@@ -295,7 +296,7 @@ class DeadLetters:
 
     def _homes(self) -> frozenset[str]:
         """Where letters of the app can have been: a file may name no other queue."""
-        queues = self._app.queues.values()
+        queues = self._registry.queues.values()
         return frozenset(
             {name for queue in queues for name in (queue.dead, queue.parked)} | {DELAY_UNROUTABLE}
         )
@@ -312,7 +313,7 @@ class DeadLetters:
             raise DecodeError(f"it has {len(body)} bytes, and AMQPJOBS_MAX_MESSAGE_SIZE is {limit}")
         name = letter.job
         if name is None:
-            only = [d.name for d in self._app.jobs.values() if d.queue.name == letter.queue]
+            only = [d.name for d in self._registry.jobs.values() if d.queue.name == letter.queue]
             if len(only) != 1:
                 raise UnknownJob(
                     "it names no job (AMQP property `type`), so that it cannot be checked: export "
@@ -320,7 +321,7 @@ class DeadLetters:
                     job="",
                 )
             name = only[0]
-        self._app.find(name).payload.load(body)
+        self._registry.find(name).payload.load(body)
 
     def choice(self, selection: Selection, *, ids_are_whole: bool = False) -> Choice:
         """A selection at work, on these queues alone."""
@@ -345,11 +346,11 @@ class DeadLetters:
         self, rate: float | None = None, *, replays: bool = False
     ) -> AsyncIterator[Mover]:
         """What sends, on the connection for publishing; and tells of it, if these are replays."""
-        async with self._app.lifespan():
-            publisher = await self._app.open_publisher()
+        async with self._client.lifespan():
+            publisher = await self._client.publisher()
 
             def told(properties: Properties) -> None:
-                definition = self._app.jobs.get(properties.type or "")
+                definition = self._registry.jobs.get(properties.type or "")
                 if replays and definition is not None and definition.track:
                     publisher.announce_replay(properties, definition.queue.name)
 

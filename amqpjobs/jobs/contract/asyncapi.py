@@ -29,7 +29,8 @@ from amqpjobs.jobs.message.message import (
 from amqpjobs.jobs.queue.topology import Lane, Queue
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
+    from amqpjobs.jobs.registry import Registry
+    from amqpjobs.jobs.runtime import Runtime
     from amqpjobs.settings import Settings
 
 Json: TypeAlias = dict[str, Any]
@@ -42,11 +43,11 @@ BINDING_VERSION = "0.3.0"
 """Of the AMQP bindings, as the schema of AsyncAPI 3.0 has it."""
 
 
-def document_of(app: "App", version: str) -> Json:
+def document_of(runtime: "Runtime", version: str) -> Json:
     """The document.
 
     Args:
-        app: whose jobs.
+        runtime: whose jobs.
         version: of the API, for people and for tools that compare documents.
 
     Returns:
@@ -55,16 +56,17 @@ def document_of(app: "App", version: str) -> Json:
     Raises:
         ConfigurationError: a job, a queue or a setting that cannot work.
     """
-    app.check()
-    schemas = schemas_of(app.jobs.values(), SCHEMAS)
-    keys = _keys(app, schemas.results)
+    registry = runtime.registry
+    registry.check()
+    schemas = schemas_of(registry.jobs.values(), SCHEMAS)
+    keys = _keys(registry, schemas.results)
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": app.name, "version": version},
+        "info": {"title": registry.name, "version": version},
         "defaultContentType": JSON,
-        "servers": _servers(_place(app.settings)),
-        "channels": _channels(app, keys),
-        "operations": _operations(app, keys),
+        "servers": _servers(_place(runtime.settings)),
+        "channels": _channels(runtime, keys),
+        "operations": _operations(registry, keys),
         "components": {
             "messages": dict(_messages(schemas, keys)),
             "schemas": {**schemas.shared, HEADERS: _headers(), ERROR_REPLY: _error()},
@@ -88,9 +90,11 @@ class _Keys:
     replies: Mapping[str, str]
 
 
-def _keys(app: "App", answering: Collection[str]) -> _Keys:
-    jobs = _distinct({job: job for job in app.jobs}, [ERROR_REPLY])
-    queues = _distinct({lane.queue: lane.queue for q in app.queues.values() for lane in q.lanes})
+def _keys(registry: "Registry", answering: Collection[str]) -> _Keys:
+    jobs = _distinct({job: job for job in registry.jobs}, [ERROR_REPLY])
+    queues = _distinct(
+        {lane.queue: lane.queue for q in registry.queues.values() for lane in q.lanes}
+    )
     return _Keys(
         jobs,
         _distinct({job: f"{job}.result" for job in answering}, [ERROR_REPLY, *jobs.values()]),
@@ -148,12 +152,12 @@ def _virtual_host(place: SplitResult) -> str:
     return unquote(place.path[1:]) or "/"
 
 
-def _channels(app: "App", keys: _Keys) -> Json:
+def _channels(runtime: "Runtime", keys: _Keys) -> Json:
     """One for each AMQP queue that jobs wait in, and one for the replies of each job."""
-    arguments = {queue.name: dict(queue.arguments) for queue in app.topology.queues}
-    virtual_host = _virtual_host(_place(app.settings))
+    arguments = {queue.name: dict(queue.arguments) for queue in runtime.registry.topology.queues}
+    virtual_host = _virtual_host(_place(runtime.settings))
     channels: Json = {}
-    for queue, lane, jobs in _lanes(app):
+    for queue, lane, jobs in _lanes(runtime.registry):
         channels[keys.queues[lane.queue]] = {
             "address": lane.queue,
             "description": _what_waits(queue, lane),
@@ -192,9 +196,9 @@ def _references(messages: Iterable[str]) -> Json:
     return {key: {"$ref": MESSAGES + key} for key in messages}
 
 
-def _lanes(app: "App") -> Iterator[tuple[Queue, Lane, list[Definition]]]:
-    for queue in app.queues.values():
-        jobs = [job for job in app.jobs.values() if job.queue is queue]
+def _lanes(registry: "Registry") -> Iterator[tuple[Queue, Lane, list[Definition]]]:
+    for queue in registry.queues.values():
+        jobs = [job for job in registry.jobs.values() if job.queue is queue]
         for lane in queue.lanes:
             yield queue, lane, jobs
 
@@ -208,13 +212,13 @@ def _what_waits(queue: Queue, lane: Lane) -> str:
     )
 
 
-def _operations(app: "App", keys: _Keys) -> Json:
+def _operations(registry: "Registry", keys: _Keys) -> Json:
     """One for each job and each AMQP queue that it may wait in."""
     operations: Json = {key: {} for key in keys.jobs.values()}
-    for queue, lane, jobs in _lanes(app):
+    for queue, lane, jobs in _lanes(registry):
         channel = f"#/channels/{keys.queues[lane.queue]}"
         for job in jobs:
-            attempts = (job.retry or app.retry).attempts
+            attempts = (job.retry or registry.retry).attempts
             key = name = keys.jobs[job.name]
             if lane.queue != queue.name:
                 name = _free(f"{key}.{lane.priority}", operations)

@@ -35,7 +35,8 @@ write it to the disk; a quorum queue writes everything."""
 JSON = "application/json"
 
 ERROR_REPLY = "amqpjobs.error"
-"""The AMQP ``type`` of a reply that says why there is no result: see `amqpjobs.jobs.message.reply`."""
+"""The AMQP ``type`` of a reply that says why there is no result: see
+`amqpjobs.jobs.message.reply`."""
 
 CANCEL = "amqpjobs.cancel"
 """The AMQP ``type`` of the word that an asker does not want the answer any more. It has the id, the

@@ -15,8 +15,9 @@ from amqpjobs.state.status.values import JobStatus, Row
 from amqpjobs.state.store.engine import open_store, store_exists
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
+    from amqpjobs.client.client import Client
     from amqpjobs.client.publisher import Publisher
+    from amqpjobs.settings import Settings
     from amqpjobs.state.status.store import Store
     from amqpjobs.state.status.watcher import Watching
 
@@ -27,18 +28,19 @@ class Statuses:
     """The statuses of one app.
 
     Args:
-        app: whose settings say where they are.
+        client: whose settings say where they are.
     """
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+        client.on_close.append(self.close)
         self._readers: dict[asyncio.AbstractEventLoop, _Reader] = {}
         self._watchings: weakref.WeakKeyDictionary[Publisher, Watching] = (
             weakref.WeakKeyDictionary()
         )
 
     def __repr__(self) -> str:
-        return f"<Statuses of {self._app.name}>"
+        return f"<Statuses of {self._client.runtime.registry.name}>"
 
     def _reader(self) -> "_Reader":
         loop = asyncio.get_running_loop()
@@ -47,7 +49,7 @@ class Statuses:
             # Connections to PostgreSQL hold their loop, and end with the last that knows them.
             for other in [each for each in list(self._readers) if each.is_closed()]:
                 self._readers.pop(other, None)
-            reader = self._readers[loop] = _Reader(self._app)
+            reader = self._readers[loop] = _Reader(self._client.runtime.settings)
         return reader
 
     async def get(self, job_id: str) -> JobStatus | None:
@@ -64,7 +66,8 @@ class Statuses:
         before: int | None = None,
         limit: int = 50,
     ) -> list[JobStatus]:
-        """The newest statuses, newest first; see `Store.recent`. None where there is no store yet.
+        """The newest statuses, newest first; see `Store.recent`. None of them where there is no
+        store yet.
 
         Raises:
             ConfigurationError: the store cannot be used, or is behind.
@@ -79,10 +82,10 @@ class Statuses:
         """See `App.watch`."""
         from amqpjobs.state.status.watcher import Watching
 
-        publisher = await self._app.open_publisher()
+        publisher = await self._client.publisher()
         watching = self._watchings.get(publisher)
         if watching is None:
-            settings = self._app.settings
+            settings = self._client.runtime.settings
             watching = self._watchings[publisher] = Watching(
                 publisher.link, self._reader().row, declare=settings.declare_topology
             )
@@ -101,8 +104,8 @@ class Statuses:
 class _Reader:
     """The store on one event loop, opened when it is first asked, and there is one."""
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
+    def __init__(self, settings: "Settings") -> None:
+        self._settings = settings
         self._store: Store | None = None
         self._opening = asyncio.Lock()
         self._complained = False
@@ -110,8 +113,8 @@ class _Reader:
     async def store(self) -> "Store | None":
         """None where nothing was ever recorded: asking makes no database."""
         async with self._opening:
-            if self._store is None and store_exists(self._app.settings):
-                self._store = await open_store(self._app.settings)
+            if self._store is None and store_exists(self._settings):
+                self._store = await open_store(self._settings)
             return self._store
 
     async def row(self, job_id: str) -> Row | None:

@@ -27,7 +27,7 @@ from amqpjobs.telemetry.health.condition import condition
 from amqpjobs.telemetry.health.heartbeat import OK
 
 if TYPE_CHECKING:
-    from amqpjobs.app import App
+    from amqpjobs.settings import Settings
     from amqpjobs.state.status.store import Store
 
 log = logging.getLogger("amqpjobs.status")
@@ -58,8 +58,8 @@ class Recorder:
     """Writes what happens to jobs into the store.
 
     Args:
-        app: whose settings say where RabbitMQ and the store are. It records the events of all apps
-            of the virtual host.
+        settings: say where RabbitMQ and the store are. It records the events of all apps of the
+            virtual host.
         store: one that is open already, and that somebody else closes; None to open one.
 
     Attributes:
@@ -67,12 +67,12 @@ class Recorder:
         dropped: what was in messages of events and was none, or cannot be kept.
     """
 
-    def __init__(self, app: "App", store: "Store | None" = None) -> None:
+    def __init__(self, settings: "Settings", store: "Store | None" = None) -> None:
         self.recorded = 0
         self.dropped = 0
-        self._settings = app.settings
+        self._settings = settings
         self._store = store
-        self._link = Link(app.settings, "record")
+        self._link = Link(settings, "record")
         self._subscription = Subscription(
             self._link, RECORDER_QUEUE, PREFETCH, self._take, self._ensure
         )

@@ -1,9 +1,10 @@
 """Joins the distributions that were counted here into what OpenTelemetry's SDK sends out.
 
 Python's SDK takes counts from callbacks, but distributions one value at a time only, which is dear
-(see `amqpjobs.telemetry.metrics.aggregates`); and it has no `MetricProducer`, which is the specification's way
-in (https://opentelemetry.io/docs/specs/otel/metrics/sdk/#metricproducer). So they are put beside
-what it has collected, in its own public values. Changes when either side's form does.
+(see `amqpjobs.telemetry.metrics.aggregates`); and it has no `MetricProducer`, which is the
+specification's way in
+(https://opentelemetry.io/docs/specs/otel/metrics/sdk/#metricproducer). So they are put beside what
+it has collected, in its own public values. Changes when either side's form does.
 """
 
 import time

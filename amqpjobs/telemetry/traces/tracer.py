@@ -1,7 +1,8 @@
 """Spans: how one is started, and those of publishing, of asking, and of a job by itself.
 
 Only OpenTelemetry's API is used; the SDK is the program's. Nothing that goes wrong in here costs a
-message or a job. Changes when one of these does; those of a worker are `amqpjobs.telemetry.traces.job_spans`.
+message or a job. Changes when one of these does; those of a worker are
+`amqpjobs.telemetry.traces.job_spans`.
 """
 
 import asyncio

@@ -24,7 +24,10 @@ from amqpjobs.worker.execution.protocol import (
 )
 
 # Not `-m`: this way amqpjobs itself is found where the worker found it.
-BOOT = "import sys; sys.path[:] = sys.argv[3:]; from amqpjobs.worker.execution.main import main; main()"
+BOOT = (
+    "import sys; sys.path[:] = sys.argv[3:]; "
+    "from amqpjobs.worker.execution.main import main; main()"
+)
 
 CHUNK = 2**18
 

@@ -125,7 +125,7 @@ class Outgoing:
 
 
 class ChannelSink:
-    """What the model says to one channel, as frames. See `amqpjobs.broker.embedded.model.sink.Sink`.
+    """What the model says to one channel, as frames: a `Sink`.
 
     Args:
         number: the channel's.
