@@ -363,17 +363,17 @@ async def test_a_lifespan_within_a_lifespan_does_nothing():
     """The outer one closes the connection."""
     app = App("a", settings=nowhere())
     async with app.lifespan():
-        publisher = await app.open_publisher()
+        publisher = await app.client.publisher()
         async with app.lifespan():
-            assert await app.open_publisher() is publisher
-        assert await app.open_publisher() is publisher
+            assert await app.client.publisher() is publisher
+        assert await app.client.publisher() is publisher
 
 
 async def test_opening_on_first_use_is_said_in_the_log(caplog):
     """Nobody closes that connection in the end."""
     caplog.set_level(logging.INFO)
     app = App("a", settings=nowhere())
-    publisher = await app.open_publisher()
+    publisher = await app.client.publisher()
     assert "opening a connection on first use" in caplog.text
     await publisher.close()
 
@@ -386,7 +386,7 @@ async def test_an_error_for_good_is_told_to_whoever_opens():
             async with app.lifespan():
                 raise AssertionError("not reached")
         with pytest.raises(ConfigurationError, match="amqp://"):
-            await app.open_publisher()
+            await app.client.publisher()
 
 
 async def test_one_who_gives_up_waiting_takes_the_connection_from_nobody(caplog):
@@ -406,11 +406,11 @@ async def test_one_who_gives_up_waiting_takes_the_connection_from_nobody(caplog)
 
     async def living():
         async with app.lifespan():
-            return await app.open_publisher()
+            return await app.client.publisher()
 
     outer = asyncio.create_task(living())
     await heard.wait()
-    impatient = asyncio.create_task(app.open_publisher())
+    impatient = asyncio.create_task(app.client.publisher())
     await asyncio.sleep(0)
     impatient.cancel()
     await asyncio.wait([impatient])

@@ -13,6 +13,7 @@ from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE, HEADER_DUE, Failure, Properties
 from amqpjobs.jobs.outcome import Done, Expired, Rejected, Retried, Snoozed
 from amqpjobs.jobs.queue.delays import wait_route
+from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.settings import load_settings
 from amqpjobs.worker.cancellation import Control
 from amqpjobs.worker.execution.handlers import Execution
@@ -59,14 +60,15 @@ async def test_the_machines_clock_calls_on_the_event_loop():
     assert called == ["due"]
 
 
-def pipeline_of(app):
+def pipeline_of(app, clock):
     stopping = asyncio.Event()
     nobody = lambda run: False  # noqa: E731
-    return Pipeline(app, Execution(1), stopping, {}, 1000, Settled(KEY_OF), nobody)
+    runtime = Runtime(app.client.runtime.registry, app.settings, clock)
+    return Pipeline(runtime, Execution(1), stopping, {}, 1000, Settled(KEY_OF), nobody)
 
 
-async def outcome_of(app, hand, **headers):
-    pipeline = pipeline_of(app)
+async def outcome_of(app, hand, clock, **headers):
+    pipeline = pipeline_of(app, clock)
     delivery = hand.give(type="job", headers={k.replace("_", "-"): v for k, v in headers.items()})
     return await pipeline.outcome_of(Run(delivery))
 
@@ -74,33 +76,31 @@ async def outcome_of(app, hand, **headers):
 async def test_what_may_start_is_told_by_the_apps_clock(hand, clock):
     """Its deadline, and when it is due."""
     app = App("shop")
-    app.clock = clock
 
     @app.job(queue="queue", name="job")
     async def job() -> None: ...
 
-    assert await outcome_of(app, hand, amqpjobs_deadline=at(1)) == Done(None)
-    assert await outcome_of(app, hand, amqpjobs_deadline=at(-1)) == Expired(START - 1)
-    assert await outcome_of(app, hand, amqpjobs_due=at(60)) == Snoozed(START + 60)
+    assert await outcome_of(app, hand, clock, amqpjobs_deadline=at(1)) == Done(None)
+    assert await outcome_of(app, hand, clock, amqpjobs_deadline=at(-1)) == Expired(START - 1)
+    assert await outcome_of(app, hand, clock, amqpjobs_due=at(60)) == Snoozed(START + 60)
     clock.move(60)
-    assert await outcome_of(app, hand, amqpjobs_deadline=at(1)) == Expired(START + 1)
-    assert await outcome_of(app, hand, amqpjobs_due=at(60)) == Done(None)
+    assert await outcome_of(app, hand, clock, amqpjobs_deadline=at(1)) == Expired(START + 1)
+    assert await outcome_of(app, hand, clock, amqpjobs_due=at(60)) == Done(None)
 
 
 async def test_when_a_job_is_run_again_is_told_by_the_apps_clock(hand, clock):
     """What it asks for itself, and whether a retry would come before its deadline."""
     app = App("shop")
-    app.clock = clock
     endings = [Snooze(30), RetryAfter(30), RetryAfter(30)]
 
     @app.job(queue="queue", name="job")
     async def job() -> None:
         raise endings.pop(0)
 
-    assert await outcome_of(app, hand) == Snoozed(START + 30)
-    assert isinstance(await outcome_of(app, hand, amqpjobs_deadline=at(31)), Retried)
+    assert await outcome_of(app, hand, clock) == Snoozed(START + 30)
+    assert isinstance(await outcome_of(app, hand, clock, amqpjobs_deadline=at(31)), Retried)
     clock.move(1)
-    rejected = await outcome_of(app, hand, amqpjobs_deadline=at(31))
+    rejected = await outcome_of(app, hand, clock, amqpjobs_deadline=at(31))
     assert isinstance(rejected, Rejected)
     assert rejected.failure.time == START + 1
 
@@ -141,7 +141,9 @@ async def test_what_is_published_has_the_times_of_its_apps_clock(clock):
     @app.job(queue="queue", name="job")
     async def job() -> None: ...
 
-    publisher = Publisher("shop", load_settings(url="amqp://127.0.0.1:1"), app.topology, clock)
+    publisher = Publisher(
+        Runtime(app.client.runtime.registry, load_settings(url="amqp://127.0.0.1:1"), clock)
+    )
     clock.move(60)
     message = job.with_options(delay=5, expires=10).message()
     due = message.options.due(clock.time())

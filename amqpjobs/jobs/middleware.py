@@ -9,7 +9,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
-from amqpjobs.broker.rabbitmq.background import end_if_cancelled
 from amqpjobs.errors import PublishError
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.message.message import JobHandle, Message
@@ -71,7 +70,9 @@ async def _caught(
     except Exception as error:  # noqa: BLE001 - middleware is the user's
         return error
     except asyncio.CancelledError:
-        end_if_cancelled()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # with its caller
         # Raised by the middleware itself: as it is, it would look like the caller's cancellation.
         words = "a publishing middleware raised CancelledError"
         return PublishError(words, message_id=message.id)

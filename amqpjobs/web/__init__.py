@@ -1,6 +1,6 @@
 """The web tier: jobs over HTTP. Enqueue, ask, watch, webhooks, health.
 
-The only importer of FastAPI, Starlette, sse-starlette and uvicorn, with `amqpjobs.contrib`.
+The only importer of FastAPI, Starlette, sse-starlette and uvicorn, with `amqpjobs.demo`.
 """
 
 from amqpjobs.errors import ConfigurationError

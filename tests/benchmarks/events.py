@@ -32,7 +32,7 @@ QUEUE = "bench.events"
 RECORDER = (
     "import asyncio; from amqpjobs import App\n"
     "from amqpjobs.state.status.recorder import Recorder\n"
-    "asyncio.run(Recorder(App('bench')).run())"
+    "asyncio.run(Recorder(App('bench').settings).run())"
 )
 MODES = ("off", "nobody listens", "listened to")
 

@@ -40,8 +40,8 @@ class Asker:
 
     @property
     def replies(self) -> Any:
-        assert self.app.publisher is not None
-        return self.app.publisher.replies
+        assert self.app.client.opened is not None
+        return self.app.client.opened.replies
 
     @property
     def app(self) -> App:

@@ -63,7 +63,7 @@ def failed(n: int, exception: str = "ValueError", **more: Any) -> Properties:
 
 async def fill(app: App, letters: list[tuple[str, Properties, bytes]]) -> None:
     async with app.lifespan():
-        publication = (await app.open_publisher()).publication
+        publication = (await app.client.publisher()).publication
         await asyncio.gather(*(publication.send("", *letter) for letter in letters))
 
 
@@ -580,7 +580,7 @@ async def test_unroutable_jobs_survive_a_file(
 ) -> None:
     """Their routing key says where they go: it comes back with them."""
     async with app.lifespan():
-        publication = (await app.open_publisher()).publication
+        publication = (await app.client.publisher()).publication
         key = ".".join("0" * 28) + ".work"
         await publication.publish(
             "amqpjobs.delay.unroutable", key, Properties(message_id="1"), b"1", 10

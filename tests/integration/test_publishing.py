@@ -198,16 +198,16 @@ async def test_the_first_use_outside_of_a_lifespan_connects(
     assert sum("first use" in r.getMessage() for r in caplog.records) == 1
     await until(lambda: connections(broker), "the connection is listed")
     assert len(connections(broker)) == 1
-    await (await app.open_publisher()).close()
+    await (await app.client.publisher()).close()
 
 
 async def test_a_lifespan_in_a_lifespan_shares_the_connection(broker: VirtualHost) -> None:
     """The inner one ends first, and the outer one still publishes."""
     app, number = numbers(broker.url)
     async with app.lifespan():
-        outer = await app.open_publisher()
+        outer = await app.client.publisher()
         async with app.lifespan():
-            assert await app.open_publisher() is outer
+            assert await app.client.publisher() is outer
             await number.later(1)
         await number.later(2)
     assert len(await drain(broker.url, "numbers")) == 2
@@ -227,11 +227,11 @@ async def test_lifespans_may_end_in_any_order(broker: VirtualHost) -> None:
     async def second() -> None:
         await first_is_up.wait()
         async with app.lifespan():
-            publisher = await app.open_publisher()
+            publisher = await app.client.publisher()
             second_is_up.set()
             await first_is_down.wait()
             assert publisher.link.wire is not None
-            assert await app.open_publisher() is publisher
+            assert await app.client.publisher() is publisher
             await number.with_options(timeout=5).later(1)
 
     async with asyncio.TaskGroup() as group:
@@ -336,7 +336,7 @@ async def test_a_broker_restart_in_the_middle_of_publishing(own_broker: Broker) 
     """Publishers wait for the broker within their timeout; all that was confirmed is there."""
     app, number = numbers(own_broker.url, publish_timeout=60)
     async with app.lifespan():
-        publisher = await app.open_publisher()
+        publisher = await app.client.publisher()
         confirmed: list[str] = []
         enough = asyncio.Event()
 
@@ -396,7 +396,7 @@ async def test_an_alarm_makes_publishers_wait(own_broker: Broker) -> None:
     """`connection.blocked`: publishers wait up to their timeout, and go on when it is over."""
     app, number = numbers(own_broker.url, publish_timeout=60)
     async with app.lifespan():
-        publisher = await app.open_publisher()
+        publisher = await app.client.publisher()
         await number.later(1)
         async with own_broker.memory_alarm():
             # RabbitMQ tells a connection that it is blocked when it publishes.

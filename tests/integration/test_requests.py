@@ -34,8 +34,8 @@ from tests.support.workers import app_at, working
 
 def replies_of(app: App) -> Replies:
     """What waits for replies in this process."""
-    assert app.publisher is not None
-    return app.publisher.replies
+    assert app.client.opened is not None
+    return app.client.opened.replies
 
 
 async def listening(worker: Worker) -> None:

@@ -28,7 +28,7 @@ async def fill(broker: VirtualHost, numbers: range, size: int = 0) -> None:
     async def job(n: int) -> None: ...
 
     async with app.lifespan():
-        publication = (await app.open_publisher()).publication
+        publication = (await app.client.publisher()).publication
         fates = [
             publication.send("", QUEUE, Properties(message_id=str(n)), str(n).encode().ljust(size))
             for n in numbers

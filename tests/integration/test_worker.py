@@ -477,7 +477,7 @@ async def test_middleware_wraps_publishing_and_processing(broker: VirtualHost) -
             raise Reject("no such tenant")
         return await call_next(context)
 
-    app.processing = (outer, refuse)
+    app.client.runtime.registry.processing = (outer, refuse)
 
     @app.job(queue="work")
     async def job(n: int) -> None:

@@ -153,7 +153,8 @@ async def test_a_retry_says_when_and_why(broker: VirtualHost) -> None:
         if ctx.attempt == 1:
             raise RetryAfter(0.1)
 
-    app.retry = type(app.retry)(attempts=3)
+    registry = app.client.runtime.registry
+    registry.retry = type(registry.retry)(attempts=3)
     async with hearing(broker.url) as heard, working(app):
         handle = await work.later()
         events = await heard.ended(handle.id, "succeeded")
@@ -273,7 +274,7 @@ async def test_nobody_listening_is_noticed_and_somebody_too(broker: VirtualHost)
     async def work() -> None: ...
 
     async with working(app):
-        publisher = await app.open_publisher()
+        publisher = await app.client.publisher()
         events = publisher.announcements
         first = await work.later()
         await until(lambda: not events.listening, "the message has come back")
@@ -390,7 +391,7 @@ async def test_who_may_not_tell_works_all_the_same(
 
     try:
         async with working(app):
-            publisher = await app.open_publisher()
+            publisher = await app.client.publisher()
             await work.later(1)
             await until(lambda: "no events are sent" in caplog.text, "it is said")
             link = publisher.link
@@ -414,7 +415,7 @@ async def test_what_is_told_while_the_broker_is_away_is_bounded(own_broker_43: B
 
     async with working(app):
         handle = await work.later()
-        events = (await app.open_publisher()).announcements
+        events = (await app.client.publisher()).announcements
         own_broker_43.kill()
         await until(lambda: events._channel is None, "it is noticed")
         for n in range(2000):

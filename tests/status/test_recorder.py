@@ -29,7 +29,7 @@ from tests.support.workers import app_at, working
 @asynccontextmanager
 async def recording(app: App) -> AsyncIterator[Recorder]:
     """A recorder that consumes inside of the block."""
-    recorder = Recorder(app)
+    recorder = Recorder(app.settings)
     task = asyncio.create_task(recorder.run())
     started = asyncio.create_task(recorder.started())
     try:

@@ -42,7 +42,7 @@ async def test_a_job_is_watched_to_its_end_without_a_store(broker: VirtualHost) 
         # The first words may be told before the queue is bound: a poke makes more of them.
         async with asyncio.timeout(PATIENCE):
             watching = asyncio.create_task(watch())
-            publisher = await app.open_publisher()
+            publisher = await app.client.publisher()
             await until(lambda: seen or publisher.announcements.sent, "somebody spoke")
             go.set()
             await watching
@@ -132,7 +132,7 @@ async def test_many_watch_with_one_queue_and_leave_none(broker_43: VirtualHost) 
     async with working(app):
         handles = [await work.later() for _ in range(20)]
         watches = [asyncio.create_task(states(app, h.id)) for h in handles]
-        publisher = await app.open_publisher()
+        publisher = await app.client.publisher()
         watching = await until(lambda: app.statuses._watchings.get(publisher), "somebody watches")
         assert watching._listening is not None
         queue = await watching._listening._listener.ready()
@@ -148,7 +148,7 @@ async def test_who_stops_watching_is_forgotten(broker_43: VirtualHost) -> None:
     app = app_at(broker_43.url, store_url="sqlite:////nowhere/at/all.db")
     async with app.lifespan():
         watch = asyncio.create_task(states(app, "1"))
-        publisher = await app.open_publisher()
+        publisher = await app.client.publisher()
         watching = await until(lambda: app.statuses._watchings.get(publisher), "it watches")
         await until(lambda: "1 jobs, listening" in repr(watching), "it watches")
         watch.cancel()

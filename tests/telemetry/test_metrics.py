@@ -117,7 +117,7 @@ async def test_every_end_of_a_job_has_its_own_name(joined: Measured) -> None:
         await broken.later(1)
         await refused.later(1)
         await put_off.later(1)
-        publisher = await app.open_publisher()
+        publisher = await app.client.publisher()
         stranger = Properties(content_type=JSON, type=SECRET, message_id="7")
         await publisher.publication.publish("", "q", stranger, b"1", 10)
         await t.run_until_idle()

@@ -203,7 +203,7 @@ async def test_middleware_runs_inside_of_the_span(embedded: Broker, spans: Spans
         with spans.tracer.start_as_current_span("middleware"):
             return await call_next(context)
 
-    app.processing = (around,)
+    app.client.runtime.registry.processing = (around,)
 
     @app.job(queue="work")
     async def job() -> None:

@@ -195,9 +195,9 @@ async def test_a_job_that_is_run_by_itself_is_a_span(embedded: Broker, spans: Sp
         await job.later(0)
 
     async with app.lifespan():
-        await run_once(app, job.definition, b"1", asyncio.Event())
+        await run_once(app.client.runtime, job.definition, b"1", asyncio.Event())
         with pytest.raises(LookupError):
-            await run_once(app, job.definition, b"0", asyncio.Event())
+            await run_once(app.client.runtime, job.definition, b"0", asyncio.Event())
     good, bad = spans.named("run job")
     [sent] = spans.named("publish work")
     assert same(context_of(good), sent.parent)

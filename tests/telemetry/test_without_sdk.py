@@ -32,7 +32,7 @@ async def main():
         task = asyncio.create_task(worker.run())
         await worker.started()
         assert await job.request(0) == 0
-        publisher = await app.open_publisher()
+        publisher = await app.client.publisher()
         await publisher.publication.publish("", "work", Properties(
             content_type="application/json", headers={{
                 "traceparent": "00-{trace}-b7ad6b7169203331-01", "tracestate": "a=b"}}), b"1", 10)

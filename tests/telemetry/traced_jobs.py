@@ -15,8 +15,7 @@ classic = Queue("traced.classic", type="classic")
 
 def app_at(url: str) -> App:
     """The app, on that broker."""
-    app._given_settings = workers.app_at(url).settings
-    app.__dict__.pop("settings", None)
+    app.configure(**workers.app_at(url).settings.model_dump(exclude_unset=True))
     return app
 
 

@@ -454,7 +454,7 @@ async def test_the_app_is_as_before_afterwards(app, done, monkeypatch):
     """Settings, connections, clock and environment; whatever happened."""
     monkeypatch.setenv("AMQPJOBS_URL", ELSEWHERE)
     send = send_job(app, done)
-    settings, clock, publishers = app.settings, app.clock, app._publishers
+    settings, client = app.settings, app.client
     for _ in range(2):
         with pytest.raises(KeyError):
             async with app.testing() as t:
@@ -464,9 +464,9 @@ async def test_the_app_is_as_before_afterwards(app, done, monkeypatch):
                 await send.later(Order(id=1))
                 raise KeyError
         assert app.settings is settings
-        assert (app.clock, app._publishers) == (clock, publishers)
+        assert app.client is client
         assert os.environ["AMQPJOBS_URL"] == ELSEWHERE
-        assert app.publisher is None
+        assert app.client.opened is None
 
 
 async def test_an_environment_without_a_url_has_none_afterwards(app, done, monkeypatch):
@@ -518,16 +518,15 @@ async def test_a_connection_from_before_is_not_used(app, done):
     other = App("other", settings=Settings(url=ELSEWHERE))
     send_job(other, [])
     async with other.testing() as production:
-        app._given_settings = other.settings
-        app.__dict__.pop("settings", None)
+        app.configure(url=other.settings.url.get_secret_value())
         async with app.lifespan():
             await send.later(Order(id=1))
-            before = app.publisher
+            before = app.client.opened
             async with app.testing() as t:
                 await send.later(Order(id=2))
                 await t.run_until_idle()
                 assert done == [2]
-            assert app.publisher is before
+            assert app.client.opened is before
         assert production.broker.virtual_host.queues["mails"].ready == 1
 
 

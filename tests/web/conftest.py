@@ -29,8 +29,8 @@ class Teapot(Exception):
 def shop_at(url: str, **settings: object) -> App:
     """A shop: receipts, a queue with priorities, jobs without arguments, jobs that fail. There is
     no store, unless a test says where."""
-    app = app_at(url, **{"store_url": "sqlite:////nowhere/status.db", **settings})
-    app.exceptions = (Teapot,)
+    given = {"store_url": "sqlite:////nowhere/status.db", **settings}
+    app = app_at(url, exceptions=(Teapot,), **given)
     lanes = Queue("lanes", priorities={"high": 2, "low": 1})
 
     @app.job(queue="receipts")

@@ -40,8 +40,7 @@ async def test_queues_are_what_the_command_shows(broker: VirtualHost, tmp_path: 
 
             await until(alike, "both show the same")
     finally:
-        app.__dict__.pop("settings", None)
-        app._given_settings = None
+        app.__init__(app.name)
 
 
 async def test_an_answer_is_given_again_for_a_moment(

@@ -165,7 +165,7 @@ async def test_what_was_not_enqueued_may_come_again(broker_43: VirtualHost) -> N
         await post(client, signed(age=5))
         delete_queue(broker_43, "receipts")
         first = await post(client, headers)
-        await (await app.open_publisher()).restore()
+        await (await app.client.publisher()).restore()
         second = await post(client, headers)
     assert (first.status_code, second.status_code) == (503, 202)
 

@@ -77,7 +77,7 @@ async def test_an_exception_that_the_app_knows_is_a_failure_too(broker_43: Virtu
 
     from amqpjobs import Retry
 
-    app.retry = Retry(attempts=1)
+    app.client.runtime.registry.retry = Retry(attempts=1)
     async with asked(app) as client:
         answer = await client.post("/jobs/brew/request", json={})
     assert answer.status_code == 500

@@ -17,7 +17,7 @@ def holding(profile, *timeouts, kind="quorum", given=None, concurrency=10, held=
     for number, timeout in enumerate(timeouts):
         app.job(queue=queue, name=f"job{number}", timeout=timeout)(handler)
     app.job(queue="other", name="other")(handler)
-    return holding_of(app, queue, profile, concurrency=concurrency, held=held)
+    return holding_of(app.client.runtime, queue, profile, concurrency=concurrency, held=held)
 
 
 async def handler() -> None: ...

@@ -18,7 +18,7 @@ def app_with(function, *processing, **options):
 
 async def once(app, body=b"{}", stopping=None):
     [definition] = app.jobs.values()
-    return await run_once(app, definition, body, stopping or asyncio.Event())
+    return await run_once(app.client.runtime, definition, body, stopping or asyncio.Event())
 
 
 async def test_it_returns_what_the_handler_returns():

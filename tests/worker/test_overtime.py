@@ -29,7 +29,7 @@ class Bench:
         queue = Queue("queue")
         self.app.job(queue=queue, name="long", timeout=4000)(handler)
         self.wire = SimpleNamespace(profile=Profile(version, "RabbitMQ"))
-        self.overtime = Overtime(self.app, [queue], 10, 20, self.running)
+        self.overtime = Overtime(self.app.client.runtime, [queue], 10, 20, self.running)
 
     def run(self, job, age):
         run = Run(self.hand.give(message_id=job))

@@ -66,9 +66,10 @@ class Bench:
         return job
 
     def pipeline(self):
-        self.app.processing = tuple(self.processing)
+        runtime = self.app.client.runtime
+        runtime.registry.processing = tuple(self.processing)
         return Pipeline(
-            self.app, self.execution, self.stopping, self.only, LIMIT, self.settled, nobody
+            runtime, self.execution, self.stopping, self.only, LIMIT, self.settled, nobody
         )
 
     async def outcome(self, delivery):
@@ -782,7 +783,7 @@ async def test_a_job_that_raises_runs_again_until_its_attempts_are_used_up(bench
 
 async def test_a_job_without_a_policy_has_the_apps(bench):
     """And one with a policy its own."""
-    bench.app.retry = Retry(attempts=2, first=5.0, jitter=False)
+    bench.app.client.runtime.registry.retry = Retry(attempts=2, first=5.0, jitter=False)
     bench.job(failing_with(Boom()))
     bench.job(failing_with(Boom()), name="never", retry=Retry(attempts=1))
     again = await bench.of(b"1")

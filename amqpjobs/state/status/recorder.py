@@ -91,7 +91,7 @@ class Recorder:
 
     @property
     def condition(self) -> str:
-        """How it is, as of a worker: see `amqpjobs.telemetry.health.heartbeat`; and `NOT_RECORDING`."""
+        """How it is, as of a worker: see `Liveness`; and `NOT_RECORDING`."""
         found = condition(self._link, None, [self._subscription])
         return NOT_RECORDING if found == OK and self.stalled() else found
 
