@@ -10,16 +10,16 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from amqpjobs.client.client import Client
+from amqpjobs.client.holder import ClientHolder
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.definition import Definition
@@ -29,7 +29,6 @@ from amqpjobs.jobs.middleware import Processing, Publishing
 from amqpjobs.jobs.queue.topology import Queue, Topology
 from amqpjobs.jobs.registry import DEFAULT_RETRY, Registry
 from amqpjobs.jobs.retry import Retry
-from amqpjobs.jobs.runtime import Runtime
 
 if TYPE_CHECKING:
     from amqpjobs.client.blocking import BlockingApp
@@ -72,9 +71,7 @@ class App:
         if not name:
             raise ConfigurationError("an app needs a name")
         self._registry = Registry(name, retry=retry, processing=processing, exceptions=exceptions)
-        self._publishing = tuple(publishing)
-        self._given_settings = settings
-        self._client: Client | None = None
+        self._holder = ClientHolder(self._registry, publishing, settings)
         self._statuses: Statuses | None = None
 
     def __repr__(self) -> str:
@@ -97,24 +94,12 @@ class App:
     @property
     def client(self) -> Client:
         """What its calls go through, for parts that are given no more than this. Made on first use,
-        when the settings are read.
+        when the settings are read."""
+        return self._holder.client
 
-        Raises:
-            ConfigurationError: a variable that cannot be used.
-        """
-        if self._client is None:
-            settings = self._given_settings
-            if settings is None:
-                from amqpjobs.settings import load_settings
-
-                settings = load_settings()
-            self._client = Client(Runtime(self._registry, settings), self._publishing)
-        return self._client
-
-    @contextmanager
     def placed(
         self, *, settings: "Settings", clock: Clock = MACHINE, make: "Make | None" = None
-    ) -> Iterator[Client]:
+    ) -> AbstractContextManager[Client]:
         """Put the app elsewhere while the block runs: onto other settings, another clock. For
         tests; all of the process sees it. What is opened there has to be closed inside.
 
@@ -123,13 +108,7 @@ class App:
             clock: what its delays are counted from.
             make: makes its publishers, from a `Runtime`; None for the usual ones.
         """
-        before = self._client, self._statuses
-        client = Client(Runtime(self._registry, settings, clock), self._publishing, make)
-        self._client, self._statuses = client, None
-        try:
-            yield client
-        finally:
-            self._client, self._statuses = before
+        return self._holder.placed(settings=settings, clock=clock, make=make)
 
     def configure(self, **flags: object) -> None:
         """Let values given on a command line go before the environment; None leaves a setting. To
@@ -138,14 +117,7 @@ class App:
         Raises:
             ConfigurationError: a value that cannot be used.
         """
-        given = {name: value for name, value in flags.items() if value is not None}
-        if given:
-            from amqpjobs.settings import load_settings
-
-            before = self._given_settings
-            base = before.model_dump(exclude_unset=True) if before else {}
-            self._given_settings = load_settings(**{**base, **given})
-            self._client = self._statuses = None
+        self._holder.configure(**flags)
 
     @property
     def jobs(self) -> Mapping[str, Definition]:
@@ -222,8 +194,8 @@ class App:
         Args:
             name: in the path: small letters, digits, ``-`` and ``_``.
             job: what is enqueued.
-            signing: how its sender signs: `amqpjobs.jobs.webhook.SIGNED` (the default), ``GITHUB``, or a
-                `Signing` of its own.
+            signing: how its sender signs: `SIGNED` of `amqpjobs.jobs.webhook` (the default),
+                ``GITHUB``, or a `Signing` of its own.
 
         Raises:
             ConfigurationError: a name that cannot be used, or that is used already.
@@ -326,7 +298,7 @@ class App:
     @property
     def statuses(self) -> "Statuses":
         """Where `status` and `watch` ask."""
-        if self._statuses is None:
+        if self._statuses is None or self._statuses.client is not self.client:
             from amqpjobs.state.status.reader import Statuses
 
             self._statuses = Statuses(self.client)

@@ -182,6 +182,9 @@ class Desk:
         self.taken = []
         self.refuse = refuse
 
+    async def open(self):
+        pass
+
     async def enqueue(self, message):
         if message.body in self.refuse:
             raise Unroutable("no queue", message_id=message.id)
@@ -199,17 +202,17 @@ class Desk:
 
 
 class DeskApp(App):
-    """An app whose messages end at a desk."""
+    """An app whose messages end at a desk, for good."""
 
-    desk: Desk
-
-    async def open_publisher(self):
-        return self.desk
+    def __init__(self, publishing, desk):
+        super().__init__("a", publishing=publishing)
+        self.desk = desk
+        self.place = self.placed(settings=Settings(), make=lambda runtime: desk)
+        self.place.__enter__()
 
 
 def desk_app(*publishing, refuse=()):
-    app = DeskApp("a", publishing=publishing)
-    app.desk = Desk(refuse)
+    app = DeskApp(publishing, Desk(refuse))
     return app, app.job(queue="q")(handler)
 
 

@@ -45,7 +45,7 @@ async def hand():
 
 def test_an_app_has_the_machines_clock():
     """Unless a test gives it another."""
-    clock: Clock = App("shop").clock
+    clock: Clock = App("shop").client.runtime.clock
     assert clock is MACHINE
     assert abs(clock.time() - time.time()) < 1
     assert abs(clock.monotonic() - time.monotonic()) < 1

@@ -73,7 +73,7 @@ def test_importing_amqpjobs_imports_nothing_heavy(heavy):
 def test_a_part_imports_no_app():
     """The embedded broker starts in milliseconds, and a plugin costs every run of pytest."""
     program = (
-        "import sys, amqpjobs, amqpjobs.embedded\n"
+        "import sys, amqpjobs, amqpjobs.broker.embedded\n"
         "absent = 'amqpjobs.app' not in sys.modules\n"
         "amqpjobs.errors.AmqpJobsError, amqpjobs.App\n"
         "sys.exit(not (absent and 'amqpjobs.app' in sys.modules))"

@@ -17,7 +17,7 @@ from amqpjobs.errors import DecodeError, JobFailed
 from amqpjobs.jobs.clock import Clock
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.message import Failure, JobHandle, Message, Options
-from amqpjobs.jobs.outcome import Done, Outcome, Parked, Rejected, Retried
+from amqpjobs.jobs.outcome import Done, Outcome, Parked, Rejected
 from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting
 
@@ -60,7 +60,8 @@ class Ran:
         id: of the job; empty for a message that had none.
         job: its name; empty for a message that fits no job.
         attempt: which run it was, from 1.
-        outcome: the name of its `amqpjobs.jobs.outcome`, in small letters: ``done``, ``retried``.
+        outcome: how it ended, in the word of the log and of metrics: ``done``, ``retried``, or the
+            reason of a failure: ``failed``, ``rejected``, ``invalid``.
         result: what the handler returned.
         error: what it raised.
     """
@@ -186,12 +187,11 @@ class Record(Reporting):
         """A run has ended."""
         super().report(run, outcome)
         result = outcome.result if isinstance(outcome, Done) else None
-        error = outcome.error if isinstance(outcome, Rejected | Retried) else None
+        error = outcome.error
         job = run.definition.name if run.definition else ""
         context = run.context
         job_id, attempt = (context.job_id, context.attempt) if context else ("", 1)
-        name = type(outcome).__name__.lower()
-        self.runs.append(Ran(job_id, job, attempt, name, result, error))
+        self.runs.append(Ran(job_id, job, attempt, outcome.word, result, error))
         if isinstance(outcome, Rejected | Parked):
             self._errors.append(_error_of(outcome.failure, error, job_id))
 

@@ -8,40 +8,23 @@ import logging
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import AmqpJobsError, DecodeError
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.copies import epoch_of
 from amqpjobs.jobs.message.events import (
-    CANCELLED,
-    DEAD,
-    EXPIRED,
-    FAILED,
-    PARKED,
-    RELEASED,
-    RETRYING,
-    SNOOZED,
     STARTED,
     SUCCEEDED,
     Progress,
     clock,
     readable,
 )
-from amqpjobs.jobs.message.message import HEADER_ATTEMPT, Failure
+from amqpjobs.jobs.message.message import HEADER_ATTEMPT
 from amqpjobs.jobs.outcome import (
-    Answered,
-    Cancelled,
     Done,
-    Expired,
     Outcome,
-    Parked,
-    Rejected,
-    Released,
-    Retried,
-    Snoozed,
-    Superseded,
 )
 from amqpjobs.jobs.queue.topology import Queue
 from amqpjobs.jobs.results import dump_result
@@ -206,10 +189,10 @@ class Announcer:
         return details, len(result)
 
     def _ended_otherwise(self, run: "Run", outcome: Outcome, out: "Announcements") -> None:
-        found = _state_of(outcome, self._time())
-        if found is None:
+        state = outcome.state
+        if state is None:
             return
-        state, details = found
+        details = outcome.event(self._time())
         context = run.context
         if context is not None:
             told = context.told
@@ -242,37 +225,6 @@ def _details_of(progress: Progress | None) -> dict[str, Any] | None:
     if progress is None:
         return None
     return {"progress": progress.fraction, "detail": progress.message}
-
-
-def _state_of(outcome: Outcome, now: float) -> tuple[str, dict[str, Any]] | None:
-    """The state that an ending brings, and what else there is to say; None for nothing new."""
-    match outcome:
-        case Done():
-            return SUCCEEDED, {}
-        case Retried(failure, pause):
-            return RETRYING, {"error": _error_of(failure), "due": now + pause}
-        case Snoozed(due):
-            return SNOOZED, {"due": due}
-        case Answered(failure) | Rejected(failure) | Parked(failure):
-            return _FAILURES[type(outcome)], {"error": _error_of(failure)}
-        case Cancelled():
-            return CANCELLED, {}
-        case Expired():
-            return EXPIRED, {}
-        case Released():
-            return RELEASED, {}
-        case Superseded():
-            return None
-        case _:
-            assert_never(outcome)
-
-
-_FAILURES: dict[type[Outcome], str] = {Answered: FAILED, Rejected: DEAD, Parked: PARKED}
-
-
-def _error_of(failure: Failure) -> str:
-    name = failure.exception
-    return readable(f"{name}: {failure.message}" if name else failure.message)
 
 
 def _named(run: "Run") -> tuple[str, str, int, int] | None:

@@ -13,7 +13,7 @@ from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.clock import Clock
 from amqpjobs.jobs.message.message import HEADER_DUE
-from amqpjobs.jobs.outcome import Answered, Done, Outcome, Rejected, Retried, outcome_name
+from amqpjobs.jobs.outcome import Done, Outcome
 from amqpjobs.jobs.queue.topology import Queue
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.metrics.aggregates import Attributes, Count
@@ -67,7 +67,7 @@ class Metering:
         job = context.job if context is not None else None
         kind: Kind = (queue, job, "done", None)
         if type(outcome) is not Done:
-            kind = (queue, job, outcome_name(outcome), error_of(outcome))
+            kind = (queue, job, outcome.word, error_of(outcome))
         tally = self._tallies.get(kind) or self._make(kind)
         tally.ended.value += 1
         if not run.begun:
@@ -108,9 +108,8 @@ class Metering:
 
 def error_of(outcome: Outcome) -> str | None:
     """What ``error.type`` says of how a handler ended: the exception's class, else the reason."""
-    if isinstance(outcome, Retried | Rejected | Answered):
-        return outcome.failure.exception or outcome.failure.reason
-    return None
+    failure = outcome.failure
+    return (failure.exception or failure.reason) if failure is not None else None
 
 
 def _waited(run: "Run", running: float) -> float | None:

@@ -4,24 +4,14 @@ does."""
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.message.event_codec import WORKER
-from amqpjobs.jobs.message.message import Failure
 from amqpjobs.jobs.outcome import (
-    Answered,
-    Cancelled,
-    Done,
-    Expired,
     Outcome,
-    Parked,
     Rejected,
-    Released,
-    Retried,
-    Snoozed,
-    Superseded,
 )
 from amqpjobs.worker.pipeline import Run
 
@@ -57,18 +47,18 @@ class Reporting:
             try:
                 observer(run, outcome)
             except Exception:
-                log.exception("who watches jobs has failed", extra={"observer": repr(observer)})
-        level, name, detail = _describe(outcome, self._clock)
+                log.exception("observer of jobs failed", extra={"observer": repr(observer)})
+        level = outcome.level
         if not log.isEnabledFor(level):
             return
         running = time.monotonic() - run.started
         keys = dict(run.context.log_keys()) if run.context else _bare_keys(run)
-        keys["outcome"] = name
+        word = keys["outcome"] = outcome.word
         keys["worker"] = WORKER
         if run.delivery.stale:
             # Its channel was lost meanwhile: RabbitMQ delivers it again, to run once more.
             keys["stale"] = True
-        keys.update(detail)
+        keys.update(outcome.detail(self._clock.time()))
         waited = waiting_time(run, running)
         if waited is not None:
             keys["waited_ms"] = round(waited * 1000, 1)
@@ -77,8 +67,8 @@ class Reporting:
             keys["arguments"] = run.delivery.body[:2000].decode(errors="replace")
         # A message that did not fit has no place in our code worth showing; what somebody asked
         # for is an answer, and shown where it was asked.
-        shown = outcome.error if isinstance(outcome, Rejected) and name == "failed" else None
-        log.log(level, "job %s", name, extra=keys, exc_info=shown)
+        shown = outcome.error if isinstance(outcome, Rejected) and word == "failed" else None
+        log.log(level, "job %s", word, extra=keys, exc_info=shown)
 
 
 def waiting_time(run: Run, running: float) -> float | None:
@@ -113,47 +103,3 @@ def _bare_keys(run: Run) -> dict[str, object]:
     except DecodeError:
         keys["job"] = ""
     return keys
-
-
-def _describe(outcome: Outcome, clock: Clock) -> tuple[int, str, dict[str, object]]:
-    """The level, the outcome's name, and what else the line says."""
-    match outcome:
-        case Done():
-            return logging.INFO, "done", {}
-        case Rejected(failure):
-            return logging.ERROR, failure.reason, _why(failure)
-        case Answered() | Cancelled():
-            return _describe_asked(outcome)
-        case Retried(failure, pause):
-            again = {**_why(failure), "pause_s": round(pause, 3)}
-            return logging.WARNING, "retried", again | _where(failure)
-        case Parked(failure):
-            return logging.WARNING, "parked", {"reason": failure.message}
-        case Snoozed(due):
-            return logging.INFO, "snoozed", {"pause_s": round(max(0.0, due - clock.time()), 3)}
-        case Expired(deadline):
-            return logging.WARNING, "expired", {"deadline": deadline}
-        case Released(reason):
-            return logging.WARNING, "released", {"reason": reason}
-        case Superseded():
-            return logging.WARNING, "superseded", {"reason": "settled before; its ack was lost"}
-        case _:
-            assert_never(outcome)
-
-
-def _describe_asked(outcome: Answered | Cancelled) -> tuple[int, str, dict[str, object]]:
-    """The same for what only a request ends in."""
-    if isinstance(outcome, Cancelled):
-        return logging.INFO, "cancelled", {"reason": "who asked does not wait any more"}
-    failure = outcome.failure
-    return logging.WARNING, failure.reason, _why(failure) | {"answered": True} | _where(failure)
-
-
-def _why(failure: Failure) -> dict[str, object]:
-    why: dict[str, object] = {"reason": failure.message}
-    return why | {"exception": failure.exception} if failure.exception else why
-
-
-def _where(failure: Failure) -> dict[str, object]:
-    # The traceback comes with the last failure: one for each run would be noise.
-    return {"at": failure.frames[0]} if failure.frames else {}

@@ -61,7 +61,7 @@ def test_orphans_are_collected(env, tmp_path):
     done = isolated("run", "leave_an_orphan", "--args", "15", env=env, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert '"gone"' in done.stdout
-    assert "cli/init.py" in done.stdout
+    assert "cli/supervisor/init.py" in done.stdout
     assert '"1"' not in done.stdout
 
 
@@ -69,7 +69,7 @@ def test_elsewhere_there_is_no_other_process(env, tmp_path):
     """Whoever is not process 1 has an init already."""
     done = command("run", "leave_an_orphan", "--args", "15", env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "cli/init.py" not in done.stdout
+    assert "cli/supervisor/init.py" not in done.stdout
 
 
 @pytest.mark.parametrize(

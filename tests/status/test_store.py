@@ -203,11 +203,11 @@ def test_the_newest_migration_is_the_one_that_is_known() -> None:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-    import amqpjobs.state.status
+    import amqpjobs.state.store
 
     config = Config()
     config.set_main_option("path_separator", "os")
-    folder = Path(amqpjobs.status.__file__).parent / "migrations"
+    folder = Path(amqpjobs.state.store.__file__).parent / "migrations"
     config.set_main_option("script_location", str(folder))
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
 

@@ -12,7 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 # Found by itself where the package was installed since it has the plugin.
-PLUGIN = () if entry_points(group="pytest11", name="amqpjobs") else ("-p", "amqpjobs.pytest_plugin")
+PLUGIN = (
+    ()
+    if entry_points(group="pytest11", name="amqpjobs")
+    else ("-p", "amqpjobs.testing.pytest_plugin")
+)
 
 APP = """
 import pytest
@@ -129,8 +133,8 @@ def test_the_plugin_is_light():
     program = (
         "import sys, pytest; before = set(sys.modules); import amqpjobs.testing.pytest_plugin; "
         f"sys.exit(', '.join(m for m in {heavy} if m in set(sys.modules) - before) or "
-        "', '.join(m for m in sys.modules if m.startswith(('amqpjobs.e', 'amqpjobs.testing')) "
-        "and m not in ('amqpjobs.errors', 'amqpjobs.events', 'amqpjobs.enqueuing')) or 0)"
+        "', '.join(m for m in sys.modules if m.startswith(('amqpjobs.broker', 'amqpjobs.testing')) "
+        "and m not in ('amqpjobs.testing', 'amqpjobs.testing.pytest_plugin')) or 0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
@@ -141,4 +145,4 @@ def test_the_plugin_is_light():
 def test_pytest_finds_it_by_itself():
     """By an entry point."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    assert declared == {"pytest11": {"amqpjobs": "amqpjobs.pytest_plugin"}}
+    assert declared == {"pytest11": {"amqpjobs": "amqpjobs.testing.pytest_plugin"}}

@@ -258,7 +258,8 @@ def test_what_can_be_run_here_is_known():
     """For those who bring parked jobs back."""
     app = App("a")
     job = app.job(queue="q")(never)
-    pipeline = Pipeline(app, None, None, {"q": job.definition}, LIMIT, Settled(KEY_OF), nobody)
+    runtime = app.client.runtime
+    pipeline = Pipeline(runtime, None, None, {"q": job.definition}, LIMIT, Settled(KEY_OF), nobody)
     assert pipeline.knows("never", "anywhere")
     assert pipeline.knows(None, "q")
     assert not pipeline.knows("other", "q")

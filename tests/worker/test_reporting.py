@@ -21,7 +21,6 @@ from amqpjobs.jobs.outcome import (
     Retried,
     Snoozed,
     Superseded,
-    outcome_name,
 )
 from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting, waiting_time
@@ -217,7 +216,7 @@ async def test_an_observer_that_fails_costs_neither_the_line_nor_the_next_observ
     )
     reporting.report(run_of(hand.give()), Done())
     assert seen == [Done()]
-    assert [r.getMessage() for r in caplog.records] == ["who watches jobs has failed", "job done"]
+    assert [r.getMessage() for r in caplog.records] == ["observer of jobs failed", "job done"]
 
 
 @pytest.mark.parametrize(
@@ -231,4 +230,4 @@ async def test_an_observer_that_fails_costs_neither_the_line_nor_the_next_observ
 async def test_the_word_for_an_outcome_is_the_one_in_its_line(hand, caplog, outcome):
     """Spans and metrics call it what the log does."""
     Reporting(arguments=False).report(run_of(hand.give()), outcome)
-    assert line(caplog).outcome == outcome_name(outcome)
+    assert line(caplog).outcome == outcome.word

@@ -29,10 +29,13 @@ class Statuses:
 
     Args:
         client: whose settings say where they are.
+
+    Attributes:
+        client: as given.
     """
 
     def __init__(self, client: "Client") -> None:
-        self._client = client
+        self.client = client
         client.on_close.append(self.close)
         self._readers: dict[asyncio.AbstractEventLoop, _Reader] = {}
         self._watchings: weakref.WeakKeyDictionary[Publisher, Watching] = (
@@ -40,7 +43,7 @@ class Statuses:
         )
 
     def __repr__(self) -> str:
-        return f"<Statuses of {self._client.runtime.registry.name}>"
+        return f"<Statuses of {self.client.runtime.registry.name}>"
 
     def _reader(self) -> "_Reader":
         loop = asyncio.get_running_loop()
@@ -49,7 +52,7 @@ class Statuses:
             # Connections to PostgreSQL hold their loop, and end with the last that knows them.
             for other in [each for each in list(self._readers) if each.is_closed()]:
                 self._readers.pop(other, None)
-            reader = self._readers[loop] = _Reader(self._client.runtime.settings)
+            reader = self._readers[loop] = _Reader(self.client.runtime.settings)
         return reader
 
     async def get(self, job_id: str) -> JobStatus | None:
@@ -82,10 +85,10 @@ class Statuses:
         """See `App.watch`."""
         from amqpjobs.state.status.watcher import Watching
 
-        publisher = await self._client.publisher()
+        publisher = await self.client.publisher()
         watching = self._watchings.get(publisher)
         if watching is None:
-            settings = self._client.runtime.settings
+            settings = self.client.runtime.settings
             watching = self._watchings[publisher] = Watching(
                 publisher.link, self._reader().row, declare=settings.declare_topology
             )

@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.message import HEADER_FIRST_TRY, NO_HEADERS, TRACE_PARENT, Headers
 from amqpjobs.jobs.message.trace_context import LARGEST
-from amqpjobs.jobs.outcome import Outcome, Released, outcome_name
+from amqpjobs.jobs.outcome import Outcome, Released
 from amqpjobs.jobs.verdicts import Snooze, Verdict
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.traces.spans import end, fail, link_to
@@ -178,7 +178,7 @@ class TracedRuns:
         )
         if span.is_recording():
             said = _message(delivery)
-            said[names.OUTCOME] = outcome_name(outcome)
+            said[names.OUTCOME] = outcome.word
             if delivery.stale:
                 said[names.ERROR_TYPE] = LOST
                 span.set_status(Status(StatusCode.ERROR, LOST))

@@ -4,20 +4,10 @@ Changes when it decides by something else.
 """
 
 from collections import deque
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, TypeAlias
 
 from amqpjobs.jobs.outcome import (
-    Answered,
-    Cancelled,
-    Done,
-    Expired,
     Outcome,
-    Parked,
-    Rejected,
-    Released,
-    Retried,
-    Snoozed,
-    Superseded,
 )
 from amqpjobs.jobs.queue.limits import KillSwitch
 
@@ -134,16 +124,6 @@ class _Window:
 def speaks(policy: KillSwitch, outcome: Outcome) -> bool | None:
     """What a run says about the dependency: True that it is down, False that it is not, None for a
     run that never got so far, or came to no end."""
-    match outcome:
-        case Done():
-            return False
-        case Retried(error=error):
-            return error is not None and policy.blames(error)
-        case Rejected(failure, error) | Answered(failure, error):
-            if failure.reason not in ("failed", "rejected"):
-                return None
-            return error is not None and policy.blames(error)
-        case Snoozed() | Released() | Expired() | Superseded() | Parked() | Cancelled():
-            return None
-        case _:
-            assert_never(outcome)
+    if not outcome.judges:
+        return None
+    return outcome.error is not None and policy.blames(outcome.error)
