@@ -70,7 +70,7 @@ class ClientHolder:
 
     @contextmanager
     def placed(
-        self, *, settings: "Settings", clock: Clock = MACHINE, make: Make | None = None
+        self, *, settings: "Settings", clock: Clock = MACHINE, make: "Make | None" = None
     ) -> Iterator[Client]:
         """Use another client while the block runs. See `App.placed`."""
         before = self._client

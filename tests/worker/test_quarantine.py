@@ -41,7 +41,12 @@ class Bench:
 
     async def outcome(self, app, delivery):
         pipeline = Pipeline(
-            app.client.runtime, self.execution, self.stopping, {}, 10_000, Settled(KEY_OF),
+            app.client.runtime,
+            self.execution,
+            self.stopping,
+            {},
+            10_000,
+            Settled(KEY_OF),
             lambda run: False,
         )
         return await pipeline.outcome_of(Run(delivery, self.quarantine))
