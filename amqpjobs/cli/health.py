@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from amqpjobs.cli.output import printable, say
+from amqpjobs.cli.output import say
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.telemetry.safe_text import printable
 
 
 def health(

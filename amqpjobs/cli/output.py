@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from amqpjobs.telemetry.json_text import harmless
+from amqpjobs.telemetry.safe_text import harmless, printable
 
 if TYPE_CHECKING:
     from rich.progress import TextColumn
@@ -57,14 +57,6 @@ def table_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> "Tabl
         cells = (row.get(column) for column in columns)
         table.add_row(*(Text("-" if cell is None else printable(str(cell))) for cell in cells))
     return table
-
-
-def printable(text: str) -> str:
-    """The text with an escape in place of each character that would act on a terminal: strangers
-    write ids and messages."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def moment(seconds: float | None) -> str | None:

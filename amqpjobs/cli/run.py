@@ -20,7 +20,7 @@ from amqpjobs.cli.ending import stop_by_signals
 from amqpjobs.cli.output import print_json, say
 from amqpjobs.cli.telemetry import Telling, telemetry
 from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.telemetry.json_text import harmless
+from amqpjobs.telemetry.safe_text import harmless
 
 if TYPE_CHECKING:
     from amqpjobs.app import App

@@ -11,7 +11,8 @@ import typer
 
 from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.ending import flush_output, stop_by_signals
-from amqpjobs.cli.output import console, moment, print_json, printable, say, text_column
+from amqpjobs.cli.output import console, moment, print_json, say, text_column
+from amqpjobs.telemetry.safe_text import printable
 
 if TYPE_CHECKING:
     from amqpjobs.app import App

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
-from amqpjobs.cli.output import print_json, print_rows, printable
+from amqpjobs.cli.output import print_json, print_rows
 from amqpjobs.jobs.queue.delays import LONGEST_DELAY, ladder, level_of
 from amqpjobs.jobs.queue.permissions import definitions_of, permissions_of
 from amqpjobs.jobs.queue.topology import EVENTS_TOPOLOGY, RECORDER_TOPOLOGY, Topology
+from amqpjobs.telemetry.safe_text import printable
 
 if TYPE_CHECKING:
     from amqpjobs.app import App

@@ -16,9 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from amqpjobs.cli.output import printable
 from amqpjobs.demo.processes import APP
 from amqpjobs.demo.show import Show, Shown
+from amqpjobs.telemetry.safe_text import printable
 
 PICTURES = 8
 """A second."""

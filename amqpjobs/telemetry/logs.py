@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 from amqpjobs.jobs.context import current_context
-from amqpjobs.telemetry.json_text import on_one_line
 from amqpjobs.telemetry.log_stream import LogWriter
+from amqpjobs.telemetry.safe_text import on_one_line
 from amqpjobs.telemetry.traces.propagation import span_keys
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

@@ -153,7 +153,7 @@ class Worker:
         """How it is, for probes: see `Liveness`."""
         if self._stopping.is_set():
             return STOPPING
-        found = condition(self._link, self._publisher, self._subscriptions, self._progress)
+        found = condition(self._link, self._publisher, self._subscriptions, self._progress.problem)
         if found in (OK, STARTING) and (lacking := self._room.state) is not None:
             return lacking
         return (self._execution.outliving.state or OK) if found == OK else found

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from amqpjobs import App
 from amqpjobs.cli.dead.options import bench_of, require_choice, selection_of
 from amqpjobs.cli.dead.rows import compact, pretty
-from amqpjobs.cli.output import moment, printable
+from amqpjobs.cli.output import moment
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.telemetry.safe_text import printable
 
 NOTHING = (None, None, None, None, None, None)
 

@@ -24,8 +24,9 @@ from amqpjobs.cli.dead.options import (
     selection_of,
 )
 from amqpjobs.cli.dead.rows import compact, pretty
-from amqpjobs.cli.output import agrees, print_json, printable, say
+from amqpjobs.cli.output import agrees, print_json, say
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError
+from amqpjobs.telemetry.safe_text import printable
 
 if TYPE_CHECKING:
     from amqpjobs.client.deadletters import DeadLetters, Letter

@@ -30,7 +30,8 @@ from amqpjobs.cli.dead.rows import (
     pretty,
     whole_row,
 )
-from amqpjobs.cli.output import console, print_json, print_rows, printable, say, table_of
+from amqpjobs.cli.output import console, print_json, print_rows, say, table_of
+from amqpjobs.telemetry.safe_text import printable
 
 if TYPE_CHECKING:
     from amqpjobs.client.deadletters import DeadLetters, Letter, Look

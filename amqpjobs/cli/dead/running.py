@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from amqpjobs.cli.output import print_json, printable, say, text_column
+from amqpjobs.cli.output import print_json, say, text_column
 from amqpjobs.errors import AmqpJobsError
+from amqpjobs.telemetry.safe_text import printable
 
 if TYPE_CHECKING:
     from amqpjobs.client.deadletters import Moved

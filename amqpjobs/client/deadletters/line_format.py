@@ -18,7 +18,7 @@ from amqpjobs.client.deadletters.letter import Letter
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.copies import copied, failure_of
 from amqpjobs.jobs.message.message import FieldValue, Properties
-from amqpjobs.telemetry.json_text import on_one_line
+from amqpjobs.telemetry.safe_text import on_one_line
 
 PROPERTIES = tuple(name for name in Properties._fields if name != "headers")
 NUMBERS = frozenset({"delivery_mode", "priority", "timestamp"})

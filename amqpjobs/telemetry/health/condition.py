@@ -1,24 +1,32 @@
 """How a worker is, in a word or two, for probes. Changes when there is another way to be unwell."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from amqpjobs.broker.rabbitmq.connection import Link
+from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.telemetry.health.heartbeat import OK, STARTING
-from amqpjobs.worker.stalled import Progress
 
-if TYPE_CHECKING:
-    from amqpjobs.client.publisher import Publisher
+
+class Publishing(Protocol):
+    """What is asked of a publisher."""
+
+    publication: Publication
+    link: Link
 
 
 def condition(
     link: Link,
-    publisher: "Publisher | None",
+    publisher: Publishing | None,
     subscriptions: Iterable[Subscription],
-    progress: Progress | None = None,
+    problem: Callable[[], str | None] = lambda: None,
 ) -> str:
-    """The state of a worker that was not told to stop: see `Liveness`."""
+    """The state of a worker that was not told to stop: see `Liveness`.
+
+    Args:
+        problem: looks for one that nothing else shows: see `amqpjobs.worker.stalled`.
+    """
     if publisher is not None and publisher.publication.blocked is not None:
         return f"blocked: {publisher.publication.blocked}"
     subscriptions = list(subscriptions)
@@ -29,4 +37,4 @@ def condition(
     lost = [s.queue for s in subscriptions if not s.consuming and not s.paused]
     if lost:
         return f"not consuming: {', '.join(lost)}"
-    return (progress.problem() if progress is not None else None) or OK
+    return problem() or OK

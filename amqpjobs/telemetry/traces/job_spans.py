@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import context as current
 from opentelemetry import propagate
@@ -30,7 +30,7 @@ from amqpjobs.telemetry.traces.tracer import Tracing
 
 if TYPE_CHECKING:
     from amqpjobs.broker.rabbitmq.delivery import Delivery
-    from amqpjobs.worker.pipeline import Run
+    from amqpjobs.jobs.context import Context
 
 NOWHERE = TraceContext()
 """No trace. What is current where deliveries arrive belongs to whoever has started the worker."""
@@ -74,6 +74,37 @@ class TracedRun:
         self.ended = 0
 
 
+class Run(Protocol):
+    """What is asked of a worker's run of a job: see `amqpjobs.worker.pipeline.Run`."""
+
+    traced: TracedRun | None
+
+    @property
+    def delivery(self) -> "Delivery":
+        """What runs."""
+        ...
+
+    @property
+    def context(self) -> "Context | None":
+        """The handler's; None for a message that got none."""
+        ...
+
+    @property
+    def started(self) -> float:
+        """When it was taken up, by the monotonic clock."""
+        ...
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether its worker was told to stop, and cancels it."""
+        ...
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether its caller gave up, and it is cancelled."""
+        ...
+
+
 class TracedRuns:
     """Makes the spans of a worker's runs.
 
@@ -90,7 +121,7 @@ class TracedRuns:
         fields = propagate.get_global_textmap().fields
         self._w3c = TRACE_PARENT in fields and fields <= W3C
 
-    async def process(self, run: "Run", calling: Awaitable[object]) -> object:
+    async def process(self, run: Run, calling: Awaitable[object]) -> object:
         """Wait for a run's middleware and handler, with its span around them. The handler, what it
         publishes, and the threads and processes that it is run in see that as the current one."""
         parent, links = self._origin(run.delivery)
@@ -144,7 +175,7 @@ class TracedRuns:
         parent = set_span_in_context(INVALID_SPAN, parent)
         return parent, [Link(created, {names.LINK: names.CREATED})]
 
-    def _describe(self, run: "Run", span: Span) -> None:
+    def _describe(self, run: Run, span: Span) -> None:
         said, context = _message(run.delivery), run.context
         if context is not None:
             # The id that was given to a message that came without one, too.
@@ -154,7 +185,7 @@ class TracedRuns:
             said[names.ATTEMPT] = context.attempt
         span.set_attributes(said)
 
-    def settled(self, run: "Run", outcome: Outcome) -> None:
+    def settled(self, run: Run, outcome: Outcome) -> None:
         """The span of a settlement; an observer of `amqpjobs.worker.reporting`.
 
         It begins when the handler has ended, and includes what comes before the ack: the answer, or

@@ -1,6 +1,6 @@
-"""JSON that stays on its line, and acts on no terminal, whatever the texts in it are.
+"""Texts of others, made safe to show: they stay on their line, and act on no terminal.
 
-JSON itself escapes only what is below U+0020. Changes when another character has to be escaped.
+Changes when another character acts on what shows it.
 """
 
 import json
@@ -20,3 +20,11 @@ def harmless(text: str) -> str:
     if text.isascii():
         return text
     return "".join(c if c.isprintable() or c.isascii() else json.dumps(c)[1:-1] for c in text)
+
+
+def printable(text: str) -> str:
+    """The text with an escape in place of each character that would act on a terminal: strangers
+    write ids and messages."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
