@@ -16,7 +16,7 @@ async def test_a_thread_that_outlives_its_timeout_keeps_its_slot():
     async with Broker() as broker:
         app = app_at(broker.url)
 
-        @app.job(queue="work", timeout=0.5, retry=Retry(attempts=1))
+        @app.job(queue="work", timeout=2, retry=Retry(attempts=1))
         def stuck() -> None:
             started.append(threading.get_ident())
             go.wait(30)
@@ -30,6 +30,7 @@ async def test_a_thread_that_outlives_its_timeout_keeps_its_slot():
                 for _ in range(2):
                     await stuck.later()
                 dead = broker.virtual_host.queues["work.dead"]
+                await until(lambda: len(started) == 2, "they run")
                 await until(lambda: dead.ready == 2, "they have failed")
                 await other.later()
                 # Given back by no timer: it waits until a thread has ended.
