@@ -20,7 +20,7 @@ from amqpjobs.worker.execution.forking import default_signals_in_children
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
-EXTRA = 0.5
+EXTRA = 1.0
 """Seconds after the budget. At its end the event loop ends the process itself, if it still runs."""
 
 LAST_LINE = 0.2
@@ -84,7 +84,9 @@ class Deadline:
         with suppress(RuntimeError, OSError, ValueError):
             # Its thread is C's own: it ends the process while a call holds Python's lock, too.
             # It would write where all threads stand, to a stderr that may have no reader.
-            faulthandler.dump_traceback_later(self._budget + 2 * EXTRA, exit=True, file=self._null)
+            faulthandler.dump_traceback_later(
+                self._budget + 1.5 * EXTRA, exit=True, file=self._null
+            )
 
     def done(self, status: int = 0, *, within: float | None = None) -> None:
         """What was to be done was done.

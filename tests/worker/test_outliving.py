@@ -16,7 +16,7 @@ async def test_a_thread_that_outlives_its_timeout_keeps_its_slot():
     async with Broker() as broker:
         app = app_at(broker.url)
 
-        @app.job(queue="work", timeout=0.5, retry=Retry(attempts=1))
+        @app.job(queue="work", timeout=2, retry=Retry(attempts=1))
         def stuck() -> None:
             started.append(threading.get_ident())
             go.wait(30)
@@ -30,6 +30,7 @@ async def test_a_thread_that_outlives_its_timeout_keeps_its_slot():
                 for _ in range(2):
                     await stuck.later()
                 dead = broker.virtual_host.queues["work.dead"]
+                await until(lambda: len(started) == 2, "they run")
                 await until(lambda: dead.ready == 2, "they have failed")
                 await other.later()
                 # Given back by no timer: it waits until a thread has ended.
@@ -50,19 +51,25 @@ async def test_a_thread_that_outlives_a_little_leaves_nothing_behind():
     """It may end at the moment at which its time is over: no slot is lost, none is given twice."""
     async with Broker() as broker:
         app = app_at(broker.url)
-        running = most = done = 0
-        lock = threading.Lock()
+        running = most = met = 0
+        lock, barrier = threading.Lock(), threading.Barrier(3)
 
         @app.job(queue="work", timeout=0.01, retry=Retry(attempts=1))
         def close(n: int) -> None:
-            nonlocal running, most, done
+            nonlocal running, most
             with lock:
                 running += 1
                 most = max(most, running)
             time.sleep(0.008 + n % 5 / 1000)
             with lock:
                 running -= 1
-                done += 1
+
+        @app.job(queue="work")
+        def together() -> None:
+            nonlocal met
+            barrier.wait(15)
+            with lock:
+                met += 1
 
         async with working(app, concurrency=3) as worker:
             await app.later_many(close.message(n) for n in range(100))
@@ -70,7 +77,6 @@ async def test_a_thread_that_outlives_a_little_leaves_nothing_behind():
             await until(lambda: not running, "all have ended")
             await until(lambda: worker.state == "ok", "all is well")
             assert most <= 3
-            before = done
-            for n in range(3):
-                await close.later(n)
-            await until(lambda: done == before + 3, "all slots are there")
+            for _ in range(3):
+                await together.later()
+            await until(lambda: met == 3, "all slots are there")
