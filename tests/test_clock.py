@@ -17,9 +17,10 @@ from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.settings import load_settings
 from amqpjobs.worker.cancellation import Control
 from amqpjobs.worker.execution.handlers import Execution
-from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.pipeline import Pipeline
 from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.run import Run
 from amqpjobs.worker.settlement import Settlement
 from tests.rabbitmq.fake_wire import Link, turns
 from tests.support.clocks import START, MovedClock

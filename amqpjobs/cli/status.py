@@ -99,7 +99,7 @@ async def _migrate(app: "App", *, check: bool) -> tuple[str | None, str]:
 
     engine = open_engine(app.settings)
     from amqpjobs.state.status.store import errors
-    from amqpjobs.state.status.table import HEAD
+    from amqpjobs.state.store.metadata import HEAD
     from amqpjobs.state.store.migrate import look, migrate
 
     if check and not store_exists(app.settings):

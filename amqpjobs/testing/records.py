@@ -18,8 +18,8 @@ from amqpjobs.jobs.clock import Clock
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.message import Failure, JobHandle, Message, Options
 from amqpjobs.jobs.outcome import Done, Outcome, Parked, Rejected
-from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.run import Run
 
 if TYPE_CHECKING:
     from amqpjobs.broker.embedded.model.vhost import VirtualHost

@@ -5,8 +5,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, StoreUnavailable
+from amqpjobs.state.status.opening import open_store
 from amqpjobs.state.status.recorder import Recorder
-from amqpjobs.state.store.engine import open_store
 
 if TYPE_CHECKING:
     from amqpjobs.app import App

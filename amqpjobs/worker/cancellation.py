@@ -17,7 +17,7 @@ from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE
 from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE, Queue
-from amqpjobs.worker.pipeline import Run
+from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.worker")
 

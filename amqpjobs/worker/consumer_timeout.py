@@ -15,7 +15,7 @@ from amqpjobs.worker.hold_limits import MEND, Holding, holding_of
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.runtime import Runtime
-    from amqpjobs.worker.pipeline import Run
+    from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.worker")
 

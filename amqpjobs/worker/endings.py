@@ -13,7 +13,7 @@ from amqpjobs.jobs.outcome import Outcome, Released
 if TYPE_CHECKING:
     from amqpjobs.broker.rabbitmq.delivery import Delivery
     from amqpjobs.jobs.context import Context
-    from amqpjobs.worker.pipeline import Run
+    from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.worker")
 

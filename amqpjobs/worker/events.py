@@ -32,7 +32,7 @@ from amqpjobs.jobs.results import dump_result
 if TYPE_CHECKING:
     from amqpjobs.broker.rabbitmq.event_publication import Announcements
     from amqpjobs.jobs.runtime import Runtime
-    from amqpjobs.worker.pipeline import Run
+    from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.worker")
 

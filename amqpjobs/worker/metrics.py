@@ -25,7 +25,7 @@ from amqpjobs.worker.reporting import Reporting, waiting_time
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.runtime import Runtime
-    from amqpjobs.worker.pipeline import Run
+    from amqpjobs.worker.run import Run
 
 MOST_KINDS = 10_000
 """That are kept. There are that many only where classes of errors are made up as it goes."""

@@ -6,11 +6,9 @@ Every path through here ends in one `Outcome`; none settles anything. Changes wh
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.errors import DecodeError, JobProcessDied
 from amqpjobs.jobs.context import Context, Stopping, current_context
 from amqpjobs.jobs.definition import Definition
@@ -52,46 +50,16 @@ from amqpjobs.worker.reading import (
     too_large,
 )
 from amqpjobs.worker.room import Room, lack_behind
+from amqpjobs.worker.run import Run
 
 if TYPE_CHECKING:
-    from amqpjobs.telemetry.traces.job_spans import TracedRun, TracedRuns
+    from amqpjobs.telemetry.traces.job_spans import TracedRuns
     from amqpjobs.worker.events import Announcer
     from amqpjobs.worker.execution.handlers import Execution
     from amqpjobs.worker.quarantine import Quarantine
     from amqpjobs.worker.recently_settled import Settled
 
 log = logging.getLogger("amqpjobs.worker")
-
-
-class Run:
-    """One delivery being worked on, and what is known of it so far.
-
-    Attributes:
-        quarantine: where it runs if a worker may have died of it, else None.
-        begun: when its handler began, by the monotonic clock; 0 if it did not.
-        ended: when there was an outcome, by the same; 0 if there was none yet.
-        asked: where the answer goes, if somebody waits for one.
-        interrupted: the worker was told to stop, and cancels it.
-        cancelled: who asked does not wait any more, and it is cancelled.
-        traced: its span, if it has one.
-    """
-
-    __slots__ = (
-        "asked", "begun", "cancelled", "context", "definition", "delivery", "ended",
-        "interrupted", "quarantine", "started", "traced",
-    )  # fmt: skip
-
-    def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
-        self.delivery = delivery
-        self.quarantine = quarantine
-        self.definition: Definition | None = None
-        self.context: Context | None = None
-        self.started = time.monotonic()
-        self.begun = self.ended = 0.0
-        self.interrupted = False
-        self.asked: str | None = None
-        self.cancelled = False
-        self.traced: TracedRun | None = None
 
 
 class Refused(Exception):

@@ -13,7 +13,7 @@ from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.recently_settled import Key, KeyOf, Settled, has_key, likeness_of
 
 if TYPE_CHECKING:
-    from amqpjobs.worker.pipeline import Run
+    from amqpjobs.worker.run import Run
 
 
 class Redeliveries:

@@ -19,8 +19,8 @@ from amqpjobs.jobs.outcome import Answered, Cancelled, Done, Outcome, Rejected, 
 from amqpjobs.jobs.results import dump_result
 from amqpjobs.telemetry.traces.propagation import reply_trace
 from amqpjobs.worker.failures import exception_name, words_of
-from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.replacing import CONFIRM_TIMEOUT
+from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.worker")
 

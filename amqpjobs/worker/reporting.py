@@ -13,7 +13,7 @@ from amqpjobs.jobs.outcome import (
     Outcome,
     Rejected,
 )
-from amqpjobs.worker.pipeline import Run
+from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.worker")
 

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.jobs.outcome import Outcome, Released
 from amqpjobs.worker.events import Announcer
-from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.run import Run
 from amqpjobs.worker.settlement import Settlement
 
 Running: TypeAlias = Mapping[Run, "asyncio.Task[Any]"]

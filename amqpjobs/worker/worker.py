@@ -34,13 +34,14 @@ from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.observing import measure, trace
 from amqpjobs.worker.parking import Parking
 from amqpjobs.worker.pausing import Pausing
-from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.pipeline import Pipeline
 from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.recently_settled import LONG, Settled, identity_in
 from amqpjobs.worker.redeliveries import Redeliveries
 from amqpjobs.worker.replying import Answering
 from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.room import Room
+from amqpjobs.worker.run import Run
 from amqpjobs.worker.settlement import Settlement
 from amqpjobs.worker.shutdown import give_back, interrupt, wait_for
 from amqpjobs.worker.stalled import Progress

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from amqpjobs.settings import Settings, load_settings
+from amqpjobs.state.status.opening import open_store
 from amqpjobs.state.status.store import Store
-from amqpjobs.state.store.engine import open_engine, open_store
+from amqpjobs.state.store.engine import open_engine
 from amqpjobs.state.store.migrate import migrate
 from tests.postgres import Postgres
 

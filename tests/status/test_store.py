@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
 from amqpjobs.jobs.message.events import Event
 from amqpjobs.settings import Settings, load_settings
+from amqpjobs.state.status.opening import open_store
 from amqpjobs.state.status.store import Store
-from amqpjobs.state.status.table import HEAD, metadata
 from amqpjobs.state.status.values import merged, row_of
-from amqpjobs.state.store.engine import _set_up_sqlite, open_engine, open_store
+from amqpjobs.state.store.engine import _set_up_sqlite, open_engine
+from amqpjobs.state.store.metadata import HEAD, metadata
 from amqpjobs.state.store.migrate import look, migrate
 from tests.postgres import Postgres, execute
 from tests.status.test_values import event, histories
@@ -292,7 +293,7 @@ def test_without_the_extra_the_mend_is_named() -> None:
         "import asyncio, sys\n"
         "sys.modules['sqlalchemy'] = None\n"
         "from amqpjobs.settings import load_settings\n"
-        "from amqpjobs.state.store.engine import open_store\n"
+        "from amqpjobs.state.status.opening import open_store\n"
         "asyncio.run(open_store(load_settings()))\n"
     )
     done = subprocess.run(

@@ -16,8 +16,8 @@ from amqpjobs.jobs.message.message import Failure
 from amqpjobs.jobs.outcome import Rejected
 from amqpjobs.telemetry.traces.job_spans import TracedRuns
 from amqpjobs.telemetry.traces.tracer import tracing_of
-from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.run import Run
 from tests.support.amqp import publish, stranger
 from tests.support.tracing import Spans, attributes_of, context_of, links_of, ours, same
 from tests.support.waiting import until

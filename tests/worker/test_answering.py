@@ -11,8 +11,8 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.jobs.message.message import ERROR_REPLY, Failure, Properties
 from amqpjobs.jobs.outcome import Answered, Cancelled, Done, Rejected, Released, Retried, Snoozed
 from amqpjobs.worker import replying as answering_module
-from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.replying import Answering
+from amqpjobs.worker.run import Run
 from tests.rabbitmq.fake_wire import Link, turns
 from tests.worker.hand import Hand
 

@@ -10,7 +10,7 @@ from amqpjobs.broker.amqp.frames import encode_properties, split_header
 from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE, Properties
 from amqpjobs.worker import cancellation as control_module
 from amqpjobs.worker.cancellation import Control
-from amqpjobs.worker.pipeline import Run
+from amqpjobs.worker.run import Run
 from tests.rabbitmq.fake_wire import Link
 from tests.worker.hand import Hand
 

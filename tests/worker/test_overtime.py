@@ -11,7 +11,7 @@ from amqpjobs.broker.rabbitmq.profile import Profile
 from amqpjobs.jobs.message.message import Properties
 from amqpjobs.settings import load_settings
 from amqpjobs.worker.consumer_timeout import Overtime
-from amqpjobs.worker.pipeline import Run
+from amqpjobs.worker.run import Run
 from tests.worker.hand import Hand
 
 TIMED_OUT = (

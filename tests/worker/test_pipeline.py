@@ -32,9 +32,10 @@ from amqpjobs.jobs.outcome import (
 )
 from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.execution.handlers import Execution
-from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.pipeline import Pipeline
 from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.run import Run
 from tests.rabbitmq.fake_wire import turns
 from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, KEY_OF, Hand, ours
 

@@ -14,9 +14,10 @@ from amqpjobs.worker.execution import process as jobprocess
 from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.execution.pool import NOT_PASSED_ON
 from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.pipeline import Pipeline
 from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.recently_settled import Settled
+from amqpjobs.worker.run import Run
 from tests.support.waiting import until
 from tests.worker import quarantine_jobs as jobs
 from tests.worker.hand import KEY_OF, Hand

@@ -7,9 +7,9 @@ from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_COPY
 from amqpjobs.jobs.queue.topology import Queue
 from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.quarantine import PLACES, Quarantine
 from amqpjobs.worker.redeliveries import Redeliveries
+from amqpjobs.worker.run import Run
 from tests.rabbitmq.fake_wire import turns
 from tests.worker.hand import KEY_OF, Hand, own_id
 

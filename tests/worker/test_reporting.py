@@ -22,8 +22,8 @@ from amqpjobs.jobs.outcome import (
     Snoozed,
     Superseded,
 )
-from amqpjobs.worker.pipeline import Run
 from amqpjobs.worker.reporting import Reporting, waiting_time
+from amqpjobs.worker.run import Run
 from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"

@@ -16,9 +16,10 @@ from amqpjobs.errors import NoRoom
 from amqpjobs.jobs.outcome import Released
 from amqpjobs.worker import room as room_module
 from amqpjobs.worker.execution.handlers import Execution
-from amqpjobs.worker.pipeline import Pipeline, Run
+from amqpjobs.worker.pipeline import Pipeline
 from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.room import CALM, LONGEST, LONGEST_FULL, PAUSE, Room, lack_behind
+from amqpjobs.worker.run import Run
 from amqpjobs.worker.worker import Worker
 from tests.support.waiting import until
 from tests.support.workers import app_at

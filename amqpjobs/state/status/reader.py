@@ -11,8 +11,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
+from amqpjobs.state.status.opening import open_store
 from amqpjobs.state.status.values import JobStatus, Row
-from amqpjobs.state.store.engine import open_store, store_exists
+from amqpjobs.state.store.engine import store_exists
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client

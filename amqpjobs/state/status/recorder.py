@@ -22,7 +22,7 @@ from amqpjobs.errors import StoreUnavailable
 from amqpjobs.jobs.message.event_codec import decode_events
 from amqpjobs.jobs.message.events import Event
 from amqpjobs.jobs.queue.topology import RECORDER_QUEUE, RECORDER_TOPOLOGY
-from amqpjobs.state.store.engine import open_store
+from amqpjobs.state.status.opening import open_store
 from amqpjobs.telemetry.health.condition import condition
 from amqpjobs.telemetry.health.heartbeat import OK
 

@@ -1,4 +1,4 @@
-"""The one table of the store. Changes together with a migration, never alone."""
+"""The table of statuses. Changes together with a migration, never alone."""
 
 from sqlalchemy import (
     BigInteger,
@@ -7,14 +7,13 @@ from sqlalchemy import (
     Double,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
     false,
 )
 
-metadata = MetaData()
+from amqpjobs.state.store.metadata import metadata
 
 jobs = Table(
     "amqpjobs_status",
@@ -42,10 +41,3 @@ jobs = Table(
     Index("amqpjobs_status_results", "result_expires_at"),
 )
 """One row for each job; its columns are those of `amqpjobs.state.status.values.Row`."""
-
-VERSIONS = "amqpjobs_version"
-"""Alembic's own table, by a name of ours: the database may be the application's, and have another.
-"""
-
-HEAD = "0001"
-"""The newest migration. Known here, so that looking whether a store is behind needs no Alembic."""

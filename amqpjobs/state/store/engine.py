@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from amqpjobs.settings import Settings
-    from amqpjobs.state.status.store import Store
 
 BUSY_TIMEOUT = 10.0
 """Seconds that SQLite waits for whoever else is writing."""
@@ -108,25 +107,6 @@ def store_exists(settings: "Settings") -> bool:
     should not."""
     scheme, _, place = settings.store_url.get_secret_value().partition(":///")
     return not scheme.startswith("sqlite") or not place or Path(place.partition("?")[0]).is_file()
-
-
-async def open_store(settings: "Settings") -> "Store":
-    """The store, open and up to date.
-
-    Raises:
-        ConfigurationError: it cannot be, or is behind; see `Store.open`.
-        StoreUnavailable: it cannot be reached.
-    """
-    try:
-        from amqpjobs.state.status.store import Store
-    except ImportError as error:
-        raise missing(error) from error
-    store = Store(settings)
-    try:
-        return await store.open()
-    except BaseException:
-        await store.close()
-        raise
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:

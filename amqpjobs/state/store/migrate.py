@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import inspect, text
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.state.status.table import HEAD, VERSIONS
 from amqpjobs.state.store.engine import missing
+from amqpjobs.state.store.metadata import HEAD, VERSIONS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -75,7 +75,7 @@ class TracedRun:
 
 
 class Run(Protocol):
-    """What is asked of a worker's run of a job: see `amqpjobs.worker.pipeline.Run`."""
+    """What is asked of a worker's run of a job: see `amqpjobs.worker.run.Run`."""
 
     traced: TracedRun | None
 

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from amqpjobs.state.status.table import VERSIONS, metadata
+import amqpjobs.state.status.table  # noqa: F401 - its table is a part of the metadata
+from amqpjobs.state.store.metadata import VERSIONS, metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,0 +1,46 @@
+"""One delivery being worked on, and what is known of it so far.
+
+Changes when more is known of it.
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+from amqpjobs.broker.rabbitmq.delivery import Delivery
+from amqpjobs.jobs.context import Context
+from amqpjobs.jobs.definition import Definition
+
+if TYPE_CHECKING:
+    from amqpjobs.telemetry.traces.job_spans import TracedRun
+    from amqpjobs.worker.quarantine import Quarantine
+
+
+class Run:
+    """One delivery being worked on, and what is known of it so far.
+
+    Attributes:
+        quarantine: where it runs if a worker may have died of it, else None.
+        begun: when its handler began, by the monotonic clock; 0 if it did not.
+        ended: when there was an outcome, by the same; 0 if there was none yet.
+        asked: where the answer goes, if somebody waits for one.
+        interrupted: the worker was told to stop, and cancels it.
+        cancelled: who asked does not wait any more, and it is cancelled.
+        traced: its span, if it has one.
+    """
+
+    __slots__ = (
+        "asked", "begun", "cancelled", "context", "definition", "delivery", "ended",
+        "interrupted", "quarantine", "started", "traced",
+    )  # fmt: skip
+
+    def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
+        self.delivery = delivery
+        self.quarantine = quarantine
+        self.definition: Definition | None = None
+        self.context: Context | None = None
+        self.started = time.monotonic()
+        self.begun = self.ended = 0.0
+        self.interrupted = False
+        self.asked: str | None = None
+        self.cancelled = False
+        self.traced: TracedRun | None = None
