@@ -1,4 +1,7 @@
-"""Opening the store of statuses, where the extra `sql` may be missing. Changes when opening does."""
+"""Opening the store of statuses, where the extra `sql` may be missing.
+
+Changes when opening does.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,7 @@
 """What all tables of the store share: their metadata, and the version of the schema.
 
-A new table is a module of its own in `amqpjobs.state`, and a migration. Changes with each migration.
+A new table is a module of its own in `amqpjobs.state`, and a migration.
+Changes with each migration.
 """
 
 from sqlalchemy import MetaData
