@@ -58,7 +58,7 @@ ROOT: Final = Path(__file__).parents[2]
 GUIDE: Final = ROOT / "amqpjobs/guide"
 INDEX: Final = GUIDE / "index.md"
 
-COMMAND_TIMEOUT: Final = 40.0
+COMMAND_TIMEOUT: Final = 30.0
 """Seconds for one command of a page, or for the expected lines of one that goes on."""
 PAGE_TIMEOUT: Final = 110.0
 STOP_TIMEOUT: Final = 10.0
@@ -577,7 +577,7 @@ def missing(expected: list[str], output: str) -> str | None:
     """The first expected line that does not follow the ones before it; None if all are there."""
     lines = iter([" ".join(line.split()) for line in output.splitlines()])
     for wanted in expected:
-        parts = " ".join(wanted.split()).split("...")
+        parts = [part.strip() for part in " ".join(wanted.split()).split("...")]
         pattern = re.compile(".*".join(map(re.escape, parts)))
         if wanted.strip() != "..." and not any(map(pattern.fullmatch, lines)):
             return wanted
