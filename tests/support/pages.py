@@ -60,6 +60,10 @@ INDEX: Final = GUIDE / "index.md"
 
 COMMAND_TIMEOUT: Final = 30.0
 """Seconds for one command of a page, or for the expected lines of one that goes on."""
+LIMITED: Final = ("timeout", "--kill-after=5", str(COMMAND_TIMEOUT))
+"""Ends what a command has started, too."""
+
+TIMED_OUT: Final = 124
 PAGE_TIMEOUT: Final = 110.0
 STOP_TIMEOUT: Final = 10.0
 SOON: Final = 5.0
@@ -480,10 +484,12 @@ class Running:
         kept = self._folder.parent / f"{self._folder.name}.env"
         script = f"{command}\nstatus=$?; {{ pwd; env -0; }} >{shlex.quote(str(kept))}; exit $status"
         done = subprocess.run(
-            ["bash", "-c", script], cwd=self._here, env=self._environment, timeout=COMMAND_TIMEOUT,
+            [*LIMITED, "bash", "-c", script], cwd=self._here, env=self._environment,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
         output = done.stdout.decode(errors="replace")
+        if done.returncode == TIMED_OUT:
+            raise BlockError(f"$ {command}\nis not at its end in {COMMAND_TIMEOUT:g} s\n{output}")
         if not expected and done.returncode != 0:
             raise BlockError(f"$ {command}\nexit status {done.returncode}\n{output}")
         if (line := missing(expected, output)) is not None:
