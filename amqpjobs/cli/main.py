@@ -20,6 +20,7 @@ from amqpjobs.cli import (
     delayed,
     demo,
     doctor,
+    guide,
     health,
     new,
     queues,
@@ -77,6 +78,7 @@ program.command()(queues.queues)
 program.command()(doctor.doctor)
 program.command()(asyncapi.asyncapi)
 program.command()(health.health)
+program.command()(guide.guide)
 program.command()(status.status)
 program.command()(status.record)
 program.command()(status.migrate)
