@@ -253,7 +253,9 @@ PARSERS: Final[dict[str, Callable[[Page, Block], object]]] = {
     "toml": lambda _, block: tomllib.loads(block.text),
     "yaml": lambda _, block: list(yaml.safe_load_all(block.text)),
     "json": _parse_json,
-    "ini": lambda _, block: configparser.RawConfigParser(strict=False).read_string(block.text),
+    "ini": lambda _, block: configparser.RawConfigParser(
+        strict=False, allow_no_value=True
+    ).read_string(block.text if re.search(r"^\[", block.text, re.M) else f"[all]\n{block.text}"),
     "sh": _parse_sh,
 }
 
