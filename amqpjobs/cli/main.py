@@ -22,6 +22,7 @@ from amqpjobs.cli import (
     demo,
     deploy,
     doctor,
+    guide,
     health,
     init,
     new,
@@ -77,6 +78,7 @@ program.command()(queues.queues)
 program.command()(doctor.doctor)
 program.command()(asyncapi.asyncapi)
 program.command()(health.health)
+program.command()(guide.guide)
 program.command()(status.status)
 program.command()(status.record)
 program.command()(status.migrate)

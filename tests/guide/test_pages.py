@@ -1,0 +1,59 @@
+"""What the guide says works: every block of every page is run; see `tests/support/pages.py`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.pages import ENTRY, GUIDE, INDEX, Page, check, listed, pages
+
+COMPLETE = False
+"""Whether every page of the index must be there by now."""
+
+PAGES = pages()
+by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@pytest.mark.timeout(180)
+@by_name
+def test_what_a_page_shows_works(page: Page, tmp_path: Path) -> None:
+    """In an empty folder, with a broker."""
+    folder = tmp_path / "page"
+    folder.mkdir()
+    check(page, folder)
+
+
+@by_name
+def test_a_page_begins_with_its_title_and_what_it_is_for(page: Page) -> None:
+    """`# Title`, then a sentence. It has one title, and no heading twice: they are anchors."""
+    lines = page.prose.splitlines()
+    assert lines[0].startswith("# ")
+    assert lines[1] == ""
+    assert lines[2][:1].isupper() or lines[2].startswith("`")
+    assert [line for line in lines if line.startswith("# ")] == lines[:1]
+    assert len(set(page.anchors)) == len(page.anchors)
+
+
+@by_name
+def test_its_links_lead_somewhere(page: Page) -> None:
+    """To pages of the guide, and to headings that are there."""
+    for target in page.links:
+        name, _, anchor = target.partition("#")
+        stem = name.removesuffix(".md") if name else page.name
+        assert name == "" or name == f"{stem}.md", f"{target}: not a page of the guide"
+        assert stem == "index" or stem in listed(), f"{target}: no such page"
+        path = GUIDE / f"{stem}.md"
+        if anchor and path.exists():
+            assert anchor in Page(path).anchors, f"{target}: no such heading there"
+
+
+def test_the_index_lists_every_page_once() -> None:
+    """By section, with a sentence."""
+    names = listed()
+    assert len(set(names)) == len(names)
+    assert {page.name for page in PAGES} <= set(names)
+    assert [target for target in Page(INDEX).links if target.endswith(".md")] == [
+        f"{name}.md" for name in names
+    ]
+    assert all(sentence.endswith(".") for _, _, sentence in ENTRY.findall(INDEX.read_text()))
+    if COMPLETE:
+        assert {page.name for page in PAGES} == set(names)
