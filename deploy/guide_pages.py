@@ -1,5 +1,4 @@
-"""Write what `deploy/guide` builds into a folder: the pages, a reference from the code, the settings
-of the generator.
+"""Write what `deploy/guide` builds: the pages, a reference from the code, the generator's settings.
 
 Pages go as they are, without the code that only their test runs. Changes when the site has other
 pages, or another generator.
@@ -68,6 +67,7 @@ def write(folder: Path) -> None:
         (reference / f"{name}.md").write_text(api_page(title, members))
     (reference / "settings.md").write_text(settings_page())
     (reference / "commands.md").write_text(commands_page())
+    (docs / "guide.css").write_text(STYLE)
     (folder / "zensical.toml").write_text(configuration())
 
 
@@ -142,10 +142,11 @@ def plain(text: str) -> str:
 
 def commands_page() -> str:
     """Every command with its arguments and options."""
-    parts = [
-        "# Commands\n\nEvery command of `amqpjobs`, from the code. Exit status: 0 done or drained, 1 "
-        "failed, 2 usage, 3 broker unreachable, 130 interrupted.\n"
-    ]
+    head = (
+        "# Commands\n\nEvery command of `amqpjobs`, from the code. Exit status: 0 done or drained, "
+        "1 failed, 2 usage, 3 broker unreachable, 130 interrupted.\n"
+    )
+    parts = [head]
     for name, command in commands("amqpjobs", typer.main.get_command(program)):
         parts.append(f"## {name}\n\n{paragraphs(command.help)}\n\n{parameters(command)}")
     return "\n".join(parts)
@@ -213,12 +214,17 @@ def entry(path: str, title: str) -> str:
     return f"{{{json.dumps(title)} = {json.dumps(path)}}}"
 
 
+STYLE = """/* Names in the first column of a table stay in one piece. */
+.md-typeset td:first-child code { white-space: nowrap; }
+"""
+
 TEMPLATE = """[project]
 site_name = "amqpjobs"
 site_description = "Jobs on RabbitMQ for asyncio"
 docs_dir = "docs"
 site_dir = "site"
 use_directory_urls = false
+extra_css = ["guide.css"]
 nav = [
   {nav}
 ]
@@ -227,7 +233,8 @@ nav = [
 language = "en"
 font = false
 features = [
-  "content.code.copy", "navigation.footer", "navigation.sections", "navigation.top", "search.highlight", "toc.follow",
+  "content.code.copy", "navigation.footer", "navigation.sections", "navigation.top",
+  "search.highlight", "toc.follow",
 ]
 
 [[project.theme.palette]]

@@ -4,6 +4,7 @@ The pages are the Markdown files of ``amqpjobs/guide``; ``index.md`` there has t
 """
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -160,6 +161,7 @@ def _show_page(entry: Entry, *, as_json: bool) -> None:
 def _show_markdown(text: str) -> None:
     from rich.markdown import Markdown
 
+    os.environ.setdefault("LESS", "FRX")  # less shows colours, and ends at once after a short page
     screen = console()
     # A link between pages is shown as the name that this command takes.
     shown = _LINK.sub(r"\1 (`\2`)", text)

@@ -50,7 +50,7 @@ def test_a_page_is_plain_markdown_in_a_pipe() -> None:
 def test_a_page_is_formatted_on_a_terminal(tmp_path: Path) -> None:
     """By the pager; a link is the name that the command takes."""
     terminal = Terminal([*PROGRAM, "guide", "poison"], ENV | {"PAGER": "cat"}, tmp_path)
-    shown = terminal.wait_for("consumer-timeouts")
+    shown = terminal.wait_for("dead-letters")
     assert terminal.program.wait(20) == 0
     assert "Jobs that crash the worker" in shown
     assert "# Jobs that crash the worker" not in shown
