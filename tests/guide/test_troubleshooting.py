@@ -30,7 +30,7 @@ def rows(heading: str, column: int = 0) -> list[str]:
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
         if line.startswith("| ") and len(cells) > column and cells[column].startswith("`"):
-            found.append(cells[column].strip("`"))
+            found.extend(cells[column].strip("`").split("`, `"))
     return found
 
 
@@ -107,6 +107,7 @@ def pattern(quoted: str) -> re.Pattern[str]:
 
 MESSAGES = (
     "Connecting", "Queues and permissions", "Starting the command line", "Declaring jobs",
+    "Dead-letter commands",
 )  # fmt: skip
 
 
