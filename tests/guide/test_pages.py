@@ -1,10 +1,11 @@
 """What the guide says works: every block of every page is run; see `tests/support/pages.py`."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.support.pages import ENTRY, GUIDE, INDEX, Page, check, listed, pages
+from tests.support.pages import ENTRY, GUIDE, INDEX, ROOT, Page, check, listed, pages
 
 COMPLETE = False
 """Whether every page of the index must be there by now."""
@@ -44,6 +45,16 @@ def test_its_links_lead_somewhere(page: Page) -> None:
         path = GUIDE / f"{stem}.md"
         if anchor and path.exists():
             assert anchor in Page(path).anchors, f"{target}: no such heading there"
+
+
+def test_files_that_are_named_are_there() -> None:
+    """In the pages about the code: a file that moves takes its mention along."""
+    named = re.compile(r"`([\w/.-]+(?:\.py|\.md|/))`")
+    places = (ROOT, GUIDE, ROOT / "amqpjobs", ROOT / "tests/benchmarks")
+    for name in ("architecture", "benchmarks", "conformance", "contributing", "faults"):
+        if (GUIDE / f"{name}.md").exists():
+            for path in named.findall(Page(GUIDE / f"{name}.md").prose):
+                assert any((place / path).exists() for place in places), f"{name}: {path}"
 
 
 def test_the_index_lists_every_page_once() -> None:
