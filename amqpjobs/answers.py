@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 
 from amqpjobs.errors import InvalidResult, JobFailed
 from amqpjobs.message import JSON, Failure
+from amqpjobs.places import findings
 
 
 def error_body(failure: Failure) -> bytes:
@@ -98,11 +99,11 @@ def read_value(queue: str, body: bytes, content_type: str | None, returns: Any) 
         return body
     if returns is None:
         return _any_json(queue, body, certain=kind is not None)
+    adapter = TypeAdapter(returns)
     try:
-        return TypeAdapter(returns).validate_json(body)
+        return adapter.validate_json(body)
     except PydanticValidationError as error:
-        found = error.errors(include_input=False, include_url=False, include_context=False)[:8]
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in found)
+        problems = "; ".join(f"{place}: {problem}" for place, problem in findings(error, adapter))
         raise InvalidResult(
             f"the answer from {queue!r} is not what was expected: {problems}"
         ) from None

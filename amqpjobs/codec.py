@@ -14,12 +14,20 @@ from pydantic_core import CoreSchema, PydanticSerializationError, core_schema
 from typing_extensions import TypedDict
 
 from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
+from amqpjobs.places import findings
+from amqpjobs.roundtrip import NotTheSame, RoundTrip
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments, ready to be spread into a call."""
 
 MASK = b'"**********"'
 """What pydantic makes of the value of a SecretStr, a SecretBytes or a Secret."""
+
+SHOWN = 8
+"""Findings that the text of an error tells of one body."""
+
+MOST = 20
+"""Findings that its attribute has."""
 
 EMPTY = inspect.Parameter.empty
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
@@ -50,6 +58,7 @@ class Payload:
         if self._adapter is not None:
             # Bound once: one attribute look-up less for every message.
             self._validate_json = self._adapter.validator.validate_json
+            self._write = RoundTrip(self._adapter).write
         self._check_defaults(parameters, hints)
 
     def _build(
@@ -103,24 +112,32 @@ class Payload:
         if self._adapter is None:
             return b"{}"
         try:
-            checked = self._adapter.validate_python(value)
-            body = self._adapter.dump_json(checked, by_alias=True, round_trip=True, warnings=False)
-            # As the worker will: objects may have changed since pydantic looked at them, NaN has
-            # become null, and what a worker refuses must not be sent.
-            received = self._validate_json(body)
-            if MASK in body and received != checked:
-                raise InvalidArguments(
-                    f"{self.job}: pydantic writes secrets as asterisks; send a str, or better "
-                    "where the secret is kept",
-                    job=self.job,
-                )
-            return body
+            return self._write(value)
+        except NotTheSame as error:
+            raise InvalidArguments(self._lost(error), job=self.job) from None
         except PydanticValidationError as error:
-            raise InvalidArguments(f"{self.job}: {self._describe(error)}", job=self.job) from error
+            # Not `from error`: pydantic's own text, in a traceback, shows the input.
+            told = self._describe(error, findings(error, self._adapter))
+            raise InvalidArguments(f"{self.job}: {told}", job=self.job) from None
         except (PydanticSerializationError, RecursionError) as error:
             raise InvalidArguments(
                 f"{self.job}: an argument cannot become JSON: {_first_line(error)}", job=self.job
             ) from error
+
+    def _lost(self, error: NotTheSame) -> str:
+        if MASK in error.body:
+            return (
+                f"{self.job}: pydantic writes secrets as asterisks; send a str, or better where "
+                "the secret is kept"
+            )
+        found = error.difference
+        return f"{self.job}: {self._at('.'.join(found.place))}: {found.words}"
+
+    def _at(self, place: str) -> str:
+        """A place in the arguments, with the name of the only one."""
+        if self._single is not None:
+            return f"{self._single.name}.{place}" if place else self._single.name
+        return place or "arguments"
 
     def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the adapter takes: the only argument, or all by name."""
@@ -146,7 +163,8 @@ class Payload:
         try:
             value = self._validate_json(body)
         except PydanticValidationError as error:
-            raise DecodeError(self._describe(error)) from error
+            found = findings(error, self._adapter, MOST)
+            raise DecodeError(self._describe(error, found), found) from None
         if self._single is not None:
             if self._single.kind is KEYWORD_ONLY:
                 return (), {self._single.name: value}
@@ -154,17 +172,11 @@ class Payload:
         # With its default, one that was left out does not let the next one move up.
         return tuple(value.pop(n, default) for n, default in self._leading.items()), value
 
-    def _describe(self, error: PydanticValidationError) -> str:
+    def _describe(self, error: PydanticValidationError, found: list[tuple[str, str]]) -> str:
         """Pydantic's findings without the input, which may hold secrets."""
-        problems = []
-        for problem in error.errors(include_input=False, include_url=False, include_context=False):
-            place = ".".join(str(part) for part in problem["loc"])
-            if self._single is not None:
-                place = f"{self._single.name}.{place}" if place else self._single.name
-            problems.append(f"{place or 'arguments'}: {problem['msg']}")
-            if len(problems) == 8:
-                problems.append(f"and {error.error_count() - 8} more")
-                break
+        problems = [f"{self._at(place)}: {problem}" for place, problem in found[:SHOWN]]
+        if (more := error.error_count() - len(problems)) > 0:
+            problems.append(f"and {more} more")
         return "; ".join(problems)
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from contextvars import Context as Variables
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -216,6 +217,12 @@ TOLD = _Told()
 
 current_context: ContextVar[Context | None] = ContextVar("amqpjobs_context", default=None)
 """The job that runs here, if one does; log lines and what the job publishes look at it."""
+
+
+def context_of_nobody() -> Variables:
+    """The context variables for what outlives the job or the web request that starts it, such as a
+    connection: none, as in a new thread. It must not keep their values, nor log with them."""
+    return Variables()
 
 
 def plain_context(job: str, job_id: str) -> Context:

@@ -9,7 +9,6 @@ from datetime import timedelta
 from functools import cached_property
 from typing import (
     TYPE_CHECKING,
-    Annotated,
     Any,
     Literal,
     Protocol,
@@ -17,12 +16,13 @@ from typing import (
     TypeVar,
     Union,
     get_args,
-    get_origin,
     get_type_hints,
 )
 
 from amqpjobs.context import Context
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.handlers import awaitable, is_async, is_generator
+from amqpjobs.markers import is_dependency, is_injected, problem_with
 from amqpjobs.message import JobHandle, Message
 from amqpjobs.retry import Retry
 from amqpjobs.topology import Queue
@@ -30,6 +30,7 @@ from amqpjobs.verdicts import Verdict
 
 if TYPE_CHECKING:
     from amqpjobs.codec import Arguments, Payload
+    from amqpjobs.roundtrip import RoundTrip
 
 R = TypeVar("R")
 
@@ -113,15 +114,14 @@ class Definition:
 
     def fail(self, problem: str) -> ConfigurationError:
         """An error that names the function and where it is."""
-        code = inspect.unwrap(self.function).__code__
-        return ConfigurationError(
-            f"job {self.name!r} ({code.co_filename}:{code.co_firstlineno}): {problem}"
-        )
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        place = f"{code.co_filename}:{code.co_firstlineno}" if code else self.function.__module__
+        return ConfigurationError(f"job {self.name!r} ({place}): {problem}")
 
     def _kind(self, cpu: bool) -> Kind:
-        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
+        if is_generator(self.function):
             raise self.fail("a generator cannot be a job; return a value")
-        if inspect.iscoroutinefunction(self.function):
+        if is_async(self.function):
             if cpu:
                 raise self.fail("cpu=True is for a plain `def`: it runs in a process of its own")
             return "async"
@@ -150,8 +150,10 @@ class Definition:
         for i, parameter in enumerate(self._signature.parameters.values()):
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise self.fail(f"*{parameter.name} has no schema; name the parameters")
+            if problem := problem_with(parameter, parameter.annotation):
+                raise self.fail(problem)
             if parameter.annotation is parameter.empty and not (self.is_method and i == 0):
-                if _is_dependency(parameter.default):
+                if is_dependency(parameter.default):
                     continue
                 raise self.fail(
                     f"parameter {parameter.name!r} has no annotation, so it cannot be validated"
@@ -182,7 +184,7 @@ class Definition:
     @cached_property
     def _injects(self) -> bool:
         parameters = self._signature.parameters.values()
-        return any(_is_injected(p, self.hints.get(p.name)) for p in parameters)
+        return any(is_injected(p, self.hints.get(p.name)) for p in parameters)
 
     @cached_property
     def payload(self) -> "Payload":
@@ -193,7 +195,9 @@ class Definition:
         parameters = []
         for i, parameter in enumerate(self._signature.parameters.values()):
             hint = self.hints.get(parameter.name)
-            if hint is Context or _is_injected(parameter, hint):
+            if problem := problem_with(parameter, hint):  # that was a string until now
+                raise self.fail(problem)
+            if hint is Context or is_injected(parameter, hint):
                 continue
             name = "self" if self.is_method and i == 0 else parameter.name
             if name != parameter.name:
@@ -203,13 +207,15 @@ class Definition:
 
     @cached_property
     def call(self) -> Callable[..., Any]:
-        """The handler, with its dependencies supplied if it asks for any."""
+        """The handler, with its dependencies supplied if it asks for any; an ``async def`` if its
+        kind is ``async``, whatever stands around it."""
+        handler = awaitable(self.function) if self.kind == "async" else self.function
         if not self._injects:
-            return self.function
+            return handler
         from fast_depends import inject
 
         try:
-            return inject(self.function, cast=False)
+            return inject(handler, cast=False)
         except AssertionError as error:
             raise self.fail(str(error)) from error
 
@@ -230,6 +236,14 @@ class Definition:
             raise self.fail(
                 f"what it returns cannot travel as JSON: {str(error).splitlines()[0]}"
             ) from error
+
+    @cached_property
+    def result_writer(self) -> "RoundTrip":
+        """What encodes a result. Without a return annotation nothing is promised: what JSON makes
+        of it arrives."""
+        from amqpjobs.roundtrip import RoundTrip
+
+        return RoundTrip(self.result, exact="return" in self.hints)
 
     def check(self) -> None:
         """Resolve everything that may be wrong.
@@ -277,14 +291,3 @@ def _without_verdicts(hint: Any) -> Any:
     given = get_args(hint)
     kinds = [kind for kind in given if not (isinstance(kind, type) and issubclass(kind, Verdict))]
     return Union[tuple(kinds)] if kinds and len(kinds) < len(given) else hint  # noqa: UP007
-
-
-def _is_dependency(value: object) -> bool:
-    # By module, so that nobody who injects nothing pays for importing fast_depends.
-    return type(value).__module__.startswith("fast_depends")
-
-
-def _is_injected(parameter: inspect.Parameter, hint: Any) -> bool:
-    if _is_dependency(parameter.default):
-        return True
-    return get_origin(hint) is Annotated and any(_is_dependency(m) for m in get_args(hint)[1:])

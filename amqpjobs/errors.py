@@ -1,5 +1,6 @@
 """Every error that amqpjobs raises. One root, so that one `except` clause can catch them all."""
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -92,7 +93,16 @@ class InvalidArguments(AmqpJobsError):
 
 
 class DecodeError(AmqpJobsError):
-    """A received message that is no call of a job: wrong content type, not JSON, wrong schema."""
+    """A received message that is no call of a job: wrong content type, not JSON, wrong schema.
+
+    Attributes:
+        findings: where in the arguments, and what is wrong there, without the values and without
+            the keys of dicts; none where the message is not looked at so closely.
+    """
+
+    def __init__(self, message: str, findings: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
 
 
 class UnknownJob(AmqpJobsError):
@@ -113,6 +123,11 @@ class JobTimeout(AmqpJobsError):
 
 class JobProcessDied(AmqpJobsError):
     """The process of a ``cpu=True`` job ended before the job did: a crash, or out of memory."""
+
+
+class NoRoom(AmqpJobsError):
+    """A worker has used up what jobs need (threads, processes, file descriptors), and has ended so
+    that another takes its place. The jobs that found no room were given back."""
 
 
 class InvalidResult(AmqpJobsError):
@@ -168,8 +183,19 @@ class Unroutable(PublishError):
 
 
 class PublishRejected(PublishError):
-    """RabbitMQ refused the message with `basic.nack`: the queue is full (`reject-publish`) or it
-    could not be written. It is stored nowhere."""
+    """RabbitMQ refused the message: with `basic.nack`, since the queue is full (`reject-publish`)
+    or it could not be written; or by closing the channel over it. It is stored nowhere.
+
+    Attributes:
+        for_good: whether RabbitMQ refused what the message is (too large, a property that it does
+            not allow), so that it would refuse it again.
+    """
+
+    def __init__(
+        self, message: str, *, message_id: str | None = None, for_good: bool = False
+    ) -> None:
+        super().__init__(message, message_id=message_id)
+        self.for_good = for_good
 
 
 class NotConfirmed(PublishError):

@@ -15,7 +15,7 @@ from amqpjobs.context import Context, current_context, plain_context
 from amqpjobs.definition import Definition
 from amqpjobs.delays import LONGEST_DELAY
 from amqpjobs.errors import ConfigurationError, InvalidArguments
-from amqpjobs.message import NO_OPTIONS, JobHandle, Message, Options, new_job_id
+from amqpjobs.message import NO_OPTIONS, JobHandle, Message, Options, has_own_id, new_job_id
 from amqpjobs.topology import Queue
 
 P = ParamSpec("P")
@@ -115,8 +115,8 @@ class Job(Generic[P, R, C]):
         definition, options = self.definition, self.options
         queue, native_priority = definition.queue.route(options.priority)
         tracked = definition.queue.name if definition.track else None
-        return Message(
-            new_job_id(), definition.name, queue, body, options, native_priority, tracked
+        return has_own_id(
+            Message(new_job_id(), definition.name, queue, body, options, native_priority, tracked)
         )
 
     def with_options(

@@ -44,8 +44,16 @@ CANCEL = "amqpjobs.cancel"
 HEADER_ATTEMPT = "amqpjobs-attempt"
 """Which run of the job this is, counted from 1; missing means 1."""
 
+HEADER_COPY = "amqpjobs-copy"
+"""Which publish of a job this is: text that no other publish has, such as a random number. Every
+copy has it, and every first publish whose id was not made for it alone. A redelivery is recognised
+by it."""
+
 HEADER_DEADLINE = "amqpjobs-deadline"
 """Not to be started after this time: milliseconds since the epoch."""
+
+HEADER_DROPPED = "amqpjobs-dropped"
+"""The names of headers that a copy had no room for, or that AMQP cannot hold: a list of text."""
 
 HEADER_DUE = "amqpjobs-due"
 """Not to be started before this time: milliseconds since the epoch."""
@@ -65,6 +73,9 @@ HEADER_PROGRESS = "amqpjobs-progress"
 HEADER_FIRST_TRY = "amqpjobs-first-try"
 """The ``traceparent`` of the span of the job's first run, on the copies that run again; missing if
 that run was not traced."""
+
+DIRECT_REPLY = "amq.rabbitmq.reply-to"
+"""RabbitMQ's address for answers without a queue (https://www.rabbitmq.com/docs/direct-reply-to)."""
 
 TRACE_PARENT = "traceparent"
 """The header of the W3C trace context (https://www.w3.org/TR/trace-context/)."""
@@ -117,6 +128,19 @@ def new_job_id() -> str:
     )
 
 
+_NEW_JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+def is_new_job_id(job_id: str) -> bool:
+    """Whether an id has the form of those that `new_job_id` makes."""
+    return _NEW_JOB_ID.fullmatch(job_id) is not None
+
+
+def new_token() -> str:
+    """What tells one publish of a job from every other."""
+    return os.urandom(8).hex()
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What one call may say about itself, beyond its arguments.
@@ -147,8 +171,16 @@ class Options:
 NO_OPTIONS = Options()
 
 
+class _Unsent:
+    """Whether a message has an id of its own and was not published yet. No field: a message that is
+    made of another one, by `dataclasses.replace` or a copy, shares its id and has no such mark."""
+
+    __slots__ = ("_unsent",)
+    _unsent: bool
+
+
 @dataclass(frozen=True, slots=True)
-class Message(Generic[R_co]):
+class Message(_Unsent, Generic[R_co]):
     """A call of a job, validated and encoded, ready to be sent: ``job.message(x)``.
 
     Its arguments are a snapshot: what happens to the objects afterwards changes nothing.
@@ -169,6 +201,24 @@ class Message(Generic[R_co]):
     options: Options = NO_OPTIONS
     native_priority: int | None = None
     tracked: str | None = None
+
+
+_mark, _unmark = object.__setattr__, object.__delattr__
+
+
+def has_own_id(message: Message[R_co]) -> Message[R_co]:
+    """Mark a message whose id was made for it: until it is published, nothing else has that id."""
+    _mark(message, "_unsent", True)
+    return message
+
+
+def takes_own_id(message: Message[R_co]) -> bool:
+    """Whether this publish of a message is the only one with its id. True once at most."""
+    try:
+        _unmark(message, "_unsent")  # one step, since two threads may publish it at a time
+    except AttributeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ opening or closing does.
 
 import asyncio
 import logging
-import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
+
+from amqpjobs.context import context_of_nobody
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -31,9 +32,8 @@ class Publishers:
     def __init__(self, app: "App", make: "Make | None" = None) -> None:
         self._app = app
         self._make: Make = make or _make
-        self._openings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Opening] = (
-            weakref.WeakKeyDictionary()
-        )
+        # Not by weak keys: a publisher holds its loop. Closed ones are dropped at the next opening.
+        self._openings: dict[asyncio.AbstractEventLoop, _Opening] = {}
 
     def __repr__(self) -> str:
         return f"<Publishers of {self._app.name}: {len(self._openings)} open>"
@@ -44,7 +44,7 @@ class Publishers:
         loop = asyncio.get_running_loop()
         opening = self._openings.get(loop)
         if opening is None:
-            opening = self._openings[loop] = _Opening(self._app, self._make)
+            opening = self._new(loop)
         # Counted, since two workers of one app in one process end in any order.
         opening.lifespans += 1
         try:
@@ -72,7 +72,7 @@ class Publishers:
                 "opening a connection on first use; `async with app.lifespan():` around the "
                 "program closes it in the end"
             )
-            opening = self._openings[loop] = _Opening(self._app, self._make)
+            opening = self._new(loop)
         if opening.publisher is not None:
             return opening.publisher
         try:
@@ -82,6 +82,15 @@ class Publishers:
             if opening.failed and self._openings.get(loop) is opening:
                 del self._openings[loop]
             raise
+
+    def _new(self, loop: asyncio.AbstractEventLoop) -> "_Opening":
+        # In one step each: other threads open on loops of their own.
+        for other in [each for each in list(self._openings) if each.is_closed()]:
+            dropped = self._openings.pop(other, None)
+            if dropped is not None:
+                dropped.drop()
+        opening = self._openings[loop] = _Opening(self._app, self._make)
+        return opening
 
     async def close(self) -> None:
         """Close what a first use outside of a `lifespan` has opened on this event loop."""
@@ -113,7 +122,10 @@ class _Opening:
 
     async def ready(self) -> "Publisher":
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._open())
+            # It outlives the job whose call is the first.
+            self._task = asyncio.get_running_loop().create_task(
+                self._open(), context=context_of_nobody()
+            )
         # Shielded: one caller who gives up must not take the connection from the others.
         return await asyncio.shield(self._task)
 
@@ -123,6 +135,11 @@ class _Opening:
         await publisher.open()
         self.publisher = publisher
         return publisher
+
+    def drop(self) -> None:
+        """The event loop was closed, as `asyncio.run` does, without `close`."""
+        if self.publisher is not None:
+            self.publisher.drop()
 
     async def close(self) -> None:
         if self._task is not None and not self._task.done():

@@ -18,6 +18,7 @@ from amqpjobs.eventcodec import encode_events
 from amqpjobs.events import QUEUED
 from amqpjobs.events import clock as sequence
 from amqpjobs.message import (
+    HEADER_COPY,
     HEADER_DEADLINE,
     HEADER_DUE,
     JSON,
@@ -27,6 +28,8 @@ from amqpjobs.message import (
     JobHandle,
     Message,
     Properties,
+    new_token,
+    takes_own_id,
 )
 from amqpjobs.rabbitmq.announcing import Announcements
 from amqpjobs.rabbitmq.confirms import MAX_UNCONFIRMED
@@ -111,9 +114,9 @@ class Publisher:
             await self.link.close()
             raise
         self._tasks = [
-            BackgroundTask(self.link.run(), "amqpjobs publishing link"),
-            BackgroundTask(self.publication.run(), "amqpjobs publication"),
-            BackgroundTask(self.announcements.run(), "amqpjobs announcements"),
+            BackgroundTask(self.link.run, "amqpjobs publishing link"),
+            BackgroundTask(self.publication.run, "amqpjobs publication"),
+            BackgroundTask(self.announcements.run, "amqpjobs announcements"),
         ]
         self._measure()
 
@@ -125,7 +128,7 @@ class Publisher:
 
             meter = self.meter = PublisherMeter(found, server_of(self._settings))
             meter.attach(self.link, self.publication)
-            self._tasks.append(BackgroundTask(meter.lag.run(), "amqpjobs event loop lag"))
+            self._tasks.append(BackgroundTask(meter.lag.run, "amqpjobs event loop lag"))
 
     async def _declare(self, wire: Wire) -> None:
         if not self._prepared:
@@ -162,6 +165,13 @@ class Publisher:
             await task.stop()
         self.publication.close()
         await self.link.close()
+        if self.meter is not None:
+            self.meter.detach()
+
+    def drop(self) -> None:
+        """Let go of the connection without its event loop, which is closed."""
+        if (wire := self.link.wire) is not None:
+            wire.protocol.drop()
         if self.meter is not None:
             self.meter.detach()
 
@@ -369,6 +379,8 @@ class Publisher:
             headers[HEADER_DEADLINE] = round(deadline * 1000)
         if due is not None:
             headers[HEADER_DUE] = milliseconds(due)
+        if not takes_own_id(message):
+            headers[HEADER_COPY] = new_token()
         return Properties(
             content_type=JSON,
             headers=headers,

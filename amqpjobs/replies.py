@@ -1,17 +1,17 @@
 """Requests that wait for their replies, over one exclusive queue for the whole process.
 
-A reply finds its request by the correlation id alone: a random prefix of this process and a number,
-which nobody else can guess and which is never used again. So a late reply, or somebody else's, is
-nobody's. Every request ends, and leaves nothing behind: by its reply, by its time, by what became
-of its message, or with the connection. Changes when waiting for a reply does.
+A reply finds its request by the correlation id alone: 128 random bits, new for each request. A
+service that has seen one cannot guess another, and none is ever used again. So a late reply, or
+somebody else's, is nobody's. Every request ends, and leaves nothing behind: by its reply, by its
+time, by what became of its message, or with the connection. Changes when waiting for a reply does.
 """
 
 import asyncio
-import itertools
 import logging
-import secrets
+import os
 from typing import NamedTuple
 
+from amqpjobs.context import context_of_nobody
 from amqpjobs.errors import ReplyLost, ReplyTimeout
 from amqpjobs.message import CANCEL, HEADER_DEADLINE, TRANSIENT, Properties
 from amqpjobs.rabbitmq.connection import Link
@@ -101,8 +101,7 @@ class Replies:
         self._listener = Listener(link, self._arrived, on_lost=self._lost)
         self._notices = Notices(link)
         self._pending: dict[str, Question] = {}
-        self._prefix = secrets.token_urlsafe(12)
-        self._numbers = itertools.count(1)
+        self._variables = context_of_nobody()
         self._listening: asyncio.Task[None] | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -137,7 +136,9 @@ class Replies:
             if self._closed:
                 raise ReplyLost("the connection was closed here", job=subject, sent=False)
             if self._listening is None:
-                self._listening = self._loop.create_task(self._listener.run())
+                self._listening = self._loop.create_task(
+                    self._listener.run(), context=self._variables
+                )
             listening, ready = self._listening, asyncio.ensure_future(self._listener.ready())
             try:
                 await asyncio.wait(
@@ -150,7 +151,8 @@ class Replies:
             if listening.done() and not self._closed:
                 if self._listening is listening:
                     self._listening = None  # the next request tries again
-                listening.result()
+                if not listening.cancelled():
+                    listening.result()
             elif not ready.done():
                 raise ReplyTimeout(
                     f"{subject!r} was not asked within {timeout:g} s: {self._publication.obstacle}",
@@ -161,8 +163,8 @@ class Replies:
         return queue
 
     def new_correlation_id(self) -> str:
-        """One that was never used."""
-        return f"{self._prefix}{next(self._numbers)}"
+        """One that was never used, and that nobody can guess."""
+        return os.urandom(16).hex()
 
     def ask(self, question: Question, body: bytes, left: float) -> None:
         """Send a request. `answer` must follow, or `drop`.
@@ -174,7 +176,9 @@ class Replies:
             left: seconds that it may take.
         """
         question.future = self._loop.create_future()
-        question.timer = self._loop.call_later(left, self._expired, question)
+        question.timer = self._loop.call_later(
+            left, self._expired, question, context=self._variables
+        )
         self._pending[question.properties.correlation_id or ""] = question
         self._publication.send_for(question, "", question.queue, question.properties, body)
 

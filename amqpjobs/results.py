@@ -9,6 +9,8 @@ from pydantic_core import PydanticSerializationError
 from amqpjobs.codec import MASK
 from amqpjobs.definition import Definition
 from amqpjobs.errors import InvalidResult
+from amqpjobs.places import findings
+from amqpjobs.roundtrip import NotTheSame
 
 
 def dump_result(definition: Definition, value: object, largest: int) -> bytes:
@@ -20,25 +22,20 @@ def dump_result(definition: Definition, value: object, largest: int) -> bytes:
         largest: bytes that the JSON may have.
 
     Raises:
-        InvalidResult: it does not fit the annotation, cannot become JSON, or is larger.
+        InvalidResult: it does not fit the annotation, cannot become JSON, would not come back
+            equal, or is larger.
         ConfigurationError: the annotation itself cannot become JSON.
     """
-    adapter = definition.result
     try:
-        checked = adapter.validate_python(value)
-        data: bytes = adapter.dump_json(checked, by_alias=True, round_trip=True, warnings=False)
-        # As who asked will: objects may have changed since they were made, NaN has become null.
-        received = adapter.validate_json(data)
+        data = definition.result_writer.write(value)
+    except NotTheSame as error:
+        raise InvalidResult(_lost(definition, error)) from None
     except PydanticValidationError as error:
         raise InvalidResult(_mismatch(definition, error)) from None
     except (PydanticSerializationError, RecursionError) as error:
         raise InvalidResult(
             f"job {definition.name!r} returned what cannot become JSON: {error}"
         ) from error
-    if MASK in data and received != checked:
-        raise InvalidResult(
-            f"job {definition.name!r} returned a secret, which pydantic writes as asterisks"
-        )
     if len(data) > largest:
         raise InvalidResult(
             f"job {definition.name!r} returned {len(data)} bytes of JSON, the limit is {largest}; "
@@ -62,8 +59,20 @@ def load_result(definition: Definition, data: bytes) -> object:
 
 def _mismatch(definition: Definition, error: PydanticValidationError) -> str:
     """Pydantic's findings without the values, which may be secrets."""
-    found = error.errors(include_input=False, include_url=False, include_context=False)
     problems = "; ".join(
-        ": ".join((".".join(("result", *map(str, p["loc"]))), p["msg"])) for p in found[:8]
+        f"{_at(place)}: {problem}" for place, problem in findings(error, definition.result)
     )
     return f"job {definition.name!r} returned what its annotation does not allow: {problems}"
+
+
+def _lost(definition: Definition, error: NotTheSame) -> str:
+    if MASK in error.body:
+        return f"job {definition.name!r} returned a secret, which pydantic writes as asterisks"
+    place = ".".join(error.difference.place)
+    return f"job {definition.name!r} returned what would not arrive as it is: {_at(place)}: " + (
+        error.difference.words
+    )
+
+
+def _at(place: str) -> str:
+    return f"result.{place}" if place else "result"

@@ -23,7 +23,7 @@ from amqpjobs.worker.settlement import Settlement
 from tests.rabbitmq.fake_wire import Link, turns
 from tests.support.clocks import START, MovedClock
 from tests.support.waiting import until
-from tests.worker.hand import Hand
+from tests.worker.hand import KEY_OF, Hand
 
 
 def at(seconds):
@@ -62,7 +62,7 @@ async def test_the_machines_clock_calls_on_the_event_loop():
 def pipeline_of(app):
     stopping = asyncio.Event()
     nobody = lambda run: False  # noqa: E731
-    return Pipeline(app, Execution(1), stopping, {}, 1000, Settled(), nobody)
+    return Pipeline(app, Execution(1), stopping, {}, 1000, Settled(KEY_OF), nobody)
 
 
 async def outcome_of(app, hand, **headers):
@@ -112,7 +112,7 @@ async def test_a_retry_is_due_by_the_apps_clock(hand, clock):
     waiting = Waiting(link, publication, declare=False, clock=clock)
     waiting._ready = 27  # the ladder is there
     wire = waiting._wire = link.connect()
-    settlement = Settlement(publication, waiting, [], Settled(), _restored, clock)
+    settlement = Settlement(publication, waiting, [], Settled(KEY_OF), _restored, clock)
     running = asyncio.create_task(publication.run())
     clock.move(5)
     settling = settlement.settle(hand.give(type="job"), Retried(Failure("failed", ""), 30, None))

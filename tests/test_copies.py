@@ -4,9 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.copies import BROKER_HEADERS, copied, failure_of, replayed, with_first_try
+from amqpjobs.copies import (
+    BROKER_HEADERS,
+    copied,
+    failure_of,
+    replayed,
+    retried,
+    snoozed,
+    with_first_try,
+)
 from amqpjobs.message import (
     HEADER_ATTEMPT,
+    HEADER_COPY,
     HEADER_DEADLINE,
     HEADER_ERROR,
     HEADER_FIRST_TRY,
@@ -33,14 +42,25 @@ def test_a_copy_keeps_what_the_job_is():
     assert copy == Properties(
         content_type="application/json", content_encoding="utf-8", type="resize", message_id="7",
         correlation_id="c", reply_to="r", priority=3, timestamp=5, app_id="web", delivery_mode=2,
-        headers=dict(original.headers),
+        headers={**original.headers, HEADER_COPY: copy.headers[HEADER_COPY]},
     )  # fmt: skip
+
+
+def test_every_copy_has_a_token_of_its_own():
+    """By it a redelivery is told from what was published anew under the same id."""
+    first = retried(Properties(message_id="k"), FAILURE, 2, 1.0)
+    made = [
+        first, copied(first), copied(first, FAILURE), snoozed(first, 1.0), replayed(first),
+        retried(first, FAILURE, 3, 1.0), replayed(copied(first, FAILURE)),
+    ]  # fmt: skip
+    assert len({copy.headers[HEADER_COPY] for copy in made}) == len(made)
 
 
 @pytest.mark.parametrize("name", sorted(BROKER_HEADERS))
 def test_a_copy_leaves_the_brokers_headers_behind(name):
     """They would be taken for the copy's own history, or copy it to other queues (CC, BCC)."""
-    assert copied(Properties(headers={name: ["q"], "mine": 1})).headers == {"mine": 1}
+    copy = copied(Properties(headers={name: ["q"], "mine": 1}))
+    assert set(copy.headers) == {"mine", HEADER_COPY}
 
 
 def test_the_headers_left_behind_are_those_that_the_design_names():

@@ -1,12 +1,22 @@
 """Job ids are UUIDs of version 7, and messages are values that nobody can change."""
 
+import copy
 import dataclasses
+import pickle
 import time
 import uuid
 
 import pytest
 
-from amqpjobs.message import Message, Properties, new_job_id, trace_parent
+from amqpjobs.message import (
+    Message,
+    Properties,
+    has_own_id,
+    is_new_job_id,
+    new_job_id,
+    takes_own_id,
+    trace_parent,
+)
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -65,6 +75,23 @@ def test_messages_and_properties_cannot_be_changed():
         properties.type = "x"
     with pytest.raises(TypeError):
         properties.headers["amqpjobs-due"] = 1  # the default is one for all
+
+
+@pytest.mark.parametrize(
+    "another",
+    [
+        copy.copy,
+        lambda m: dataclasses.replace(m, body=b"1"),
+        lambda m: Message(m.id, "job", "q", b""),
+    ],
+)
+def test_a_message_has_an_id_of_its_own_once(another):
+    """The first publish of what a job has made; whatever else has its id may be another job."""
+    made = has_own_id(Message(new_job_id(), "job", "queue", b"{}"))
+    assert is_new_job_id(made.id)
+    assert not takes_own_id(another(made))
+    assert [takes_own_id(made), takes_own_id(made)] == [True, False]
+    assert pickle.loads(pickle.dumps(made)) == made
 
 
 def test_a_traceparent_is_taken_only_if_it_is_one():

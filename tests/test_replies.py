@@ -244,3 +244,13 @@ async def test_a_refused_reply_queue_is_tried_again_by_the_next_request(desk, mo
     await turns()
     desk.reply(desk.published()[0].properties.correlation_id, b"1")
     assert await asking == b"1"
+
+
+async def test_nobody_can_guess_a_correlation_id():
+    """A service that was asked knows one of them, and could answer another request."""
+    desk = Desk()
+    ids = [desk.replies.new_correlation_id() for _ in range(200)]
+    assert all(len(each) >= 22 for each in ids)
+    # What two random ids have in common by chance: never a beginning of some length.
+    assert len({each[:16] for each in ids}) == 200
+    desk.task.cancel()

@@ -103,7 +103,8 @@ def _print(findings: Any) -> None:
     say(
         f"{findings.followed} jobs: {findings.done} done, {findings.dead} dead, {findings.expired} "
         f"expired, {findings.parked} parked. Workers: {findings.kills} killed, {findings.freezes} "
-        f"frozen, {findings.restarts} restarted, {findings.crashed} ended by themselves, "
+        f"frozen ({findings.proxied} of these behind a proxy), {findings.restarts} restarted, "
+        f"{findings.crashed} ended by themselves, "
         f"{findings.cut_off} cut off from RabbitMQ"
     )
     if findings.unknown:

@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from amqpjobs.cli.chaos_proxy import Proxy
 from amqpjobs.cli.chaos_workers import Effects, Victim, undisturbed, victim_environment
 from amqpjobs.cli.consume import SUPERVISOR
 from amqpjobs.cli.output import say
@@ -76,6 +77,8 @@ class Findings:
         lost: nowhere, and without an end.
         duplicates: ends that were one too many.
         crashed: workers that ended by themselves.
+        proxied: freezes of workers behind a TCP proxy.
+        stalled: workers that held jobs for seconds and started none.
         cut_off: connections that workers lost without having been frozen.
         exits: seconds from SIGTERM to the end of each worker that was told to stop.
         failed_exits: how many of those did not end with status 0.
@@ -95,6 +98,8 @@ class Findings:
     duplicates: int = 0
     kills: int = 0
     freezes: int = 0
+    proxied: int = 0
+    stalled: int = 0
     restarts: int = 0
     crashed: int = 0
     cut_off: int = 0
@@ -108,6 +113,7 @@ class Findings:
             ("lost", len(self.lost), 0, not self.lost),
             ("unfinished", self.unfinished, 0, not self.unfinished),
             ("duplicates", self.duplicates, self.bound, self.duplicates <= self.bound),
+            ("workers that started no jobs", self.stalled, 0, not self.stalled),
             ("slowest exit, seconds", slowest, self.budget, slowest <= self.budget),
             ("exits with an error", self.failed_exits, 0, not self.failed_exits),
         ]
@@ -152,9 +158,8 @@ class Chaos:
         self._folder = folder
         self._random = Random(plan.seed)  # noqa: S311 - not a secret
         self._command = child_command([queue.name], place, plan.concurrency, None)
-        url = settings.url.get_secret_value()
-        # Without this process nobody would stop them.
-        self._environment = victim_environment(url) | {SUPERVISOR: str(os.getpid())}
+        self._url = settings.url.get_secret_value()
+        self._proxy = Proxy(self._url)
         self._followed: set[str] = set()
         self._all: list[Victim] = []
         self._serving: list[Victim] = []
@@ -173,7 +178,7 @@ class Chaos:
                 self._followed.add(job)
             else:
                 self.findings.unknown += 1
-        with self._workers(), self._app.blocking() as client:
+        with self._proxy, self._workers(), self._app.blocking() as client:
             self._began = time.monotonic()
             self._torment(client, messages)
             self._finish()
@@ -194,8 +199,13 @@ class Chaos:
 
     def _launch(self) -> Victim:
         name = f"worker-{len(self._all) + 1}"
+        proxied = self._proxy.used and len(self._all) % 2 == 0
+        environment = victim_environment(self._proxy.url if proxied else self._url)
+        # Without this process nobody would stop them.
+        environment[SUPERVISOR] = str(os.getpid())
         with undisturbed():
-            victim = Victim(name, self._command, self._environment, self._folder, self.effects.note)
+            victim = Victim(name, self._command, environment, self._folder, self.effects.note)
+            victim.proxied = proxied
             self._all.append(victim)
         return victim
 
@@ -272,6 +282,7 @@ class Chaos:
 
     def _freeze(self, victim: Victim) -> None:
         self.findings.freezes += 1
+        self.findings.proxied += victim.proxied
         victim.freezes += 1
         victim.send(signal.SIGSTOP)
         self._frozen[victim] = time.monotonic() + FROZEN
@@ -351,6 +362,7 @@ class Chaos:
         for name in ("done", "dead", "expired", "parked"):
             setattr(findings, name, sum(name in counter for counter in ended.values()))
         findings.duplicates = sum(counter.total() - 1 for counter in ended.values())
+        findings.stalled = sum(victim.stalled for victim in self._all)
         findings.cut_off = sum(victim.cut_off for victim in self._all)
         deaths = findings.kills + findings.freezes + findings.crashed + findings.cut_off
         findings.bound = deaths * self._plan.concurrency

@@ -16,6 +16,8 @@ from typing import Any
 
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.rabbitmq.connection import LOST
+from amqpjobs.worker.liveness import NOT_HEALTHY
+from amqpjobs.worker.progress import STALLED
 
 NO_END = frozenset({"retried", "snoozed", "released", "superseded"})
 """Outcomes after which the job, or its copy, is to run again."""
@@ -63,6 +65,8 @@ class Victim:
         self.ready = False
         self.freezes = 0
         self.losses = 0
+        self.proxied = False
+        self.stalled = False
         self.log = folder / f"{name}.log"
         self._note = note
         self._read = 0
@@ -113,12 +117,18 @@ class Victim:
             if isinstance(line, dict):
                 self.ready = self.ready or line.get("event") == "worker is ready"
                 self.losses += line.get("event") == LOST and line.get("purpose") == "consume"
+                self.stalled = self.stalled or _is_stalled(line)
                 self._note(line)
 
     def refused(self) -> AmqpJobsError:
         """The error for one that ended before it was ready."""
         said = self.log.read_text(errors="replace").strip().splitlines()[-1:]
         return AmqpJobsError(f"a worker ended at its start, status {self.status}: {said}")
+
+
+def _is_stalled(line: Mapping[str, Any]) -> bool:
+    """Whether a worker says that it holds jobs and starts none."""
+    return line.get("event") == NOT_HEALTHY and str(line.get("state")).startswith(STALLED)
 
 
 @contextmanager

@@ -3,14 +3,16 @@
 import asyncio
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from amqpjobs.cli.ending import EXTRA, Deadline, flush_output, leave, stop_by_signals
 from amqpjobs.cli.loading import AppOption, UrlOption, load_app
+from amqpjobs.cli.output import say
 from amqpjobs.cli.telemetry import MetricsPortOption, Telling, telemetry
 from amqpjobs.cli.telemetry import metrics_port as metrics_port_of
+from amqpjobs.errors import NoRoom
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -66,9 +68,17 @@ def consume(
         supervisor = Supervisor(
             command, processes, environment, settings, reload=reload, metrics_port=port
         )
-        raise typer.Exit(supervisor.run())
-    with telemetry(loaded) as telling:
-        _work(loaded, queues or [], telling)
+        deadline = Deadline(supervisor.budget, last=supervisor.kill_all)
+        status = supervisor.run(deadline)
+        # What the app's modules have started here may hold the interpreter's exit.
+        deadline.done(status, within=EXTRA)
+        flush_output()
+        raise typer.Exit(status)
+    try:
+        with telemetry(loaded) as telling:
+            _work(loaded, queues or [], telling)
+    finally:
+        flush_output()
 
 
 def _work(app: "App", queues: list[str], telling: Telling) -> None:
@@ -79,41 +89,48 @@ def _work(app: "App", queues: list[str], telling: Telling) -> None:
     if supervisor.isdigit():
         # A supervisor that was killed must not leave workers behind that nobody stops.
         die_with(int(supervisor), signal.SIGTERM)
-    stuck = False
+    ended = _Ended()
 
     async def main() -> None:
-        nonlocal stuck
         worker = Worker(app, queues)
-        loop = asyncio.get_running_loop()
 
         def stop() -> None:
             telling.stopped()
             worker.stop()
-            # Everything is given back by then; what may still wait is a broker that does not
-            # answer the closing of a connection.
-            loop.call_later(app.settings.shutdown_timeout, _leave)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-        await worker.run()
-        stuck = worker.stuck
+        deadline = stop_by_signals(stop, app.settings.shutdown_timeout)
+        try:
+            await worker.run()
+        except NoRoom as error:
+            ended.failure = error
+        deadline.done()
+        ended.stuck = worker.stuck
 
     try:
         with asyncio.Runner(loop_factory=loop_factory(app.settings)) as runner:
             runner.run(main())
-            if stuck:
+            if ended.stuck:
                 # A thread that does not end, or a job that ignores its cancellation, would hold
                 # the interpreter's exit for as long as it likes. Everything of ours is closed.
                 telling.end()
-                _leave()
+                ended.leave()
     except BaseExceptionGroup as group:
-        error = group.exceptions[0]
-        raise error from group
+        raise group.exceptions[0] from group
+    if ended.failure is not None:
+        raise ended.failure
 
 
-def _leave() -> None:
-    sys.stdout.flush()
-    os._exit(0)
+class _Ended:
+    """How a worker has ended."""
+
+    def __init__(self) -> None:
+        self.stuck = False
+        self.failure: NoRoom | None = None
+
+    def leave(self) -> None:
+        if self.failure is not None:
+            say(f"amqpjobs: {self.failure}")
+        leave(0 if self.failure is None else 1)
 
 
 def loop_factory(settings: "Settings") -> "type[asyncio.AbstractEventLoop] | None":

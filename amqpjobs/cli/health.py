@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from amqpjobs.cli.output import say
+from amqpjobs.cli.output import printable, say
 from amqpjobs.errors import ConfigurationError
 
 
@@ -30,8 +30,12 @@ def health(
 ) -> None:
     """Exit with 0 if the worker touched its heartbeat file lately, else with 1. For probes.
 
-    Prints its state: ok, starting, stopping, reconnecting, "not consuming: queues", or "blocked:
-    reason" while RabbitMQ takes no messages. None of these is mended by a restart.
+    Prints its state: ok, starting, stopping, reconnecting, "not consuming: queues", "blocked:
+    reason" while RabbitMQ takes no messages, "no room: reason" when jobs find no thread, process or
+    file, or "threads outlive their jobs: which". A restart fixes none of these, and a worker that
+    finds no room for long ends by itself. "not starting jobs: queue" is a worker that holds jobs
+    and starts none, and "not recording" is a recorder that holds events and writes none, each for
+    5 seconds.
     """
     from amqpjobs.worker.liveness import files_of
 
@@ -40,7 +44,7 @@ def health(
             "which file? set AMQPJOBS_HEARTBEAT_FILE for the worker and for this, or give --file"
         )
     states = [_state_of(each, max_age, strict=strict) for each in files_of(file)]
-    typer.echo("\n".join(states))
+    typer.echo("\n".join(map(printable, states)))
 
 
 def _state_of(file: Path, max_age: float | None, *, strict: bool) -> str:

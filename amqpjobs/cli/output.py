@@ -6,10 +6,14 @@ Changes when the form of the output does.
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from amqpjobs.jsontext import harmless
+
 if TYPE_CHECKING:
+    from rich.progress import TextColumn
     from rich.table import Table
 
 
@@ -17,7 +21,7 @@ def print_json(data: object) -> None:
     """One JSON document."""
     text = json.dumps(data, indent=2, default=str, ensure_ascii=False)
     # Half of a surrogate pair, which JSON may hold and UTF-8 may not, goes as its escape.
-    sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
+    sys.stdout.write(harmless(text).encode(errors="backslashreplace").decode() + "\n")
 
 
 def print_rows(
@@ -74,22 +78,33 @@ def moment(seconds: float | None) -> str | None:
 
 
 def console() -> Any:
-    """Rich's console on stdout; honours NO_COLOR and TERM."""
+    """Rich's console on stdout; honours NO_COLOR and TERM. Texts are shown as they are: brackets
+    and colons in what others wrote are no markup, no links and no emoji."""
     from rich.console import Console
 
     # Without a terminal nobody's window is narrow: rows stay on one line, for grep.
-    return Console(width=None if sys.stdout.isatty() else 240)
+    width = None if sys.stdout.isatty() else 240
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def text_column(form: str) -> "TextColumn":
+    """A column of a progress bar with the texts of others in it. Rich's own takes them for markup,
+    and ends the program where brackets do not fit."""
+    from rich.progress import TextColumn
+
+    return TextColumn(form, markup=False)
 
 
 def say(text: str) -> None:
-    """A message to the person, on stderr."""
-    sys.stderr.write(text + "\n")
+    """A message to the person, on stderr. Where that is closed, or its disk full, there is none."""
+    with suppress(OSError, AttributeError):
+        sys.stderr.write(printable(text) + "\n")
 
 
 def agrees(question: str, *, default: bool) -> bool:
     """Ask the person, on stderr: stdout is for data."""
     while True:
-        sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
+        sys.stderr.write(f"{printable(question)} [{'Y/n' if default else 'y/N'}] ")
         sys.stderr.flush()
         line = sys.stdin.readline()
         answer = line.strip().lower()

@@ -6,7 +6,6 @@ Changes when a person can say something new about one job.
 import asyncio
 import logging
 import os
-import signal
 import sys
 import traceback
 from dataclasses import replace
@@ -16,15 +15,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amqpjobs.cli.consume import loop_factory
+from amqpjobs.cli.ending import stop_by_signals
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_json, say
 from amqpjobs.cli.telemetry import Telling, telemetry
 from amqpjobs.errors import ConfigurationError, DecodeError
+from amqpjobs.jsontext import harmless
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.definition import Definition
     from amqpjobs.message import JobHandle, Message
+
+INTERRUPTED = 130
 
 JobArgument = Annotated[str, typer.Argument(help="The job's name.", show_default=False)]
 ArgsOption = Annotated[
@@ -53,7 +56,8 @@ def run(
     with telemetry(loaded, serve=False) as telling:
         result = _result(loaded, definition, body, telling)
     if result is not None:
-        sys.stdout.write(definition.result.dump_json(result, indent=2).decode() + "\n")
+        text = definition.result.dump_json(result, indent=2).decode()
+        sys.stdout.write(harmless(text) + "\n")
 
 
 def _result(app: "App", definition: "Definition", body: bytes, telling: Telling) -> object:
@@ -63,7 +67,7 @@ def _result(app: "App", definition: "Definition", body: bytes, telling: Telling)
     except DecodeError as error:
         raise ConfigurationError(f"--args: {error}") from error
     except asyncio.CancelledError:
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
         say("".join(traceback.format_exception(error)).rstrip())
         raise typer.Exit(1) from error
@@ -72,6 +76,7 @@ def _result(app: "App", definition: "Definition", body: bytes, telling: Telling)
 async def _run(app: "App", definition: "Definition", body: bytes, telling: Telling) -> object:
     from amqpjobs.worker.oneoff import run_once
 
+    budget = app.settings.shutdown_timeout
     stopping = asyncio.Event()
     task = asyncio.ensure_future(run_once(app, definition, body, stopping))
 
@@ -81,10 +86,10 @@ async def _run(app: "App", definition: "Definition", body: bytes, telling: Telli
             task.cancel()
             return
         stopping.set()
-        asyncio.get_running_loop().call_later(app.settings.shutdown_timeout, task.cancel)
+        # As in a worker: what is cancelled has some time left to clean up.
+        asyncio.get_running_loop().call_later(budget - min(1.0, budget / 8), task.cancel)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+    stop_by_signals(stop, budget, status=INTERRUPTED, leaving=False)
     return await task
 
 

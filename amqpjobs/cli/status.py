@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 import sys
 import time
 from dataclasses import asdict
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from amqpjobs.cli.ending import flush_output, stop_by_signals
 from amqpjobs.cli.loading import AppOption, JsonOption, UrlOption, load_app
-from amqpjobs.cli.output import console, moment, print_json, printable, say
+from amqpjobs.cli.output import console, moment, print_json, printable, say, text_column
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -41,28 +41,30 @@ def record(app: AppOption = None, store: StoreOption = None, url: UrlOption = No
     from amqpjobs.telemetry.logs import configure_logs
 
     configure_logs(loaded.settings.log_level, loaded.settings.log_format)
-    asyncio.run(_record(loaded))
+    try:
+        asyncio.run(_record(loaded))
+    finally:
+        flush_output()
 
 
 async def _record(app: "App") -> None:
+    from amqpjobs.background import BackgroundTask
     from amqpjobs.status.recorder import Recorder
     from amqpjobs.worker.liveness import Liveness
 
     recorder = Recorder(app)
     task = asyncio.ensure_future(recorder.run())
-    liveness = asyncio.ensure_future(
-        Liveness(app.settings.heartbeat_file, lambda: recorder.condition).run()
+    liveness = BackgroundTask(
+        Liveness(app.settings.heartbeat_file, lambda: recorder.condition).run, "amqpjobs liveness"
     )
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
+    deadline = stop_by_signals(task.cancel, app.settings.shutdown_timeout, leaving=False)
     try:
         await task
     except asyncio.CancelledError:
+        deadline.done()
         say(f"amqpjobs: {recorder.recorded} events recorded")
     finally:
-        liveness.cancel()
-        await asyncio.wait([liveness])
+        await liveness.stop()
 
 
 def migrate(
@@ -168,11 +170,11 @@ async def _follow(app: "App", job_id: str, *, as_json: bool) -> "JobStatus | Non
 
 
 async def _follow_on_terminal(app: "App", job_id: str) -> "JobStatus | None":
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.fields[job]}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(), TextColumn("{task.description}"),
+        text_column("{task.fields[job]}"), BarColumn(), text_column("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(), text_column("{task.description}"),
     )  # fmt: skip
     last: JobStatus | None = None
     with Progress(*columns, console=console()) as bar:

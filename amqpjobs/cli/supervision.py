@@ -21,11 +21,12 @@ from amqpjobs.errors import ConfigurationError
 from amqpjobs.worker.liveness import file_of, files_of
 
 if TYPE_CHECKING:
+    from amqpjobs.cli.ending import Deadline
     from amqpjobs.settings import Settings
 
 log = logging.getLogger("amqpjobs.supervisor")
 
-GRACE = 5.0
+GRACE = 1.5
 """Seconds beyond the shutdown budget before a child that does not end is killed."""
 
 HEALTHY = 10.0
@@ -47,6 +48,9 @@ class Supervisor:
         metrics_port: where the first child serves its metrics; each other has the next one. None
             for nowhere, 0 for any that is free.
 
+    Attributes:
+        budget: seconds from a signal to the end of all.
+
     Raises:
         ConfigurationError: there are not so many ports.
     """
@@ -63,7 +67,7 @@ class Supervisor:
     ) -> None:
         self._command = command
         self._environment = {**os.environ, **environment}
-        self._budget = settings.shutdown_timeout + GRACE
+        self.budget = settings.shutdown_timeout + GRACE
         self._own = [_metrics_at(metrics_port, place) for place in range(count)]
         self._children = [_Child() for _ in range(count)]
         self._heartbeat = settings.heartbeat_file
@@ -72,14 +76,20 @@ class Supervisor:
         # Else nobody listens, and the children would tell systemd what only their parent knows.
         self._signs = Signs(count) if os.environ.get("NOTIFY_SOCKET") else None
 
-    def run(self) -> int:
+    def run(self, deadline: "Deadline | None" = None) -> int:
         """Supervise until told to stop.
+
+        Args:
+            deadline: ends this process, which may stand still too, in a write to a log that nobody
+                reads.
 
         Returns:
             The exit status: 0, or a child's if it could not even start.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        if deadline is not None:
+            deadline.hear()
         stamps = dict(_python_files()) if self._reload else {}
         self._forget_heartbeats()
         try:
@@ -132,7 +142,7 @@ class Supervisor:
                 self._start(child, place)
         if self._stopped_at is None:
             return None
-        late = time.monotonic() - self._stopped_at > self._budget
+        late = time.monotonic() - self._stopped_at > self.budget
         if late:
             for child in self._children:
                 child.end(0)
@@ -159,11 +169,16 @@ class Supervisor:
             for file in files_of(self._heartbeat):
                 file.unlink(missing_ok=True)
 
+    def kill_all(self) -> None:
+        """Kill the children. From any thread."""
+        for child in self._children:
+            child.send(signal.SIGKILL)
+
     def _stop_all(self) -> None:
         for child in self._children:
             child.send(signal.SIGTERM)
         for child in self._children:
-            child.end(self._budget)
+            child.end(self.budget)
 
     def _restart_on_change(self, stamps: dict[Path, float]) -> dict[Path, float]:
         now = dict(_python_files())
@@ -174,7 +189,7 @@ class Supervisor:
         for child in self._children:
             child.send(signal.SIGTERM)
         for child in self._children:
-            child.end(self._budget)
+            child.end(self.budget)
             child.take_status()
             child.may_start_at = 0.0
         return now

@@ -1,14 +1,12 @@
 """``amqpjobs web``: the web tier. Changes when the way of starting one does."""
 
 import asyncio
-import os
-import signal
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amqpjobs.cli.consume import loop_factory
+from amqpjobs.cli.ending import flush_output, stop_by_signals
 from amqpjobs.cli.loading import AppOption, UrlOption, load_app, load_object
 from amqpjobs.cli.telemetry import MetricsPortOption, Telling, telemetry
 from amqpjobs.errors import ConfigurationError
@@ -73,11 +71,14 @@ def web(
         raise ConfigurationError(
             f"--asgi {asgi!r} is {type(other).__name__}, not an ASGI application"
         )
-    with (
-        telemetry(loaded) as telling,
-        asyncio.Runner(loop_factory=loop_factory(settings)) as runner,
-    ):
-        runner.run(_serve(loaded, Listening(settings), other, telling, recorder=recorder))
+    try:
+        with (
+            telemetry(loaded) as telling,
+            asyncio.Runner(loop_factory=loop_factory(settings)) as runner,
+        ):
+            runner.run(_serve(loaded, Listening(settings), other, telling, recorder=recorder))
+    finally:
+        flush_output()
 
 
 async def _serve(
@@ -87,19 +88,11 @@ async def _serve(
     from amqpjobs.web.tier import Tier
 
     server = WebServer(Tier(app, recorder=recorder), listening, other)
-    loop = asyncio.get_running_loop()
 
     def stop() -> None:
         telling.stopped()
         server.stop()
-        # What may still wait then is a broker, or an application, that does not answer.
-        loop.call_later(app.settings.shutdown_timeout, _leave)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    deadline = stop_by_signals(stop, app.settings.shutdown_timeout)
     await server.run()
-
-
-def _leave() -> None:
-    sys.stdout.flush()
-    os._exit(0)
+    deadline.done()

@@ -1,8 +1,10 @@
 """Letters into files and out of them. Changes when the promise of an export or an import does."""
 
 import asyncio
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import BinaryIO
 
@@ -11,6 +13,7 @@ from amqpjobs.deadletters.lines import Line, imported, line_of, read_line
 from amqpjobs.deadletters.moving import Mover
 from amqpjobs.deadletters.results import Moved
 from amqpjobs.errors import ConfigurationError, DecodeError, PublishError
+from amqpjobs.message import FieldValue
 from amqpjobs.rabbitmq.fields import short_string
 from amqpjobs.rabbitmq.frames import encode_properties
 from amqpjobs.rabbitmq.holding import HeldDelivery
@@ -61,30 +64,57 @@ class Writer:
             delivery.ack()
 
 
-def read_lines(file: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
+def read_lines(
+    file: Iterable[bytes], places: Collection[str] | None = None
+) -> Iterator[tuple[int, Line]]:
     """The lines of a file with their numbers, from 1; empty ones are left out.
 
+    Args:
+        file: in bytes.
+        places: the queues that a line may be from; None for any, where all go to another one.
+
     Raises:
-        ConfigurationError: a line that is no letter, or that AMQP cannot carry; says which.
+        ConfigurationError: a line that is no letter, that AMQP cannot carry, or that is from
+            elsewhere; says which.
     """
     for number, text in enumerate(file, 1):
         if not text.strip():
             continue
         try:
             line = read_line(text)
-            _check(line)
+            _check(line, places)
         except (DecodeError, ValueError, OverflowError) as error:
             raise ConfigurationError(f"line {number}: {error}; nothing was sent") from None
         yield number, line
 
 
-def _check(line: Line) -> None:
-    """Whether AMQP can carry it."""
+def _check(line: Line, places: Collection[str] | None) -> None:
+    """Whether it may go where it says, and AMQP can carry it."""
+    if places is not None and line.place not in places:
+        raise DecodeError(
+            f"{line.place!r} is no queue of dead letters of this app: correct the line, or say "
+            "where all are to go, with --to"
+        )
+    if _has_no_number(line.properties.headers):
+        # RabbitMQ has no such number, and closes the connection.
+        raise DecodeError("a header is NaN or infinite, which AMQP carries and RabbitMQ does not")
     size = len(encode_properties(imported(line)))
     if size > FRAME:
         raise DecodeError(f"its properties are {size} bytes long, and {FRAME} can be sent")
     short_string(line.place, "the queue's name")
     short_string(line.routing_key, "the routing key")
+
+
+def _has_no_number(value: FieldValue) -> bool:
+    match value:
+        case float() | Decimal():
+            return not math.isfinite(value)
+        case Mapping():
+            return any(map(_has_no_number, value.values()))
+        case list():
+            return any(map(_has_no_number, value))
+        case _:
+            return False
 
 
 async def send_lines(

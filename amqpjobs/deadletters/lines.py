@@ -17,12 +17,10 @@ from typing import Any
 from amqpjobs.copies import copied, failure_of
 from amqpjobs.deadletters.letters import Letter
 from amqpjobs.errors import DecodeError
+from amqpjobs.jsontext import on_one_line
 from amqpjobs.message import FieldValue, Properties
 
 PROPERTIES = tuple(name for name in Properties._fields if name != "headers")
-ENDS_OF_LINES = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
-"""What JSON may hold as it is, and some programs take for the end of a line."""
-
 NUMBERS = frozenset({"delivery_mode", "priority", "timestamp"})
 KEYS = frozenset({
     "id", "job", "from", "queue", "routing_key", "properties", "headers", "body", "body_base64",
@@ -62,7 +60,7 @@ def line_of(letter: Letter) -> bytes:
     except UnicodeDecodeError:
         line["body_base64"] = base64.b64encode(letter.body).decode()
     text = json.dumps(line, ensure_ascii=False, allow_nan=False)
-    return text.translate(ENDS_OF_LINES).encode() + b"\n"
+    return on_one_line(text).encode() + b"\n"
 
 
 def read_line(line: bytes) -> Line:

@@ -7,8 +7,9 @@ import asyncio
 from collections.abc import Callable
 
 from amqpjobs.errors import NotConfirmed, PublishError, PublishRejected
-from amqpjobs.message import HEADER_HISTORY, Properties
+from amqpjobs.message import Properties
 from amqpjobs.rabbitmq.consumption import ACKS_ARRIVE
+from amqpjobs.rabbitmq.fitting import send_fitting
 from amqpjobs.rabbitmq.publication import Publication
 
 WINDOW = 500
@@ -74,7 +75,9 @@ class Mover:
         try:
             await self._publish(exchange, routing_key, properties, body)
         except PublishError as error:
-            if isinstance(error, NotConfirmed | PublishRejected):
+            if isinstance(error, NotConfirmed) or (
+                isinstance(error, PublishRejected) and not error.for_good
+            ):
                 self.broken = self.broken or error
             settle(error)
         else:
@@ -86,12 +89,11 @@ class Mover:
     async def _publish(
         self, exchange: str, routing_key: str, properties: Properties, body: bytes
     ) -> None:
-        try:
-            await self._publication.publish(exchange, routing_key, properties, body, self._timeout)
-        except PublishError as error:
-            headers = dict(properties.headers)
-            if type(error) is not PublishError or headers.pop(HEADER_HISTORY, None) is None:
-                raise
-            # Headers that just fitted into a frame do not with a history that has grown.
-            bare = properties._replace(headers=headers)
-            await self._publication.publish(exchange, routing_key, bare, body, self._timeout)
+        # Headers that just fitted into a frame do not with a history that has grown.
+        await send_fitting(
+            lambda fitting: self._publication.publish(
+                exchange, routing_key, fitting, body, self._timeout
+            ),
+            properties,
+            self._publication.frame_max,
+        )

@@ -273,23 +273,32 @@ class DeadLetters:
 
         Args:
             file: read twice: every line is checked before the first is sent.
-            to: an AMQP queue for all of them; None for the one that each was in.
+            to: an AMQP queue for all of them; None for the one that each was in, which is one of
+                this app's.
 
         Returns:
             What was done; its ``refused`` is the first line that RabbitMQ did not take, with the
             lines before it all taken, and of those behind it at most `moving.WINDOW`.
 
         Raises:
-            ConfigurationError: a line that is no letter, or a queue that is not there. Nothing was
-                sent.
+            ConfigurationError: a line that is no letter, or is from a queue that is not this app's
+                or not there. Nothing was sent.
         """
         moved = Moved()
-        targets = {to or line.place: None for _, line in read_lines(file)}
+        places = None if to is not None else self._homes()
+        targets = {to or line.place: None for _, line in read_lines(file, places)}
         file.seek(0)
         async with connected(self._settings, "import") as wire, self.mover() as mover:
             await check_there(wire, targets)
-            await send_lines(read_lines(file), mover, moved, to, on_progress)
+            await send_lines(read_lines(file, places), mover, moved, to, on_progress)
         return moved
+
+    def _homes(self) -> frozenset[str]:
+        """Where letters of the app can have been: a file may name no other queue."""
+        queues = self._app.queues.values()
+        return frozenset(
+            {name for queue in queues for name in (queue.dead, queue.parked)} | {DELAY_UNROUTABLE}
+        )
 
     def check_body(self, letter: Letter, body: bytes) -> None:
         """Whether the job of a letter could be run with this body.

@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from amqpjobs.cli.output import printable
 from amqpjobs.demo.processes import APP
 from amqpjobs.demo.show import Show, Shown
 
@@ -61,7 +62,7 @@ class Terminal:
     """Progress bars that live."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, markup=False, emoji=False)
 
     def starts(self) -> None:
         """See `Screen`."""
@@ -69,7 +70,8 @@ class Terminal:
 
     def ready(self, show: Show) -> None:
         """See `Screen`."""
-        self._console.print(f"The page: [bold]{show.page}[/]   Ctrl-C ends the show.\n")
+        page = Text(show.page, style="bold")
+        self._console.print(Text.assemble("The page: ", page, "   Ctrl-C ends the show.\n"))
 
     async def follow(self, show: Show) -> None:
         """See `Screen`."""
@@ -85,16 +87,16 @@ class Terminal:
         table = Table(box=None, pad_edge=False, show_header=False)
         for shown in show.shown[-ROWS:]:
             table.add_row(
-                Text(shown.name.removesuffix(".jpg")),
+                Text(printable(shown.name.removesuffix(".jpg"))),
                 ProgressBar(1.0, 1.0 if shown.ended else shown.progress, width=28),
                 Text(f"worker {shown.worker}" if shown.worker else ""),
-                Text(_words(shown), style="red" if shown.state == "dead" else ""),
+                Text(printable(_words(shown)), style="red" if shown.state == "dead" else ""),
             )
-        return Group(table, Text(f"\n{summary_of(show)}"))
+        return Group(table, Text(printable(f"\n{summary_of(show)}")))
 
     def ends(self, show: Show) -> None:
         """See `Screen`."""
-        self._console.print(AFTERWARDS, markup=False, soft_wrap=True)
+        self._console.print(AFTERWARDS, soft_wrap=True)
 
 
 class Lines:
@@ -105,7 +107,7 @@ class Lines:
         self._told: set[str] = set()
 
     def _say(self, line: str) -> None:
-        self._write(f"{line}\n")
+        self._write(f"{printable(line)}\n")
         sys.stdout.flush()
 
     def starts(self) -> None:

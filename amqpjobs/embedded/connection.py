@@ -51,6 +51,9 @@ LOST_SYNC_DELAY: Final = 3.0
 """Seconds for a client to hear what was wrong, before a connection ends whose bytes make no sense
 any more."""
 
+LINGER: Final = 3.0
+"""Seconds for a client to close its side of a connection that is over."""
+
 _PROTOCOL: Final = b"AMQP\0\0\x09\x01"
 _PROTOCOL_0_9: Final = b"AMQP\x01\x01\0\x09"  # RabbitMQ takes it for the same
 _FRAME = Struct(">BHI")
@@ -188,10 +191,16 @@ class Connection(asyncio.Protocol):
             channel.fail(told(code, text))
 
     def hang_up(self) -> None:
-        """Send what was said, and close the socket."""
+        """Send what was said, and end this direction; what the client still sends is dropped until
+        it closes, or for `LINGER` seconds. A socket that is closed with bytes in it that nobody
+        has read resets the connection, and takes what was said from the client again."""
         self.state = "deaf"
+        self.heartbeats.stop()
         self.out.flush()
-        self._transport.close()
+        if self._transport.is_closing():
+            return
+        self._transport.write_eof()
+        self._end_in(LINGER)
 
     def abort(self) -> None:
         """Close the socket, whatever was not sent yet."""

@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from aiormq import exceptions as aiormq_errors
-
 from amqpjobs.background import end_if_cancelled
+from amqpjobs.context import context_of_nobody
 from amqpjobs.errors import AmqpJobsError, ConfigurationError
 from amqpjobs.events import EVENTS_TYPE, Announcement
 from amqpjobs.message import JSON, TRANSIENT, Properties
+from amqpjobs.rabbitmq.calls import FAILURES
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.frames import encode_publish
@@ -95,6 +95,7 @@ class Announcements:
         self._attached = asyncio.Event()
         self._complained = False
         self._loop = asyncio.get_running_loop()
+        self._own = context_of_nobody()  # not that of the job which has the first event
 
     def __repr__(self) -> str:
         state = "listening" if self.listening else "nobody listens"
@@ -114,14 +115,14 @@ class Announcements:
         waiting.append(announcement)
         self._bytes += size
         if self._timer is None:
-            self._timer = self._loop.call_later(INTERVAL, self._flush)
+            self._timer = self._loop.call_later(INTERVAL, self._flush, context=self._own)
         elif (len(waiting) == BATCH and self.listening) or self._bytes > BATCH_BYTES:
             self._send()
 
     def wake(self) -> None:
         """Somebody has events that are not made yet: they are gathered soon."""
         if self._timer is None and self.enabled:
-            self._timer = self._loop.call_later(INTERVAL, self._flush)
+            self._timer = self._loop.call_later(INTERVAL, self._flush, context=self._own)
 
     def _flush(self) -> None:
         self._timer = None
@@ -129,7 +130,7 @@ class Announcements:
         for gather in self.gather:
             gather()
         if self._waiting and not self._send() and self._timer is None:
-            self._timer = self._loop.call_later(STUCK, self._flush)
+            self._timer = self._loop.call_later(STUCK, self._flush, context=self._own)
 
     def _send(self) -> bool:
         """Send what waits, and whether there was a way."""
@@ -162,7 +163,7 @@ class Announcements:
         self.listening = False
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(SILENCE, self._flush)
+        self._timer = self._loop.call_later(SILENCE, self._flush, context=self._own)
 
     async def run(self) -> None:
         """Keep a channel open in each life of the link, until cancelled."""
@@ -172,7 +173,7 @@ class Announcements:
             wire = await self._link.up()
             try:
                 channel = await self._attach(wire)
-            except (AmqpJobsError, aiormq_errors.AMQPError, TimeoutError) as error:
+            except (AmqpJobsError, *FAILURES) as error:
                 end_if_cancelled()
                 await self._refused(wire, str(error) or repr(error))
                 continue

@@ -15,6 +15,9 @@ from amqpjobs.rabbitmq.frames import encode_publish
 MAX_UNCONFIRMED = 1_000
 """Messages. Enough to fill the way to the broker and back; few enough to send again."""
 
+HARD_ERRORS = 500
+"""The first of AMQP's codes for a connection that is closed over an error."""
+
 MAX_UNCONFIRMED_BYTES = 16 * 2**20
 
 
@@ -97,6 +100,15 @@ class ConfirmChannel:
             lost.cancel()
             closing.cancel()
             self.closed.set()
+
+    @property
+    def connection_error(self) -> str | None:
+        """Why RabbitMQ ended the whole connection, if that may be over a message: codes from 500
+        are errors, below they are a broker that stops, or an operator."""
+        refusal = self._protocol.refusal
+        if refusal is None or refusal[0] < HARD_ERRORS:
+            return None
+        return f"{refusal[1]} ({refusal[0]}), and the connection was closed"
 
     def has_room(self, blocked: str | None) -> bool:
         """Whether another message may be sent now; `blocked` is why the broker takes none."""

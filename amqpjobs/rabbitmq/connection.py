@@ -10,15 +10,16 @@ import logging
 import os
 import random
 import socket
+from contextlib import suppress
 from typing import Any
 
 import aio_pika
-from aiormq import exceptions as aiormq_errors
 from aiormq.abc import AbstractChannel
 from yarl import URL
 
 from amqpjobs.background import end_if_cancelled
-from amqpjobs.errors import BrokerUnavailable, ConfigurationError
+from amqpjobs.errors import BrokerUnavailable, ConfigurationError, ProtocolError
+from amqpjobs.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.rabbitmq.profile import Profile, profile_of
 from amqpjobs.rabbitmq.splitter import SplitterProtocol, SplitterTransportFactory
 from amqpjobs.rabbitmq.tls import ssl_context
@@ -87,8 +88,9 @@ class Wire:
                 "needs more: raise channel_max on the broker, or consume fewer queues"
             )
         try:
-            channel: AbstractChannel = await self._underlay.channel(publisher_confirms=confirms)
-        except (aiormq_errors.AMQPError, RuntimeError, OSError) as error:
+            with from_broker():
+                channel: AbstractChannel = await self._underlay.channel(publisher_confirms=confirms)
+        except FAILURES as error:
             raise BrokerUnavailable(f"no channel could be opened: {error!r}") from error
         return channel
 
@@ -97,8 +99,9 @@ class Wire:
         self.protocol.flush()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self.connection.close()
-        except (TimeoutError, aiormq_errors.AMQPError, OSError) as error:
+                with from_broker():
+                    await self.connection.close()
+        except FAILURES as error:
             log.debug("closing the connection: %r", error)
         self.protocol.abort()
 
@@ -206,24 +209,28 @@ class Link:
         # would drop a keyword that it does not know.
         connection.kwargs["transport_factory"] = factory
         try:
-            async with asyncio.timeout(self._settings.connect_timeout):
-                await connection.connect()
-        except (aiormq_errors.AMQPError, OSError, TimeoutError, ValueError) as error:
-            refusal = factory.protocol.refusal if factory.protocol else None
-            await connection.close()
-            hung_up = factory.protocol is not None
-            raise unavailable(error, refusal, self._settings, hung_up=hung_up) from error
+            with from_broker():
+                async with asyncio.timeout(self._settings.connect_timeout):
+                    await connection.connect()
         except BaseException as error:
-            await connection.close()
-            # aiormq makes a CancelledError of bytes that are not AMQP.
-            problem = factory.protocol.error if factory.protocol else None
-            task = asyncio.current_task()
-            if problem is None or (task is not None and task.cancelling()):
-                raise
-            raise not_amqp(problem, self._settings) from error
+            with suppress(*FAILURES), from_broker():
+                await connection.close()
+            if isinstance(error, (*FAILURES, ProtocolError, ValueError)):
+                raise self._no_connection(error, factory.protocol) from error
+            raise
         assert factory.protocol is not None  # noqa: S101 - it made the connection
         self._generation += 1
         return Wire(connection, factory.protocol, self._generation)
+
+    def _no_connection(
+        self, error: BaseException, protocol: SplitterProtocol | None
+    ) -> BrokerUnavailable:
+        problem = protocol.error if protocol is not None else None
+        if problem is not None and isinstance(error, BrokerUnavailable | ProtocolError):
+            # aiormq may make a CancelledError of bytes that are not AMQP.
+            return not_amqp(problem, self._settings)
+        refusal = protocol.refusal if protocol is not None else None
+        return unavailable(error, refusal, self._settings, hung_up=protocol is not None)
 
 
 def _amqp_url(settings: Settings, purpose: str) -> URL:

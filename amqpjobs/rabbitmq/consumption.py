@@ -11,7 +11,8 @@ from typing import Any
 from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.background import end_if_cancelled
-from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ConfigurationError
+from amqpjobs.errors import AmqpJobsError, ConfigurationError
+from amqpjobs.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.deliveries import ConsumerChannel, OnDelivery
 from amqpjobs.rabbitmq.refusals import refusal_of
@@ -110,13 +111,16 @@ class Subscription:
     async def answered(self) -> None:
         """Wait until RabbitMQ has answered on the channel, or the channel is gone: then it is known
         which deliveries are still ours."""
-        underlay = self._underlay
-        if underlay is None or underlay.is_closed:
+        underlay, channel = self._underlay, self._channel
+        if underlay is None:
             return
         try:
-            await underlay.basic_qos(prefetch_count=self.prefetch)
-        except (BrokerUnavailable, aiormq_errors.AMQPError, RuntimeError, OSError) as error:
+            with from_broker():
+                await underlay.basic_qos(prefetch_count=self.prefetch)
+        except FAILURES as error:
             log.debug("no answer on the channel of %s: %r", self.queue, error)
+            if channel is not None:
+                channel.close()  # what came on it is stale, whoever learns first that it is gone
 
     def restart(self) -> None:
         """Consume again: for the watchdog, when this side missed that the consumer is gone."""
@@ -139,7 +143,7 @@ class Subscription:
             self._resting.clear()
             try:
                 await self._start(wire)
-            except (AmqpJobsError, aiormq_errors.AMQPError, TimeoutError) as error:
+            except (AmqpJobsError, *FAILURES) as error:
                 end_if_cancelled()
                 await self._drop()
                 if self.starts == 0 and isinstance(error, ConfigurationError):
@@ -206,10 +210,13 @@ class Subscription:
         self._has = self.prefetch
         # Not of the channel, but of the consumers that are started on it from now on
         # (https://www.rabbitmq.com/docs/consumer-prefetch).
-        await self._underlay.basic_qos(prefetch_count=self._has)
         arguments = self._arguments(wire, self.queue) if self._arguments else None
         try:
-            answer = await self._underlay.basic_consume(self.queue, _unused, arguments=arguments)
+            with from_broker():
+                await self._underlay.basic_qos(prefetch_count=self._has)
+                answer = await self._underlay.basic_consume(
+                    self.queue, _unused, arguments=arguments
+                )
         except aiormq_errors.ChannelAccessRefused as error:
             raise refusal_of(error, "read") from error
         self._tag = answer.consumer_tag
@@ -252,8 +259,9 @@ class Subscription:
         if underlay is not None and not underlay.is_closed:
             try:
                 async with asyncio.timeout(CANCEL_TIMEOUT):
-                    await underlay.close()
-            except (TimeoutError, aiormq_errors.AMQPError) as error:
+                    with from_broker():
+                        await underlay.close()
+            except FAILURES as error:
                 log.debug("closing a channel: %r", error)
 
     async def cancel(self) -> None:
@@ -271,8 +279,9 @@ class Subscription:
             # A cancelled channel call closes its channel in aiormq, and with it every unsettled
             # delivery: so it runs on by itself, and only the waiting ends.
             async with asyncio.timeout(CANCEL_TIMEOUT):
-                await asyncio.shield(asyncio.ensure_future(underlay.basic_cancel(tag)))
-        except (TimeoutError, BrokerUnavailable, aiormq_errors.AMQPError) as error:
+                with from_broker():
+                    await asyncio.shield(asyncio.ensure_future(underlay.basic_cancel(tag)))
+        except FAILURES as error:
             log.warning("basic.cancel: %r", error, extra={"queue": self.queue})
 
     def flush(self) -> None:

@@ -115,6 +115,16 @@ class ChannelContents:
     def __repr__(self) -> str:
         return f"<ChannelContents expects {self._expected.name}, sink={self.sink!r}>"
 
+    @property
+    def expects_header(self) -> bool:
+        """Whether the next frame is to be the header of a message."""
+        return self._expected is _HEADER_NEXT
+
+    @property
+    def is_diverted(self) -> bool:
+        """Whether the message that is on its way is not aiormq's."""
+        return self._hand_over is not None
+
     def leave(self) -> None:
         """Give the channel back to aiormq. A message that is half here is dropped, not passed on:
         aiormq has not seen its beginning."""

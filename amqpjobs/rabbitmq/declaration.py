@@ -7,6 +7,7 @@ closing the channel. Changes when declaring does.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from amqpjobs.errors import (
     NotPermitted,
     TopologyMismatch,
 )
+from amqpjobs.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.rabbitmq.connection import Wire
 from amqpjobs.rabbitmq.refusals import not_to_be_looked_at, refusal_of
 from amqpjobs.topology import (
@@ -76,7 +78,8 @@ class Declarer:
             # second for an error of the connection, and the cancellation may get lost.
             closing = asyncio.ensure_future(self._channel.close())
             closing.add_done_callback(_look_at)
-            await asyncio.shield(closing)
+            with suppress(*FAILURES), from_broker():
+                await asyncio.shield(closing)
 
     async def apply(self, topology: Topology, *, strictly: bool = False) -> None:
         """Declare what is missing. Without permission to declare, check that it is there.
@@ -179,21 +182,17 @@ class Declarer:
         Raises:
             BrokerUnavailable: the connection went away, or the broker did not answer.
         """
-        task = asyncio.current_task()
-        cancelled = task.cancelling() if task is not None else 0
         if self._channel is None or self._channel.is_closed:
             self._channel = await self._wire.channel()
         try:
-            async with asyncio.timeout(TIMEOUT):
-                return await action(self._channel)
-        except (TimeoutError, aiormq_errors.AMQPError) as error:
+            with from_broker():
+                async with asyncio.timeout(TIMEOUT):
+                    return await action(self._channel)
+        except _REFUSALS:
             self._channel = None
-            if task is not None and task.cancelling() > cancelled:
-                # Cancelled in the moment in which RabbitMQ closed the channel: of the two aiormq
-                # raises its own, and whoever cancels would wait for ever.
-                raise asyncio.CancelledError from error
-            if isinstance(error, _REFUSALS):
-                raise
+            raise
+        except FAILURES as error:
+            self._channel = None
             raise BrokerUnavailable(f"the broker did not answer: {error!r}") from error
 
 

@@ -135,6 +135,17 @@ class Delivery:
         self._settle()
         self._channel.nack(self.tag)
 
+    def reject(self) -> None:
+        """Let RabbitMQ put it into the dead letters of its queue (`basic.nack` without requeue); a
+        queue that has none drops it."""
+        self._settle()
+        self._channel.nack(self.tag, requeue=False)
+
+    def hand_over(self) -> "Delivery":
+        """The same delivery for somebody else to settle: here it counts as settled."""
+        self._settle()
+        return Delivery(self._channel, self.tag, self.redelivered, self._header, self.body)
+
     def _settle(self) -> None:
         if self.settled:
             raise AssertionError(f"delivery {self.tag} of {self.queue} is settled twice")
@@ -195,13 +206,13 @@ class ConsumerChannel:
             self._scheduled = True
             self._loop.call_soon(self.flush)
 
-    def nack(self, tag: int) -> None:
-        """Give back, after the acks that were made before."""
+    def nack(self, tag: int, requeue: bool = True) -> None:
+        """Give back, or reject, after the acks that were made before."""
         if self.closed:
             return
         self.flush()
         self._settled.add(tag)
-        self._protocol.write(encode_nack(self._number, tag, False, True))
+        self._protocol.write(encode_nack(self._number, tag, False, requeue))
 
     def flush(self) -> None:
         """Write the acks. Those that reach up from the lowest open tag become one frame."""

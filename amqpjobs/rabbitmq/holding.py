@@ -143,7 +143,7 @@ class HoldingChannel(ConsumerChannel, Generic[T]):
         else:
             super().flush()
 
-    def nack(self, tag: int) -> None:
+    def nack(self, tag: int, requeue: bool = True) -> None:
         """It stays. Given back at once it would come again, in front of all others."""
         page = self._page_of.pop(tag)
         page.open.discard(tag)

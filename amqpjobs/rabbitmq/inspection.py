@@ -1,21 +1,23 @@
 """Looking into queues without taking anything out. Changes when there is more to look at."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.errors import TopologyMismatch
 from amqpjobs.message import Properties
+from amqpjobs.rabbitmq.calls import from_broker
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.holding import HeldDelivery
 from amqpjobs.rabbitmq.management import NotAnswered, unacked
 from amqpjobs.rabbitmq.scan import Scan
 from amqpjobs.settings import Settings
+from amqpjobs.threads import in_own_thread
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
@@ -64,7 +66,7 @@ async def connected(settings: Settings, purpose: str) -> AsyncIterator[Wire]:
 
 async def depths(wire: Wire, names: Iterable[str], settings: Settings) -> dict[str, Depth | None]:
     """The depth of each queue; None for one that does not exist."""
-    known = await asyncio.to_thread(_unacked, settings)
+    known = await in_own_thread(partial(_unacked, settings), "amqpjobs management")
     found: dict[str, Depth | None] = {}
     async with Declarer(wire) as declarer:
         for name in names:
@@ -111,22 +113,25 @@ async def may_declare(wire: Wire, name: str) -> bool:
     """Whether this user may declare a queue of this name; leaves nothing behind."""
     channel = await wire.channel()
     try:
-        await channel.queue_declare(name, exclusive=True, auto_delete=True, timeout=10)
-        await channel.queue_delete(name, timeout=10)
+        with from_broker():
+            await channel.queue_declare(name, exclusive=True, auto_delete=True, timeout=10)
+            await channel.queue_delete(name, timeout=10)
     except aiormq_errors.ChannelAccessRefused:
         return False
     finally:
         if not channel.is_closed:
-            await channel.close()
+            with from_broker():
+                await channel.close()
     return True
 
 
 async def delete_queues(wire: Wire, names: Iterable[str]) -> None:
     """Delete queues with what is in them: for those that a command made for itself."""
     channel = await wire.channel()
-    for name in names:
-        await channel.queue_delete(name, timeout=10)
-    await channel.close()
+    with from_broker():
+        for name in names:
+            await channel.queue_delete(name, timeout=10)
+        await channel.close()
 
 
 def _unacked(settings: Settings) -> dict[str, int]:

@@ -13,6 +13,7 @@ from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError
+from amqpjobs.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import TIMEOUT
 from amqpjobs.rabbitmq.frames import HeaderView, split_header
@@ -85,7 +86,7 @@ class Listener:
             try:
                 channel = await wire.channel()
                 reason = await self._listen(wire, channel)
-            except (AmqpJobsError, aiormq_errors.AMQPError, RuntimeError, TimeoutError) as error:
+            except (AmqpJobsError, *FAILURES) as error:
                 end_if_cancelled()
                 if not self.starts and _is_refusal(error):
                     raise _refused(error, self._bindings) from error
@@ -108,11 +109,12 @@ class Listener:
         channel.on_consumer_cancel_callbacks.add(lambda _: self._cancelled.set())
         wire.protocol.divert(channel.number, self)
         async with asyncio.timeout(TIMEOUT):
-            made = await channel.queue_declare(exclusive=True, auto_delete=True, durable=False)
-            queue: str = made.queue
-            for exchange, routing_key in self._bindings:
-                await channel.queue_bind(queue, exchange, routing_key)
-            await channel.basic_consume(queue, _unused, no_ack=True)
+            with from_broker():
+                made = await channel.queue_declare(exclusive=True, auto_delete=True, durable=False)
+                queue: str = made.queue
+                for exchange, routing_key in self._bindings:
+                    await channel.queue_bind(queue, exchange, routing_key)
+                await channel.basic_consume(queue, _unused, no_ack=True)
         self.queue = queue
         self.starts += 1
         self._ready.set()
@@ -195,8 +197,9 @@ async def _close(channel: Any) -> None:
     if channel is not None and not channel.is_closed:
         try:
             async with asyncio.timeout(1):
-                await channel.close()
-        except (TimeoutError, RuntimeError, aiormq_errors.AMQPError) as error:
+                with from_broker():
+                    await channel.close()
+        except FAILURES as error:
             log.debug("closing a channel: %r", error)
 
 

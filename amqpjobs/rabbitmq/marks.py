@@ -12,6 +12,7 @@ from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError, TopologyMismatch
+from amqpjobs.rabbitmq.calls import FAILURES
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.refusals import refusal_of
@@ -50,7 +51,7 @@ class Mark:
             wire = await self._link.up()
             try:
                 await self._declare(wire)
-            except (AmqpJobsError, aiormq_errors.AMQPError) as error:
+            except (AmqpJobsError, *FAILURES) as error:
                 end_if_cancelled()
                 log.info("a paused queue cannot be marked: %s", error)
             await wire.lost.wait()
@@ -75,7 +76,7 @@ class Mark:
         try:
             async with asyncio.timeout(END_TIMEOUT), Declarer(wire) as declarer:
                 await declarer.call(lambda c: c.queue_delete(self._name))
-        except (AmqpJobsError, TimeoutError, aiormq_errors.AMQPError) as error:
+        except (AmqpJobsError, *FAILURES) as error:
             log.warning("a paused queue stays marked until this worker ends: %r", error)
 
 

@@ -10,11 +10,11 @@ import logging
 from collections import deque
 from typing import Any, NamedTuple
 
-from aiormq import exceptions as aiormq_errors
-
 from amqpjobs.background import end_if_cancelled
+from amqpjobs.context import context_of_nobody
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.message import Properties
+from amqpjobs.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.frames import encode_publish
 
@@ -56,7 +56,9 @@ class Notices:
         self._waiting.append(notice)
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._run(), name="amqpjobs notices")
+            self._task = loop.create_task(
+                self._run(), name="amqpjobs notices", context=context_of_nobody()
+            )
 
     async def close(self) -> None:
         """Let what waits leave, for a second at most."""
@@ -71,7 +73,7 @@ class Notices:
             try:
                 async with asyncio.timeout(TIMEOUT):
                     await self._send_all()
-            except (AmqpJobsError, aiormq_errors.AMQPError, RuntimeError, OSError) as error:
+            except (AmqpJobsError, *FAILURES) as error:
                 end_if_cancelled()
                 log.debug("notices were not sent: %r", error)
                 self._waiting.clear()
@@ -88,4 +90,5 @@ class Notices:
             wire.protocol.write(frames)
         # An error closes the channel from the other side, and shows here.
         wire.protocol.flush()
-        await channel.close()
+        with from_broker():
+            await channel.close()

@@ -2,8 +2,9 @@
 
 `Publication.send` never waits: it returns a future that ends when RabbitMQ has taken or refused the
 message. Until there is room (a connection, no alarm, not too much unconfirmed) a message waits in
-the backlog; what was unconfirmed when a connection was lost goes back to its front. Changes when
-the guarantees of publishing do.
+the backlog; what was unconfirmed when a connection was lost goes back to its front. What was
+unconfirmed when RabbitMQ closed the channel over one of them is sent again one by one, each alone.
+Changes when the guarantees of publishing do.
 """
 
 import asyncio
@@ -11,14 +12,14 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from aiormq import exceptions as aiormq_errors
-
 from amqpjobs.background import end_if_cancelled
-from amqpjobs.errors import BrokerUnavailable, NotConfirmed
+from amqpjobs.errors import AmqpJobsError, NotConfirmed
 from amqpjobs.message import Properties
+from amqpjobs.rabbitmq.calls import FAILURES
 from amqpjobs.rabbitmq.confirms import ConfirmChannel, Fate, Outgoing
 from amqpjobs.rabbitmq.connection import Link, Wire
-from amqpjobs.rabbitmq.refusals import is_refusal, refusal_of
+from amqpjobs.rabbitmq.splitter import DEFAULT_FRAME_MAX
+from amqpjobs.rabbitmq.trials import Trials
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
@@ -29,6 +30,10 @@ class Publication:
     Args:
         link: the connection; alarms stop its socket, so nothing else should share it.
         prepare: called with each new life of it before anything is sent.
+
+    Attributes:
+        frame_max: the largest frame that RabbitMQ takes on this link, in bytes, as far as it said;
+            0 for no limit.
     """
 
     def __init__(self, link: Link, prepare: Callable[[Wire], Awaitable[None]]) -> None:
@@ -37,6 +42,8 @@ class Publication:
         # By fate, so that one whose caller has given up is found and not kept.
         self._backlog: OrderedDict[Fate, Outgoing] = OrderedDict()
         self._channel: ConfirmChannel | None = None
+        self._trials = Trials(link)
+        self.frame_max = DEFAULT_FRAME_MAX
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self.blocked: str | None = None
@@ -52,7 +59,7 @@ class Publication:
     @property
     def unsettled(self) -> int:
         """Messages whose fate is not known: sent, or waiting to be."""
-        return self.unconfirmed + len(self._backlog)
+        return self.unconfirmed + len(self._backlog) + len(self._trials)
 
     def send(
         self,
@@ -90,11 +97,19 @@ class Publication:
         body: bytes,
         *,
         mandatory: bool = True,
+        alone: bool = False,
     ) -> None:
-        """The same for a caller that is told in its own way."""
+        """The same for a caller that is told in its own way.
+
+        Args:
+            alone: on a channel of its own: RabbitMQ is known to close the channel over it.
+        """
         outgoing = Outgoing(exchange, routing_key, properties, body, fate, mandatory)
         if self._closed:
             fate.set_exception(_closed(outgoing))
+            return
+        if alone:
+            self._trials.add(outgoing)
             return
         channel = self._channel
         if channel is not None and not self._backlog and channel.has_room(self.blocked):
@@ -106,10 +121,10 @@ class Publication:
         """Give up all that was not confirmed, and whatever is sent from now on: nobody works on it
         any more. To be called when `run` has ended."""
         self._closed = True
-        backlog, self._backlog = self._backlog, OrderedDict()
-        for fate, outgoing in backlog.items():
-            if not fate.done():
-                fate.set_exception(_closed(outgoing))
+        backlog, self._backlog = list(self._backlog.values()), OrderedDict()
+        for outgoing in (*backlog, *self._trials.close()):
+            if not outgoing.fate.done():
+                outgoing.fate.set_exception(_closed(outgoing))
 
     def take_back(self, fate: Fate) -> bool:
         """Give a message up. One that waits does not leave any more; one that was sent may still
@@ -131,6 +146,7 @@ class Publication:
         timeout: float,
         *,
         through_alarms: bool = False,
+        alone: bool = False,
     ) -> None:
         """Send a message and wait for the confirm.
 
@@ -138,12 +154,14 @@ class Publication:
             timeout: seconds, waiting for a connection included.
             through_alarms: wait on while RabbitMQ blocks publishers. What it had read when it
                 raised its alarm it takes at the end of it: sent again, it would be there twice.
+            alone: see `send_for`.
 
         Raises:
             Unroutable, PublishRejected: it is stored nowhere.
             NotConfirmed: no confirm in time.
         """
-        fate = self.send(exchange, routing_key, properties, body)
+        fate: asyncio.Future[None] = self._loop.create_future()
+        self.send_for(fate, exchange, routing_key, properties, body, alone=alone)
         try:
             await asyncio.wait((fate,), timeout=timeout)
             while through_alarms and self.blocked is not None and not fate.done():
@@ -186,7 +204,7 @@ class Publication:
             wire = await self._link.up()
             try:
                 channel = await self._attach(wire)
-            except (BrokerUnavailable, aiormq_errors.AMQPError) as error:
+            except (AmqpJobsError, *FAILURES) as error:
                 end_if_cancelled()
                 log.warning("no channel to publish on", extra={"error": repr(error)})
                 await _settle_down(wire)
@@ -202,18 +220,20 @@ class Publication:
         channel = ConfirmChannel(wire, underlay, self._drain)
         wire.protocol.on_blocked.append(self._on_blocked)
         wire.protocol.on_unblocked.append(self._on_unblocked)
-        self.blocked = None
+        self._unblock()
+        self.frame_max = wire.frame_max
         self._channel = channel
         self._drain()
         return channel
 
     def _detach(self, channel: "ConfirmChannel") -> None:
         self._channel = None
-        self.blocked = None
+        self._unblock()
         channel.wire.protocol.on_blocked.remove(self._on_blocked)
         channel.wire.protocol.on_unblocked.remove(self._on_unblocked)
         pending = channel.give_up()
-        if channel.error is None:
+        error = channel.error or channel.connection_error
+        if error is None:
             # The connection went: nobody knows what arrived. Sent again under the same id, so that
             # the worst is a duplicate, bounded by what was unconfirmed.
             for outgoing in reversed(pending):
@@ -221,27 +241,27 @@ class Publication:
                     self._backlog[outgoing.fate] = outgoing
                     self._backlog.move_to_end(outgoing.fate, last=False)
             return
-        # The broker closed the channel over something in it; sending it again would do the same.
-        words = channel.error
-        if is_refusal(words):
-            words = str(refusal_of(words, "write"))
+        # RabbitMQ closed the channel, or all, over one of them; the others are as good as before.
+        log.warning(
+            "publishing channel refused",
+            extra={"error": error, "unconfirmed": len(pending)},
+        )
         for outgoing in pending:
             if not outgoing.fate.done():
-                outgoing.fate.set_exception(
-                    NotConfirmed(
-                        f"RabbitMQ closed the channel: {words}",
-                        message_id=outgoing.properties.message_id,
-                        sent=True,
-                    )
-                )
+                self._trials.add(outgoing)
+
+    def _unblock(self) -> None:
+        self.blocked = None
+        self._trials.block(False)
 
     def _on_blocked(self, reason: str) -> None:
         log.warning("RabbitMQ blocks publishers", extra={"reason": reason})
         self.blocked = reason
+        self._trials.block(True)
 
     def _on_unblocked(self) -> None:
         log.info("RabbitMQ takes messages again")
-        self.blocked = None
+        self._unblock()
         self._drain()
 
     def _drain(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable
+from amqpjobs.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.rabbitmq.connection import Wire
 from amqpjobs.rabbitmq.consumption import ACKS_ARRIVE
 from amqpjobs.rabbitmq.declaration import Declarer
@@ -204,10 +205,11 @@ class Scan(Generic[T]):
         unsettled on it would go back: so it runs on by itself, and only the waiting ends."""
         self._calling = asyncio.ensure_future(call)
         try:
-            await asyncio.shield(self._calling)
+            with from_broker():
+                await asyncio.shield(self._calling)
         except aiormq_errors.ChannelAccessRefused as error:
             raise refusal_of(error, "read") from error
-        except (aiormq_errors.AMQPError, RuntimeError, OSError) as error:
+        except FAILURES as error:
             raise BrokerUnavailable(
                 f"lost while looking through {self.queue!r}: {error}"
             ) from error
@@ -245,7 +247,8 @@ class Scan(Generic[T]):
         try:
             if self._calling is not None:
                 await asyncio.wait([self._calling])
-                _ = self._calling.exception()  # told to whoever waited for it
+                if not self._calling.cancelled():  # aiormq cancels it when the channel closes
+                    _ = self._calling.exception()  # told to whoever waited for it
             if not looking.closed and not underlay.is_closed:
                 await self._pass_returned(looking)
                 await self._cancel(looking)
@@ -255,7 +258,7 @@ class Scan(Generic[T]):
         finally:
             looking.close()
             if not underlay.is_closed:
-                with suppress(aiormq_errors.AMQPError, RuntimeError, OSError):
+                with suppress(*FAILURES), from_broker():
                     await underlay.close()
 
     async def _pass_returned(self, looking: HoldingChannel[T]) -> None:

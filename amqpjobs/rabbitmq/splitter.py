@@ -11,6 +11,7 @@ Changes when another frame has to be taken from aiormq, or given back to it.
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable
 from struct import Struct
@@ -32,7 +33,10 @@ from amqpjobs.rabbitmq.frames import (
     HEARTBEAT_FRAME,
     OVERHEAD,
 )
+from amqpjobs.rabbitmq.reaching import connect
 from amqpjobs.rabbitmq.writer import FrameWriter
+
+_logger = logging.getLogger("amqpjobs.rabbitmq.splitter")
 
 DEFAULT_FRAME_MAX = 131072
 """RabbitMQ's default, in bytes. No frame of a handshake is larger."""
@@ -40,6 +44,15 @@ DEFAULT_FRAME_MAX = 131072
 DEFAULT_MAX_BODY_SIZE = 512 * 1024 * 1024
 """The highest ``max_message_size`` that RabbitMQ can be given, in bytes: a smaller cap would close
 the connection over a message that the broker delivers again and again."""
+
+HEADERS_GROW = 32
+"""Times ``frame_max`` that a header frame may be large. RabbitMQ splits bodies into frames, never
+headers: to what a publisher could just fit into one it adds ``x-delivery-count``, and an entry of
+``x-death``, which repeats the ``CC`` header, for each queue that the message died in; the delays
+have 28 such queues. Other clients (pika, amqp091-go, aiormq) do not look at the size."""
+
+_BEGINNING = 14
+"""Bytes of a content header up to its fields."""
 
 _FRAME = Struct(">BHI")
 _CLOSE_ARGUMENTS = Struct(">HB")
@@ -78,8 +91,8 @@ class SplitterProtocol(FrameWriter):
     """Sorts the frames of one connection by who wants them.
 
     Attributes:
-        frame_max: the largest frame that is taken, in bytes; 0 for no limit but `max_body_size`.
-            Set it once the connection is tuned.
+        frame_max: the largest frame that is taken, in bytes, but for headers, see `HEADERS_GROW`;
+            0 for no limit but `max_body_size`. Set it once the connection is tuned.
         max_body_size: the largest body that is taken on a diverted channel, in bytes.
         on_blocked: called with the reason when the broker stops reading from publishers.
         on_unblocked: called when it reads again.
@@ -106,6 +119,7 @@ class SplitterProtocol(FrameWriter):
         self._refused = False
         self._held = bytearray()
         self._needed = 0
+        self._skipped = 0
 
     def divert(self, number: int, sink: Sink, on_close: Callable[[], None] | None = None) -> None:
         """Send a channel's deliveries, returns and confirms to `sink` from its next frame on.
@@ -187,13 +201,17 @@ class SplitterProtocol(FrameWriter):
         channels, unpack = self._channels, _FRAME.unpack_from
         largest = self.frame_max - OVERHEAD if self.frame_max else self.max_body_size
         passed: list[bytes] = []
-        at, end = 0, len(data)
+        at, end = self._skip(0, len(data)) if self._skipped else 0, len(data)
         self._needed = OVERHEAD
         while end - at >= OVERHEAD:
             kind, number, size = unpack(data, at)
             stop = at + 7 + size
-            if size > largest:
-                raise ProtocolError(f"a frame of {size} bytes; at most {largest} are taken")
+            if size > largest and not self._may_be_larger(kind, number, size, largest):
+                if end - at < 7 + _BEGINNING:
+                    self._needed = 7 + _BEGINNING
+                    break
+                at = self._cut(data, at, number, size)
+                continue
             if stop >= end:
                 if kind not in _KINDS:  # whole frames are looked at by their channel
                     raise ProtocolError(f"a frame of type {kind}")
@@ -210,6 +228,36 @@ class SplitterProtocol(FrameWriter):
         else:
             self._keep_alive()
         return at
+
+    def _may_be_larger(self, kind: int, number: int, size: int, largest: int) -> bool:
+        """Whether to take a frame that is larger than was agreed on; if not, it is to be cut.
+
+        Raises:
+            ProtocolError: it is neither taken nor cut.
+        """
+        channel = self._contents.get(number)
+        if kind != FRAME_HEADER or channel is None or not channel.expects_header:
+            raise ProtocolError(f"a frame of {size} bytes; at most {largest} are taken")
+        if size <= max(largest, DEFAULT_FRAME_MAX) * HEADERS_GROW:
+            return True
+        if not channel.is_diverted:
+            raise ProtocolError(f"a header frame of {size} bytes, for aiormq")
+        return False
+
+    def _cut(self, data: bytes, at: int, number: int, size: int) -> int:
+        """Take the beginning of a header frame, and skip the rest: whoever gets the message sees
+        that its properties cannot be read, and deals with it alone. Closing the connection over it
+        would give back all others, too, and it would come again."""
+        _logger.warning("header frame cut", extra={"channel": number, "bytes": size})
+        start = at + 7
+        self._contents[number].take(FRAME_HEADER, data, start, start + _BEGINNING)
+        self._skipped = size + 1 - _BEGINNING
+        return self._skip(start + _BEGINNING, len(data))
+
+    def _skip(self, at: int, end: int) -> int:
+        skipped = min(self._skipped, end - at)
+        self._skipped -= skipped
+        return at + skipped
 
     def _pass_on(self, frames: bytes) -> None:
         self._fed_at = self._event_loop.time()
@@ -258,12 +306,17 @@ class SplitterTransportFactory(TransportFactory):
             raise AMQPConnectionError("the URL names no host")
         host, port = url.host, url.port or DEFAULT_PORTS[url.scheme]
         loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=kwargs.pop("limit", 2**16), loop=loop)
-        protocol = SplitterProtocol(reader, loop)
+        limit = kwargs.pop("limit", 2**16)
+
+        reader = asyncio.StreamReader(limit=limit, loop=loop)
+
+        def make() -> SplitterProtocol:
+            nonlocal reader  # held here: the protocol itself has only a weak reference to it
+            reader = asyncio.StreamReader(limit=limit, loop=loop)
+            return SplitterProtocol(reader, loop)
+
         try:
-            transport, _ = await loop.create_connection(
-                lambda: protocol, host, port, ssl=context, **kwargs
-            )
+            transport, protocol = await connect(make, host, port, context, **kwargs)
         except OSError as problem:
             raise AMQPConnectionError(*problem.args) from problem
         self.protocol = protocol

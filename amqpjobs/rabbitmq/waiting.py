@@ -30,6 +30,9 @@ class Waiting:
         publication: to publish on.
         declare: whether levels that are not there may be made; if not, they are only looked for.
         clock: what a delay is counted from.
+
+    Attributes:
+        declares: as given.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class Waiting:
         self._link = link
         self._time = clock.time
         self._publication = publication
-        self._declare = declare
+        self.declares = declare
         # Of one life of the connection: the broker may have come back without them.
         self._wire: Wire | None = None
         self._ready = -1
@@ -53,6 +56,7 @@ class Waiting:
         timeout: float,
         *,
         through_alarms: bool = False,
+        alone: bool = False,
     ) -> None:
         """Send a message towards a queue, and wait for the confirm.
 
@@ -61,6 +65,7 @@ class Waiting:
                 earlier, since the ladder has whole seconds; a worker waits for the rest.
             timeout: seconds, making levels of the ladder included.
             through_alarms: see `Publication.publish`.
+            alone: see `Publication.send_for`.
 
         Raises:
             PublishError: one of its kinds; see there.
@@ -72,7 +77,7 @@ class Waiting:
         try:
             await self._publication.publish(
                 exchange, routing_key, properties, body, max(0.0, end - clock()),
-                through_alarms=through_alarms,
+                through_alarms=through_alarms, alone=alone,
             )  # fmt: skip
         except PublishError:
             self._ready = -1
@@ -123,7 +128,7 @@ class Waiting:
                 return
             missing = ladder(range(self._ready + 1, level + 1))
             async with Declarer(wire) as declarer:
-                if self._declare:
+                if self.declares:
                     await declarer.apply(missing)
                 else:
                     await _require(declarer, missing, level)

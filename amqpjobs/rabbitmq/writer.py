@@ -8,10 +8,13 @@ Changes when the way bytes leave the process changes.
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from amqpjobs.errors import AmqpJobsError, CallbackError
+from amqpjobs.rabbitmq.forked import dropped_in_children
 
 _logger = logging.getLogger(
     "amqpjobs.rabbitmq.splitter"
@@ -100,6 +103,22 @@ class FrameWriter(asyncio.StreamReaderProtocol):
         if self._wire is not None:
             self._wire.abort()
 
+    def drop(self) -> None:
+        """Leave without the event loop: it is closed, or it is another process's (see `forked`).
+
+        The socket's number stays, since the event loop may know it; it leads to nowhere now.
+        """
+        wire = self._open_wire()
+        place = None if wire is None else wire.get_extra_info("socket")
+        if place is None:
+            return
+        with suppress(OSError):  # closed already
+            null = os.open(os.devnull, os.O_RDWR)
+            try:
+                os.dup2(null, place.fileno(), inheritable=False)
+            finally:
+                os.close(null)
+
     def callback_failed(self, problem: Exception) -> None:
         """Report a callback of ours that raised, and give the connection up for it.
 
@@ -115,6 +134,7 @@ class FrameWriter(asyncio.StreamReaderProtocol):
         super().connection_made(transport)
         # A cast, because uvloop's transports do not inherit from asyncio's.
         self._wire = cast(asyncio.Transport, transport)
+        dropped_in_children(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop, once."""

@@ -3,12 +3,13 @@
 Changes when another database is understood, or one is set up otherwise.
 """
 
-import asyncio
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.threads import in_own_thread
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -63,6 +64,9 @@ def open_engine(settings: "Settings") -> "AsyncEngine":
             engine = create_async_engine(
                 url, connect_args={"timeout": BUSY_TIMEOUT}, poolclass=NullPool
             )
+            database = url.database
+            if not database.startswith("file:"):
+                event.listen(engine.sync_engine, "do_connect", lambda *_: _make_private(database))
             event.listen(engine.sync_engine, "connect", _set_up_sqlite)
             return engine
         query = dict(url.query)
@@ -87,7 +91,16 @@ async def try_file(engine: "AsyncEngine") -> None:
     if engine.dialect.name == "sqlite" and place and not place.startswith("file:"):
         import sqlite3  # whoever keeps no statuses needs none
 
-        await asyncio.to_thread(lambda: sqlite3.connect(place).close())
+        _make_private(place)
+        await in_own_thread(lambda: sqlite3.connect(place).close(), "amqpjobs store")
+
+
+def _make_private(place: str) -> None:
+    """Make the file ahead of SQLite, which would let everybody on the machine read errors and
+    results. Its journals get the permissions of the file (https://www.sqlite.org/wal.html). One
+    that is there is as its owner wants it."""
+    with suppress(OSError):  # what is wrong is said by SQLite
+        os.close(os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def store_exists(settings: "Settings") -> bool:

@@ -32,9 +32,7 @@ class Statuses:
 
     def __init__(self, app: "App") -> None:
         self._app = app
-        self._readers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Reader] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._readers: dict[asyncio.AbstractEventLoop, _Reader] = {}
         self._watchings: weakref.WeakKeyDictionary[Publisher, Watching] = (
             weakref.WeakKeyDictionary()
         )
@@ -46,6 +44,9 @@ class Statuses:
         loop = asyncio.get_running_loop()
         reader = self._readers.get(loop)
         if reader is None:
+            # Connections to PostgreSQL hold their loop, and end with the last that knows them.
+            for other in [each for each in list(self._readers) if each.is_closed()]:
+                self._readers.pop(other, None)
             reader = self._readers[loop] = _Reader(self._app)
         return reader
 

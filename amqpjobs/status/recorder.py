@@ -10,8 +10,10 @@ import logging
 import time
 from collections import deque
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
+from amqpjobs.background import lasting
 from amqpjobs.errors import StoreUnavailable
 from amqpjobs.eventcodec import decode_events
 from amqpjobs.events import Event
@@ -22,6 +24,7 @@ from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.status.database import open_store
 from amqpjobs.topology import RECORDER_QUEUE, RECORDER_TOPOLOGY
 from amqpjobs.worker.condition import condition
+from amqpjobs.worker.liveness import OK
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -40,6 +43,12 @@ GATHER = 0.2
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds before a write that failed is tried again; they double each time."""
+
+PATIENCE = 5.0
+"""Seconds that events may be held without being written, before the recorder is not ok."""
+
+NOT_RECORDING = "not recording"
+"""The state of a recorder that holds events and writes none."""
 
 PRUNE_EVERY = 60.0
 """Seconds between two rounds of forgetting what is old."""
@@ -70,6 +79,10 @@ class Recorder:
         self._held: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._failing = False
+        self._writing = False
+        self._batches = 0
+        self._seen: int | None = None
+        self._since = time.monotonic()
 
     def __repr__(self) -> str:
         return (
@@ -78,8 +91,17 @@ class Recorder:
 
     @property
     def condition(self) -> str:
-        """How it is, as of a worker: see `amqpjobs.worker.liveness`."""
-        return condition(self._link, None, [self._subscription])
+        """How it is, as of a worker: see `amqpjobs.worker.liveness`; and `NOT_RECORDING`."""
+        found = condition(self._link, None, [self._subscription])
+        return NOT_RECORDING if found == OK and self.stalled() else found
+
+    def stalled(self) -> bool:
+        """Whether it holds events, and has written none since it was asked first, `PATIENCE`
+        seconds ago at least: by a store that is away, or whatever else keeps it."""
+        now, holds = time.monotonic(), bool(self._held) or self._writing
+        if not holds or self._seen != self._batches:
+            self._seen, self._since = self._batches if holds else None, now
+        return now - self._since >= PATIENCE
 
     async def started(self) -> None:
         """Wait until it consumes."""
@@ -110,10 +132,13 @@ class Recorder:
             await self._ensure(await self._link.connect())
             stack.push_async_callback(self._subscription.close)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._link.run(), name="amqpjobs recording link")
-                group.create_task(self._subscription.run(), name="amqpjobs recording")
-                group.create_task(self._write(store), name="amqpjobs recorder")
-                group.create_task(self._prune(store), name="amqpjobs pruning")
+                for name, work in (
+                    ("amqpjobs recording link", self._link.run),
+                    ("amqpjobs recording", self._subscription.run),
+                    ("amqpjobs recorder", partial(self._write, store)),
+                    ("amqpjobs pruning", partial(self._prune, store)),
+                ):
+                    group.create_task(lasting(work, name), name=name)
 
     async def _ensure(self, wire: Wire) -> None:
         async with Declarer(wire) as declarer:
@@ -129,12 +154,15 @@ class Recorder:
     async def _write(self, store: "Store") -> None:
         while True:
             deliveries, events = await self._batch()
+            self._writing = True
             unfit = await self._persistently(store, events)
             self.recorded += len(events) - unfit
             self.dropped += unfit
             for delivery in deliveries:
                 # One whose channel is gone comes again, and changes nothing.
                 delivery.ack()
+            self._writing = False
+            self._batches += 1
 
     async def _batch(self) -> tuple[list[Delivery], list[Event]]:
         """Wait for events, and a moment for more of them."""

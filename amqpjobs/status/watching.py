@@ -164,7 +164,7 @@ class _Listening:
         self._declare = declare
         self._listener = Listener(link, hear, [(EVENTS_EXCHANGE, "#")], lost)
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = BackgroundTask(self._run(), "amqpjobs watching")
+        self._task = BackgroundTask(self._run, "amqpjobs watching")
 
     async def _run(self) -> None:
         try:

@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 from amqpjobs.context import current_context
+from amqpjobs.jsontext import on_one_line
 from amqpjobs.telemetry.propagation import span_keys
+from amqpjobs.telemetry.writing import LogWriter
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -32,10 +34,13 @@ def configure_logs(
         form: ``auto`` is ``console`` on a terminal, else ``json``.
         stream: another place, for commands that print data to stdout.
     """
-    stream = stream or sys.stdout
-    console = form == "console" or (form == "auto" and stream.isatty())
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(ConsoleFormatter() if console else JsonFormatter())
+    # None where the process was started with it closed.
+    out: TextIO | None = stream or sys.stdout
+    handler: logging.Handler = logging.NullHandler()
+    if out is not None:
+        console = form == "console" or (form == "auto" and out.isatty())
+        handler = LogWriter(out)
+        handler.setFormatter(ConsoleFormatter() if console else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     quiet_libraries(level)
 
@@ -113,7 +118,7 @@ def _encoded(line: dict[str, Any]) -> str:
         plain = {k: v if isinstance(v, str | int | None) else repr(v) for k, v in line.items()}
         text = json.dumps(plain, ensure_ascii=False)
     # What is left of file names that are not UTF-8 becomes JSON's own escapes: \\udcff.
-    return text.encode(errors="backslashreplace").decode()
+    return on_one_line(text).encode(errors="backslashreplace").decode()
 
 
 def _printable(text: str) -> str:

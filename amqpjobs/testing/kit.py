@@ -7,6 +7,7 @@ import asyncio
 import tempfile
 import threading
 from contextlib import AsyncExitStack
+from contextvars import copy_context
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
@@ -113,6 +114,7 @@ class Testing:
             place.enter()
             stack.callback(place.leave)
             await stack.enter_async_context(self._app.lifespan())
+            self._home = copy_context()
             stack.push_async_callback(self._end_work)
             self._stack = stack.pop_all()
         return self
@@ -138,7 +140,8 @@ class Testing:
 
     async def _working(self) -> Working:
         if self._worker is None:
-            self._worker = Working(self._app, self._record, self.broker.virtual_host)
+            host = self.broker.virtual_host
+            self._worker = Working(self._app, self._record, host, self._home)
         await self._worker.begin()
         return self._worker
 

@@ -4,6 +4,7 @@ Changes when there is another reason for which a job is not started.
 """
 
 import asyncio
+from contextvars import Context as Variables
 from typing import TYPE_CHECKING
 
 from amqpjobs.testing.recording import Record
@@ -31,14 +32,17 @@ class Working(Worker):
         app: whose jobs, of all queues.
         record: is told how each run ends.
         host: where its queues are.
+        home: the context that the worker starts in. A worker does not have what a test, or its
+            caller, has set since.
     """
 
-    def __init__(self, app: "App", record: Record, host: "VirtualHost") -> None:
+    def __init__(self, app: "App", record: Record, host: "VirtualHost", home: Variables) -> None:
         super().__init__(app)
         self._reporting = record
         self._host = host
         self._going = 0
         self._whole: asyncio.Task[None] | None = None
+        self._home = home
         self._intake.pause()
 
     async def begin(self) -> None:
@@ -48,7 +52,9 @@ class Working(Worker):
             AmqpJobsError: what a worker's start raises.
         """
         if self._whole is None:
-            self._whole = asyncio.create_task(self.run(), name="amqpjobs worker of a test")
+            self._whole = asyncio.create_task(
+                self.run(), name="amqpjobs worker of a test", context=self._home.copy()
+            )
         started = asyncio.create_task(self.started())
         try:
             await asyncio.wait((started, self._whole), return_when=asyncio.FIRST_COMPLETED)

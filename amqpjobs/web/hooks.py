@@ -21,6 +21,10 @@ from amqpjobs.web.jobs import JSON_BODY, Accepted, enqueued
 from amqpjobs.web.problems import Problem, problems
 from amqpjobs.web.tier import Tier
 
+SHORTEST_SECRET = 16
+"""Characters of a secret, as of the token: one signed request is enough to try guesses against,
+without asking us. Standard Webhooks wants 24 to 64 random bytes, GitHub high entropy."""
+
 
 class Hooks:
     """The route of all hooks of an app.
@@ -93,16 +97,22 @@ def secrets_of(hook: Hook) -> tuple[bytes, ...]:
     """The secrets that may sign for a hook: one, and others while it is changed.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is none, or one that could be guessed.
     """
     names = (hook.variable, *(f"{hook.variable}_{number}" for number in range(2, 10)))
-    found = tuple(
-        secret.get_secret_value().encode()
-        for name in names
-        if (secret := secret_of(name)) is not None
-    )
+    found: list[bytes] = []
+    for name in names:
+        secret = secret_of(name)
+        if secret is None:
+            continue
+        if len(secret.get_secret_value()) < SHORTEST_SECRET:
+            raise ConfigurationError(
+                f"{name}, the secret of the hook {hook.name!r}, has less than {SHORTEST_SECRET} "
+                "characters and could be guessed: openssl rand -hex 32, and give it to the sender"
+            )
+        found.append(secret.get_secret_value().encode())
     if not found:
         raise ConfigurationError(
             f"the hook {hook.name!r} has no secret: set {hook.variable}, and give it to the sender"
         )
-    return found
+    return tuple(found)

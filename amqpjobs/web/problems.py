@@ -10,7 +10,6 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -189,17 +188,15 @@ def problem_of(error: AmqpJobsError) -> Problem:
 
 def invalid_body(error: DecodeError) -> Problem:
     """A body that does not fit the job: where, and why; never what was there."""
-    cause = error.__cause__
-    if not isinstance(cause, ValidationError):
+    if not error.findings:
         return Problem(422, "invalid-arguments", str(error))
-    found = cause.errors(include_input=False, include_url=False, include_context=False)
     return Problem(
         422,
         "invalid-arguments",
         "the body does not fit the job",
         errors=[
-            {"where": ".".join(map(str, each["loc"])) or "body", "problem": each["msg"]}
-            for each in found[:LONGEST_LIST]
+            {"where": place or "body", "problem": problem}
+            for place, problem in error.findings[:LONGEST_LIST]
         ],
     )
 

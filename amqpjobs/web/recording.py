@@ -30,7 +30,13 @@ class Recording:
     def __init__(self, app: "App") -> None:
         self._app = app
         self.problem: str | None = None
+        self._recorder: Recorder | None = None
         self._tried = asyncio.Event()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it holds events and writes none."""
+        return self._recorder is not None and self._recorder.stalled()
 
     async def check(self) -> None:
         """See that the store can be used; one that is only away is waited for.
@@ -58,7 +64,7 @@ class Recording:
         """Record until cancelled."""
         pause = FIRST_PAUSE
         while True:
-            recorder = Recorder(self._app)
+            recorder = self._recorder = Recorder(self._app)
             started = asyncio.ensure_future(recorder.started())
             started.add_done_callback(lambda _: self._tried.set())
             try:

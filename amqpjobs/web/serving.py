@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from amqpjobs.background import lasting
 from amqpjobs.errors import AmqpJobsError, ConfigurationError
 from amqpjobs.settings import Settings
 from amqpjobs.web.access import AccessLog
@@ -145,8 +146,10 @@ class WebServer:
                     self._tier.settings.heartbeat_file, lambda: self._tier.condition
                 )
                 tasks = [
-                    group.create_task(liveness.run(), name="amqpjobs liveness"),
-                    group.create_task(self._announce(), name="amqpjobs announcement"),
+                    group.create_task(lasting(liveness.run, "amqpjobs liveness")),
+                    group.create_task(
+                        lasting(self._announce, "amqpjobs announcement", returns=True)
+                    ),
                 ]
                 try:
                     await self._serve()

@@ -9,6 +9,7 @@ import anyio
 
 from amqpjobs.background import BackgroundTask
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
+from amqpjobs.status.recorder import NOT_RECORDING
 from amqpjobs.web.ids import Replays
 from amqpjobs.web.recording import Recording
 from amqpjobs.web.security import Guard
@@ -66,7 +67,7 @@ class Tier:
             await stack.enter_async_context(self.app.lifespan())
             self._publisher = await self.app.open_publisher()
             if self._recording is not None:
-                recorder = BackgroundTask(self._recording.run(), "amqpjobs recording")
+                recorder = BackgroundTask(self._recording.run, "amqpjobs recording")
                 stack.push_async_callback(recorder.stop)
                 await self._recording.tried(RECORDER_PATIENCE)
             try:
@@ -76,7 +77,8 @@ class Tier:
 
     @property
     def condition(self) -> str:
-        """How it is: ``ok``, ``reconnecting``, ``blocked: reason``, ``stopping``, ``starting``."""
+        """How it is: ``ok``, ``reconnecting``, ``blocked: reason``, ``not recording``,
+        ``stopping``, ``starting``."""
         publisher = self._publisher
         if self.stopping.is_set():
             return STOPPING
@@ -85,7 +87,9 @@ class Tier:
         if publisher.link.wire is None:
             return "reconnecting"
         blocked = publisher.publication.blocked
-        return OK if blocked is None else f"blocked: {blocked}"
+        if blocked is not None:
+            return f"blocked: {blocked}"
+        return NOT_RECORDING if self._recording is not None and self._recording.stalled else OK
 
     async def obstacles(self) -> list[str]:
         """What keeps this tier from its work, in words for everybody; nothing if it is ready."""
@@ -118,4 +122,5 @@ _OBSTACLES = {
     STOPPING: "the server is stopping",
     STARTING: "the server is starting",
     "reconnecting": "RabbitMQ is away",
+    NOT_RECORDING: "events wait, and none is recorded",
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 from amqpjobs.answers import error_body
 from amqpjobs.clock import MACHINE, Clock
+from amqpjobs.context import context_of_nobody
 from amqpjobs.errors import ConfigurationError, InvalidResult, PublishError, Unroutable
 from amqpjobs.message import ERROR_REPLY, JSON, TRANSIENT, Failure, Properties
 from amqpjobs.outcome import Answered, Cancelled, Done, Outcome, Rejected, Snoozed
@@ -18,7 +19,7 @@ from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.results import dump_result
 from amqpjobs.telemetry.propagation import reply_trace
 from amqpjobs.worker.pipeline import Run
-from amqpjobs.worker.settlement import CONFIRM_TIMEOUT
+from amqpjobs.worker.replacing import CONFIRM_TIMEOUT
 from amqpjobs.worker.tracebacks import exception_name, words_of
 
 log = logging.getLogger("amqpjobs.worker")
@@ -69,6 +70,7 @@ class Answering:
         self._time = clock.time
         self._waiting: dict[asyncio.Future[None], float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._variables = context_of_nobody()
 
     def __repr__(self) -> str:
         return f"<Answering: {self.gone} askers were gone>"
@@ -169,7 +171,9 @@ class Answering:
         """Cancel it when so many seconds are over, or a little later: one timer for all."""
         self._waiting[fate] = time.monotonic() + left
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+            self._timer = asyncio.get_running_loop().call_later(
+                SWEEP, self._sweep, context=self._variables
+            )
 
     def _sweep(self) -> None:
         now = time.monotonic()
@@ -178,7 +182,9 @@ class Answering:
                 fate.cancel()
         self._timer = None
         if self._waiting:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+            self._timer = asyncio.get_running_loop().call_later(
+                SWEEP, self._sweep, context=self._variables
+            )
 
 
 def _keys(run: Run, **more: object) -> dict[str, object]:

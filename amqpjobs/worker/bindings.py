@@ -3,11 +3,14 @@
 Changes when jobs are bound to queues in another way.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from amqpjobs.definition import Definition
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.topology import Queue
+from amqpjobs.rabbitmq.connection import Wire
+from amqpjobs.rabbitmq.declaration import Declarer
+from amqpjobs.topology import Queue, topology_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -38,3 +41,17 @@ def only_jobs(app: "App") -> dict[str, Definition]:
         if len(jobs.get(queue.name, ())) == 1
         for lane in queue.lanes
     }
+
+
+async def ensure(app: "App", queues: Iterable[Queue], wire: Wire) -> None:
+    """Declare these queues, or see that they are there.
+
+    Raises:
+        TopologyMismatch: one is missing or different.
+    """
+    topology = topology_of(queues)
+    async with Declarer(wire) as declarer:
+        if app.settings.declare_topology:
+            await declarer.apply(topology)
+        else:
+            await declarer.require(topology)

@@ -12,8 +12,10 @@ from contextlib import suppress
 
 from amqpjobs.settings import load_settings
 from amqpjobs.telemetry.logs import LOG_STREAM, configure_logs
+from amqpjobs.worker.forking import default_signals_in_children
 from amqpjobs.worker.parentage import die_with
 from amqpjobs.worker.runner import Runner
+from amqpjobs.worker.session import end_session_with_this_process
 
 
 def main() -> None:
@@ -21,6 +23,7 @@ def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     del sys.argv[1:]
     die_with(parent, signal.SIGKILL)
+    end_session_with_this_process()
     leave_signals_to_the_worker()
     set_up_output()
     with socket.socket(fileno=descriptor) as connection:
@@ -43,16 +46,10 @@ def close_inherited() -> None:
 def leave_signals_to_the_worker() -> None:
     """Service managers send SIGTERM to every process of a service; a job may go on until the
     worker's budget ends."""
-    ours = (signal.SIGTERM, signal.SIGINT)
-    for number in ours:
+    for number in (signal.SIGTERM, signal.SIGINT):
         # Not SIG_IGN: programs that a handler starts would inherit it, and never end.
         signal.signal(number, lambda *_: None)
-
-    def restore() -> None:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
-
-    os.register_at_fork(after_in_child=restore)
+    default_signals_in_children()
 
 
 def set_up_output() -> None:

@@ -83,6 +83,19 @@ class Intake:
         """Whether nothing waits but what a gate holds back."""
         return not self._waiting
 
+    def startable(self, *, busy: bool) -> Delivery | None:
+        """One that waits although nothing that is known here holds it back: neither a gate, nor
+        that all slots are taken, nor a pause. None if there is none, as it should be.
+
+        Args:
+            busy: whether any job runs. While none does, neither slots nor a pause hold it back.
+        """
+        if self.closed or not self._waiting or (busy and (self._still or not self._free)):
+            return None
+        return next(
+            (turns.first() for turns in self._turns if not turns.shut and turns.waiting), None
+        )
+
     def gate_of(self, queue: Queue) -> Gate | None:
         """The gate of a queue; None if it has none."""
         turns = self._gated.get(queue.name)
@@ -235,6 +248,9 @@ class _Turns:
     @property
     def waiting(self) -> int:
         return sum(map(len, self._lanes))
+
+    def first(self) -> Delivery | None:
+        return next((lane[0] for lane in self._lanes if lane), None)
 
     def pick(self) -> Delivery | None:
         cycle, place = self._cycle, self._next

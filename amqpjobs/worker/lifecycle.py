@@ -6,39 +6,44 @@ Changes when starting or stopping does.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.context import Context
-from amqpjobs.outcome import Done, Outcome, Released, Snoozed
-from amqpjobs.rabbitmq.connection import Link, Wire
+from amqpjobs.outcome import Done, Snoozed
+from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.consumption import Subscription
-from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.deliveries import Delivery
-from amqpjobs.telemetry.metrics import meters
-from amqpjobs.topology import Lane, Queue, topology_of
+from amqpjobs.topology import Lane, Queue
 from amqpjobs.worker.announcing import Announcer
 from amqpjobs.worker.answering import Answering
-from amqpjobs.worker.bindings import choose, only_jobs
+from amqpjobs.worker.bindings import choose, ensure, only_jobs
 from amqpjobs.worker.blocked import BlockedLoop
 from amqpjobs.worker.condition import condition
 from amqpjobs.worker.control import Control
 from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.draining import give_back, interrupt, wait_for
+from amqpjobs.worker.duties import Duties
+from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.liveness import STOPPING, Liveness, notify
+from amqpjobs.worker.liveness import OK, STARTING, STOPPING, Liveness, notify
+from amqpjobs.worker.observing import measure, trace
 from amqpjobs.worker.overtime import Overtime
 from amqpjobs.worker.parking import Parking
 from amqpjobs.worker.pausing import Pausing
 from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.presence import Presence
+from amqpjobs.worker.progress import Progress
 from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.rates import prefetch_of
 from amqpjobs.worker.redeliveries import Redeliveries
 from amqpjobs.worker.reporting import Reporting
-from amqpjobs.worker.settled import LONG, Settled
+from amqpjobs.worker.room import Room
+from amqpjobs.worker.settled import LONG, Settled, identity_in
 from amqpjobs.worker.settlement import Settlement
 from amqpjobs.worker.watchdog import watch
 
@@ -71,50 +76,47 @@ class Worker:
         prefetch: int | None = None,
     ) -> None:
         app.check()
-        self._app = app
+        self._app, self._loop = app, asyncio.get_running_loop()
         chosen = self._queues = choose(app, tuple(queues))
         settings = app.settings
         self.concurrency = concurrency or settings.concurrency
         self.prefetch = prefetch or settings.prefetch or 2 * self.concurrency
         self._budget = settings.shutdown_timeout
-        self._stopping = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
         self._stopped_at = 0.0
         self._starting: asyncio.Timeout | None = None
-        self._loop = asyncio.get_running_loop()
         self._clock = clock = app.clock
         self._link = Link(settings, "consume")
+        self._endings = Endings()
         self._execution = Execution(self.concurrency)
+        self._room = Room(self.stop, self._execution.outliving.obstacle)
         self._presence = Presence()
         self._running: dict[Run, asyncio.Task[None]] = {}
         self._intake = Intake(
             chosen, self.concurrency, self._start, self._wake, clock.monotonic,
             self._presence.certain,
         )  # fmt: skip
+        self._progress = Progress(self._intake, self._running)
         self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
-        self._redeliveries = Redeliveries(chosen, self._running, self._intake, self._quarantine)
+        self._remembered = Settled(identity_in(app.name))
+        own = self._intake, self._quarantine, self._remembered.key_of
+        self._redeliveries = Redeliveries(chosen, self._running, *own)
         self._deferral = Deferral(self._intake.offer, self._redeliveries.offer, clock)
         self._overtime = Overtime(app, chosen, self.concurrency, self.prefetch, self._running)
-        self._pausing = self._pausing_of(chosen)
-        self._remembered = Settled()
+        around = self._link, self._intake, self._deferral, self._quarantine
+        self._pausing = Pausing(chosen, self.prefetch, *around, clock)
         self._reporting = Reporting(arguments=settings.log_arguments, clock=clock)
         self._subscriptions = [self._subscription(q, lane) for q in chosen for lane in q.lanes]
         self._control = Control(self._link, chosen, self._running, clock)
         self._announcer = Announcer(app, chosen)
         self._pipeline = Pipeline(
             app, self._execution, self._stopping, only_jobs(app), settings.max_message_size,
-            self._remembered, self._control.takes_back, self._announcer,
+            self._remembered, self._control.takes_back, self._announcer, self._endings, self._room,
         )  # fmt: skip
         self._settlement: Settlement | None = None
         self._answering: Answering | None = None
         self._publisher: Publisher | None = None
         self._last_resort: asyncio.TimerHandle | None = None
-
-    def _pausing_of(self, queues: list[Queue]) -> Pausing:
-        return Pausing(
-            queues, self.prefetch, self._link, self._intake, self._deferral, self._quarantine,
-            self._clock,
-        )  # fmt: skip
 
     def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
         return Subscription(
@@ -122,7 +124,7 @@ class Worker:
             lane.queue,
             prefetch_of(queue, lane, self.prefetch),
             self._deferral.offer,
-            self._ensure,
+            partial(ensure, self._app, self._queues),
             self._overtime.arguments,
             self._lost,
         )
@@ -138,8 +140,10 @@ class Worker:
     def ready(self) -> bool:
         """Whether every queue is being consumed, or paused on purpose, and the worker was not told
         to stop."""
-        return not self._stopping.is_set() and all(
-            s.consuming or s.paused for s in self._subscriptions
+        return (
+            not self._stopping.is_set()
+            and self._room.state is None
+            and all(s.consuming or s.paused for s in self._subscriptions)
         )
 
     @property
@@ -147,7 +151,10 @@ class Worker:
         """How it is, for probes: see `Liveness`."""
         if self._stopping.is_set():
             return STOPPING
-        return condition(self._link, self._publisher, self._subscriptions)
+        found = condition(self._link, self._publisher, self._subscriptions, self._progress)
+        if found in (OK, STARTING) and (lacking := self._room.state) is not None:
+            return lacking
+        return (self._execution.outliving.state or OK) if found == OK else found
 
     @property
     def stuck(self) -> bool:
@@ -178,7 +185,9 @@ class Worker:
         Raises:
             BrokerUnavailable: no connection at start.
             TopologyMismatch: a queue is missing or different.
+            NoRoom: jobs found no room in this process, for too long.
         """
+        self._endings.begin()
         try:
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(self._link.close)
@@ -186,10 +195,21 @@ class Worker:
                 stack.push_async_callback(self._quarantine.close)
                 parking = await self._begin(stack)
                 if parking is not None:
-                    await self._work(parking)
+                    await self._work_whole(parking)
         finally:
             if self._last_resort is not None:
                 self._last_resort.cancel()
+        if self._room.failure is not None:
+            raise self._room.failure
+
+    async def _work_whole(self, parking: Parking) -> None:
+        try:
+            await self._work(parking)
+        except BaseException:
+            # What runs is interrupted, which is no failure of it, and must not go on unseen.
+            end = self._loop.time() + self._budget / 8
+            await interrupt(self._running, self._reporting, self._announcer, end)
+            raise
 
     async def _begin(self, stack: AsyncExitStack) -> Parking | None:
         """Connect and declare; None if told to stop meanwhile, whatever the broker does."""
@@ -200,7 +220,8 @@ class Worker:
                 wire = await self._link.connect()
                 await stack.enter_async_context(self._app.lifespan())
                 self._publisher = await self._app.open_publisher()
-                await self._ensure(wire)
+                await ensure(self._app, self._queues, wire)
+                self._execution.home = copy_context()  # each job starts in a copy: nobody's values
                 self._overtime.warn(wire.profile)
         except TimeoutError:
             if not self._stopping.is_set():
@@ -209,8 +230,12 @@ class Worker:
         finally:
             self._starting = None
         self._announcer.speak_through(self._publisher.announcements)
-        self._trace(self._publisher)
-        self._measure(stack)
+        trace(self._app, self._publisher, self._pipeline, self._reporting)
+        measure(
+            self._app, stack, self._reporting,
+            self._running, self.concurrency, self._subscriptions, self._queues, self._intake,
+            self._link,
+        )  # fmt: skip
         publication = self._publisher.publication
         self._settlement = Settlement(
             publication,
@@ -225,56 +250,32 @@ class Worker:
         self._answering = Answering(publication, self._pipeline.rejected, own, largest, self._clock)
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
 
-    def _trace(self, publisher: "Publisher") -> None:
-        tracing = publisher.traced.now()
-        if tracing is not None:
-            from amqpjobs.telemetry.runs import TracedRuns
-
-            runs = TracedRuns(tracing, continued=self._app.settings.continue_traces)
-            self._pipeline.trace_by(runs)
-            self._reporting.observers += (runs.settled,)
-
-    def _measure(self, stack: AsyncExitStack) -> None:
-        if (found := meters()) is not None:
-            from amqpjobs.worker.metering import Metered, metered
-
-            own = self._subscriptions, self._queues, self._intake, self._link
-            parts = Metered(self._running, self.concurrency, *own)
-            stack.enter_context(metered(found, parts, self._reporting, self._app))
-
     async def _work(self, parking: Parking) -> None:
         blocked = BlockedLoop(self._app.settings.blocked_after, self._job_of)
         liveness = Liveness(self._app.settings.heartbeat_file, lambda: self.state)
         assert self._settlement is not None  # noqa: S101 - parking was made with it
         settle = self._settlement.settle
+        subscriptions, watched = self._subscriptions, (self._link, self._subscriptions)
         async with asyncio.TaskGroup() as group:
+            duties = Duties(group, self.stop, self._stopping.is_set)
+            begin, go_on = duties.begin, self._intake.go_on
+            pausing = begin(lambda: self._pausing.run(subscriptions, settle), "amqpjobs pausing")
             tasks = [
-                group.create_task(self._link.run(), name="amqpjobs consuming link"),
-                group.create_task(
-                    watch(self._link, self._subscriptions, self._stopping),
-                    name="amqpjobs watchdog",
-                ),
-                group.create_task(
-                    self._presence.run(self._subscriptions, self._intake.go_on),
-                    name="amqpjobs presence",
-                ),
-                group.create_task(liveness.run(), name="amqpjobs liveness"),
-                group.create_task(blocked.run(), name="amqpjobs blocked loop"),
-                group.create_task(parking.run(), name="amqpjobs parking"),
-                group.create_task(self._listen(), name="amqpjobs control"),
+                begin(self._link.run, "amqpjobs consuming link"),
+                begin(lambda: watch(*watched, self._stopping), "amqpjobs watchdog"),
+                begin(lambda: self._presence.run(subscriptions, go_on), "amqpjobs presence"),
+                begin(liveness.run, "amqpjobs liveness"),
+                begin(blocked.run, "amqpjobs blocked loop", returns=True),
+                begin(parking.run, "amqpjobs parking", returns=True),
+                begin(self._listen, "amqpjobs control", returns=True),
+                *(begin(s.run, f"amqpjobs consumer {s.queue}") for s in subscriptions),
+                begin(self._announce, "amqpjobs announcement", returns=True),
             ]
-            consumers = [
-                group.create_task(s.run(), name=f"amqpjobs consumer {s.queue}")
-                for s in self._subscriptions
-            ]
-            pausing = group.create_task(
-                self._pausing.run(self._subscriptions, settle), name="amqpjobs pausing"
-            )
-            tasks.append(group.create_task(self._announce(), name="amqpjobs announcement"))
             await self._stopping.wait()
             await self._drain(pausing)
-            for task in (*tasks, *consumers):
+            for task in tasks:
                 task.cancel()
+        duties.check()
 
     async def _listen(self) -> None:
         await self.started()  # where the broker allows few channels, consuming goes first
@@ -283,22 +284,8 @@ class Worker:
     async def _announce(self) -> None:
         await self.started()
         notify("READY=1")
-        log.info(
-            "worker is ready",
-            extra={
-                "queues": [q.name for q in self._queues],
-                "concurrency": self.concurrency,
-                "prefetch": self.prefetch,
-            },
-        )
-
-    async def _ensure(self, wire: Wire) -> None:
-        topology = topology_of(self._queues)
-        async with Declarer(wire) as declarer:
-            if self._app.settings.declare_topology:
-                await declarer.apply(topology)
-            else:
-                await declarer.require(topology)
+        keys = {"concurrency": self.concurrency, "prefetch": self.prefetch}
+        log.info("worker is ready", extra={"queues": [q.name for q in self._queues], **keys})
 
     def _lost(self, queue: str, reason: str) -> None:
         self._redeliveries.survived(
@@ -312,15 +299,16 @@ class Worker:
         self._overtime.lost(queue, reason)
 
     def _wake(self, queue: str, seconds: float) -> None:
-        self._clock.call_later(seconds, self._pausing.open, queue)
+        # Not in the context of the job whose end has shut the gate.
+        self._execution.home.copy().run(self._clock.call_later, seconds, self._pausing.open, queue)
 
-    def _start(self, delivery: Delivery) -> None:
-        run = Run(delivery)
-        self._running[run] = self._loop.create_task(self._run(run))
+    def _start(self, delivery: Delivery, quarantine: Quarantine | None = None) -> None:
+        run = Run(delivery, quarantine)
+        home = self._execution.home.copy()
+        self._running[run] = self._loop.create_task(self._run(run), context=home)
 
     def _isolate(self, delivery: Delivery) -> None:
-        run = Run(delivery, self._quarantine)
-        self._running[run] = self._loop.create_task(self._run(run))
+        self._start(delivery, self._quarantine)
 
     async def _run(self, run: Run) -> None:
         # One task for each job, and no callback at its end: both cost as much as a no-op handler.
@@ -332,39 +320,46 @@ class Worker:
             if run.delivery.settled:
                 return  # given back by force while the handler would not end
             if run.asked is not None:
+                await self._endings.calm(run)
                 assert self._answering is not None  # noqa: S101 - as the settlement
                 outcome = await self._answering.answer(run, outcome)
             assert self._settlement is not None  # noqa: S101 - set before anything is consumed
             waiting = self._settlement.settle(run.delivery, outcome, run.context)
             if waiting is not None:
-                outcome = await self._settled(run, waiting)
+                outcome = await self._endings.settled(run, waiting)
             elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:
                 self._remembered.acked(run.delivery)
             self._reporting.report(run, outcome)
             self._announcer.ended(run, outcome)
-        except Exception:
-            log.critical("a bug in amqpjobs around job %r", run.context, exc_info=True)
+        except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt would end the event loop
+            await self._of_bug(run, error)
         finally:
-            if not run.delivery.settled:
-                run.delivery.release()
-            del self._running[run]
-            if self._intake.gated:
-                self._pausing.ended(run.delivery, None)
-            (self._intake if run.quarantine is None else run.quarantine).finished()
-            if self._redeliveries.held:
-                self._redeliveries.ended(run)
+            self._over(run)
+
+    def _over(self, run: Run) -> None:
+        if not run.delivery.settled:
+            run.delivery.release()
+        del self._running[run]
+        if self._intake.gated:
+            self._pausing.ended(run.delivery, None)
+        free = (self._intake if run.quarantine is None else run.quarantine).finished
+        outliving = self._execution.outliving
+        if not outliving.calls or not outliving.keep(run.context, free):
+            free()
+        if self._redeliveries.held:
+            self._redeliveries.ended(run)
 
     def _job_of(self, task: "asyncio.Task[Any]") -> Context | None:
         # Called from another thread, while this one stands still.
         return next((r.context for r, own in list(self._running.items()) if own is task), None)
 
-    async def _settled(self, run: Run, waiting: Awaitable[Outcome]) -> Outcome:
-        try:
-            return await waiting
-        except asyncio.CancelledError:
-            if not run.interrupted:
-                raise
-            return Released("the worker was told to stop")
+    async def _of_bug(self, run: Run, error: BaseException) -> None:
+        assert self._settlement is not None  # noqa: S101 - set before anything is consumed
+        settle = self._settlement.settle
+        outcome = await self._endings.of_bug(run, error, self._pipeline.failed_by_us, settle)
+        if outcome is not None:
+            self._reporting.report(run, outcome)
+            self._announcer.ended(run, outcome)
 
     async def _drain(self, pausing: asyncio.Task[None]) -> None:
         """Stop as the README's contract says. One budget, counted from the signal."""
@@ -384,6 +379,7 @@ class Worker:
         ]
         waiting = [delivery for delivery in waiting if not delivery.stale]
         assert self._settlement is not None  # noqa: S101 - set before anything is consumed
+        self._settlement.leave()
         await give_back(waiting, self._settlement, self._reporting, end - margin)
         await wait_for(self._running, self._hurry, end - margin)
         await interrupt(self._running, self._reporting, self._announcer, end - margin / 2)

@@ -26,6 +26,9 @@ LOOK = 1.0
 OK = "ok"
 """The state of a worker that has all it needs."""
 
+NOT_HEALTHY = "not healthy"
+"""What the log says of another state; `amqpjobs chaos` reads it."""
+
 STARTING, STOPPING = "starting", "stopping"
 
 
@@ -35,7 +38,9 @@ class Liveness:
     Args:
         file: to touch; None for none.
         state: how the worker is: ``ok``; ``starting``; ``stopping``; ``reconnecting``;
-            ``not consuming: queue, queue``; ``blocked: reason`` while RabbitMQ takes no messages.
+            ``not consuming: queue, queue``; ``not starting jobs: queue`` while deliveries are held
+            and none is started; ``blocked: reason`` while RabbitMQ takes no messages;
+            ``no room: reason``; ``threads outlive their jobs in 1 of 8 slots: job, id``.
     """
 
     def __init__(self, file: Path | None, state: Callable[[], str] = lambda: OK) -> None:
@@ -89,7 +94,7 @@ class Liveness:
         if self._told == OK and before != STARTING:
             log.info("healthy again", extra={"was": before})
         elif self._told not in (OK, STARTING, STOPPING):
-            log.warning("not healthy", extra={"state": self._told})
+            log.warning(NOT_HEALTHY, extra={"state": self._told})
 
 
 def age_of(file: Path) -> float | None:

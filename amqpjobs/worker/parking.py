@@ -6,13 +6,15 @@ Changes when parking does.
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from amqpjobs.copies import copied, failure_of
-from amqpjobs.errors import AmqpJobsError, PublishError
+from amqpjobs.errors import AmqpJobsError, PublishError, PublishRejected
 from amqpjobs.rabbitmq.connection import Link, Wire
 from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.declaration import Declarer
 from amqpjobs.rabbitmq.deliveries import Delivery
+from amqpjobs.rabbitmq.fitting import send_fitting
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.topology import Queue
 
@@ -99,8 +101,19 @@ class Parking:
         target, copy = (origin, copied(properties)) if known else (
             queue.parked, copied(properties, failure)
         )  # fmt: skip
+        publish = partial(self._publication.publish, "", target)
         try:
-            await self._publication.publish("", target, copy, delivery.body, CONFIRM_TIMEOUT)
+            await send_fitting(
+                lambda fitting: publish(fitting, delivery.body, CONFIRM_TIMEOUT),
+                copy,
+                self._publication.frame_max,
+            )
+        except PublishRejected as error:
+            delivery.release()
+            if not error.for_good:
+                raise
+            log.warning("parked job refused", extra={"queue": queue.parked, "error": str(error)})
+            return False
         except (PublishError, asyncio.CancelledError):
             delivery.release()
             raise

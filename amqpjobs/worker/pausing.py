@@ -7,7 +7,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
+from amqpjobs.background import BackgroundTask, lasting
 from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.outcome import Outcome, Released, Snoozed
 from amqpjobs.rabbitmq.connection import Link
@@ -86,7 +88,8 @@ class Pausing:
         async with asyncio.TaskGroup() as group:
             for name, pause in self._paused.items():
                 own = [s for s in subscriptions if self._queues[s.queue].name == name]
-                group.create_task(pause.run(own, settle), name=f"amqpjobs pausing {name}")
+                task = f"amqpjobs pausing {name}"
+                group.create_task(lasting(partial(pause.run, own, settle), task), name=task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class _Pause:
         self._prefetch = {lane.queue: prefetch_of(queue, lane, prefetch) for lane in queue.lanes}
         self._link = link
         self._places = places
-        self._holding: asyncio.Task[None] | None = None
+        self._holding: BackgroundTask | None = None
         self._mark = Mark(link, queue.name)
 
     async def run(self, subscriptions: list[Subscription], settle: Settle) -> None:
@@ -175,7 +178,7 @@ class _Pause:
             subscription.consume_with(whole if consuming else 0 if consuming is False else 1)
         if consuming is False:
             await self._end_mark()
-            self._holding = asyncio.create_task(self._mark.hold())
+            self._holding = BackgroundTask(self._mark.hold, "amqpjobs mark")
             await asyncio.gather(*(s.rested() for s in subscriptions))
             await self._give_back(settle)
         elif consuming:
@@ -184,8 +187,7 @@ class _Pause:
 
     async def _end_mark(self) -> None:
         if self._holding is not None:
-            self._holding.cancel()
-            await asyncio.wait([self._holding])
+            await self._holding.stop()
 
     async def _give_back(self, settle: Settle) -> None:
         """What was not started goes to other workers, or waits on the broker."""

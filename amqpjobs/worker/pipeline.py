@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from amqpjobs.codec import Arguments
 from amqpjobs.context import Context, Stopping, current_context
@@ -16,13 +16,11 @@ from amqpjobs.copies import epoch_of
 from amqpjobs.definition import Definition
 from amqpjobs.errors import DecodeError, JobProcessDied
 from amqpjobs.eventcodec import WORKER
+from amqpjobs.handlers import PLAIN, landed
 from amqpjobs.message import (
-    HEADER_ATTEMPT,
     HEADER_DEADLINE,
-    HEADER_DUE,
     JSON,
     Failure,
-    Headers,
     new_job_id,
 )
 from amqpjobs.middleware import onion
@@ -43,6 +41,15 @@ from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.retry import Retry
 from amqpjobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.worker.deferral import LONGEST_HOLD
+from amqpjobs.worker.endings import Endings
+from amqpjobs.worker.reading import (
+    attempt_of,
+    check_content,
+    due_of,
+    milliseconds,
+    too_large,
+)
+from amqpjobs.worker.room import Room, lack_behind
 from amqpjobs.worker.tracebacks import exception_name, innermost_frames, words_of
 
 if TYPE_CHECKING:
@@ -54,9 +61,6 @@ if TYPE_CHECKING:
     from amqpjobs.worker.settled import Settled
 
 log = logging.getLogger("amqpjobs.worker")
-
-LAST_MOMENT = 2**53 / 1000
-"""Seconds since the epoch. Beyond, a float does not have milliseconds any more."""
 
 
 class Run:
@@ -109,6 +113,8 @@ class Pipeline:
         settled: what was settled here before, and may come again.
         taken_back: whether who asked for a run has taken it back before it started.
         announcer: who is told that a job has begun, and how far it is; None for nobody.
+        endings: knows how the worker itself ends.
+        room: is told of a job that found none.
     """
 
     def __init__(
@@ -121,6 +127,8 @@ class Pipeline:
         settled: "Settled",
         taken_back: Callable[[Run], bool],
         announcer: "Announcer | None" = None,
+        endings: Endings | None = None,
+        room: Room | None = None,
     ) -> None:
         self._jobs = app.jobs
         self._processing = app.processing
@@ -134,6 +142,8 @@ class Pipeline:
         self._retry = app.retry
         self._time = app.clock.time
         self._calling = self._call
+        self._endings = endings or Endings()
+        self._room = room or Room(lambda: None)
         self._tell = announcer.progressed if announcer is not None else None
         self._begins = announcer.started if announcer is not None and announcer.enabled else None
 
@@ -148,7 +158,7 @@ class Pipeline:
         return queue in self._only_jobs if name is None else name in self._jobs
 
     async def outcome_of(self, run: Run) -> Outcome:
-        """Work on a delivery. Never raises, but for a cancellation that is not the worker's."""
+        """Work on a delivery. Never raises, but for what ends the whole worker."""
         try:
             definition, context = self._open(run)
             token = current_context.set(context)
@@ -158,23 +168,16 @@ class Pipeline:
                 if self._begins is not None:
                     self._begins(run)
                 result = await calling
+                if type(result) not in PLAIN:
+                    result = await landed(result)
             finally:
                 current_context.reset(token)
         except Refused as refusal:
             return refusal.outcome
         except Verdict as verdict:
             return self._ruled(run, verdict)
-        except asyncio.CancelledError as error:
-            return self._interrupted(run, error)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
-            # `sys.exit` and panics of extension modules too: through the event loop they would end
-            # this worker, and the next one that is given the job.
-            if run.interrupted or run.cancelled:
-                # Libraries turn a cancellation into errors of their own.
-                return _ended_early(run)
-            return self._failed(run, error) if run.quarantine is None else self._judged(run, error)
+            return await self._raised(run, error)
         if result is None:
             return DONE_NOTHING
         if isinstance(result, Verdict):
@@ -195,8 +198,8 @@ class Pipeline:
                 # Decoding a table costs more than all the rest here; most messages have none of
                 # ours.
                 headers = header.headers
-                attempt, due, epoch = _attempt(headers), _due(headers), epoch_of(headers)
-                deadline = _milliseconds(headers, HEADER_DEADLINE)
+                attempt, due, epoch = attempt_of(headers), due_of(headers), epoch_of(headers)
+                deadline = milliseconds(headers, HEADER_DEADLINE)
             context = run.context = Context(
                 definition.name,
                 header.message_id or new_job_id(),
@@ -251,9 +254,9 @@ class Pipeline:
     def _check(self, run: Run) -> None:
         header, body = run.delivery.header, run.delivery.body
         if header.content_type != JSON or header.content_encoding is not None:
-            _check_content(header.content_type, header.content_encoding)
+            check_content(header.content_type, header.content_encoding)
         if len(body) > self._max_size:
-            _too_large(body, self._max_size)
+            too_large(body, self._max_size)
 
     async def _isolate(
         self, run: Run, quarantine: "Quarantine", definition: Definition, context: Context
@@ -270,13 +273,28 @@ class Pipeline:
         execute = lambda inner: run(definition, inner, arguments, body)  # noqa: E731
         return onion(self._processing, execute)(context)
 
-    def _interrupted(self, run: Run, error: asyncio.CancelledError) -> Outcome:
+    async def _raised(self, run: Run, error: BaseException) -> Outcome:
+        """The outcome of a run that has raised, whatever it is: `sys.exit`, a cancellation of its
+        own, KeyboardInterrupt, and panics of extension modules too. Through the event loop they
+        would end this worker, and the next one that is given the job; given back, it would be here
+        again at once."""
         if run.interrupted or run.cancelled:
+            # Libraries turn a cancellation into errors of their own.
             return _ended_early(run)
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if self._endings.is_from_outside(error):
             raise error
-        return self._failed(run, error, "the job cancelled itself")
+        if (lack := lack_behind(error)) is not None:
+            return await self._no_room(run, lack)
+        return self._failed(run, error) if run.quarantine is None else self._judged(run, error)
+
+    async def _no_room(self, run: Run, lack: str) -> Outcome:
+        """Given back, and no attempt used: but not at once."""
+        try:
+            await self._room.lacking(lack)
+        except asyncio.CancelledError as error:
+            if self._endings.is_from_outside(error):
+                raise
+        return Cancelled() if run.cancelled else Released(f"no room in this worker: {lack}")
 
     def _ruled(self, run: Run, verdict: Verdict) -> Outcome:
         match verdict:
@@ -307,12 +325,22 @@ class Pipeline:
     def _failed(self, run: Run, error: BaseException, message: str | None = None) -> Outcome:
         """What the retry policy makes of an error."""
         reason = "poison" if isinstance(error, JobProcessDied) else "failed"
+        if message is None and isinstance(error, asyncio.CancelledError):
+            message = "the job cancelled itself"
         failure = self._failure(run, reason, message or error, error)
         context, policy = run.context, self._policy(run)
         if context is None or not policy.wants(error, context.attempt):
             return Rejected(failure, error)
         pause = policy.pause(context.attempt, random.random())  # noqa: S311 - not a secret
         return self._again(run, failure, pause, error)
+
+    def failed_by_us(self, run: Run, error: BaseException) -> Outcome:
+        """The outcome of a run that a bug of amqpjobs has ended: an attempt."""
+        failure = self._failure(run, "failed", f"a bug in amqpjobs: {words_of(error)}", error)
+        context, policy = run.context, self._policy(run)
+        if context is None or not policy.has_left(context.attempt):
+            return Rejected(failure, error)
+        return Retried(failure, policy.bound(context.attempt), error)
 
     def _again(
         self, run: Run, failure: Failure, pause: float, error: BaseException
@@ -351,40 +379,3 @@ class Pipeline:
 
 def _ended_early(run: Run) -> Outcome:
     return Cancelled() if run.cancelled else Released("the worker was told to stop")
-
-
-def _check_content(content_type: str | None, encoding: str | None) -> None:
-    """A stranger may leave the type out, or say more than needed; JSON it must be."""
-    if content_type and content_type.partition(";")[0].strip().lower() != JSON:
-        raise DecodeError(f"content type {content_type[:100]!r}; it must be {JSON}")
-    if encoding and encoding.lower() not in ("utf-8", "identity"):
-        raise DecodeError(f"content encoding {encoding[:100]!r} is not accepted")
-
-
-def _too_large(body: bytes, limit: int) -> NoReturn:
-    raise DecodeError(f"the body has {len(body)} bytes, AMQPJOBS_MAX_MESSAGE_SIZE is {limit}")
-
-
-def _attempt(headers: Headers) -> int:
-    attempt = headers.get(HEADER_ATTEMPT)
-    if attempt is None:
-        return 1
-    if isinstance(attempt, bool) or not isinstance(attempt, int) or not 1 <= attempt <= 1_000_000:
-        raise DecodeError(f"header {HEADER_ATTEMPT} is not a whole number from 1")
-    return attempt
-
-
-def _milliseconds(headers: Headers, name: str) -> float | None:
-    moment = headers.get(name)
-    if moment is None:
-        return None
-    if isinstance(moment, bool) or not isinstance(moment, int) or moment < 0:
-        raise DecodeError(f"header {name} is not milliseconds since the epoch")
-    return moment / 1000
-
-
-def _due(headers: Headers) -> float | None:
-    due = _milliseconds(headers, HEADER_DUE)
-    if due is not None and due > LAST_MOMENT:
-        raise DecodeError(f"header {HEADER_DUE} is after the year 287396")
-    return due

@@ -4,6 +4,8 @@ Changes when they are started, shared or ended differently.
 """
 
 import asyncio
+from contextvars import Context as Variables
+from contextvars import copy_context
 
 from amqpjobs.context import Context
 from amqpjobs.definition import Definition
@@ -12,6 +14,7 @@ from amqpjobs.errors import (
     DecodeError,
     InvalidResult,
     JobProcessDied,
+    NoRoom,
     RemoteError,
 )
 from amqpjobs.results import load_result
@@ -41,10 +44,15 @@ class ProcessPool:
         expendable: for jobs that may kill their process. When memory runs out, the kernel is to
             take one of these; and one that dies is proof against a job only if no other job ran in
             it before, so that job is run once more, in a new one.
+        home: the context in which they are started and watched, since a process outlives the job
+            that was its first; None for the one in which this is made.
     """
 
-    def __init__(self, size: int, *, expendable: bool = False) -> None:
+    def __init__(
+        self, size: int, *, expendable: bool = False, home: Variables | None = None
+    ) -> None:
         self._size = size
+        self._home = home or copy_context()
         self._expendable = expendable
         self._slots = asyncio.Semaphore(size)
         self._idle: list[JobProcess] = []
@@ -67,6 +75,7 @@ class ProcessPool:
             JobProcessDied: the process ended before the job did.
             InvalidResult: what the handler returned cannot be passed on.
             ConfigurationError: a process cannot import the job.
+            NoRoom: no process can be started.
         """
         call = frame_of_call(call_of(definition, context), body)
         async with self._slots:
@@ -103,13 +112,26 @@ class ProcessPool:
             process = self._idle.pop()
             if process.is_ready():
                 return process
-            process.kill_now()
-            process.hang_up()
+            _end_now(process)
         return None
 
     async def _start(self) -> JobProcess:
         if self._closed:
             raise JobProcessDied("the worker has closed its processes")
+        starting = asyncio.get_running_loop().create_task(
+            self._started(), context=self._home.copy(), name="amqpjobs start of a job process"
+        )
+        try:
+            return await starting
+        except asyncio.CancelledError:
+            if starting.done() and not starting.cancelled() and starting.exception() is None:
+                _end_now(starting.result())  # it came just too late to be of use
+            raise
+        except OSError as error:
+            # Ours to start, and no job's failure: the next worker may have the room for it.
+            raise NoRoom(f"no process can be started: {error}") from error
+
+    async def _started(self) -> JobProcess:
         process = await JobProcess.start(expendable=self._expendable)
         self._alive.add(process)
         process.ended.add_done_callback(lambda _: self._alive.discard(process))
@@ -143,6 +165,11 @@ class NotPassedOn:
 
 
 NOT_PASSED_ON = NotPassedOn()
+
+
+def _end_now(process: JobProcess) -> None:
+    process.kill_now()
+    process.hang_up()
 
 
 def _can_go_on(answer: Answer) -> bool:

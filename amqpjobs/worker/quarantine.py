@@ -29,9 +29,6 @@ START_TIME = 15.0
 """Seconds, on top of a job's timeout, until its process is killed: it is started, and imports the
 app, first. An ``async def`` is cancelled in it at its timeout."""
 
-PAUSE = 2.0
-"""Seconds between two attempts to start a process on a machine that has no room for one."""
-
 
 class Quarantine:
     """Holds suspects, and runs them a few at a time, in no slot of the others.
@@ -111,20 +108,17 @@ class Quarantine:
             JobProcessDied: it is guilty.
             DecodeError: the body does not fit the job.
             JobTimeout: it ran longer than its timeout.
+            NoRoom: no process can be started for it.
             RemoteError, Verdict: the handler's own.
         """
         log.warning("in quarantine: a worker may have died of it", extra=context.log_keys())
         limit = None if definition.timeout is None else definition.timeout + START_TIME
-        while True:
-            try:
-                return await within(limit, self._processes().run(definition, context, body))
-            except OSError as error:
-                log.warning("no process can be started, trying again", extra={"error": str(error)})
-                await asyncio.sleep(PAUSE)
-            except ConfigurationError as error:
-                if definition.kind == "process":
-                    raise
-                return await self._run_alone(definition, context, body, error)
+        try:
+            return await within(limit, self._processes().run(definition, context, body))
+        except ConfigurationError as error:
+            if definition.kind == "process":
+                raise
+            return await self._run_alone(definition, context, body, error)
 
     async def _run_alone(
         self, definition: Definition, context: Context, body: bytes, problem: ConfigurationError
@@ -147,7 +141,7 @@ class Quarantine:
         if self._pool is None:
             from amqpjobs.worker.processes import ProcessPool
 
-            self._pool = ProcessPool(PLACES, expendable=True)
+            self._pool = ProcessPool(PLACES, expendable=True, home=self._execution.home)
         return self._pool
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.topology import Queue
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.quarantine import Quarantine
-from amqpjobs.worker.settled import Key, Settled, has_key, key_of
+from amqpjobs.worker.settled import Key, KeyOf, Settled, has_key, likeness_of
 
 if TYPE_CHECKING:
     from amqpjobs.worker.pipeline import Run
@@ -24,13 +24,19 @@ class Redeliveries:
         running: what runs in this worker now.
         intake: where innocents go.
         quarantine: where suspects go.
+        key_of: what a redelivery is recognised by. One that cannot be is a job like any other.
 
     Attributes:
         held: what waits for the end of an earlier run of the same, by that run.
     """
 
     def __init__(
-        self, queues: list[Queue], running: "Iterable[Run]", intake: Intake, quarantine: Quarantine
+        self,
+        queues: list[Queue],
+        running: "Iterable[Run]",
+        intake: Intake,
+        quarantine: Quarantine,
+        key_of: KeyOf,
     ) -> None:
         self._limits = {
             lane.queue: queue.delivery_limit if queue.type == "quorum" else None
@@ -41,14 +47,16 @@ class Redeliveries:
         self._intake = intake
         self._quarantine = quarantine
         self.held: dict[Run, Delivery] = {}
-        self._survived = Settled()
+        self._key_of = key_of
+        # To take a suspect for innocent costs nothing: if it kills, it is suspect again.
+        self._survived = Settled(likeness_of)
 
     def __repr__(self) -> str:
         return f"<Redeliveries: {len(self.held)} held, {self._quarantine!r}>"
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery that was delivered before."""
-        key = key_of(delivery)
+        key = self._key_of(delivery)
         if key is not None:
             self._drop_waiting(key)
             first = self._run_of(key)
@@ -90,7 +98,7 @@ class Redeliveries:
 
     def _run_of(self, key: Key) -> "Run | None":
         for run in self._running:
-            if has_key(run.delivery, key):
+            if has_key(run.delivery, key, self._key_of):
                 return run
         return None
 
@@ -98,7 +106,7 @@ class Redeliveries:
         """From 4.3 RabbitMQ takes back, on a channel that lives, what waited for too long."""
 
         def same(waiting: Delivery) -> bool:
-            return has_key(waiting, key)
+            return has_key(waiting, key, self._key_of)
 
         places: tuple[Callable[[Callable[[Delivery], bool]], list[Delivery]], ...] = (
             self._intake.drop,

@@ -11,12 +11,15 @@ import socket
 import traceback
 from contextlib import suppress
 from contextvars import copy_context
+from dataclasses import replace
 from functools import reduce
+from inspect import isawaitable
 
 from amqpjobs.codec import Arguments
 from amqpjobs.context import Context, current_context
 from amqpjobs.definition import Definition
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, InvalidResult
+from amqpjobs.handlers import check_result, landed
 from amqpjobs.job import Job
 from amqpjobs.results import dump_result
 from amqpjobs.retry import class_name
@@ -120,24 +123,35 @@ class Runner:
             return raised(error)
         speaker = Speaker(self._connection)
         context = context_of(call, ToldToStop(self._connection), speaker)
-        token = current_context.set(context)
         try:
-            with limited_to(call.memory_limit), continuing(call.trace):
-                result = self._run(definition, context, arguments)
+            # In a context of its own: what a handler sets is not there for the next.
+            result = copy_context().run(self._run, call, definition, context, arguments)
         except Verdict as verdict:
             return ruled(verdict)
         except BaseException as error:  # noqa: BLE001 - `sys.exit` too is a failure of the job
-            return raised(error, call.memory_limit)
+            answer = raised(error, call.memory_limit)
+            # From a task of the handler's these leave the event loop with the handler still in it.
+            left = (
+                isinstance(error, KeyboardInterrupt | SystemExit) and definition.kind != "process"
+            )
+            return replace(answer, last=True) if left else answer
         finally:
             speaker.end(context)
-            current_context.reset(token)
         return returned(definition, result)
 
-    def _run(self, definition: Definition, context: Context, arguments: Arguments) -> object:
-        if definition.kind != "async":
-            return definition.invoke(context, arguments)
-        handler = awaited(definition, context, arguments)
-        return self._events.run(handler, context=copy_context())
+    def _run(
+        self, call: Call, definition: Definition, context: Context, arguments: Arguments
+    ) -> object:
+        current_context.set(context)
+        with limited_to(call.memory_limit), continuing(call.trace):
+            result = None
+            if definition.kind != "async":
+                result = definition.invoke(context, arguments)
+                if not isawaitable(result):
+                    check_result(result)
+                    return result
+            handler = awaited(definition, context, arguments, result)
+            return self._events.run(handler, context=copy_context())
 
     def _definition(self, call: Call) -> Definition:
         place = call.module, call.qualname
@@ -147,10 +161,15 @@ class Runner:
         return self._definitions[place]
 
 
-async def awaited(definition: Definition, context: Context, arguments: Arguments) -> object:
-    """The result of an ``async def``, which is run in a process when a worker has died with it."""
+async def awaited(
+    definition: Definition, context: Context, arguments: Arguments, result: object
+) -> object:
+    """The result of an ``async def``, which is run in a process when a worker has died with it; or
+    of what a ``def`` has returned, which may be something to await."""
     try:
-        return await within(definition.timeout, definition.invoke(context, arguments))
+        if definition.kind == "async":
+            result = definition.invoke(context, arguments)
+        return await within(definition.timeout, landed(result))
     finally:
         # Nothing runs between two calls: a connection that was left open would miss its heartbeats.
         with suppress(AmqpJobsError):
@@ -250,7 +269,7 @@ def text_of(error: BaseException) -> str:
     """Its message, whatever its ``__str__`` does."""
     try:
         return clean(str(error)[:LONGEST_MESSAGE])
-    except Exception:  # noqa: BLE001 - as above
+    except BaseException:  # noqa: BLE001 - as above
         return "(its message cannot be shown)"
 
 

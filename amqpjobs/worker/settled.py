@@ -5,11 +5,12 @@ Changes when a redelivery can be recognised better.
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from amqpjobs.copies import epoch_of
 from amqpjobs.errors import DecodeError
-from amqpjobs.message import HEADER_ATTEMPT, HEADER_DUE
+from amqpjobs.message import HEADER_ATTEMPT, HEADER_COPY, HEADER_DUE, Headers, is_new_job_id
 from amqpjobs.rabbitmq.deliveries import ConsumerChannel, Delivery
 
 REMEMBERED = 10_000
@@ -23,16 +24,27 @@ ARRIVES = 60.0
 """Seconds after which an ack has arrived if its channel is still there: a connection that is dead
 is noticed before."""
 
+LONGEST_TOKEN = 200
+"""Characters of a token that are taken: other programs may write one."""
+
 Key: TypeAlias = tuple[object, ...]
 
-ID = 2
+KeyOf: TypeAlias = Callable[[Delivery], Key | None]
+
+ID = 1
 """Where a key has the message's id."""
 
 
 class Settled:
-    """The last deliveries that were remembered."""
+    """The last deliveries that were remembered.
 
-    def __init__(self) -> None:
+    Args:
+        key_of: what a redelivery has in common with the first delivery; None for a message that
+            cannot be recognised, which is never known.
+    """
+
+    def __init__(self, key_of: KeyOf) -> None:
+        self.key_of = key_of
         self._keys: OrderedDict[Key, _Ack | None] = OrderedDict()
 
     def remember(self, delivery: Delivery) -> None:
@@ -49,7 +61,7 @@ class Settled:
         self._remember(delivery, ack)
 
     def _remember(self, delivery: Delivery, ack: "_Ack | None") -> None:
-        key = key_of(delivery)
+        key = self.key_of(delivery)
         if key is not None:
             self._keys[key] = ack
             if len(self._keys) > REMEMBERED:
@@ -59,7 +71,7 @@ class Settled:
         """Whether this is one of those again."""
         if not delivery.redelivered or not self._keys:
             return False
-        key = key_of(delivery)
+        key = self.key_of(delivery)
         if key is None or key not in self._keys:
             return False
         ack = self._keys[key]
@@ -69,7 +81,7 @@ class Settled:
         """The same, for the last time."""
         known = self.knows(delivery)
         if known:
-            self._keys.pop(key_of(delivery) or (), None)
+            self._keys.pop(self.key_of(delivery) or (), None)
         return known
 
 
@@ -79,22 +91,44 @@ class _Ack(NamedTuple):
 
     @property
     def may_be_lost(self) -> bool:
-        # Only then: a message with the same id may well be published again, and be redelivered.
+        # Only then: what has arrived is not delivered again.
         return self.channel.closed and self.channel.closed_at - self.at < ARRIVES
 
 
-def has_key(delivery: Delivery, key: Key) -> bool:
-    """Whether this is its key. Most differ in the id, and making a key costs much more than that:
-    after a restart hundreds of redeliveries are each compared with hundreds that wait."""
-    try:
-        return delivery.header.message_id == key[ID] and key_of(delivery) == key
-    except DecodeError:
-        return False
+def identity_in(app: str) -> KeyOf:
+    """What tells one publish of a job from every other, for an app of this name.
+
+    A message that is acked without being run must have been recognised: by its token, or by an id
+    that was made for this publish alone. Ids that others choose may come twice, and mean two jobs.
+    """
+
+    def key_of(delivery: Delivery) -> Key | None:
+        try:
+            header = delivery.header
+            headers: Headers | None = header.headers if header.has_amqpjobs_headers else None
+        except DecodeError:
+            return None
+        message_id, token = header.message_id, headers.get(HEADER_COPY) if headers else None
+        if token is None:
+            if header.app_id != app or message_id is None or not is_new_job_id(message_id):
+                return None
+            token = _told(headers) if headers else ""
+        elif not isinstance(token, str) or not 0 < len(token) <= LONGEST_TOKEN:
+            return None
+        return (delivery.queue, message_id, token, hash(delivery.body))
+
+    return key_of
 
 
-def key_of(delivery: Delivery) -> Key | None:
-    """What no copy of a message shares with it: a retry has another attempt, what was put off
-    another time, a replay another epoch. None for a message without an id."""
+def _told(headers: Headers) -> str:
+    """What tells a copy of an older release from others: it has no token. A retry has another
+    attempt, what was put off another time, a replay another epoch; strangers may write tables."""
+    return repr((headers.get(HEADER_ATTEMPT), headers.get(HEADER_DUE), epoch_of(headers)))
+
+
+def likeness_of(delivery: Delivery) -> Key | None:
+    """What most messages differ in: enough where a mistake costs a job nothing. None for a message
+    without an id."""
     try:
         header = delivery.header
         headers = header.headers
@@ -102,6 +136,14 @@ def key_of(delivery: Delivery) -> Key | None:
         return None
     if not header.message_id:
         return None
-    # A stranger may have written tables there, which are no part of a key.
-    told = repr((headers.get(HEADER_ATTEMPT), headers.get(HEADER_DUE), epoch_of(headers)))
-    return (delivery.queue, header.type, header.message_id, told, hash(delivery.body))
+    told = repr((headers.get(HEADER_ATTEMPT), headers.get(HEADER_COPY), headers.get(HEADER_DUE)))
+    return (delivery.queue, header.message_id, told, hash(delivery.body))
+
+
+def has_key(delivery: Delivery, key: Key, key_of: KeyOf) -> bool:
+    """Whether this is its key. Most differ in the id, and making a key costs much more than that:
+    after a restart hundreds of redeliveries are each compared with hundreds that wait."""
+    try:
+        return delivery.header.message_id == key[ID] and key_of(delivery) == key
+    except DecodeError:
+        return False

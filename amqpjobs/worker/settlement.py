@@ -4,15 +4,14 @@ Changes when an outcome is added, or what is promised about one.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import assert_never
 
 from amqpjobs.clock import MACHINE, Clock
 from amqpjobs.context import Context
 from amqpjobs.copies import copied, retried, snoozed, with_first_try, with_progress
-from amqpjobs.errors import AmqpJobsError, PublishError, Unroutable
-from amqpjobs.message import HEADER_DUE, HEADER_HISTORY, FieldValue, Properties
+from amqpjobs.errors import PublishError
+from amqpjobs.message import HEADER_DUE, Properties
 from amqpjobs.outcome import (
     Answered,
     Cancelled,
@@ -30,15 +29,8 @@ from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.rabbitmq.waiting import Waiting
 from amqpjobs.topology import Queue
+from amqpjobs.worker.replacing import CONFIRM_TIMEOUT, Replacing
 from amqpjobs.worker.settled import Settled
-
-log = logging.getLogger("amqpjobs.worker")
-
-CONFIRM_TIMEOUT = 10.0
-"""Seconds for the confirm of a copy before it is tried again."""
-
-LONGEST_PAUSE = 5.0
-"""Seconds. When copies cannot be published, trying again at once would spin."""
 
 
 class Settlement:
@@ -63,9 +55,8 @@ class Settlement:
         clock: Clock = MACHINE,
     ) -> None:
         self._publication = publication
-        self._waiting = waiting
         self._settled = settled
-        self._restore = restore
+        self._replacing = Replacing(publication, waiting, settled, restore)
         self._time = clock.time
         self._queues = {lane.queue: queue for queue in queues for lane in queue.lanes}
 
@@ -95,21 +86,27 @@ class Settlement:
                 target = self._queues[delivery.queue].dead
                 span = context.span if context is not None else None
                 copy = with_first_try(copied(_of(delivery), failure), span)
-                return self._replace(delivery, copy, target, outcome)
+                return self._replacing.replace(delivery, copy, target, outcome)
             case Parked(failure):
                 target = self._queues[delivery.queue].parked
-                return self._replace(delivery, copied(_of(delivery), failure), target, outcome)
+                return self._replacing.replace(
+                    delivery, copied(_of(delivery), failure), target, outcome
+                )
             case Retried(failure, pause):
                 due = self._time() + pause
                 copy = retried(_of(delivery), failure, (failure.attempt or 1) + 1, due)
                 copy = _from_here(copy, context)
-                return self._replace(delivery, copy, delivery.queue, outcome, due)
+                return self._replacing.replace(delivery, copy, delivery.queue, outcome, due)
             case Snoozed(due):
                 copy = _from_here(snoozed(_of(delivery), due), context)
-                return self._replace(delivery, copy, delivery.queue, outcome, due)
+                return self._replacing.replace(delivery, copy, delivery.queue, outcome, due)
             case _:
                 assert_never(outcome)
         return None
+
+    def leave(self) -> None:
+        """Give back what still waits for its copy in no slot."""
+        self._replacing.leave()
 
     def _give_back(
         self, delivery: Delivery, outcome: Outcome, context: Context | None
@@ -146,73 +143,6 @@ class Settlement:
             delivery.ack()
         return outcome
 
-    async def _replace(
-        self,
-        delivery: Delivery,
-        copy: Properties,
-        target: str,
-        outcome: Outcome,
-        due: float | None = None,
-    ) -> Outcome:
-        """Publish a copy, wait for its confirm, and only then ack the original. Without a confirm
-        the original stays unacked, and the copy is tried again: giving the original back would run
-        the job again, and again."""
-        failures = 0
-        try:
-            while not delivery.stale:
-                try:
-                    await self._publish(delivery, copy, target, due)
-                    break
-                except AmqpJobsError as error:
-                    failures += 1
-                    log.warning(
-                        "the copy of a job is not confirmed; it stays unacked until it is",
-                        extra={"queue": delivery.queue, "target": target, "error": str(error)},
-                    )
-                    await self._mend(error, min(LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)))
-            else:
-                # RabbitMQ delivers it again; a copy now would be one too many.
-                delivery.ack()
-                return Released("the connection was lost")
-        except asyncio.CancelledError:
-            if not delivery.settled:
-                delivery.release()
-            raise
-        if due is not None:
-            self._settled.remember(delivery)
-        if not delivery.settled:
-            delivery.ack()
-        return outcome
-
-    async def _mend(self, error: AmqpJobsError, pause: float) -> None:
-        if isinstance(error, Unroutable):
-            try:
-                await self._restore()
-            except AmqpJobsError as failure:
-                log.warning("topology: %s", failure)
-        await asyncio.sleep(pause)
-
-    async def _publish(
-        self, delivery: Delivery, copy: Properties, target: str, due: float | None
-    ) -> None:
-        try:
-            await self._send(copy, delivery.body, target, due)
-        except PublishError as error:
-            if type(error) is not PublishError:
-                raise
-            # Headers that just fit into a frame do not fit with ours added: ours matter more.
-            await self._send(_bare(copy), delivery.body, target, due)
-
-    async def _send(self, copy: Properties, body: bytes, target: str, due: float | None) -> None:
-        if due is None:
-            await self._publication.publish(
-                "", target, copy, body, CONFIRM_TIMEOUT, through_alarms=True
-            )
-        else:
-            await self._waiting.publish(
-                target, copy, body, due, CONFIRM_TIMEOUT, through_alarms=True
-            )
-
 
 def _of(delivery: Delivery) -> Properties:
     return delivery.readable_properties()
@@ -223,12 +153,3 @@ def _from_here(copy: Properties, context: Context | None) -> Properties:
     if context is None:
         return copy
     return with_first_try(with_progress(copy, context.told), context.span)
-
-
-def _bare(copy: Properties) -> Properties:
-    headers: dict[str, FieldValue] = {
-        name: value
-        for name, value in copy.headers.items()
-        if name.startswith("amqpjobs-") and name != HEADER_HISTORY
-    }
-    return copy._replace(headers=headers)

@@ -21,7 +21,7 @@ def words_of(thing: object) -> str:
     """What an exception or a reason says, as text that AMQP can carry, and not too much of it."""
     try:
         text = str(thing)
-    except Exception:  # noqa: BLE001 - a handler's own `__str__` may raise anything
+    except BaseException:  # noqa: BLE001 - a handler's own `__str__` may raise anything
         text = f"{type(thing).__name__}, which cannot say what it is"
     # File names that are not UTF-8 have surrogates in them.
     return text[:LONGEST].encode(errors="backslashreplace").decode()

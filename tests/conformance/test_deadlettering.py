@@ -65,6 +65,13 @@ def test_x_death(dead: Channel, kind: str) -> None:
     }
 
 
+def test_frame_that_grows(dead: Channel, kind: str) -> None:
+    """Headers that fill a frame get `x-death` all the same: the frame is larger than agreed"""
+    message = rejected(dead, kind, headers={"mine": "x" * 131_020})
+    assert len(message.headers["mine"]) == 131_020
+    assert message.headers["x-death"][0]["reason"] == "rejected"
+
+
 def test_first_and_last_death(peer: Peer, dead: Channel, kind: str) -> None:
     """`x-first-death-*` says where it died first; 4.3 adds `x-last-death-*`"""
     message = rejected(dead, kind)

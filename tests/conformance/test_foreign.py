@@ -132,3 +132,9 @@ def test_amqplib(embedded: Peer) -> None:
         "error": [404, True],
         "deleted": {"messageCount": 0},
     }
+
+
+def test_amqplib_is_called_back_when_it_closes(embedded: Peer) -> None:
+    """`connection.close(callback)`: the socket must not be reset behind `connection.close-ok`."""
+    seen = json.loads(asyncio.run(run_node("close.js", url(embedded), "20")))
+    assert seen == {"closed": 20, "errors": []}

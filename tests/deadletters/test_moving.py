@@ -6,8 +6,8 @@ import pytest
 
 from amqpjobs.deadletters import moving as moving_module
 from amqpjobs.deadletters.moving import Mover
-from amqpjobs.errors import PublishError, PublishRejected, Unroutable
-from amqpjobs.message import HEADER_HISTORY, Properties
+from amqpjobs.errors import PublishRejected, Unroutable
+from amqpjobs.message import HEADER_DROPPED, HEADER_HISTORY, Properties
 from amqpjobs.rabbitmq.publication import Publication
 from tests.rabbitmq.fake_wire import Link, turns
 
@@ -103,14 +103,15 @@ async def test_a_missing_queue_is_one_letters_fate_and_a_full_one_is_everybodys(
     assert desk.mover.broken is desk.fates["b"]
 
 
-async def test_a_history_that_has_grown_too_long_is_left_behind(desk):
-    """The letter matters more; one that AMQP cannot carry at all stays."""
+async def test_headers_that_have_grown_too_long_are_left_behind(desk):
+    """The letter matters more, and says what it has lost."""
     headers = {HEADER_HISTORY: ["x" * 140_000], "mine": 1}
     await desk.send("a", Properties(message_id="a", headers=headers))
     await turns()
     [sent] = desk.wire.published()
-    assert dict(sent.properties.headers) == {"mine": 1}
-    await desk.send("b", Properties(message_id="b", headers={"mine": "x" * 140_000}))
+    assert dict(sent.properties.headers) == {"mine": 1, HEADER_DROPPED: [HEADER_HISTORY]}
+    await desk.send("b", Properties(message_id="b", headers={"mine": "x" * 140_000, "b": 2}))
     await turns()
-    assert type(desk.fates["b"]) is PublishError
+    [_, sent] = desk.wire.published()
+    assert dict(sent.properties.headers) == {"b": 2, HEADER_DROPPED: ["mine"]}
     assert desk.mover.broken is None

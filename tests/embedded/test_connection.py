@@ -364,3 +364,25 @@ async def test_a_connection_gone_without_a_word_gives_all_back(plain: Broker) ->
         await until(lambda: len(plain.connections) == 1, "it is gone")
         assert (await other.ask(Basic.Get(queue="q"), Basic.GetOk)).redelivered
         assert "theirs" not in plain.virtual_host.queues
+
+
+async def test_a_connection_that_was_closed_is_not_reset(client: RawClient, plain: Broker) -> None:
+    """The end of the stream follows `connection.close-ok`, whatever the client had sent behind its
+    `connection.close`, such as a heartbeat that was due."""
+    await client.ask(Connection.Close(200, "", 0, 0), Connection.CloseOk, 0)
+    for _ in range(3):
+        client.say(Heartbeat(), channel=0)
+        await client.writer.drain()
+    assert await client.reader.read() == b""
+    client.writer.close()
+    await client.writer.wait_closed()
+    await until(lambda: not plain.connections, "the broker has closed its side, too")
+
+
+async def test_a_client_that_never_closes_its_side_is_left(
+    client: RawClient, plain: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while."""
+    monkeypatch.setattr("amqpjobs.embedded.connection.LINGER", 0.05)
+    await client.ask(Connection.Close(200, "", 0, 0), Connection.CloseOk, 0)
+    await until(lambda: not plain.connections, "the broker has given it up")

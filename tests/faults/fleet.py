@@ -49,7 +49,12 @@ class WorkerProcess:
     """One `python -m amqpjobs consume`, a child of the test."""
 
     def __init__(
-        self, name: str, command: list[str], environment: dict[str, str], folder: Path
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        folder: Path,
+        output: int | None = None,
     ) -> None:
         self.name = name
         self.log_file = folder / f"{name}.log"
@@ -59,7 +64,7 @@ class WorkerProcess:
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=log if output is None else output,
                 stderr=subprocess.STDOUT,
             )
         self.frozen = False
@@ -149,6 +154,7 @@ class Fleet:
         prefix: tuple[str, ...] = (),
         options: tuple[str, ...] = (),
         app: str = "tests.faults.jobs:app",
+        output: int | None = None,
         **environment: object,
     ) -> WorkerProcess:
         """Start a worker, and return at once.
@@ -156,12 +162,35 @@ class Fleet:
         Args:
             prefix: a command to run it by.
             options: more of `consume`'s.
+            output: a descriptor for its log, in place of its file.
             environment: variables, such as ``AMQPJOBS_HEARTBEAT=2``.
         """
         command = [
             *prefix, sys.executable, "-m", "amqpjobs", "consume", *queues, "--app", app,
             "--concurrency", str(concurrency), "--prefetch", str(prefetch), *options,
         ]  # fmt: skip
+        return self._launch("worker", url, command, environment, output)
+
+    def launch_other(
+        self,
+        name: str,
+        url: str,
+        *options: str,
+        app: str = "tests.faults.jobs:app",
+        **environment: object,
+    ) -> WorkerProcess:
+        """Start `amqpjobs NAME`, such as a recorder, and return at once."""
+        command = [sys.executable, "-m", "amqpjobs", name, "--app", app, *options]
+        return self._launch(name, url, command, environment)
+
+    def _launch(
+        self,
+        kind: str,
+        url: str,
+        command: list[str],
+        environment: dict[str, object],
+        output: int | None = None,
+    ) -> WorkerProcess:
         variables = {
             **{k: v for k, v in os.environ.items() if not k.startswith("AMQPJOBS_")},
             **reach_by_environment(url),
@@ -169,8 +198,8 @@ class Fleet:
             **{k: str(v) for k, v in environment.items()},
         }
         self._count += 1
-        name = f"worker-{self._count}"
-        worker = WorkerProcess(name, command, variables, self._ledger.folder)
+        name = f"{kind}-{self._count}"
+        worker = WorkerProcess(name, command, variables, self._ledger.folder, output)
         self._ledger.tell(f"{name} launched, pid {worker.pid}")
         self.all.append(worker)
         return worker

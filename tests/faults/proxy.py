@@ -88,6 +88,10 @@ class Cut(Exception):
     """The connection is to be reset now."""
 
 
+class Ended(Exception):
+    """One side has closed or reset its connection, and the other one is to be closed."""
+
+
 class Proxied:
     """One connection through the proxy: two sockets and two pumps."""
 
@@ -111,11 +115,17 @@ class Proxied:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump("up"))
                 group.create_task(self._pump("down"))
+        except* Ended:
+            self.close()
         except* (OSError, Cut, asyncio.IncompleteReadError):
             self.reset()
         finally:
-            for writer in self._writers.values():
-                writer.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close both sockets."""
+        for writer in self._writers.values():
+            writer.close()
 
     def reset(self) -> None:
         """RST to both sides."""
@@ -144,8 +154,10 @@ class Proxied:
             await proxy.until(lambda: not proxy.trouble[direction].stalled)
             try:
                 head = await reader.readexactly(7)
-            except asyncio.IncompleteReadError as end:
-                if end.partial:
+            except (asyncio.IncompleteReadError, ConnectionResetError) as end:
+                if proxy.closes_both:
+                    raise Ended from end
+                if isinstance(end, ConnectionResetError) or end.partial:
                     raise
                 if not writer.is_closing():
                     writer.write_eof()
@@ -198,9 +210,13 @@ class Proxy:
         trouble: what is wrong, by direction.
         frames: how many frames of each name were seen, by direction.
         dropped: how many of them were not passed on.
+        closes_both: when one side closes or resets its connection, close both, as a sidecar or a
+            port-forward does. Else an end is passed on as the end of one direction, and a reset as
+            a reset.
     """
 
     target: str
+    closes_both: bool = False
     trouble: dict[str, Trouble] = field(default_factory=lambda: _both(Trouble))
     frames: dict[str, Counter[str]] = field(default_factory=lambda: _both(Counter))
     dropped: dict[str, Counter[str]] = field(default_factory=lambda: _both(Counter))

@@ -216,3 +216,26 @@ def test_a_job_ends_when_it_will_not_run_again() -> None:
     assert effects.ends.pop("a") == {"done": 2}
     assert set(effects.ends) == {"failed", "rejected", "undecodable"}
     assert all(counter == {"dead": 1} for counter in effects.ends.values())
+
+
+def test_a_worker_is_frozen_behind_a_proxy(env: dict[str, str]) -> None:
+    """It goes on working when it is back. Seed 1 freezes; the first worker is behind the proxy."""
+    run = command(
+        *("chaos", "--queue", "work", "--workers", "1", "--concurrency", "4"),
+        *("--job", "spin", "--args", "1", "--count", "80", "--patience", "60"),
+        *("--rounds", "1", "--seed", "1", "--json"),
+        env=env,
+        timeout=150,
+    )
+    assert run.returncode == 0, str(run)
+    found = json.loads(run.stdout)
+    assert (found["freezes"], found["proxied"]) == (1, 1)
+    assert (found["done"], found["unfinished"], found["stalled"]) == (80, 0, 0)
+
+
+def test_a_worker_that_says_that_it_starts_nothing_breaks_a_promise() -> None:
+    """Whether or not its jobs come to an end later."""
+    found = Findings(1, budget=8.0, stalled=1)
+    assert not found.kept
+    broken = [row["promise"] for row in found.promises() if row["kept"] == "NO"]
+    assert broken == ["workers that started no jobs"]

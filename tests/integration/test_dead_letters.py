@@ -544,6 +544,7 @@ async def test_export_and_import(
     )
     assert done.returncode == 0, str(done)
     assert "4 exported" in done.stdout
+    assert file.stat().st_mode & 0o777 == 0o600, "arguments are for who has asked for them"
     async with stranger(broker.url) as channel:
         assert await count(channel, "work.dead") == 0
     taken = await asyncio.to_thread(command, "dead", "export", "-o", str(file), env=env)
@@ -554,6 +555,10 @@ async def test_export_and_import(
     refused = await asyncio.to_thread(command, "dead", "import", "-", env=env, stdin=bad)
     assert refused.returncode == 2
     assert "line 3" in refused.stderr
+    strange = json.dumps({"from": "payments", "body": "1"})
+    elsewhere = await asyncio.to_thread(command, "dead", "import", "-", env=env, stdin=strange)
+    assert elsewhere.returncode == 2
+    assert "line 1: 'payments' is no queue of dead letters of this app" in elsewhere.stderr
     lost = await asyncio.to_thread(command, "dead", "import", str(file), "--to", "nowhere", env=env)
     assert lost.returncode == 2
     async with stranger(broker.url) as channel:

@@ -11,10 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from amqpjobs.cli.ending import EXTRA
 from tests.broker_server import VirtualHost, poll
 from tests.brokers import Broker
 from tests.support.amqp import count, drain, publish, stranger
-from tests.support.programs import Ledger, Program, consuming, environment, running
+from tests.support.programs import (
+    PROGRAM,
+    Ledger,
+    Program,
+    command,
+    consuming,
+    environment,
+    running,
+)
 from tests.support.sockets import connected
 from tests.support.transport import port_of
 
@@ -277,3 +286,85 @@ def test_a_worker_that_is_still_connecting_ends_in_time(
         worker.wait()
         assert time.monotonic() - begin < BUDGET + SLACK
         assert "Traceback" not in worker.errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sign", "status"),
+    [
+        (("consume", "work"), "worker is ready", 0),
+        (("consume", "work", "--processes", "2"), "worker is ready", 0),
+        (("web", "--port", "0"), "web tier is ready", 0),
+        (("record",), "", 0),
+        (("run", "hold", "--args", "1"), "", 130),
+    ],
+    ids=["consume", "consume --processes", "web", "record", "run"],
+)
+def test_every_command_ends_in_time_though_a_thread_does_not(
+    broker_43: VirtualHost, tmp_path: Path, arguments: tuple[str, ...], sign: str, status: int
+) -> None:
+    """The interpreter waits for a library's thread at its exit; the command does not."""
+    store = f"sqlite:///{tmp_path}/status.db"
+    env = environment(
+        broker_43.url, tmp_path, AMQPJOBS_APP="tests.support.threaded_jobs:app",
+        AMQPJOBS_STORE_URL=store,
+    )  # fmt: skip
+    ledger = Ledger(env)
+    with running(*arguments, env=env) as program:
+        if sign:
+            program.wait_for(sign, timeout=60)
+        elif arguments[0] == "run":
+            ledger.wait_for("started", [1])
+        else:
+            # Its signal handlers are there before it has a connection.
+            assert poll(lambda: connected(program.pid, port_of(broker_43.url)), 20)
+        begin = time.monotonic()
+        program.signal()
+        assert program.wait() == status, str(program)
+        assert time.monotonic() - begin < BUDGET + EXTRA + SLACK
+
+
+def test_a_log_on_a_full_disk_and_a_thread_that_does_not_end(
+    broker_43: VirtualHost, env_43: dict[str, str]
+) -> None:
+    """The job is given back, and the worker ends with 0."""
+    ledger = Ledger(env_43)
+    shell = 'exec "$0" "$@" >/dev/full 2>&1'
+    env = env_43 | {"PYTHONUNBUFFERED": ""}
+    assert command("topology", "apply", env=env).returncode == 0
+    with running("consume", "work", env=env, program=("sh", "-c", shell, *PROGRAM)) as worker:
+        send(broker_43.url, ("blocked_thread", 0))
+        ledger.wait_for("started", [0])
+        worker.signal()
+        assert took(worker) < BUDGET + EXTRA + SLACK
+    assert waiting(broker_43.url) == ["blocked_thread-0"]
+
+
+def test_a_job_that_blocks_the_event_loop_does_not_hold_the_end(
+    broker_43: VirtualHost, env_43: dict[str, str], worker_43: Program
+) -> None:
+    """The process ends by force, says so, and RabbitMQ gives the job to the next worker."""
+    ledger = Ledger(env_43)
+    send(broker_43.url, ("block", 0), ("quick", 1))
+    ledger.wait_for("started", [0])
+    begin = time.monotonic()
+    worker_43.signal()
+    assert worker_43.wait() == 1
+    assert BUDGET < time.monotonic() - begin < BUDGET + EXTRA + SLACK
+    assert worker_43.errors.startswith("amqpjobs: did not end within 3 s")
+    done = ledger.of("done")
+    assert poll(lambda: ready(broker_43.url) == 2 - len(done), 10)
+    assert "block-0" in waiting(broker_43.url)
+
+
+def test_a_job_that_ends_its_own_processes_does_not_stop_the_worker(
+    broker_43: VirtualHost, env_43: dict[str, str], worker_43: Program
+) -> None:
+    """As `multiprocessing.Pool` does at its end: SIGTERM is for the child, which ends of it."""
+    ledger = Ledger(env_43)
+    send(broker_43.url, *(("forked", n) for n in range(6)))
+    ledger.wait_for("done", range(6))
+    send(broker_43.url, ("quick", 6))
+    ledger.wait_for("done", [6])
+    assert not worker_43.logged("stopping")
+    worker_43.signal()
+    assert took(worker_43) < BUDGET

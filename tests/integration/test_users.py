@@ -406,9 +406,9 @@ async def test_a_worker_that_may_not_read_its_queue_does_not_start(applied: User
 
 
 LACKING_WORKER: list[tuple[str, str, str, str, str]] = [
-    ("write", "amq.default", "refuse", "the copy of a job is not confirmed", "'amq.default'"),
+    ("write", "amq.default", "refuse", "copy is not confirmed, trying again", "'amq.default'"),
     (
-        "write", "amqpjobs.delay.00", "twice", "the copy of a job is not confirmed",
+        "write", "amqpjobs.delay.00", "twice", "copy is not confirmed, trying again",
         "'amqpjobs.delay.00'",
     ),
     ("write", "amqpjobs.events", "quick", "no events are sent", "'amqpjobs.events'"),

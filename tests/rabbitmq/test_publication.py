@@ -11,6 +11,7 @@ from pamqp import commands
 from amqpjobs.errors import NotConfirmed, PublishError, PublishRejected, Unroutable
 from amqpjobs.message import Properties
 from amqpjobs.rabbitmq import confirms as confirms_module
+from amqpjobs.rabbitmq import trials as trials_module
 from amqpjobs.rabbitmq.publication import Publication
 from tests.rabbitmq.fake_wire import Link, turns
 
@@ -48,6 +49,8 @@ class Desk:
     async def end(self):
         self._task.cancel()
         await asyncio.wait([self._task])
+        self.publication.close()
+        await turns()
 
 
 @pytest.fixture
@@ -232,25 +235,140 @@ async def test_a_return_of_an_earlier_life_is_forgotten(desk, wire):
     assert fate.result() is None
 
 
-async def test_a_closed_channel_fails_what_was_on_its_way_and_nothing_else(desk, wire):
-    """One of them is to blame, and sending it again would close the next channel too."""
-    fates = [desk.send("a"), desk.send("b")]
+async def test_what_was_on_its_way_when_the_channel_was_closed_is_sent_alone(desk, wire):
+    """One of them is to blame, and nothing says which: only its own error is its own."""
+    fates = {name: desk.send(name) for name in ("a", "bad", "good")}
     wire.confirm(1)
-    wire.channels[0].refuse(RuntimeError("406 PRECONDITION_FAILED"))
-    later = desk.send("c")
+    wire.channels[0].refuse(RuntimeError("PRECONDITION_FAILED - too large"))
+    later = desk.send("later")
+    await turns()
+    assert fates["a"].result() is None
+    shared = next(m for m in wire.published() if m.body == b"later")
+    [alone] = [m for m in wire.published()[3:] if m.body != b"later"]
+    assert (alone.body, alone.number) == (b"bad", 1)
+    assert alone.channel != shared.channel
+    wire.channels[alone.channel - 1].refuse(RuntimeError("PRECONDITION_FAILED - too large"))
+    await turns()
+    with pytest.raises(PublishRejected, match="too large") as caught:
+        fates["bad"].result()
+    assert caught.value.for_good
+    assert not fates["good"].done()
+    good = wire.published()[-1]
+    assert (good.body, good.number) == (b"good", 1)
+    assert good.channel not in (alone.channel, shared.channel)
+    wire.say(commands.Basic.Ack(1, False), channel=good.channel)
+    wire.say(commands.Basic.Ack(1, False), channel=shared.channel)
+    await turns()
+    assert fates["good"].result() is later.result() is None
+    assert desk.publication.unsettled == 0
+    assert wire.channels[good.channel - 1].calls == ["close"]
+
+
+async def test_what_is_known_to_close_channels_is_sent_alone_at_once(desk, wire):
+    """Those that share a channel have nothing to do with it."""
+    alone = asyncio.ensure_future(
+        desk.publication.publish("", "queue", Properties(), b"bad", 10, alone=True)
+    )
+    other = desk.send("other")
+    await turns()
+    bad, shared = sorted(wire.published(), key=lambda m: m.body)
+    assert bad.channel != shared.channel
+    wire.channels[bad.channel - 1].refuse(RuntimeError("PRECONDITION_FAILED"))
+    wire.say(commands.Basic.Ack(1, False), channel=shared.channel)
+    await turns()
+    assert other.result() is None
+    with pytest.raises(PublishRejected):
+        await alone
+
+
+async def test_where_no_message_is_let_through_only_one_is_tried(desk, wire):
+    """A missing permission, or exchange: each try costs a channel, and the next says the same."""
+    fates = [desk.send(name) for name in "abc"]
+    words = "ACCESS_REFUSED - write access to exchange '' in vhost '/' refused for user 'u'"
+    wire.channels[0].refuse(RuntimeError(words))
+    await turns()
+    [alone] = wire.published()[3:]
+    wire.channels[alone.channel - 1].refuse(RuntimeError(words))
+    await turns()
+    for fate in fates:
+        with pytest.raises(PublishRejected, match="lacks the write permission") as caught:
+            fate.result()
+        assert not caught.value.for_good
+    assert len(wire.published()) == 4
+
+
+async def test_a_message_that_ends_the_connection_does_not_end_every_one(desk, wire):
+    """3.10 does so over an answer to a wrong address. It is given up after a few, and the others
+    that were on their way are sent."""
+    bad, good = desk.send("bad"), desk.send("good")
+    await turns()
+    for life in range(1 + trials_module.LIVES):
+        assert not bad.done()
+        assert bodies(wire) == (["bad"] if life else ["bad", "good"])
+        wire.say(commands.Connection.Close(541, "INTERNAL_ERROR", 0, 0), channel=0)
+        await desk.lose()
+        wire = await desk.connect()
+    with pytest.raises(PublishRejected, match="INTERNAL_ERROR") as caught:
+        await bad
+    assert caught.value.for_good
+    [sent] = wire.published()
+    assert sent.body == b"good"
+    wire.say(commands.Basic.Ack(1, False), channel=sent.channel)
+    await good
+
+
+async def test_a_connection_that_is_lost_blames_no_message_that_is_tried_alone(desk, wire):
+    """However often: a network is no judge."""
+    fate = asyncio.ensure_future(
+        desk.publication.publish("", "queue", Properties(), b"good", 10, alone=True)
+    )
+    for _ in range(2 * trials_module.LIVES):
+        await turns()
+        assert bodies(wire) == ["good"]
+        await desk.lose()
+        wire = await desk.connect()
+    await turns()
+    [sent] = wire.published()
+    wire.say(commands.Basic.Ack(1, False), channel=sent.channel)
+    await fate
+
+
+async def test_one_that_is_tried_and_not_confirmed_holds_up_no_other(desk, wire, monkeypatch):
+    """Its queue may be down."""
+    monkeypatch.setattr(trials_module, "CONFIRM_TIMEOUT", 0.01)
+    stuck, good = (
+        asyncio.ensure_future(
+            desk.publication.publish("", "queue", Properties(), body, 10, alone=True)
+        )
+        for body in (b"stuck", b"good")
+    )
+    with pytest.raises(NotConfirmed, match="did not answer"):
+        await stuck
+    await turns()
+    [_, second] = wire.published()
+    wire.say(commands.Basic.Ack(2, False), channel=second.channel)
+    await good
+
+
+async def test_nothing_is_tried_alone_while_rabbitmq_blocks(desk, wire):
+    """Until its alarm is over; and what waits when the publication is closed is told."""
+    wire.say(commands.Connection.Blocked("low on disk"), channel=0)
+    fates = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    for fate in fates:
+        desk.publication.send_for(fate, "", "queue", Properties(), b"x", alone=True)
+    await turns()
+    assert wire.published() == []
+    assert desk.publication.unsettled == 2
+    wire.say(commands.Connection.Unblocked(), channel=0)
+    await turns()
+    [sent] = wire.published()
+    wire.say(commands.Basic.Ack(1, False), channel=sent.channel)
     await turns()
     assert fates[0].result() is None
-    with pytest.raises(NotConfirmed, match="PRECONDITION_FAILED") as caught:
-        fates[1].result()
-    assert caught.value.sent
-    after = desk.send("d")
+    desk.publication.close()
     await turns()
-    assert [(m.channel, m.body) for m in wire.published()] == [
-        (1, b"a"), (1, b"b"), (2, b"c"), (2, b"d")
-    ]  # fmt: skip
-    wire.say(commands.Basic.Ack(2, True), channel=2)
-    assert later.result() is None
-    assert after.result() is None
+    with pytest.raises(NotConfirmed, match="closed here"):
+        fates[1].result()
 
 
 async def test_a_connection_closed_by_the_broker_blames_no_message(desk, wire):

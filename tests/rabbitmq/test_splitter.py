@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from pamqp import body, commands, header, heartbeat
 from yarl import URL
 
-from amqpjobs.errors import AmqpJobsError, CallbackError, ProtocolError
+from amqpjobs.errors import AmqpJobsError, CallbackError, DecodeError, ProtocolError
+from amqpjobs.rabbitmq import splitter as splitter_module
 from amqpjobs.rabbitmq.frames import HEARTBEAT_FRAME, decode_header
 from amqpjobs.rabbitmq.splitter import (
     SplitterProtocol,
@@ -452,6 +453,57 @@ def test_frames_have_a_largest_size(rig):
     other.splitter.frame_max = 4096
     other.feed(b"\3\0\3\0\0\x0f\xf9", b"x")
     assert "4089 bytes" in str(other.splitter.error)
+
+
+def delivery_with_header(size, content=b"{}", number=DIVERTED):
+    """A delivery whose header frame has so many bytes."""
+    method = pamqp.frame.marshal(commands.Basic.Deliver("c", 1, False, "", "q"), number)
+    fields = b"\x20\x00" + (size - 18).to_bytes(4)
+    entries = b"\x01aS" + (size - 18 - 7).to_bytes(4) + bytes(size - 18 - 7)
+    payload = b"\0\x3c\0\0" + len(content).to_bytes(8) + fields + entries
+    assert len(payload) == size
+    head = b"\2" + number.to_bytes(2) + size.to_bytes(4) + payload + b"\xce"
+    return method + head + frame(body.ContentBody(content), number)
+
+
+@pytest.mark.parametrize("size", [4089, 4088 + 13, 4096 * 28])
+def test_a_header_frame_may_be_larger_than_agreed(rig, size):
+    """RabbitMQ does not split headers, and adds `x-death` and `x-delivery-count` to them."""
+    rig.splitter.frame_max = 4096
+    rig.diverted().feed(delivery_with_header(size), delivery(b"next"))
+    [first, _] = rig.notes.told
+    assert len(decode_header(first[6]).headers["a"]) == size - 25
+    assert first[7] == b"{}"
+    assert rig.splitter.error is None
+
+
+@pytest.mark.parametrize("piece", [1, 10_000, 2**30])
+def test_of_an_enormous_header_frame_only_the_message_is_left(rig, piece):
+    """It is dealt with alone: the connection, and what else came on it, stay."""
+    size = splitter_module.DEFAULT_FRAME_MAX * splitter_module.HEADERS_GROW + 1
+    stream = delivery(b"before") + delivery_with_header(size) + delivery(b"after")
+    rig.diverted()
+    small, rest = (stream[:300], stream[300:]) if piece == 1 else (b"", stream)
+    for at in range(len(small)):
+        rig.feed(small[at : at + 1])
+    for at in range(0, len(rest), max(piece, 10_000)):
+        rig.feed(rest[at : at + max(piece, 10_000)])
+    assert rig.splitter.error is None
+    assert [told[7] for told in rig.notes.told] == [b"before", b"{}", b"after"]
+    header = rig.notes.told[1][6]
+    assert len(header) < 100
+    with pytest.raises(DecodeError):
+        decode_header(header)
+
+
+def test_an_enormous_header_frame_for_aiormq_ends_the_connection(rig):
+    """aiormq takes whole frames only; and where no header is due the stream is out of step."""
+    size = splitter_module.DEFAULT_FRAME_MAX * splitter_module.HEADERS_GROW + 1
+    rig.feed(delivery_with_header(size, number=OTHER)[:200])
+    assert "for aiormq" in str(rig.splitter.error)
+    other = Rig(rig.loop).diverted()
+    other.feed(b"\2\0\3\0\x02\0\1", b"x")
+    assert "131073 bytes" in str(other.splitter.error)
 
 
 def test_without_a_frame_limit_the_body_limit_counts(rig):

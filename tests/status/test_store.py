@@ -222,6 +222,32 @@ async def test_sqlite_is_migrated_when_it_is_opened(tmp_path: Path) -> None:
         await store.close()
 
 
+async def test_the_file_and_its_journals_are_for_their_owner_alone(tmp_path: Path) -> None:
+    """Errors and results of jobs are nobody else's; one that is there keeps its permissions."""
+    there = tmp_path / "there.db"
+    there.touch()
+    there.chmod(0o640)
+    for name in ("new.db", "there.db"):
+        store = await open_store(load_settings(store_url=f"sqlite:///{tmp_path}/{name}"))
+        async with store._engine.connect() as connection:
+            await store.record([of("a")])
+            found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob(f"{name}*")}
+            await connection.close()
+        await store.close()
+        mode = 0o600 if name == "new.db" else 0o640
+        assert found == dict.fromkeys((name, f"{name}-wal", f"{name}-shm"), mode)
+
+
+async def test_migrating_makes_a_file_for_its_owner_alone(tmp_path: Path) -> None:
+    """`amqpjobs migrate` opens it in another way."""
+    from amqpjobs.status.migrating import migrate
+
+    engine = open_engine(load_settings(store_url=f"sqlite:///{tmp_path}/new.db"))
+    await migrate(engine)
+    await engine.dispose()
+    assert (tmp_path / "new.db").stat().st_mode & 0o777 == 0o600
+
+
 async def test_postgresql_is_not_migrated_unasked(postgres: Postgres) -> None:
     """A clear error names the mend."""
     settings = load_settings(store_url=postgres.new_database())

@@ -5,7 +5,9 @@
 
 import asyncio
 import json
+import multiprocessing
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -83,6 +85,16 @@ def blocked_thread(ctx: Context, n: int) -> None:
     """A thread that nobody can end."""
     note("started", n, ctx)
     threading.Event().wait()
+
+
+@app.job(queue=work)
+def forked(ctx: Context, n: int) -> None:
+    """Starts a process, as a pool does, and ends it."""
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    process.start()
+    process.terminate()
+    process.join(20)
+    note("done" if process.exitcode == -signal.SIGTERM else f"exit {process.exitcode}", n, ctx)
 
 
 @app.job(queue=work)

@@ -119,6 +119,18 @@ def test_an_exception_is_one_line_with_its_traceback():
 HOSTILE = "a\nb\r\x1b[2J\x00\u2028\x85\x7f\udcff\U0001f600"
 
 
+def test_no_line_ends_within_a_line():
+    """Not for programs that know more ends of lines than JSON, such as Python's `splitlines`."""
+    ends = "".join(c for c in map(chr, range(0x110000)) if len(f"a{c}b".splitlines()) > 1)
+    assert len(ends) >= 10
+    stream = strict_stream()
+    configure_logs("info", "json", stream=stream)
+    logging.getLogger("user").info("a %s", ends, extra={"key": ends, ends: {ends: ends}})
+    [line] = text_of(stream).splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["key"], told[ends]) == (f"a {ends}", ends, {ends: ends})
+
+
 def test_hostile_text_stays_within_its_line():
     """Whatever strangers put into a name: one line, valid JSON, valid UTF-8."""
     stream = strict_stream()

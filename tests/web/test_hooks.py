@@ -146,10 +146,10 @@ async def test_a_secret_is_changed_without_a_gap(
     broker_43: VirtualHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Old and new are good side by side, until the old one goes."""
-    monkeypatch.setenv("AMQPJOBS_HOOK_ORDERS_SECRET", "the new secret")
+    monkeypatch.setenv("AMQPJOBS_HOOK_ORDERS_SECRET", "the new secret, longer")
     monkeypatch.setenv("AMQPJOBS_HOOK_ORDERS_SECRET_2", SECRET)
     async with served(hooked(broker_43.url)) as client:
-        both = [await post(client, signed(secret=s)) for s in (SECRET, "the new secret")]
+        both = [await post(client, signed(secret=s)) for s in (SECRET, "the new secret, longer")]
     monkeypatch.delenv("AMQPJOBS_HOOK_ORDERS_SECRET_2")
     async with served(hooked(broker_43.url)) as client:
         old = await post(client, signed(secret=SECRET))
@@ -201,6 +201,18 @@ def test_a_hook_without_a_secret_does_not_start(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("AMQPJOBS_HOOK_ORDERS_SECRET")
     with pytest.raises(ConfigurationError, match="AMQPJOBS_HOOK_ORDERS_SECRET"):
         create_api(hooked("amqp://nowhere/"))
+
+
+@pytest.mark.parametrize("variable", ["ORDERS_SECRET", "ORDERS_SECRET_2"])
+def test_a_secret_that_could_be_guessed_does_not_start(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has seen one signed request can try guesses. The error says how to make one, and
+    shows none."""
+    monkeypatch.setenv(f"AMQPJOBS_HOOK_{variable}", "hunter2")
+    with pytest.raises(ConfigurationError, match=f"{variable}.*openssl rand") as caught:
+        create_api(hooked("amqp://nowhere/"))
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_secret_may_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -1,7 +1,10 @@
 """Errors of ours as answers over HTTP."""
 
-from amqpjobs.errors import NotPermitted
-from amqpjobs.web.problems import problem_of
+import pytest
+
+from amqpjobs import App
+from amqpjobs.errors import DecodeError, NotPermitted
+from amqpjobs.web.problems import invalid_body, problem_of
 
 
 def test_a_missing_permission_is_no_business_of_the_client() -> None:
@@ -11,3 +14,17 @@ def test_a_missing_permission_is_no_business_of_the_client() -> None:
     assert (problem.status, problem.reason) == (503, "not-permitted")
     assert "shop" not in str(problem)
     assert "Retry-After" in problem.headers
+
+
+def test_a_body_that_does_not_fit_is_told_without_its_keys() -> None:
+    """The keys of dicts are data; the names of parameters and fields help."""
+    app = App("a")
+
+    @app.job(queue="q", name="job")
+    async def job(ages: dict[str, int], name: str) -> None: ...
+
+    with pytest.raises(DecodeError) as caught:
+        app.find("job").payload.load(b'{"ages": {"ada@example.org": "x"}, "name": 1}')
+    errors = invalid_body(caught.value).more["errors"]
+    assert [each["where"] for each in errors] == ["ages.[key]", "name"]
+    assert "ada@" not in str(errors)

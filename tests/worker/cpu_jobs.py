@@ -2,12 +2,14 @@
 
 import asyncio
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,36 @@ def hang(directory: Path) -> None:
     announce(directory)
     while True:
         pass
+
+
+@app.job(queue="cpu", cpu=True)
+def family(directory: Path) -> None:
+    """Start programs, and processes, in every way that there is."""
+    plain = subprocess.Popen(["sleep", "1000"])
+    grouped = subprocess.Popen(["sleep", "1000"], process_group=0)
+    shell = subprocess.Popen(
+        ["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, text=True
+    )
+    assert shell.stdout is not None
+    of_the_shell = int(shell.stdout.readline())
+    forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+    forked.start()
+    pids = (plain.pid, grouped.pid, shell.pid, of_the_shell, forked.pid)
+    (directory / "family").write_text(" ".join(map(str, pids)))
+    announce(directory)
+    time.sleep(1000)
+
+
+@app.job(queue="cpu", cpu=True)
+def wait_for_all() -> int:
+    programs = [subprocess.Popen(["true"]) for _ in range(3)]
+    waited = 0
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+            waited += 1
+    del programs  # which would have waited for them
+    return waited
 
 
 @app.job(queue="cpu", cpu=True)

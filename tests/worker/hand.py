@@ -9,7 +9,22 @@ from amqpjobs.message import JSON, Properties
 from amqpjobs.rabbitmq.consumption import Subscription
 from amqpjobs.rabbitmq.deliveries import Delivery
 from amqpjobs.rabbitmq.profile import Profile
+from amqpjobs.worker.settled import identity_in
 from tests.rabbitmq.fake_wire import Link, turns
+
+KEY_OF = identity_in("app")
+"""How a worker of the app with this name recognises a redelivery."""
+
+
+def own_id(name: str) -> str:
+    """An id as amqpjobs makes it for one publish, the same for the same short name."""
+    return f"00000000-0000-7000-8000-{name.encode().hex():0>12}"
+
+
+def ours(name: str = "id", **more) -> dict:
+    """What a first publish of the app has, with an id made for it alone."""
+    return {"type": "job", "app_id": "app", "message_id": own_id(name), **more}
+
 
 BROKEN_HEADER = b"\x00\x3c\x00\x00" + (2).to_bytes(8) + b"\xff\xff"
 """A content header with property flags that AMQP does not define."""
@@ -53,17 +68,20 @@ class Hand:
     ) -> Delivery:
         """A delivery of a message; by default as one of ours."""
         if properties is None:
-            properties = Properties(**{"content_type": JSON, "message_id": "id", **changes})
+            properties = Properties(
+                **{"content_type": JSON, "message_id": own_id("id"), "app_id": "app", **changes}
+            )
         self.wire.deliver(
             next(self._tags), properties, body, header=header, redelivered=redelivered
         )
         return self._arrived[-1]
 
     async def settlements(self):
-        """In short: ``ack 1``, ``give back 2``."""
+        """In short: ``ack 1``, ``give back 2``, ``reject 3``."""
         await turns()
         found = []
         for frame in self.wire.settlements():
             is_ack = isinstance(frame, commands.Basic.Ack)
-            found.append(f"{'ack' if is_ack else 'give back'} {frame.delivery_tag}")
+            word = "ack" if is_ack else "give back" if frame.requeue else "reject"
+            found.append(f"{word} {frame.delivery_tag}")
         return found

@@ -30,12 +30,13 @@ from amqpjobs.outcome import (
     Snoozed,
     Superseded,
 )
+from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.execution import Execution
 from amqpjobs.worker.pipeline import Pipeline, Run
 from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.settled import Settled
 from tests.rabbitmq.fake_wire import turns
-from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
+from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, KEY_OF, Hand, ours
 
 LIMIT = 200
 
@@ -52,7 +53,7 @@ class Bench:
         self.hand = hand
         self.processing = []
         self.app = App("bench", retry=Retry(attempts=1))
-        self.settled = Settled()
+        self.settled = Settled(KEY_OF)
         self.queue = Queue("queue", priorities={"high": 2, "low": 1})
         self.stopping = asyncio.Event()
         self.execution = Execution(2)
@@ -256,7 +257,7 @@ def test_what_can_be_run_here_is_known():
     """For those who bring parked jobs back."""
     app = App("a")
     job = app.job(queue="q")(never)
-    pipeline = Pipeline(app, None, None, {"q": job.definition}, LIMIT, Settled(), nobody)
+    pipeline = Pipeline(app, None, None, {"q": job.definition}, LIMIT, Settled(KEY_OF), nobody)
     assert pipeline.knows("never", "anywhere")
     assert pipeline.knows(None, "q")
     assert not pipeline.knows("other", "q")
@@ -607,11 +608,36 @@ async def test_a_job_that_rejects_itself_though_it_was_interrupted_is_rejected(b
     assert why(task.result()) == "rejected"
 
 
-async def test_a_cancellation_that_is_not_the_workers_is_passed_on(bench):
-    """Whoever cancelled the task waits for that."""
+async def test_a_cancellation_that_is_not_the_workers_is_the_jobs_own(bench):
+    """Given back, it would be here again at once."""
     bench.job(wait_for_ever)
     task = await bench.interrupted(bench.hand.give(type="job"), by_worker=False)
-    assert task.cancelled()
+    assert why(task.result()) == "failed"
+    assert task.result().failure.message == "the job cancelled itself"
+
+
+async def test_a_cancellation_that_ends_everything_is_passed_on(bench):
+    """As by `asyncio.run`, which cancels all tasks at its end: the job has not failed."""
+    bench.job(wait_for_ever)
+    endings = Endings()
+    pipeline = Pipeline(
+        bench.app, bench.execution, bench.stopping, bench.only, LIMIT, bench.settled, nobody,
+        endings=endings,
+    )  # fmt: skip
+
+    async def worker():
+        endings.begin()
+        await asyncio.sleep(60)
+
+    tasks = [
+        asyncio.create_task(pipeline.outcome_of(Run(bench.hand.give(type="job")))),
+        asyncio.create_task(worker()),
+    ]
+    await turns()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert tasks[0].cancelled()
 
 
 async def test_a_job_that_cancels_itself_has_failed(bench):
@@ -862,7 +888,7 @@ def bench_job(bench):
 async def test_what_was_settled_before_is_not_run_again(bench):
     """Its ack was lost: RabbitMQ says that it was delivered before."""
     bench.job(bench_job(bench))
-    given = {"type": "job", "message_id": "7", "body": b"1"}
+    given = ours("7", body=b"1")
     bench.settled.remember(bench.hand.give(**given))
     again = bench.hand.give(redelivered=True, **given)
     assert isinstance(await bench.outcome(again), Superseded)

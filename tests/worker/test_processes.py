@@ -129,7 +129,8 @@ async def test_a_process_has_the_surroundings_of_the_worker(pool: ProcessPool) -
     assert found["path"] == sys.path
     assert found["cwd"] == str(Path.cwd())
     assert found["session"] == found["pid"]
-    assert len(found["descriptors"]) == 5  # three, the socket, and that of the listing
+    # Three, the socket, the pipe that tells of this process's end, and that of the listing.
+    assert len(found["descriptors"]) == 6
 
 
 async def test_an_error_keeps_its_name_frames_and_traceback(pool: ProcessPool) -> None:
@@ -408,19 +409,22 @@ async def test_jobs_leave_no_descriptors_behind() -> None:
     await eventually(lambda: descriptors() <= before)
 
 
-async def test_a_process_dies_with_a_worker_that_is_killed(tmp_path: Path) -> None:
-    """Nobody is left to stop it."""
+async def test_a_process_and_all_that_it_started_die_with_a_worker_that_is_killed(
+    tmp_path: Path,
+) -> None:
+    """Nobody is left to stop them: a program, one in a process group of its own, a shell's, a
+    process of `multiprocessing`, and its program."""
     program = textwrap.dedent("""
         import asyncio, sys
         from pathlib import Path
         sys.path[:] = sys.argv[2:]
         from amqpjobs.context import plain_context
         from amqpjobs.worker.processes import ProcessPool
-        from tests.worker.cpu_jobs import sleep
+        from tests.worker.cpu_jobs import family
 
         async def main():
-            body = sleep.message(Path(sys.argv[1])).body
-            await ProcessPool(1).run(sleep.definition, plain_context("sleep", "1"), body)
+            body = family.message(Path(sys.argv[1])).body
+            await ProcessPool(1).run(family.definition, plain_context("family", "1"), body)
 
         asyncio.run(main())
     """)
@@ -432,7 +436,14 @@ async def test_a_process_dies_with_a_worker_that_is_killed(tmp_path: Path) -> No
     finally:
         worker.kill()
         await worker.wait()
-    await eventually(lambda: not is_running(pid))
+    members = [pid, *(int(member) for member in (tmp_path / "family").read_text().split())]
+    assert len(members) == 6
+    await eventually(lambda: not any(is_running(each) for each in members))
+
+
+async def test_a_handler_waits_for_its_own_children_only(pool: ProcessPool) -> None:
+    """`os.wait` until there are no more is an old way to do so."""
+    assert await run(pool, cpu_jobs.wait_for_all) == 3
 
 
 async def test_a_job_that_no_other_process_can_import_is_refused(

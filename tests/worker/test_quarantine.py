@@ -8,7 +8,7 @@ import pytest
 
 from amqpjobs import Retry
 from amqpjobs.message import JSON
-from amqpjobs.outcome import Done, Rejected, Retried
+from amqpjobs.outcome import Done, Rejected, Released, Retried
 from amqpjobs.topology import Queue
 from amqpjobs.worker import jobprocess
 from amqpjobs.worker.execution import Execution
@@ -19,7 +19,7 @@ from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.settled import Settled
 from tests.support.waiting import until
 from tests.worker import quarantine_jobs as jobs
-from tests.worker.hand import Hand
+from tests.worker.hand import KEY_OF, Hand
 
 
 class Bench:
@@ -41,7 +41,7 @@ class Bench:
 
     async def outcome(self, app, delivery):
         pipeline = Pipeline(
-            app, self.execution, self.stopping, {}, 10_000, Settled(), lambda run: False
+            app, self.execution, self.stopping, {}, 10_000, Settled(KEY_OF), lambda run: False
         )
         return await pipeline.outcome_of(Run(delivery, self.quarantine))
 
@@ -155,17 +155,16 @@ async def test_the_kernel_would_take_it_first(bench):
 
 
 async def test_a_machine_without_room_for_a_process_is_no_fault_of_the_job(bench, monkeypatch):
-    """It waits until there is."""
-    start, failures = jobprocess.JobProcess.start, [OSError("no room"), OSError("still none")]
+    """It is given back, after a pause, and is a suspect again."""
 
     async def no_room(**options):
-        if failures:
-            raise failures.pop()
-        return await start(**options)
+        raise OSError("Resource temporarily unavailable")
 
-    monkeypatch.setattr("amqpjobs.worker.quarantine.PAUSE", 0.01)
+    monkeypatch.setattr("amqpjobs.worker.room.PAUSE", 0.01)
     monkeypatch.setattr(jobprocess.JobProcess, "start", no_room)
-    assert isinstance(await bench.of(jobs.where, "x"), Done)
+    outcome = await bench.of(jobs.where, "x")
+    assert isinstance(outcome, Released)
+    assert "no process can be started: Resource" in outcome.reason
 
 
 async def test_processes_end_when_there_are_no_suspects_any_more(bench):

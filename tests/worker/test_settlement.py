@@ -12,6 +12,8 @@ from amqpjobs.copies import history_of, retried
 from amqpjobs.errors import Unroutable
 from amqpjobs.message import (
     HEADER_ATTEMPT,
+    HEADER_COPY,
+    HEADER_DROPPED,
     HEADER_DUE,
     HEADER_ERROR,
     HEADER_HISTORY,
@@ -33,14 +35,21 @@ from amqpjobs.outcome import (
 from amqpjobs.rabbitmq.publication import Publication
 from amqpjobs.rabbitmq.waiting import Waiting
 from amqpjobs.topology import Queue
+from amqpjobs.worker import replacing as replacing_module
 from amqpjobs.worker import settled as settled_module
-from amqpjobs.worker import settlement as settlement_module
 from amqpjobs.worker.settled import Settled
 from amqpjobs.worker.settlement import Settlement
 from tests.rabbitmq.fake_wire import Link, turns
-from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
+from tests.worker.hand import BROKEN_HEADER, BROKEN_TABLE, KEY_OF, Hand, ours, own_id
 
 FAILURE = Failure("failed", "boom", queue="queue")
+
+
+def told_by(copy):
+    """The headers of a copy, but for what tells it from the others."""
+    headers = dict(copy.properties.headers)
+    assert headers.pop(HEADER_COPY)
+    return headers
 
 
 async def _nothing(wire):
@@ -56,7 +65,7 @@ class Bench:
         self.wire = self.link.connect()
         self.publication = Publication(self.link, _nothing)
         self.waiting = Waiting(self.link, self.publication, declare=False)
-        self.settled = Settled()
+        self.settled = Settled(KEY_OF)
         self.restored = 0
         self.settlement = Settlement(
             self.publication, self.waiting, [Queue("queue")], self.settled, self.restore
@@ -84,7 +93,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(monkeypatch):
-    monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(replacing_module, "LONGEST_PAUSE", 0.0)
     async with Hand() as hand:
         made = Bench(hand)
         await turns()
@@ -142,7 +151,7 @@ async def test_a_copy_keeps_what_the_message_is_and_leaves_what_would_act(bench)
     bench.settle(bench.hand.give(original), Rejected(FAILURE))
     [copy] = await bench.copies()
     headers = copy.properties.headers
-    assert set(headers) == {"mine", HEADER_ATTEMPT, HEADER_ERROR}
+    assert set(headers) == {"mine", HEADER_ATTEMPT, HEADER_COPY, HEADER_ERROR}
     assert copy.properties == Properties(
         content_type=JSON, type="job", message_id="7", correlation_id="c", reply_to="r",
         delivery_mode=2, priority=4, timestamp=9, app_id="web", headers=headers,
@@ -162,7 +171,7 @@ async def test_a_message_whose_properties_cannot_be_read_is_put_aside_with_its_b
     [copy] = await bench.copies()
     assert copy.body == b"{}"
     assert (copy.properties.content_type, copy.properties.type) == readable
-    assert set(copy.properties.headers) == {HEADER_ERROR}
+    assert set(copy.properties.headers) == {HEADER_COPY, HEADER_ERROR}
     bench.wire.confirm(1)
     await settling
     assert await bench.hand.settlements() == ["ack 1"]
@@ -174,7 +183,8 @@ async def test_headers_that_leave_no_room_for_ours_stay_behind(bench):
     settling = bench.settle(bench.hand.give(large), Rejected(Failure("failed", "z" * 500)))
     [copy] = await bench.copies()
     assert copy.properties.type == "job"
-    assert set(copy.properties.headers) == {HEADER_ERROR}
+    assert set(copy.properties.headers) == {HEADER_COPY, HEADER_ERROR, HEADER_DROPPED}
+    assert copy.properties.headers[HEADER_DROPPED] == ["x"]
     bench.wire.confirm(1)
     await settling
     assert await bench.hand.settlements() == ["ack 1"]
@@ -192,7 +202,7 @@ async def test_a_copy_that_the_broker_does_not_take_is_tried_again(bench, refusa
         bench.wire.give_back(copy)
         bench.wire.confirm(1)
     else:
-        bench.wire.channels[0].refuse(RuntimeError("406"))
+        bench.wire.channels[0].refuse(RuntimeError("406 of another one's message"))
     again = (await bench.copies())[-1]
     assert again.properties == copy.properties
     assert again is not copy
@@ -200,18 +210,18 @@ async def test_a_copy_that_the_broker_does_not_take_is_tried_again(bench, refusa
     bench.wire.say(commands.Basic.Ack(again.number), again.channel)
     assert await settling == Rejected(FAILURE)
     assert await bench.hand.settlements() == ["ack 1"]
-    assert "is not confirmed" in caplog.text
+    assert ("not confirmed" in caplog.text) == (refusal != "channel")
     assert bench.restored == (refusal == "return")
 
 
 async def test_a_copy_that_is_not_confirmed_in_time_is_never_acked_on_a_guess(bench, monkeypatch):
     """It may have arrived: then it is there twice, under one id."""
-    monkeypatch.setattr(settlement_module, "CONFIRM_TIMEOUT", 0.01)
+    monkeypatch.setattr(replacing_module, "CONFIRM_TIMEOUT", 0.01)
     settling = bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
     while len(await bench.copies()) < 3:
         assert not settling.done()
     assert await bench.hand.settlements() == []
-    monkeypatch.setattr(settlement_module, "CONFIRM_TIMEOUT", 60)
+    monkeypatch.setattr(replacing_module, "CONFIRM_TIMEOUT", 60)
     while not settling.done():
         bench.wire.confirm(len(await bench.copies()))
     assert await bench.hand.settlements() == ["ack 1"]
@@ -219,7 +229,7 @@ async def test_a_copy_that_is_not_confirmed_in_time_is_never_acked_on_a_guess(be
 
 async def test_copies_that_fail_again_and_again_are_not_tried_in_a_hot_loop(bench, monkeypatch):
     """There is a pause after each failure, which grows, and has a limit."""
-    monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 7.0)
+    monkeypatch.setattr(replacing_module, "LONGEST_PAUSE", 7.0)
     pauses = []
     sleep = asyncio.sleep
 
@@ -229,9 +239,9 @@ async def test_copies_that_fail_again_and_again_are_not_tried_in_a_hot_loop(benc
             bench.hand.link.lose()
         await sleep(0)
 
-    monkeypatch.setattr(settlement_module.asyncio, "sleep", pause)
+    monkeypatch.setattr(replacing_module.asyncio, "sleep", pause)
     settling = bench.settlement.settle(bench.hand.give(type="job"), Rejected(FAILURE))
-    bench.publication.send = refusing
+    bench.publication.send_for = refusing
     assert isinstance(await settling, Released)
     assert pauses[:4] == pytest.approx([0.2, 0.4, 0.8, 1.6])
     assert pauses == sorted(pauses)
@@ -294,7 +304,7 @@ async def test_the_history_keeps_the_last_errors_and_not_all_their_words(bench):
 
 async def test_a_redelivery_of_what_was_replaced_is_known(bench):
     """Its ack was lost with the connection: the copy is on its way, and this is one too many."""
-    given = {"type": "job", "message_id": "7", "body": b"1"}
+    given = ours("7", body=b"1")
     settling = bench.settle(bench.hand.give(**given), Retried(FAILURE, 0.0))
     await turns()
     bench.wire.confirm(1)
@@ -303,23 +313,23 @@ async def test_a_redelivery_of_what_was_replaced_is_known(bench):
     knows = bench.settled.knows
     assert knows(bench.hand.give(redelivered=True, **given))
     assert not knows(bench.hand.give(**given))
-    assert not knows(bench.hand.give(redelivered=True, **{**given, "message_id": "8"}))
+    assert not knows(bench.hand.give(redelivered=True, **{**given, "message_id": own_id("8")}))
     assert not knows(bench.hand.give(redelivered=True, **{**given, "body": b"2"}))
     assert not knows(bench.hand.give(copy.properties, redelivered=True, body=b"1"))
 
 
 async def test_a_redelivery_of_what_was_done_on_a_lost_connection_is_known(bench):
     """The handler has run, and need not again."""
-    given = {"type": "job", "message_id": "7", "body": b"1"}
+    given = ours("7", body=b"1")
     delivery = bench.hand.give(**given)
-    done = bench.hand.give(**{**given, "message_id": "8"})
+    done = bench.hand.give(**{**given, "message_id": own_id("8")})
     bench.settlement.settle(done, Done())
     bench.hand.link.lose()
     await turns()
     bench.settlement.settle(delivery, Done())
     async with Hand() as again:
         assert bench.settled.knows(again.give(redelivered=True, **given))
-        other = {**given, "message_id": "8"}
+        other = {**given, "message_id": own_id("8")}
         assert not bench.settled.knows(again.give(redelivered=True, **other))
 
 
@@ -327,20 +337,97 @@ async def test_only_the_last_ones_are_remembered(bench, monkeypatch):
     """Memory stays bounded."""
     monkeypatch.setattr(settled_module, "REMEMBERED", 2)
     for name in "abc":
-        bench.settled.remember(bench.hand.give(type="job", message_id=name))
-    known = [
-        bench.settled.knows(bench.hand.give(type="job", message_id=name, redelivered=True))
-        for name in "abc"
-    ]
+        bench.settled.remember(bench.hand.give(**ours(name)))
+    known = [bench.settled.knows(bench.hand.give(redelivered=True, **ours(name))) for name in "abc"]
     assert known == [False, True, True]
     bench.settled.remember(bench.hand.give(type="job", message_id=None))
     assert not bench.settled.knows(bench.hand.give(message_id=None, type="job", redelivered=True))
 
 
-def refusing(*_):
-    fate = asyncio.get_running_loop().create_future()
+def refusing(fate, *_, **__):
     fate.set_exception(Unroutable("no queue"))
-    return fate
+
+
+def too_large(bench, number):
+    """RabbitMQ closes the channel of a message over it."""
+    message = bench.wire.published()[number]
+    error = RuntimeError("PRECONDITION_FAILED - message size 17825792 is larger than ...")
+    bench.wire.channels[message.channel - 1].refuse(error)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "due"),
+    [(Rejected(FAILURE), None), (Retried(FAILURE, 0.0), 0), (Parked(FAILURE), None)],
+)
+async def test_a_copy_that_is_refused_for_good_is_left_to_rabbitmq(bench, outcome, due, caplog):
+    """It is tried alone, a few times: then RabbitMQ puts the original into the dead letters."""
+    bench.waiting.declares = True
+    other = bench.hand.give(type="job")
+    delivery = bench.hand.give(type="job", message_id=own_id("bad"))
+    settling = bench.settle(delivery, outcome)
+    await turns()
+    for number in range(1 + replacing_module.REFUSALS):
+        assert not settling.done()
+        assert len(await bench.copies()) == number + 1
+        too_large(bench, number)
+        while not settling.done() and len(await bench.copies()) == number + 1:
+            pass
+    assert await settling == Rejected(FAILURE)
+    assert await bench.hand.settlements() == ["reject 2"]
+    assert "dead-lettered by RabbitMQ" in caplog.text
+    assert bench.restored == 1
+    channels = {copy.channel for copy in await bench.copies()}
+    settling = bench.settle(other, Rejected(FAILURE))
+    shared = (await bench.copies())[-1]
+    assert shared.channel not in channels
+    bench.wire.say(commands.Basic.Ack(shared.number), shared.channel)
+    await settling
+
+
+async def test_a_queue_that_may_drop_what_is_rejected_keeps_it(bench, monkeypatch):
+    """It was not declared here, so nobody knows whether it has dead letters: the job goes back."""
+    monkeypatch.setattr(replacing_module, "KEPT", 0.0)
+    settling = bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
+    await turns()
+    too_large(bench, 0)
+    await turns()
+    too_large(bench, 1)
+    assert isinstance(await settling, Released)
+    assert await bench.hand.settlements() == ["give back 1"]
+
+
+async def test_a_copy_that_is_not_taken_gives_its_slot_back(bench, monkeypatch, caplog):
+    """It is tried on beside other jobs, and settled when it is confirmed."""
+    monkeypatch.setattr(replacing_module, "SLOT_TIME", 0.01)
+    delivery = bench.hand.give(type="job")
+    outcome = Rejected(FAILURE)
+    assert await bench.settle(delivery, outcome) is outcome
+    assert delivery.settled
+    assert "slot freed" in caplog.text
+    assert await bench.hand.settlements() == []
+    bench.wire.confirm(1)
+    assert await bench.hand.settlements() == ["ack 1"]
+    bench.settlement.leave()
+    await turns()
+    assert await bench.hand.settlements() == ["ack 1"]
+
+
+async def test_what_is_tried_beside_other_jobs_is_given_back_when_the_worker_stops(
+    bench, monkeypatch
+):
+    """Its copy may have arrived: then it is there twice, never not at all."""
+    monkeypatch.setattr(replacing_module, "SLOT_TIME", 0.01)
+    await bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
+    bench.settlement.leave()
+    assert await bench.hand.settlements() == ["give back 1"]
+
+
+async def test_a_bare_address_for_direct_replies_stays_behind(bench):
+    """RabbitMQ closes the channel over it: only who publishes a request may say so."""
+    bench.settle(bench.hand.give(type="job", reply_to="amq.rabbitmq.reply-to"), Rejected(FAILURE))
+    bench.settle(bench.hand.give(reply_to="amq.rabbitmq.reply-to.x"), Rejected(FAILURE))
+    copies = await bench.copies()
+    assert [c.properties.reply_to for c in copies] == [None, "amq.rabbitmq.reply-to.x"]
 
 
 async def test_cancelled_while_its_copy_is_on_its_way_the_original_is_given_back(bench):
@@ -357,7 +444,7 @@ async def test_cancelled_while_its_copy_is_on_its_way_the_original_is_given_back
 
 async def test_cancelled_in_its_pause_the_original_is_given_back_at_once(bench, monkeypatch):
     """A worker that stops does not wait for it."""
-    monkeypatch.setattr(settlement_module, "LONGEST_PAUSE", 3600.0)
+    monkeypatch.setattr(replacing_module, "LONGEST_PAUSE", 3600.0)
     settling = bench.settle(bench.hand.give(type="job"), Rejected(FAILURE))
     await turns()
     bench.wire.confirm(1, acked=False)
@@ -444,7 +531,7 @@ async def test_being_given_back_often_is_no_reason_for_the_dead_letters(
             task = asyncio.ensure_future(settling)
             [copy] = await bench.copies()
             assert (copy.routing_key, copy.properties.expiration) == ("queue", "5000")
-            assert copy.properties.headers == {HEADER_DUE: 5}
+            assert told_by(copy) == {HEADER_DUE: 5}
             assert await hand.settlements() == []
             bench.wire.confirm(1)
             assert await task == Released("stop")

@@ -73,7 +73,7 @@ def edit(
     if as_json:
         print_json({"id": letter.id, "job": letter.job, "queue": target})
     else:
-        sys.stdout.write(f"sent to {target}\n")
+        sys.stdout.write(f"sent to {printable(target)}\n")
 
 
 def _find(bench: "DeadLetters", which: str) -> "Letter":

@@ -98,7 +98,8 @@ def _target(output: Path | None) -> Iterator[BinaryIO]:
         return
     try:
         # A file that is there may hold letters that an interrupted export has taken out.
-        file = output.open("xb")
+        # What jobs were given is for who has asked for it.
+        file = os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
     except FileExistsError:
         raise ConfigurationError(f"{output} is there already: export to a new file") from None
     with file:

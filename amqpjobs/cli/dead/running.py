@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from amqpjobs.cli.output import print_json, printable, say
+from amqpjobs.cli.output import print_json, printable, say, text_column
 from amqpjobs.errors import AmqpJobsError
 
 if TYPE_CHECKING:
@@ -87,13 +87,14 @@ def progress(verb: str, last: _Last) -> Iterator[None]:
         yield
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]} done, "
+        text_column("{task.description}"), BarColumn(), text_column("{task.fields[done]} done, "
         "{task.completed:.0f} of {task.total:.0f} seen"), TimeElapsedColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    people = Console(stderr=True, markup=False, emoji=False)
+    with Progress(*columns, console=people, transient=True) as shown:
         task = shown.add_task(verb, total=0, done=0)
 
         def show(moved: "Moved") -> None:

@@ -1,0 +1,122 @@
+"""Ways out of a handler that are no return and no error of its own, and what leaves the executor.
+
+Changes when a run may end in another way that its outcome does not say by itself.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+from amqpjobs.outcome import Outcome, Released
+
+if TYPE_CHECKING:
+    from amqpjobs.context import Context
+    from amqpjobs.rabbitmq.deliveries import Delivery
+    from amqpjobs.worker.pipeline import Run
+
+log = logging.getLogger("amqpjobs.worker")
+
+PAUSE = 5.0
+"""Seconds for which a delivery that cannot be settled, since we have a bug, keeps its slot. Given
+back at once it would be here again at once."""
+
+
+class Settle(Protocol):
+    """See `Settlement.settle`."""
+
+    def __call__(
+        self, delivery: "Delivery", outcome: Outcome, context: "Context | None" = None, /
+    ) -> Awaitable[Outcome] | None:
+        """Settle a delivery."""
+        ...
+
+
+class Endings:
+    """Tells what a handler did to itself from what its worker or its event loop does to it."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[object] | None = None
+
+    def begin(self) -> None:
+        """The worker runs in this task."""
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+
+    def is_from_outside(self, error: BaseException) -> bool:
+        """Whether this is how the whole worker ends, and says nothing of the job: `asyncio.run`
+        cancels every task at its end, and a coroutine that is left behind is closed."""
+        if isinstance(error, GeneratorExit):
+            return self._loop is not None and asyncio.current_task(self._loop) is None
+        own = self._task
+        return (
+            isinstance(error, asyncio.CancelledError)
+            and own is not None
+            and (own.done() or own.cancelling() > 0)
+        )
+
+    async def calm(self, run: "Run") -> None:
+        """Take back the cancellations that a handler has left behind: they would end what comes
+        next, which is the settlement."""
+        task = asyncio.current_task()
+        if task is None or run.interrupted or run.cancelled or not task.cancelling():
+            return
+        _uncancel(task)
+        try:
+            # Before Python 3.13 one that was not delivered yet stays, and comes with the next wait.
+            await asyncio.sleep(0)
+        except asyncio.CancelledError as error:
+            if run.interrupted or self.is_from_outside(error):
+                raise
+
+    async def settled(self, run: "Run", waiting: Awaitable[Outcome]) -> Outcome:
+        """Wait for a copy. What a handler has left behind to cancel its task, such as a timer, does
+        not stop it: the copy may be there already, and giving the original back would double it."""
+        settling, task = asyncio.ensure_future(waiting), asyncio.current_task()
+        while not settling.done():
+            try:
+                await asyncio.wait([settling])
+            except asyncio.CancelledError as error:
+                if run.interrupted or self.is_from_outside(error):
+                    settling.cancel()
+                elif task is not None:
+                    _uncancel(task)
+        if settling.cancelled() and run.interrupted:
+            return Released("the worker was told to stop")
+        return settling.result()
+
+    async def of_bug(
+        self,
+        run: "Run",
+        error: BaseException,
+        fail: Callable[["Run", BaseException], Outcome],
+        settle: Settle,
+    ) -> Outcome | None:
+        """Deal with what has left the executor: a bug of ours. It is logged, counts as an attempt,
+        and the next one comes after the pause of the retry policy.
+
+        Returns:
+            How the delivery was settled; None if it was settled before, or could not be.
+        """
+        if self.is_from_outside(error) or (
+            run.interrupted and isinstance(error, asyncio.CancelledError)
+        ):
+            raise error
+        log.critical("a bug in amqpjobs around job %r", run.context, exc_info=error)
+        await self.calm(run)
+        if run.delivery.settled:
+            return None
+        try:
+            outcome = fail(run, error)
+            waiting = settle(run.delivery, outcome, run.context)
+            return outcome if waiting is None else await self.settled(run, waiting)
+        except Exception:
+            log.critical("a bug in amqpjobs: job %r not settled", run.context, exc_info=True)
+            await asyncio.sleep(PAUSE)
+            return None
+
+
+def _uncancel(task: "asyncio.Task[object]") -> None:
+    while task.cancelling():
+        task.uncancel()
