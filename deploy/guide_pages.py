@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from amqpjobs.client.deadletters.selection import Selection
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -22,7 +23,6 @@ import amqpjobs.testing
 from amqpjobs import embedded, errors
 from amqpjobs.cli.guide import Entry, entries
 from amqpjobs.cli.main import program
-from amqpjobs.deadletters.selection import Selection
 from amqpjobs.settings import Settings
 from amqpjobs.worker import Worker
 

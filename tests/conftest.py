@@ -1,4 +1,4 @@
-"""Fixtures for tests on real RabbitMQ servers; what they start and how is in `tests/brokers.py`.
+"""Fixtures for tests on real RabbitMQ servers; see `tests/support/brokers/brokers.py`.
 
 A test that takes `broker` runs on every version, in a virtual host of its own. A RabbitMQ that is
 not installed is a failure, never a skip. Without any: `-m "not broker"`.
@@ -16,9 +16,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.broker_server import Server, VirtualHost, virtual_host
-from tests.brokers import RELEASES, Broker, BrokerFailedError, BrokerMissingError, Brokers
-from tests.postgres import Postgres, PostgresMissingError
+from tests.support.brokers.broker_server import Server, VirtualHost, virtual_host
+from tests.support.brokers.brokers import (
+    RELEASES,
+    Broker,
+    BrokerFailedError,
+    BrokerMissingError,
+    Brokers,
+)
+from tests.support.brokers.postgres import Postgres, PostgresMissingError
 
 GIVEN_URL: Final = os.environ.get("AMQPJOBS_TEST_URL", "")
 CHOSEN: Final = tuple(

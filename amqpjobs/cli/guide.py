@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from amqpjobs.cli.loading import JsonOption
+from amqpjobs.cli.app_option import JsonOption
 from amqpjobs.cli.output import console, print_json, say
 from amqpjobs.errors import ConfigurationError
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.broker_server import Server
-from tests.brokers import Brokers
 from tests.conformance.client import Channel
 from tests.conformance.embedded import on_embedded
 from tests.conformance.peers import RELEASES, Peer, on_server
 from tests.conftest import BROKER_TEST_TIMEOUT, CHOSEN, GIVEN_URL, _server
+from tests.support.brokers.broker_server import Server
+from tests.support.brokers.brokers import Brokers
 
 REAL = ["given"] if GIVEN_URL else list(CHOSEN)
 RESULTS = pytest.StashKey[list[dict[str, Any]]]()

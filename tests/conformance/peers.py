@@ -11,10 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 from pamqp.commands import Exchange, Queue
 
-from tests.broker_server import Server
 from tests.conformance.client import Address, Channel, Client
 from tests.conformance.events import ClosedError
 from tests.conformance.wire import HungUpError
+from tests.support.brokers.broker_server import Server
 
 RELEASES: Final = {"3.10": "3.10.8", "4.3": "4.3.6"}
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.brokers import Broker
 from tests.conformance.client import Channel
 from tests.conformance.peers import Peer
+from tests.support.brokers.brokers import Broker
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from statistics import quantiles
 
 import pytest
 
-from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, until
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing, leftovers, publishing
+from tests.support.brokers.broker_server import VirtualHost
 
 MEBI = 2**20
 FLAT = 24 * MEBI

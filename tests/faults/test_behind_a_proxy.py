@@ -14,12 +14,12 @@ import pytest
 
 from amqpjobs.app import App
 from amqpjobs.jobs.queue.topology import RECORDER_QUEUE
-from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
 from tests.faults.proxy import Proxy
 from tests.faults.publishing import finish, leftovers, publishing
 from tests.faults.stranger import Stranger
+from tests.support.brokers.broker_server import VirtualHost
 
 C, P = 4, 8
 

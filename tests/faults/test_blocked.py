@@ -6,10 +6,10 @@ from itertools import chain
 
 import pytest
 
-from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, until
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import finish, leftovers, publishing
+from tests.support.brokers.broker_server import VirtualHost
 
 C = 4
 BLOCKED, ON = "the event loop is blocked", "the event loop goes on"

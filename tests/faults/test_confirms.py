@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from amqpjobs.errors import NotConfirmed
-from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, until
 from tests.faults.ledger import Ledger
 from tests.faults.proxy import ACK, Frame, Proxy
 from tests.faults.publishing import finish, leftovers, publishing
+from tests.support.brokers.broker_server import VirtualHost
 
 pytestmark = pytest.mark.row("F9")
 

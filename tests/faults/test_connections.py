@@ -11,11 +11,11 @@ from random import Random
 
 import pytest
 
-from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, until
 from tests.faults.ledger import Ledger
 from tests.faults.proxy import Direction, Proxy
 from tests.faults.publishing import Publishing, finish, leftovers, publishing
+from tests.support.brokers.broker_server import VirtualHost
 
 pytestmark = pytest.mark.row("F8")
 

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
 from tests.faults.proxy import Proxied, Proxy, acknowledgement
 from tests.faults.publishing import QUEUES, Publishing, finish, leftovers, publishing, quiet
 from tests.faults.stranger import Stranger
+from tests.support.brokers.broker_server import VirtualHost
 
 BACK = 5.0
 """Seconds in which a consumer is back."""

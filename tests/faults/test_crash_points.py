@@ -5,13 +5,13 @@ from random import Random
 
 import pytest
 
-from tests.broker_server import VirtualHost
 from tests.faults import crashing
 from tests.faults.crashing import CRASH, CRASHED, POINTS
 from tests.faults.fleet import Fleet
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import finish, leftovers, publishing
 from tests.faults.stranger import Stranger, message_id
+from tests.support.brokers.broker_server import VirtualHost
 
 APP = "tests.faults.crashing:app"
 

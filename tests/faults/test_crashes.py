@@ -6,11 +6,11 @@ from random import Random
 import pytest
 
 from amqpjobs.errors import NotConfirmed
-from tests.broker_server import VirtualHost
-from tests.brokers import Broker
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import finish, leftovers, publishing
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.brokers.brokers import Broker
 
 C, P, W = 4, 8, 3
 

@@ -10,12 +10,12 @@ from statistics import quantiles
 import pytest
 
 from amqpjobs.jobs.queue.delays import wait_route
-from tests.broker_server import VirtualHost
-from tests.brokers import Broker
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing, finish, leftovers, publishing
 from tests.faults.stranger import Stranger, message_id
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.brokers.brokers import Broker
 
 C, P = 20, 40
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from amqpjobs.telemetry.health.heartbeat import state_of
-from tests.broker_server import VirtualHost
 from tests.faults import exits
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing, leftovers
 from tests.faults.stranger import Stranger, message_id
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.transport import reach
 
 pytestmark = pytest.mark.row("F34")

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from amqpjobs.jobs.message.message import new_job_id
-from tests.broker_server import VirtualHost
 from tests.faults.fleet import ROOT, Fleet, until
 from tests.faults.hostile import properties, table, text
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import finish, leftovers, publishing
 from tests.faults.stranger import FRAME_MAX, Stranger
+from tests.support.brokers.broker_server import VirtualHost
 
 C, P = 4, 8
 

@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
-from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import finish, leftovers, publishing
 from tests.faults.stranger import Stranger
+from tests.support.brokers.broker_server import VirtualHost
 
 C, P = 4, 8
 

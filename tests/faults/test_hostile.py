@@ -9,12 +9,12 @@ from random import Random
 
 import pytest
 
-from tests.broker_server import VirtualHost
 from tests.faults.fleet import ROOT, Fleet, WorkerProcess, until
 from tests.faults.hostile import Hostile, bodies, refused, strange_properties
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import leftovers, publishing
 from tests.faults.stranger import Refused, Stranger
+from tests.support.brokers.broker_server import VirtualHost
 
 LIVES = ("work", "echo", "other")
 

@@ -9,13 +9,13 @@ import pytest
 
 from amqpjobs.errors import NotConfirmed
 from amqpjobs.telemetry.health.heartbeat import state_of
-from tests.broker_server import VirtualHost
-from tests.brokers import Broker
 from tests.faults.fleet import ROOT, Fleet, WorkerProcess, until
 from tests.faults.hostile import properties
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import finish, leftovers, publishing
 from tests.faults.stranger import Stranger
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.brokers.brokers import Broker
 
 C, P = 4, 8
 

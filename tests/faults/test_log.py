@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from amqpjobs.cli.ending import EXTRA
-from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing, finish, leftovers, publishing, quiet
+from tests.support.brokers.broker_server import VirtualHost
 
 C, P = 4, 8
 BUDGET = 2

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.broker_server import VirtualHost
-from tests.brokers import Broker
 from tests.faults import long
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing, finish, leftovers, quiet
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.brokers.brokers import Broker
 from tests.support.transport import reach
 
 pytestmark = pytest.mark.row("F14")

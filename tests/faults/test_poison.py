@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from amqpjobs.jobs.message.message import Message
-from tests.broker_server import VirtualHost
-from tests.brokers import Broker
 from tests.faults import poison
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing, finish, leftovers
 from tests.faults.stranger import Stranger
 from tests.support.amqp import drain, stranger
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.brokers.brokers import Broker
 from tests.support.memory_group import memory_group
 from tests.support.transport import reach
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from amqpjobs.jobs.message.message import new_job_id
-from tests.broker_server import VirtualHost
-from tests.brokers import Broker
 from tests.faults.fleet import Fleet, until
 from tests.faults.hostile import properties, table, text
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import finish, leftovers, publishing
 from tests.faults.stranger import Refused, Stranger
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.brokers.brokers import Broker
 
 C, P = 2, 8
 

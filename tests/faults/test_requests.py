@@ -15,13 +15,13 @@ import pytest
 
 from amqpjobs import App, Message
 from amqpjobs.errors import AmqpJobsError, JobFailed, NotConfirmed, ReplyLost, ReplyTimeout
-from tests.broker_server import VirtualHost
 from tests.faults.asked import Asked, build
 from tests.faults.fleet import Fleet, until
 from tests.faults.ledger import Ledger
 from tests.faults.proxy import Proxy
 from tests.faults.publishing import finish, leftovers, settings_for
 from tests.faults.stranger import Stranger
+from tests.support.brokers.broker_server import VirtualHost
 
 pytestmark = pytest.mark.row("F27")
 

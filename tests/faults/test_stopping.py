@@ -7,12 +7,12 @@ import time
 import pytest
 
 from amqpjobs.worker.worker import Worker
-from tests.broker_server import VirtualHost
 from tests.faults.fleet import Fleet, until
 from tests.faults.jobs import LEDGER, build
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing, leftovers, publishing, settings_for
 from tests.faults.stranger import Stranger
+from tests.support.brokers.broker_server import VirtualHost
 
 BUDGET = 8.0
 

@@ -135,7 +135,7 @@ def unknown(quoted: list[str]) -> list[str]:
 
 def test_each_ending_of_a_job_is_there() -> None:
     """The word of every outcome, and of every reason for a dead letter."""
-    from amqpjobs import outcome
+    from amqpjobs.jobs import outcome
 
     lines = rows("How a job ended")
     quoted = {line.removeprefix("job ") for line in lines if line.startswith("job ")}

@@ -24,8 +24,8 @@ from amqpjobs.client.deadletters.mover import WINDOW
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.message.copies import BROKER_HEADERS, copied
 from amqpjobs.jobs.message.message import Failure, Properties
-from tests.broker_server import VirtualHost
 from tests.support.amqp import count, declare, delete_queue, drain, publish, ready, stranger, take
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.programs import PROGRAM, ROOT, command, environment, running
 from tests.support.workers import app_at
 

@@ -10,7 +10,7 @@ from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.queue.topology import Queue, topology_of
-from tests.broker_server import VirtualHost
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.workers import app_at
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from amqpjobs.errors import JobFailed
-from tests.broker_server import VirtualHost
 from tests.support.amqp import count, drain, stranger
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.foreign import node_answers, node_asks, pika_answers, pika_asks
 from tests.support.workers import app_at, working
 

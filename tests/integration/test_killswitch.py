@@ -14,8 +14,8 @@ from amqpjobs.broker.rabbitmq.inspection.queues import connected
 from amqpjobs.jobs.message.message import Failure
 from amqpjobs.jobs.outcome import Retried
 from amqpjobs.worker.worker import Worker
-from tests.broker_server import VirtualHost
 from tests.support.amqp import close_connections, count, stranger
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.waiting import until
 from tests.support.workers import app_at, working
 

@@ -9,8 +9,8 @@ import pytest
 
 from amqpjobs import Queue
 from amqpjobs.errors import ConfigurationError
-from tests.broker_server import VirtualHost
-from tests.brokers import Broker
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.brokers.brokers import Broker
 from tests.support.programs import ROOT, Ledger, command, consuming, environment
 from tests.support.waiting import until
 from tests.support.workers import app_at, working

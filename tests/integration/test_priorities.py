@@ -6,8 +6,8 @@ import pytest
 
 from amqpjobs import Queue
 from amqpjobs.errors import ConfigurationError
-from tests.broker_server import VirtualHost
 from tests.support.amqp import publish, stranger
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.waiting import until
 from tests.support.workers import app_at, working
 

@@ -20,8 +20,6 @@ from amqpjobs.errors import (
 )
 from amqpjobs.jobs.job import Job
 from amqpjobs.jobs.message.message import Message
-from tests.broker_server import VirtualHost
-from tests.brokers import Broker
 from tests.support.amqp import (
     QUORUM,
     close_connections,
@@ -32,6 +30,8 @@ from tests.support.amqp import (
     stranger,
     take,
 )
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.brokers.brokers import Broker
 from tests.support.waiting import until
 from tests.support.workers import app_at
 

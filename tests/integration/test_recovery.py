@@ -14,9 +14,9 @@ import pytest
 from amqpjobs import App
 from amqpjobs.telemetry.health.heartbeat import state_of
 from amqpjobs.worker.worker import Worker
-from tests.broker_server import VirtualHost, poll
-from tests.brokers import Broker
 from tests.support.amqp import close_connections, count, delete_queue, publish, stranger, take
+from tests.support.brokers.broker_server import VirtualHost, poll
+from tests.support.brokers.brokers import Broker
 from tests.support.programs import command, consuming, environment
 from tests.support.waiting import until
 from tests.support.workers import app_at, working

@@ -25,9 +25,9 @@ from amqpjobs.errors import (
     Unroutable,
 )
 from amqpjobs.worker.worker import Worker
-from tests.broker_server import VirtualHost
 from tests.support import asked_jobs
 from tests.support.amqp import close_connections, count, drain, publish, stranger, take
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.waiting import until
 from tests.support.workers import app_at, working
 

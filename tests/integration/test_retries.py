@@ -11,8 +11,8 @@ from amqpjobs.broker.rabbitmq.inspection.queues import connected, peek
 from amqpjobs.jobs.message.copies import failure_of, history_of
 from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_EPOCH
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
-from tests.broker_server import VirtualHost
 from tests.support.amqp import close_connections, count, delete_queue, stranger
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.waiting import until
 from tests.support.workers import app_at, working
 

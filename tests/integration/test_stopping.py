@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from amqpjobs.cli.ending import EXTRA
-from tests.broker_server import VirtualHost, poll
-from tests.brokers import Broker
 from tests.support.amqp import count, drain, publish, stranger
+from tests.support.brokers.broker_server import VirtualHost, poll
+from tests.support.brokers.brokers import Broker
 from tests.support.programs import (
     PROGRAM,
     Ledger,

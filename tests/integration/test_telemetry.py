@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker_server import VirtualHost
-from tests.brokers import free_ports
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.brokers.brokers import free_ports
 from tests.support.collector import black_hole, collecting
 from tests.support.programs import (
     Ledger,

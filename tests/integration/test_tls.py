@@ -17,9 +17,9 @@ from amqpjobs.broker.rabbitmq.tls import ssl_context
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError
 from amqpjobs.settings import Settings
 from amqpjobs.worker import Worker
-from tests.broker_server import VirtualHost
-from tests.brokers import Broker, free_ports
-from tests.certificates import CLIENT, LOCALHOST, certificates, stranger
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.brokers.brokers import Broker, free_ports
+from tests.support.brokers.certificates import CLIENT, LOCALHOST, certificates, stranger
 from tests.support.programs import command, environment
 
 COUNT = 1_000

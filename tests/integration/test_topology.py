@@ -10,8 +10,8 @@ import pytest
 
 from amqpjobs.errors import TopologyMismatch
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
-from tests.broker_server import VirtualHost
 from tests.support.amqp import QUORUM, count, declare, publish, stranger
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.programs import command, environment
 from tests.support.waiting import until
 from tests.support.workers import app_at, working

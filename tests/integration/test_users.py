@@ -23,11 +23,11 @@ from amqpjobs.jobs.queue.permissions import definitions_of, permissions_of
 from amqpjobs.jobs.queue.topology import RECORDER_QUEUE
 from amqpjobs.web.recorder import Recording
 from amqpjobs.worker.worker import Worker
-from tests.broker_server import VirtualHost
-from tests.brokers import Broker
-from tests.status.test_recorder import recording
+from tests.integration.state.test_recorder import recording
 from tests.support import jobs as support
 from tests.support.amqp import count, publish, stranger
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.brokers.brokers import Broker
 from tests.support.programs import command, environment
 from tests.support.users import PASSWORD, Users, users_of
 from tests.support.waiting import PATIENCE, until

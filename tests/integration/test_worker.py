@@ -18,8 +18,8 @@ import attrs
 from pydantic import BaseModel
 
 from amqpjobs import Context, Queue, Reject
-from tests.broker_server import VirtualHost
 from tests.support.amqp import count, publish, publish_bare, ready, stranger, take
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.programs import Ledger, command, consuming, environment
 from tests.support.waiting import until
 from tests.support.workers import app_at, working

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.broker_server import VirtualHost
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.programs import Program, environment, running
 
 APP = "amqpjobs.demo.album:app"

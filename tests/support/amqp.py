@@ -9,7 +9,7 @@ from urllib.parse import quote
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from tests.broker_server import VirtualHost
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.waiting import until
 
 QUORUM = {"x-queue-type": "quorum"}

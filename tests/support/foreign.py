@@ -19,7 +19,7 @@ from typing import Any
 
 import pika
 
-from tests.brokers import CACHE
+from tests.support.brokers.brokers import CACHE
 
 PROGRAMS = Path(__file__).parent / "node"
 DIRECT = "amq.rabbitmq.reply-to"

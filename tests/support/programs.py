@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.broker_server import poll
+from tests.support.brokers.broker_server import poll
 from tests.support.transport import reach_by_environment
 from tests.support.waiting import PATIENCE
 

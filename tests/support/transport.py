@@ -7,8 +7,8 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.brokers import TLS_PORTS
-from tests.certificates import certificates
+from tests.support.brokers.brokers import TLS_PORTS
+from tests.support.brokers.certificates import certificates
 
 TLS = os.environ.get("AMQPJOBS_TEST_TLS", "") not in ("", "0")
 

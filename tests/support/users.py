@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from amqpjobs import App
 from amqpjobs.jobs.queue.permissions import Permissions, definitions_of, permissions_of
-from tests.broker_server import VirtualHost
+from tests.support.brokers.broker_server import VirtualHost
 from tests.support.workers import app_at
 
 PASSWORD = "hunter2/" + secrets.token_hex(4)
