@@ -49,7 +49,8 @@ def problem_with(parameter: inspect.Parameter, hint: Any) -> str | None:
     """What is wrong with how a parameter is marked; None for nothing. What nobody fills in would be
     an argument: whoever calls the job, or publishes to its queue, would choose it."""
     default = parameter.default
-    if isinstance(hint, type) and isinstance(default, hint):
+    # By its classes: `isinstance` raises for Any, TypedDict and most protocols.
+    if any(kind is hint for kind in type(default).__mro__):
         default = None  # a value like any other, whatever its class is called
     for value in (default, *_metadata(hint)):
         found = _foreign(value)

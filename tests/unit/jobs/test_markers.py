@@ -1,18 +1,20 @@
 """Markers of other frameworks: nothing resolves them here, so callers would choose the values."""
 
+import inspect
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import pytest
 from annotated_types import Gt
 from fast_depends.library import CustomField
 from fastapi import Body, Cookie, Depends, File, Form, Header, Path, Query, Security
 from pydantic import BaseModel, Field
-from typing_extensions import Doc, TypeAliasType
+from typing_extensions import Doc, TypeAliasType, TypedDict
 
 from amqpjobs import INJECTED, App
 from amqpjobs import Depends as OurDepends
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.markers import problem_with
 
 
 def current_user() -> str:
@@ -147,3 +149,20 @@ def test_a_field_of_ones_own_for_fast_depends_is_injected():
 
     app = declared(annotation=Annotated[str, Tenant()])
     assert not app.jobs["job"].payload.positional
+
+
+class Readable(Protocol):
+    def read(self) -> str: ...
+
+
+class Options(TypedDict):
+    fast: bool
+
+
+@pytest.mark.parametrize("hint", [Any, object, Readable, Options, dict[str, Any], None])
+def test_a_default_may_have_any_annotation(hint):
+    """Some of these are classes for which `isinstance` raises."""
+
+    def job(options: hint = None) -> None: ...
+
+    assert problem_with(inspect.signature(job).parameters["options"], hint) is None
