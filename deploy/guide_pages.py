@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from amqpjobs.client.deadletters.selection import Selection
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 import amqpjobs
 import amqpjobs.testing
-from amqpjobs import embedded, errors
+from amqpjobs import errors
+from amqpjobs.broker import embedded
 from amqpjobs.cli.guide import Entry, entries
 from amqpjobs.cli.main import program
+from amqpjobs.client.deadletters.selection import Selection
 from amqpjobs.settings import Settings
 from amqpjobs.worker import Worker
 

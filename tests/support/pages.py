@@ -49,10 +49,10 @@ from types import CodeType, TracebackType
 from typing import Any, Final, Self
 
 import yaml
-from amqpjobs.broker.embedded import Broker
 
 import amqpjobs.testing  # noqa: F401 - imported once, by the fork server
 from amqpjobs import App
+from amqpjobs.broker.embedded import Broker
 
 ROOT: Final = Path(__file__).parents[2]
 GUIDE: Final = ROOT / "amqpjobs/guide"

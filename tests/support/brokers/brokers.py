@@ -5,7 +5,8 @@ Two versions: 3.10 (Debian 12's package) and 4.3 (Debian testing's, in a chroot 
 so it meets neither the machine's RabbitMQ nor another test run. A guard process ends all nodes,
 and removes their data, when the session ends in whatever way.
 
-`python -m tests.support.brokers.brokers 4.3 -- command ...` runs a command with `AMQPJOBS_URL` set to a new node.
+`python -m tests.support.brokers.brokers 4.3 -- command ...` runs a command with `AMQPJOBS_URL` set
+to a new node.
 """
 
 import asyncio

@@ -14,7 +14,7 @@ from typing_extensions import Doc, TypeAliasType, TypedDict
 from amqpjobs import INJECTED, App
 from amqpjobs import Depends as OurDepends
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.markers import problem_with
+from amqpjobs.jobs.markers import problem_with
 
 
 def current_user() -> str:

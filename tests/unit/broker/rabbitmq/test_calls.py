@@ -21,7 +21,7 @@ from amqpjobs.settings import load_settings
 from tests.faults.proxy import Proxy
 from tests.support.waiting import PATIENCE, until
 
-FOLDER = Path(amqpjobs.rabbitmq.__file__).parent
+FOLDER = Path(amqpjobs.broker.rabbitmq.__file__).parent
 
 LIBRARY_CALLS = {
     "basic_qos", "basic_consume", "basic_cancel", "basic_get", "queue_declare", "queue_delete",
