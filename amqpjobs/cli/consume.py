@@ -108,16 +108,13 @@ def _work(app: "App", queues: list[str], telling: Telling) -> None:
         deadline.done()
         ended.stuck = worker.stuck
 
-    try:
-        with asyncio.Runner(loop_factory=loop_factory(app.settings)) as runner:
-            runner.run(main())
-            if ended.stuck:
-                # A thread that does not end, or a job that ignores its cancellation, would hold
-                # the interpreter's exit for as long as it likes. Everything of ours is closed.
-                telling.end()
-                ended.leave()
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from group
+    with asyncio.Runner(loop_factory=loop_factory(app.settings)) as runner:
+        runner.run(main())
+        if ended.stuck:
+            # A thread that does not end, or a job that ignores its cancellation, would hold
+            # the interpreter's exit for as long as it likes. Everything of ours is closed.
+            telling.end()
+            ended.leave()
     if ended.failure is not None:
         raise ended.failure
 

@@ -14,11 +14,9 @@ from amqpjobs.client.deadletters.letter import Letter, Place, letter_of
 from amqpjobs.client.publisher import Publisher
 from amqpjobs.client.replies import Question, Replies
 from amqpjobs.errors import DecodeError, JobFailed
-from amqpjobs.jobs.clock import Clock
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.message import Failure, JobHandle, Message, Options
 from amqpjobs.jobs.outcome import Done, Outcome, Parked, Rejected
-from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.run import Run
 
 if TYPE_CHECKING:
@@ -171,11 +169,10 @@ class _RecordingReplies(Replies):
             self._asked(question)
 
 
-class Record(Reporting):
-    """Everything that has happened; also writes the log lines of a worker."""
+class Record:
+    """Everything that has happened."""
 
-    def __init__(self, *, arguments: bool, clock: Clock) -> None:
-        super().__init__(arguments=arguments, clock=clock)
+    def __init__(self) -> None:
         self.enqueued: list[Message[Any]] = []
         self.runs: list[Ran] = []
         self._errors: list[Exception] = []
@@ -183,9 +180,8 @@ class Record(Reporting):
     def __repr__(self) -> str:
         return f"<Record: {len(self.enqueued)} enqueued, {len(self.runs)} runs>"
 
-    def report(self, run: Run, outcome: Outcome) -> None:
-        """A run has ended."""
-        super().report(run, outcome)
+    def ran(self, run: Run, outcome: Outcome) -> None:
+        """A run has ended: an observer of the worker."""
         result = outcome.result if isinstance(outcome, Done) else None
         error = outcome.error
         job = run.definition.name if run.definition else ""

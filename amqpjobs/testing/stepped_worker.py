@@ -26,7 +26,7 @@ LOOK = 0.001
 
 
 class Working(Worker):
-    """Starts nothing until `resume`. Use `begin` and `end` in place of `run`.
+    """Starts nothing until `go`. Use `begin` and `end` in place of `run`.
 
     Args:
         app: whose jobs, of all queues.
@@ -39,13 +39,12 @@ class Working(Worker):
     def __init__(
         self, app: "HasClient", record: Record, host: "VirtualHost", home: Variables
     ) -> None:
-        super().__init__(app)
-        self._reporting = record
+        super().__init__(app, observers=(record.ran,))
         self._host = host
         self._going = 0
         self._whole: asyncio.Task[None] | None = None
         self._home = home
-        self._intake.pause()
+        self.hold()
 
     async def begin(self) -> None:
         """Consume. Who comes second waits, too.
@@ -75,21 +74,18 @@ class Working(Worker):
     def _check(self) -> None:
         if self._whole is None or not self._whole.done():
             return
-        try:
-            self._whole.result()
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group
+        self._whole.result()
 
-    def resume(self) -> None:
+    def go(self) -> None:
         """Start jobs until `pause` was called as often."""
         self._going += 1
-        self._intake.resume()
+        self.resume()
 
     def pause(self) -> None:
         """Start no more; what runs goes on."""
         self._going -= 1
         if not self._going:
-            self._intake.pause()
+            self.hold()
 
     async def until_idle(self) -> None:
         """Wait until nothing runs, and nothing waits that could."""
@@ -101,23 +97,23 @@ class Working(Worker):
             await asyncio.sleep(0 if quiet or looks < AT_ONCE else LOOK)
 
     def _idle(self) -> bool:
-        if self._running or not self._intake.at_rest:
+        now = self.snapshot()
+        if now.running or not now.at_rest:
             return False
         # Of what the broker says is out, all is held here for a gate or until it is due: nothing
         # is on its way, and every ack has arrived.
-        held = self._intake.waiting + len(self._deferral.held) + len(self._redeliveries.waiting())
         queues = self._host.queues
-        lanes = [(s, queues[s.queue]) for s in self._subscriptions if s.queue in queues]
-        if sum(queue.unacked for _, queue in lanes) != held:
+        lanes = [(s, queues[s.queue]) for s in now.queues if s.queue in queues]
+        if sum(queue.unacked for _, queue in lanes) != now.waiting + now.held:
             return False
         return all(not queue.ready or s.paused or queue.unacked >= s.prefetch for s, queue in lanes)
 
     def what_is_left(self) -> str:
         """What keeps it busy, for people."""
-        running = [run.context.job for run in self._running if run.context is not None]
-        said = [f"running: {', '.join(sorted(running))}"] if running else []
-        for subscription in self._subscriptions:
-            queue = self._host.queues.get(subscription.queue)
+        now = self.snapshot()
+        said = [f"running: {', '.join(now.jobs)}"] if now.jobs else []
+        for held in now.queues:
+            queue = self._host.queues.get(held.queue)
             if queue is not None and (queue.ready or queue.unacked):
                 said.append(f"{queue.name}: {queue.ready} ready, {queue.unacked} unacked")
         return "; ".join(said) or "nothing is left, and yet something goes on"

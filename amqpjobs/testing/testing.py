@@ -70,9 +70,7 @@ class Testing:
         self._raises = raise_errors
         self._clock = ManualClock()
         self.broker = Broker(profile, clock=self._clock)
-        self._record = Record(
-            arguments=app.client.runtime.settings.log_arguments, clock=BrokersClock(self._clock)
-        )
+        self._record = Record()
         self._worker: Working | None = None
         self._asked: set[Question] = set()
         self._goes_for_requests = False
@@ -198,7 +196,7 @@ class Testing:
 
     async def _settle(self, timeout: float) -> None:
         worker = await self._working()
-        worker.resume()
+        worker.go()
         try:
             async with asyncio.timeout(timeout) as limit:
                 await worker.until_idle()
@@ -243,7 +241,7 @@ class Testing:
         with self._lock:
             if self._asked and not self._goes_for_requests:
                 self._goes_for_requests = True
-                worker.resume()
+                worker.go()
 
     def enqueued(self, job: "AnyJob[Any] | None" = None) -> list[Enqueued]:
         """What was enqueued, by whomever in this process, in order; run by now, or not.

@@ -57,7 +57,7 @@ class Workers:
             started.cancel()
         if task.done():
             del self._running[worker]
-            _raise(task)
+            task.result()
         return worker
 
     async def stop(self) -> None:
@@ -74,11 +74,4 @@ class Workers:
             await app.client.close()
             place.leave()
         for task in self._running.values():
-            _raise(task)
-
-
-def _raise(task: "asyncio.Task[None]") -> None:
-    try:
-        task.result()
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from group
+            task.result()

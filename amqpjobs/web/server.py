@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from amqpjobs.broker.rabbitmq.background import lasting
+from amqpjobs.broker.rabbitmq.background import first_error, lasting
 from amqpjobs.errors import AmqpJobsError, ConfigurationError
 from amqpjobs.settings import Settings
 from amqpjobs.telemetry.health.heartbeat import Liveness, notify
@@ -141,25 +141,23 @@ class WebServer:
             AmqpJobsError: the user's application did not start; the log says why.
         """
         try:
-            async with self._tier.lifespan(), asyncio.TaskGroup() as group:
-                liveness = Liveness(
-                    self._tier.settings.heartbeat_file, lambda: self._tier.condition
-                )
-                tasks = [
-                    group.create_task(lasting(liveness.run, "amqpjobs liveness")),
-                    group.create_task(
-                        lasting(self._announce, "amqpjobs announcement", returns=True)
-                    ),
-                ]
-                try:
-                    await self._serve()
-                finally:
-                    for task in tasks:
-                        task.cancel()
-        except BaseExceptionGroup as group_error:
-            raise group_error.exceptions[0] from group_error
+            with first_error():
+                await self._run()
         finally:
             self._listening.close()
+
+    async def _run(self) -> None:
+        async with self._tier.lifespan(), asyncio.TaskGroup() as group:
+            liveness = Liveness(self._tier.settings.heartbeat_file, lambda: self._tier.condition)
+            tasks = [
+                group.create_task(lasting(liveness.run, "amqpjobs liveness")),
+                group.create_task(lasting(self._announce, "amqpjobs announcement", returns=True)),
+            ]
+            try:
+                await self._serve()
+            finally:
+                for task in tasks:
+                    task.cancel()
 
     def stop(self) -> None:
         """Stop within the budget; called again, at once."""

@@ -21,7 +21,7 @@ from amqpjobs.telemetry.metrics.instruments import Meters, Reading, Recorder
 from amqpjobs.telemetry.traces.tracer import server_of
 from amqpjobs.worker.flow.gate import Gate
 from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.reporting import Reporting, waiting_time
+from amqpjobs.worker.reporting import waiting_time
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.runtime import Runtime
@@ -146,22 +146,21 @@ class Metered(NamedTuple):
 
 
 @contextmanager
-def metered(
-    meters: Meters, worker: Metered, reporting: Reporting, runtime: "Runtime"
-) -> Iterator[None]:
-    """Count the deliveries of a worker from now on, and let it be read inside of the block.
+def metered(meters: Meters, worker: Metered, runtime: "Runtime") -> Iterator[Metering]:
+    """Let a worker be read inside of the block.
 
     Args:
         meters: where it is counted.
-        reporting: tells of each delivery that has ended.
         runtime: whose.
+
+    Yields:
+        The observer that counts its deliveries.
     """
-    reporting.observers += (Metering(meters, server_of(runtime.settings)),)
     sources = readings(worker, runtime.clock)
     for metric, source in sources.items():
         meters.readings[metric].add(source)
     try:
-        yield
+        yield Metering(meters, server_of(runtime.settings))
     finally:
         for metric, source in sources.items():
             meters.readings[metric].remove(source)

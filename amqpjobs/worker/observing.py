@@ -4,33 +4,40 @@ Changes when something else does.
 """
 
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amqpjobs.telemetry.metrics.instruments import meters
-from amqpjobs.worker.pipeline import Pipeline
-from amqpjobs.worker.reporting import Reporting
 
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
     from amqpjobs.jobs.runtime import Runtime
+    from amqpjobs.telemetry.traces.job_spans import TracedRuns
+    from amqpjobs.worker.consuming import Consuming
+    from amqpjobs.worker.reporting import Observer
 
 
-def trace(
-    runtime: "Runtime", publisher: "Publisher", pipeline: Pipeline, reporting: Reporting
-) -> None:
-    """Put a span around each run, and around its settlement."""
+def spans_of(runtime: "Runtime", publisher: "Publisher") -> "TracedRuns | None":
+    """Makes a span of each run, and of its settlement; None where nobody looks."""
     tracing = publisher.traced.now()
-    if tracing is not None:
-        from amqpjobs.telemetry.traces.job_spans import TracedRuns
+    if tracing is None:
+        return None
+    from amqpjobs.telemetry.traces.job_spans import TracedRuns
 
-        runs = TracedRuns(tracing, continued=runtime.settings.continue_traces)
-        pipeline.trace_by(runs)
-        reporting.observers += (runs.settled,)
+    return TracedRuns(tracing, continued=runtime.settings.continue_traces)
 
 
-def measure(runtime: "Runtime", stack: AsyncExitStack, reporting: Reporting, *parts: Any) -> None:
-    """Measure these parts (see `amqpjobs.worker.metrics.Metered`) until the stack is left."""
-    if (found := meters()) is not None:
-        from amqpjobs.worker.metrics import Metered, metered
+def measure(worker: "Consuming", stack: AsyncExitStack) -> "Observer | None":
+    """Let a worker be read until the stack is left.
 
-        stack.enter_context(metered(found, Metered(*parts), reporting, runtime))
+    Returns:
+        Counts its deliveries; None where nobody looks.
+    """
+    if (found := meters()) is None:
+        return None
+    from amqpjobs.worker.metrics import Metered, metered
+
+    parts = Metered(
+        worker.running, worker.concurrency, worker.subscriptions, worker.queues, worker.intake,
+        worker.link,
+    )  # fmt: skip
+    return stack.enter_context(metered(found, parts, worker.runtime))

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from amqpjobs.errors import DecodeError, JobProcessDied
 from amqpjobs.jobs.context import Context, Stopping, current_context
@@ -53,13 +53,16 @@ from amqpjobs.worker.room import Room, lack_behind
 from amqpjobs.worker.run import Run
 
 if TYPE_CHECKING:
-    from amqpjobs.telemetry.traces.job_spans import TracedRuns
     from amqpjobs.worker.events import Announcer
     from amqpjobs.worker.execution.handlers import Execution
     from amqpjobs.worker.quarantine import Quarantine
     from amqpjobs.worker.recently_settled import Settled
 
 log = logging.getLogger("amqpjobs.worker")
+
+
+Layer: TypeAlias = Callable[[Run, Awaitable[object]], Awaitable[object]]
+"""Waits for a run's middleware and handler, and returns or raises what they do."""
 
 
 class Refused(Exception):
@@ -83,6 +86,7 @@ class Pipeline:
         announcer: who is told that a job has begun, and how far it is; None for nobody.
         endings: knows how the worker itself ends.
         room: is told of a job that found none.
+        around: one more layer around each run's middleware and handler, such as its span.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Pipeline:
         announcer: "Announcer | None" = None,
         endings: Endings | None = None,
         room: Room | None = None,
+        around: "Layer | None" = None,
     ) -> None:
         self._jobs = runtime.registry.jobs
         self._processing = runtime.registry.processing
@@ -109,17 +114,11 @@ class Pipeline:
         self._taken_back = taken_back
         self._retry = runtime.registry.retry
         self._time = runtime.clock.time
-        self._calling = self._call
+        self._around = around
         self._endings = endings or Endings()
         self._room = room or Room(lambda: None)
         self._tell = announcer.progressed if announcer is not None else None
         self._begins = announcer.started if announcer is not None and announcer.enabled else None
-
-    def trace_by(self, runs: "TracedRuns") -> None:
-        """Put a span around each run's middleware and handler; without, it costs nothing."""
-        self._calling = lambda run, definition, context: runs.process(
-            run, self._call(run, definition, context)
-        )
 
     def knows(self, name: str | None, queue: str) -> bool:
         """Whether a message of this ``type`` from this AMQP queue has a job here."""
@@ -131,7 +130,9 @@ class Pipeline:
             definition, context = self._open(run)
             token = current_context.set(context)
             try:
-                calling = self._calling(run, definition, context)
+                calling = self._call(run, definition, context)
+                if self._around is not None:
+                    calling = self._around(run, calling)
                 run.begun = run.started
                 if self._begins is not None:
                     self._begins(run)

@@ -1,9 +1,11 @@
-"""One log line for each job, when it is over, and a word to whoever watches. Changes when the line
-does."""
+"""One log line for each job, when it is over, and the list of those who are told of its end.
+
+Changes when the line does.
+"""
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from amqpjobs.errors import DecodeError
@@ -22,32 +24,39 @@ Observer: TypeAlias = Callable[[Run, Outcome], None]
 raises is logged, and costs the job nothing."""
 
 
+class Observers:
+    """Tells its observers of the end of a delivery, in order. Never fails the job.
+
+    Args:
+        observers: who is told.
+    """
+
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        self.observers = tuple(observers)
+
+    def tell(self, run: Run, outcome: Outcome) -> None:
+        """A delivery has ended, and is settled."""
+        for observer in self.observers:
+            try:
+                observer(run, outcome)
+            except Exception:
+                log.exception("observer of jobs failed", extra={"observer": repr(observer)})
+
+
 class Reporting:
     """Writes the line.
 
     Args:
         arguments: whether the job's arguments are part of it.
         clock: by which jobs are due.
-        observers: are told first.
-
-    Attributes:
-        observers: more may come until the first delivery does.
     """
 
-    def __init__(
-        self, *, arguments: bool, clock: Clock = MACHINE, observers: tuple[Observer, ...] = ()
-    ) -> None:
+    def __init__(self, *, arguments: bool, clock: Clock = MACHINE) -> None:
         self._arguments = arguments
         self._clock = clock
-        self.observers = observers
 
     def report(self, run: Run, outcome: Outcome) -> None:
-        """Log how a delivery ended, and tell the observers. Never fails the job."""
-        for observer in self.observers:
-            try:
-                observer(run, outcome)
-            except Exception:
-                log.exception("observer of jobs failed", extra={"observer": repr(observer)})
+        """Log how a delivery ended."""
         level = outcome.level
         if not log.isEnabledFor(level):
             return

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.jobs.outcome import Outcome, Released
-from amqpjobs.worker.events import Announcer
-from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.reporting import Observer
 from amqpjobs.worker.run import Run
 from amqpjobs.worker.settlement import Settlement
 
@@ -18,7 +17,7 @@ Running: TypeAlias = Mapping[Run, "asyncio.Task[Any]"]
 
 
 async def give_back(
-    waiting: Sequence[Delivery], settlement: Settlement, reporting: Reporting, until: float
+    waiting: Sequence[Delivery], settlement: Settlement, report: Observer, until: float
 ) -> None:
     """Give back what was not started, in the order in which it was delivered."""
     if not waiting:
@@ -26,7 +25,7 @@ async def give_back(
     outcome: Outcome = Released("not started when the worker was told to stop")
     settling = [settlement.settle(delivery, outcome) for delivery in waiting]
     for delivery in waiting:
-        reporting.report(Run(delivery), outcome)
+        report(Run(delivery), outcome)
     copies = [asyncio.ensure_future(copy) for copy in settling if copy is not None]
     if copies:
         left = max(0.0, until - asyncio.get_running_loop().time())
@@ -51,9 +50,7 @@ async def wait_for(running: Running, hurry: asyncio.Event, until: float) -> None
         hurried.cancel()
 
 
-async def interrupt(
-    running: Running, reporting: Reporting, announcer: Announcer, until: float
-) -> None:
+async def interrupt(running: Running, report: Observer, until: float) -> None:
     """Cancel what runs; give back by force what will not end."""
     tasks = tuple(running.values())
     for run, task in running.items():
@@ -68,5 +65,4 @@ async def interrupt(
     for run in running:
         if not run.delivery.settled:
             run.delivery.release()
-            reporting.report(run, outcome)
-            announcer.ended(run, outcome)
+            report(run, outcome)

@@ -5,51 +5,28 @@ Changes when starting or stopping does.
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from amqpjobs.broker.rabbitmq.background import first_error
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.declarer import ensure
-from amqpjobs.broker.rabbitmq.delivery import Delivery
-from amqpjobs.broker.rabbitmq.subscription import Subscription
-from amqpjobs.jobs.context import Context
-from amqpjobs.jobs.outcome import Done, Snoozed
-from amqpjobs.jobs.queue.topology import Lane, Queue, topology_of
-from amqpjobs.telemetry.health.condition import condition
+from amqpjobs.jobs.queue.topology import topology_of
 from amqpjobs.telemetry.health.heartbeat import OK, STARTING, STOPPING, Liveness, notify
-from amqpjobs.worker.absence import Presence
 from amqpjobs.worker.blocked_loop import BlockedLoop
-from amqpjobs.worker.cancellation import Control
-from amqpjobs.worker.consumer_timeout import Overtime
-from amqpjobs.worker.deferral import Deferral
+from amqpjobs.worker.consuming import Consuming
 from amqpjobs.worker.duties import Duties
-from amqpjobs.worker.endings import Endings
-from amqpjobs.worker.events import Announcer
 from amqpjobs.worker.execution.handlers import Execution
-from amqpjobs.worker.flow.token_bucket import prefetch_of
-from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.observing import measure, trace
-from amqpjobs.worker.parking import Parking
-from amqpjobs.worker.pausing import Pausing
-from amqpjobs.worker.pipeline import Pipeline
-from amqpjobs.worker.quarantine import Quarantine
-from amqpjobs.worker.recently_settled import LONG, Settled, identity_in
-from amqpjobs.worker.redeliveries import Redeliveries
-from amqpjobs.worker.replying import Answering
-from amqpjobs.worker.reporting import Reporting
+from amqpjobs.worker.reporting import Observer
 from amqpjobs.worker.room import Room
-from amqpjobs.worker.run import Run
-from amqpjobs.worker.settlement import Settlement
 from amqpjobs.worker.shutdown import give_back, interrupt, wait_for
-from amqpjobs.worker.stalled import Progress
+from amqpjobs.worker.snapshot import Snapshot
 from amqpjobs.worker.watchdog import watch
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import HasClient
-    from amqpjobs.client.publisher import Publisher
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -62,6 +39,8 @@ class Worker:
         queues: names of the app's queues; empty for all.
         concurrency: jobs at once; None for the setting.
         prefetch: deliveries held of each queue; None for the setting, or twice the concurrency.
+        observers: called with each run that has ended and its outcome, last of all who are told.
+            What they raise is logged, and costs the job nothing.
 
     Raises:
         ConfigurationError: a queue that the app does not have.
@@ -74,68 +53,34 @@ class Worker:
         *,
         concurrency: int | None = None,
         prefetch: int | None = None,
+        observers: Iterable[Observer] = (),
     ) -> None:
         self._client = app.client
         runtime = self._runtime = app.client.runtime
         registry, settings = runtime.registry, runtime.settings
         registry.check()
         self._loop = asyncio.get_running_loop()
-        chosen = self._queues = registry.to_consume(queues)
+        self._queues = registry.to_consume(queues)
         self.concurrency = concurrency or settings.concurrency
         self.prefetch = prefetch or settings.prefetch or 2 * self.concurrency
+        self._observers = tuple(observers)
         self._budget = settings.shutdown_timeout
         self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
         self._stopped_at = 0.0
         self._starting: asyncio.Timeout | None = None
-        self._clock = clock = runtime.clock
+        self._last_resort: asyncio.TimerHandle | None = None
         self._link = Link(settings, "consume")
-        self._endings = Endings()
         self._execution = Execution(self.concurrency)
         self._room = Room(self.stop, self._execution.outliving.obstacle)
-        self._presence = Presence()
-        self._running: dict[Run, asyncio.Task[None]] = {}
-        self._intake = Intake(
-            chosen, self.concurrency, self._start, self._wake, clock.monotonic,
-            self._presence.certain,
-        )  # fmt: skip
-        self._progress = Progress(self._intake, self._running)
-        self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
-        self._remembered = Settled(identity_in(registry.name))
-        own = self._intake, self._quarantine, self._remembered.key_of
-        self._redeliveries = Redeliveries(chosen, self._running, *own)
-        self._deferral = Deferral(self._intake.offer, self._redeliveries.offer, clock)
-        self._overtime = Overtime(runtime, chosen, self.concurrency, self.prefetch, self._running)
-        around = self._link, self._intake, self._deferral, self._quarantine
-        self._pausing = Pausing(chosen, self.prefetch, *around, clock)
-        self._reporting = Reporting(arguments=settings.log_arguments, clock=clock)
-        self._subscriptions = [self._subscription(q, lane) for q in chosen for lane in q.lanes]
-        self._control = Control(self._link, chosen, self._running, clock)
-        self._announcer = Announcer(runtime, chosen)
-        self._pipeline = Pipeline(
-            runtime, self._execution, self._stopping, registry.only_jobs(),
-            settings.max_message_size, self._remembered, self._control.takes_back,
-            self._announcer, self._endings, self._room,
-        )  # fmt: skip
-        self._settlement: Settlement | None = None
-        self._answering: Answering | None = None
-        self._publisher: Publisher | None = None
-        self._last_resort: asyncio.TimerHandle | None = None
-
-    def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
-        return Subscription(
-            self._link,
-            lane.queue,
-            prefetch_of(queue, lane, self.prefetch),
-            self._deferral.offer,
-            self._ensure,
-            self._overtime.arguments,
-            self._lost,
-        )
+        self._holding = False
+        self._consuming: Consuming | None = None
+        self._connected = asyncio.Event()
 
     def __repr__(self) -> str:
         # In quarantine, too, which is beside the intake's slots.
+        now = self.snapshot()
         return (
-            f"<Worker: {len(self._running)} running, {self._intake.waiting} waiting, "
+            f"<Worker: {now.running} running, {now.waiting} waiting, "
             f"{'ready' if self.ready else 'not ready'}>"
         )
 
@@ -146,7 +91,8 @@ class Worker:
         return (
             not self._stopping.is_set()
             and self._room.state is None
-            and all(s.consuming or s.paused for s in self._subscriptions)
+            and self._consuming is not None
+            and self._consuming.ready
         )
 
     @property
@@ -154,7 +100,7 @@ class Worker:
         """How it is, for probes: see `Liveness`."""
         if self._stopping.is_set():
             return STOPPING
-        found = condition(self._link, self._publisher, self._subscriptions, self._progress.problem)
+        found = STARTING if self._consuming is None else self._consuming.condition
         if found in (OK, STARTING) and (lacking := self._room.state) is not None:
             return lacking
         return (self._execution.outliving.state or OK) if found == OK else found
@@ -162,9 +108,24 @@ class Worker:
     @property
     def stuck(self) -> bool:
         """Whether a thread that could not be ended still runs: it would keep the process alive."""
-        return self._execution.abandoned > 0 or any(
-            not task.done() for task in self._running.values()
-        )
+        running = () if self._consuming is None else self._consuming.running.values()
+        return self._execution.abandoned > 0 or any(not task.done() for task in running)
+
+    def snapshot(self) -> Snapshot:
+        """What it runs and holds now, for each AMQP queue; nothing until it is connected."""
+        return Snapshot() if self._consuming is None else self._consuming.snapshot
+
+    def hold(self) -> None:
+        """Start no more jobs until `resume`. What runs goes on, and deliveries wait."""
+        self._holding = True
+        if self._consuming is not None:
+            self._consuming.intake.pause()
+
+    def resume(self) -> None:
+        """Start jobs again after `hold`."""
+        self._holding = False
+        if self._consuming is not None:
+            self._consuming.intake.resume()
 
     def stop(self) -> None:
         """Stop within the budget; called again, cancel what runs now. Safe in a signal handler of
@@ -179,8 +140,9 @@ class Worker:
 
     async def started(self) -> None:
         """Wait until every queue is consumed."""
-        for subscription in self._subscriptions:
-            await subscription.started()
+        await self._connected.wait()
+        if self._consuming is not None:
+            await self._consuming.started()
 
     async def run(self) -> None:
         """Work until `stop` is called, then give back what is not done and return.
@@ -188,33 +150,21 @@ class Worker:
         Raises:
             BrokerUnavailable: no connection at start.
             TopologyMismatch: a queue is missing or different.
+            NotPermitted: the broker's user lacks a permission.
             NoRoom: jobs found no room in this process, for too long.
         """
-        self._endings.begin()
-        try:
+        with first_error():
             async with AsyncExitStack() as stack:
+                stack.callback(self._cancel_last_resort)
                 stack.push_async_callback(self._link.close)
                 stack.push_async_callback(self._execution.close)
-                stack.push_async_callback(self._quarantine.close)
-                parking = await self._begin(stack)
-                if parking is not None:
-                    await self._work_whole(parking)
-        finally:
-            if self._last_resort is not None:
-                self._last_resort.cancel()
+                parts = await self._begin(stack)
+                if parts is not None:
+                    await self._work_whole(parts)
         if self._room.failure is not None:
             raise self._room.failure
 
-    async def _work_whole(self, parking: Parking) -> None:
-        try:
-            await self._work(parking)
-        except BaseException:
-            # What runs is interrupted, which is no failure of it, and must not go on unseen.
-            end = self._loop.time() + self._budget / 8
-            await interrupt(self._running, self._reporting, self._announcer, end)
-            raise
-
-    async def _begin(self, stack: AsyncExitStack) -> Parking | None:
+    async def _begin(self, stack: AsyncExitStack) -> Consuming | None:
         """Connect and declare; None if told to stop meanwhile, whatever the broker does."""
         if self._stopping.is_set():
             return None
@@ -222,179 +172,101 @@ class Worker:
             async with asyncio.timeout(None) as self._starting:
                 wire = await self._link.connect()
                 await stack.enter_async_context(self._client.lifespan())
-                self._publisher = await self._client.publisher()
+                publisher = await self._client.publisher()
                 await self._ensure(wire)
                 self._execution.home = copy_context()  # each job starts in a copy: nobody's values
-                self._overtime.warn(wire.profile)
         except TimeoutError:
             if not self._stopping.is_set():
                 raise
             return None
         finally:
             self._starting = None
-        self._announcer.speak_through(self._publisher.announcements)
-        trace(self._runtime, self._publisher, self._pipeline, self._reporting)
-        measure(
-            self._runtime, stack, self._reporting,
-            self._running, self.concurrency, self._subscriptions, self._queues, self._intake,
-            self._link,
-        )  # fmt: skip
-        publication = self._publisher.publication
-        self._settlement = Settlement(
-            publication,
-            self._publisher.waiting,
-            self._queues,
-            self._remembered,
-            self._publisher.restore,
-            self._clock,
+        parts = self._consuming = Consuming(
+            runtime=self._runtime,
+            queues=self._queues,
+            concurrency=self.concurrency,
+            prefetch=self.prefetch,
+            link=self._link,
+            publisher=publisher,
+            execution=self._execution,
+            room=self._room,
+            stopping=self._stopping,
+            ensure=self._ensure,
+            observers=self._observers,
+            stack=stack,
         )
-        own = [declaration.name for declaration in self._runtime.registry.topology.queues]
-        largest = self._runtime.settings.max_message_size
-        self._answering = Answering(publication, self._pipeline.rejected, own, largest, self._clock)
-        return Parking(self._queues, self._pipeline.knows, self._link, publication)
-
-    async def _work(self, parking: Parking) -> None:
-        blocked = BlockedLoop(self._runtime.settings.blocked_after, self._job_of)
-        liveness = Liveness(self._runtime.settings.heartbeat_file, lambda: self.state)
-        assert self._settlement is not None  # noqa: S101 - parking was made with it
-        settle = self._settlement.settle
-        subscriptions, watched = self._subscriptions, (self._link, self._subscriptions)
-        async with asyncio.TaskGroup() as group:
-            duties = Duties(group, self.stop, self._stopping.is_set)
-            begin, go_on = duties.begin, self._intake.go_on
-            pausing = begin(lambda: self._pausing.run(subscriptions, settle), "amqpjobs pausing")
-            tasks = [
-                begin(self._link.run, "amqpjobs consuming link"),
-                begin(lambda: watch(*watched, self._stopping), "amqpjobs watchdog"),
-                begin(lambda: self._presence.run(subscriptions, go_on), "amqpjobs presence"),
-                begin(liveness.run, "amqpjobs liveness"),
-                begin(blocked.run, "amqpjobs blocked loop", returns=True),
-                begin(parking.run, "amqpjobs parking", returns=True),
-                begin(self._listen, "amqpjobs control", returns=True),
-                *(begin(s.run, f"amqpjobs consumer {s.queue}") for s in subscriptions),
-                begin(self._announce, "amqpjobs announcement", returns=True),
-            ]
-            await self._stopping.wait()
-            await self._drain(pausing)
-            for task in tasks:
-                task.cancel()
-        duties.check()
-
-    async def _listen(self) -> None:
-        await self.started()  # where the broker allows few channels, consuming goes first
-        await self._control.run()
-
-    async def _announce(self) -> None:
-        await self.started()
-        notify("READY=1")
-        keys = {"concurrency": self.concurrency, "prefetch": self.prefetch}
-        log.info("worker is ready", extra={"queues": [q.name for q in self._queues], **keys})
+        parts.overtime.warn(wire.profile)
+        if self._holding:
+            parts.intake.pause()
+        self._connected.set()
+        return parts
 
     async def _ensure(self, wire: Wire) -> None:
         declare = self._runtime.settings.declare_topology
         await ensure(wire, topology_of(self._queues), declare=declare)
 
-    def _lost(self, queue: str, reason: str) -> None:
-        self._redeliveries.survived(
-            (
-                *self._intake.all_waiting(),
-                *self._deferral.held,
-                *self._redeliveries.waiting(),
-                *(run.delivery for run in self._running),
-            )
-        )
-        self._overtime.lost(queue, reason)
-
-    def _wake(self, queue: str, seconds: float) -> None:
-        # Not in the context of the job whose end has shut the gate.
-        self._execution.home.copy().run(self._clock.call_later, seconds, self._pausing.open, queue)
-
-    def _start(self, delivery: Delivery, quarantine: Quarantine | None = None) -> None:
-        run = Run(delivery, quarantine)
-        home = self._execution.home.copy()
-        self._running[run] = self._loop.create_task(self._run(run), context=home)
-
-    def _isolate(self, delivery: Delivery) -> None:
-        self._start(delivery, self._quarantine)
-
-    async def _run(self, run: Run) -> None:
-        # One task for each job, and no callback at its end: both cost as much as a no-op handler.
+    async def _work_whole(self, parts: Consuming) -> None:
         try:
-            outcome = await self._pipeline.outcome_of(run)
-            run.ended = time.monotonic()
-            if self._intake.gated or isinstance(outcome, Snoozed):
-                self._pausing.ended(run.delivery, outcome)
-            if run.delivery.settled:
-                return  # given back by force while the handler would not end
-            if run.asked is not None:
-                await self._endings.calm(run)
-                assert self._answering is not None  # noqa: S101 - as the settlement
-                outcome = await self._answering.answer(run, outcome)
-            assert self._settlement is not None  # noqa: S101 - set before anything is consumed
-            waiting = self._settlement.settle(run.delivery, outcome, run.context)
-            if waiting is not None:
-                outcome = await self._endings.settled(run, waiting)
-            elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:
-                self._remembered.acked(run.delivery)
-            self._reporting.report(run, outcome)
-            self._announcer.ended(run, outcome)
-        except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt would end the event loop
-            await self._of_bug(run, error)
-        finally:
-            self._over(run)
+            await self._work(parts)
+        except BaseException:
+            # What runs is interrupted, which is no failure of it, and must not go on unseen.
+            end = self._loop.time() + self._budget / 8
+            await interrupt(parts.running, parts.report, end)
+            raise
 
-    def _over(self, run: Run) -> None:
-        if not run.delivery.settled:
-            run.delivery.release()
-        del self._running[run]
-        if self._intake.gated:
-            self._pausing.ended(run.delivery, None)
-        free = (self._intake if run.quarantine is None else run.quarantine).finished
-        outliving = self._execution.outliving
-        if not outliving.calls or not outliving.keep(run.context, free):
-            free()
-        if self._redeliveries.held:
-            self._redeliveries.ended(run)
+    async def _work(self, parts: Consuming) -> None:
+        blocked = BlockedLoop(self._runtime.settings.blocked_after, parts.job_of)
+        liveness = Liveness(self._runtime.settings.heartbeat_file, lambda: self.state)
+        subscriptions, settle = parts.subscriptions, parts.settlement.settle
+        watched, go_on = (self._link, subscriptions), parts.intake.go_on
+        async with asyncio.TaskGroup() as group:
+            duties = Duties(group, self.stop, self._stopping.is_set)
+            begin = duties.begin
+            pausing = begin(lambda: parts.pausing.run(subscriptions, settle), "amqpjobs pausing")
+            tasks = [
+                begin(self._link.run, "amqpjobs consuming link"),
+                begin(lambda: watch(*watched, self._stopping), "amqpjobs watchdog"),
+                begin(lambda: parts.presence.run(subscriptions, go_on), "amqpjobs presence"),
+                begin(liveness.run, "amqpjobs liveness"),
+                begin(blocked.run, "amqpjobs blocked loop", returns=True),
+                begin(parts.parking.run, "amqpjobs parking", returns=True),
+                begin(parts.listen, "amqpjobs control", returns=True),
+                *(begin(s.run, f"amqpjobs consumer {s.queue}") for s in subscriptions),
+                begin(parts.announce, "amqpjobs announcement", returns=True),
+            ]
+            await self._stopping.wait()
+            await self._drain(parts, pausing)
+            for task in tasks:
+                task.cancel()
+        duties.check()
 
-    def _job_of(self, task: "asyncio.Task[Any]") -> Context | None:
-        # Called from another thread, while this one stands still.
-        return next((r.context for r, own in list(self._running.items()) if own is task), None)
-
-    async def _of_bug(self, run: Run, error: BaseException) -> None:
-        assert self._settlement is not None  # noqa: S101 - set before anything is consumed
-        settle = self._settlement.settle
-        outcome = await self._endings.of_bug(run, error, self._pipeline.failed_by_us, settle)
-        if outcome is not None:
-            self._reporting.report(run, outcome)
-            self._announcer.ended(run, outcome)
-
-    async def _drain(self, pausing: asyncio.Task[None]) -> None:
-        """Stop as the README's contract says. One budget, counted from the signal."""
+    async def _drain(self, parts: Consuming, pausing: asyncio.Task[None]) -> None:
+        """Stop as the guide's contract says. One budget, counted from the signal."""
         end = self._stopped_at + self._budget
         margin = min(1.0, self._budget / 8)
-        # A broker that does not answer must not hold the goodbyes beyond the budget.
-        self._last_resort = self._loop.call_at(end - margin / 4, self._leave)
+        # A broker that does not answer must not hold the closing of connections beyond the budget.
+        links = self._link, parts.publisher.link
+        self._last_resort = self._loop.call_at(end - margin / 4, _abort, *links)
         notify("STOPPING=1")
-        log.info("stopping", extra={"running": len(self._running), "budget_s": self._budget})
-        self._intake.close()
+        log.info("stopping", extra={"running": len(parts.running), "budget_s": self._budget})
+        parts.intake.close()
         pausing.cancel()
-        await asyncio.gather(*(s.cancel() for s in self._subscriptions))
-        waiting = [
-            *self._redeliveries.take_waiting(),
-            *self._intake.take_waiting(),
-            *self._deferral.take_held(),
-        ]
-        waiting = [delivery for delivery in waiting if not delivery.stale]
-        assert self._settlement is not None  # noqa: S101 - set before anything is consumed
-        self._settlement.leave()
-        await give_back(waiting, self._settlement, self._reporting, end - margin)
-        await wait_for(self._running, self._hurry, end - margin)
-        await interrupt(self._running, self._reporting, self._announcer, end - margin / 2)
-        await asyncio.gather(*(s.close() for s in self._subscriptions))
+        await asyncio.gather(*(s.cancel() for s in parts.subscriptions))
+        waiting = parts.take_waiting()
+        parts.settlement.leave()
+        await give_back(waiting, parts.settlement, parts.report_unstarted, end - margin)
+        await wait_for(parts.running, self._hurry, end - margin)
+        await interrupt(parts.running, parts.report, end - margin / 2)
+        await asyncio.gather(*(s.close() for s in parts.subscriptions))
         log.info("stopped", extra={"took_s": round(self._loop.time() - self._stopped_at, 3)})
 
-    def _leave(self) -> None:
-        """Drop the connections: what was written has had its time to arrive."""
-        for link in (self._link, self._publisher.link if self._publisher else None):
-            if link is not None and link.wire is not None:
-                link.wire.protocol.abort()
+    def _cancel_last_resort(self) -> None:
+        if self._last_resort is not None:
+            self._last_resort.cancel()
+
+
+def _abort(*links: Link) -> None:
+    """Drop the connections: what was written has had its time to arrive."""
+    for link in links:
+        if link.wire is not None:
+            link.wire.protocol.abort()

@@ -75,7 +75,9 @@ class Outage:
 
 
 def paused(worker: Worker) -> bool:
-    return all(s.paused and not s.consuming for s in worker._subscriptions if s.queue != "other")
+    return all(
+        s.paused and not s.consuming for s in worker._consuming.subscriptions if s.queue != "other"
+    )
 
 
 async def states(app: App) -> dict[str, Any]:
@@ -99,12 +101,12 @@ async def test_an_outage_uses_up_few_attempts(broker: VirtualHost) -> None:
         assert SWITCH.at_least <= ran <= SWITCH.at_least + 4
         assert worker.ready
         # Nothing is held here meanwhile: other workers may have it.
-        await until(lambda: worker._intake.waiting == 0, "what was not started is given back")
+        await until(lambda: worker.snapshot().waiting == 0, "what was not started is given back")
         # Two trials go by, and each costs one attempt.
         await until(lambda: outage.ran >= ran + 2, "it was tried twice")
         outage.down = False
         await until(lambda: len(outage.done) == JOBS, "all are done")
-        await until(lambda: worker._subscriptions[0].consuming, "it is consumed")
+        await until(lambda: worker._consuming.subscriptions[0].consuming, "it is consumed")
     assert sorted(outage.done) == list(range(JOBS))
     assert outage.ran <= JOBS + ran + 10
     assert await waiting(broker.url, "work", "work.dead") == 0
@@ -129,8 +131,8 @@ async def test_what_runs_when_it_pauses_is_settled(broker: VirtualHost) -> None:
         await outage.publish(3)
         await until(lambda: outage.running == 3, "three run")
         outage.down = True
-        tasks = list(worker._running.values())
-        worker._pausing.ended(next(iter(worker._running)).delivery, FAILED)
+        tasks = list(worker._consuming.running.values())
+        worker._consuming.pausing.ended(next(iter(worker._consuming.running)).delivery, FAILED)
         await until(lambda: paused(worker), "it is paused")
         outage.down = False
         outage.hold.set()
@@ -169,7 +171,7 @@ async def test_the_mark_is_gone_when_it_resumes(broker: VirtualHost) -> None:
             return found["work"] == found["work.high"] == "consuming"
 
         await until(said, "it is consumed, and nobody says otherwise")
-        lanes = [s for s in worker._subscriptions if s.queue != "other"]
+        lanes = [s for s in worker._consuming.subscriptions if s.queue != "other"]
         assert [s._has for s in lanes] == [10, 10]
 
 
@@ -188,7 +190,7 @@ async def test_a_paused_queue_is_tried_one_job_at_a_time(broker: VirtualHost) ->
         async with stranger(broker.url) as channel:
             found = await channel.declare_queue("work", passive=True)
             assert found.declaration_result.consumer_count == 1
-        assert worker._intake.waiting == 0
+        assert worker.snapshot().waiting == 0
         outage.down = False
         outage.hold.set()
         await until(lambda: len(outage.done) == 20, "all are done")
@@ -236,7 +238,7 @@ async def test_a_lost_connection_does_not_resume(broker: VirtualHost) -> None:
     async with outage.worker() as worker:
         await outage.publish(10)
         await until(lambda: paused(worker), "it is paused")
-        assert worker._subscriptions[0].starts == 1
+        assert worker._consuming.subscriptions[0].starts == 1
         await until(lambda: close_connections(broker, "consume"), "the connection is closed")
         await until(lambda: worker._link.reconnects == 1 and worker.ready, "it is back")
         assert paused(worker)
@@ -245,7 +247,7 @@ async def test_a_lost_connection_does_not_resume(broker: VirtualHost) -> None:
             return (await states(outage.app))["work"] == "paused"
 
         await until(said, "it says so again")
-        assert worker._subscriptions[0].starts == 1
+        assert worker._consuming.subscriptions[0].starts == 1
         outage.down = False
         await until(lambda: len(outage.done) == 10, "all are done")
 
@@ -321,7 +323,7 @@ async def test_for_a_long_while_nothing_is_held(broker: VirtualHost) -> None:
     async with working(app, concurrency=1, prefetch=10) as worker:
         await app.later_many(call.message(n) for n in range(5))
         await until(lambda: paused(worker), "it is paused")
-        await until(lambda: worker._intake.waiting == 0, "nothing is held")
+        await until(lambda: worker.snapshot().waiting == 0, "nothing is held")
 
         async def back() -> bool:
             return await waiting(broker.url, "api") == 4

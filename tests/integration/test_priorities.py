@@ -33,7 +33,7 @@ async def test_lanes_share_one_slot_by_weight(broker: VirtualHost) -> None:
     async with working(app, concurrency=1, prefetch=40) as worker:
         await app.later_many(reversed(calls))  # the least urgent first
         # The first one holds the slot until all others are here.
-        await until(lambda: worker._intake.waiting == len(calls) - 1, "all others wait")
+        await until(lambda: worker.snapshot().waiting == len(calls) - 1, "all others wait")
         go.set()
         await until(lambda: len(done) == len(calls), "all are done")
     for start in range(1, 21):

@@ -64,7 +64,7 @@ async def worker(tally: Tally) -> AsyncIterator[Worker]:
 async def consuming_again(worker: Worker, starts: list[int]) -> None:
     """Wait until its subscriptions were started that often, and consume."""
     await until(
-        lambda: worker.ready and [s.starts for s in worker._subscriptions] == starts,
+        lambda: worker.ready and [s.starts for s in worker._consuming.subscriptions] == starts,
         f"consuming again, starts {starts}",
         AGAIN,
     )
@@ -89,7 +89,7 @@ async def test_a_job_that_runs_while_its_queue_is_deleted_ends(
     """Its message is gone with the queue; it is neither cancelled nor run again."""
     tally.go.clear()
     await tally.job.later(1)
-    await until(lambda: worker._intake.running == 1, "it runs")
+    await until(lambda: worker.snapshot().running == 1, "it runs")
     delete_queue(broker, "work")
     await consuming_again(worker, [2, 1])
     tally.go.set()
@@ -106,14 +106,14 @@ async def test_a_closed_connection_is_opened_again(
     held until that run has ended, and then known to be done."""
     tally.go.clear()
     await tally.job.later(1)
-    await until(lambda: worker._intake.running == 1, "it runs")
+    await until(lambda: worker.snapshot().running == 1, "it runs")
     await until(lambda: close_connections(broker, "consume"), "the connection is closed")
     await consuming_again(worker, [2, 2])
     tally.go.set()
     await tally.finished(1)
     await tally.job.later(2)
     await tally.finished(2)
-    await until(lambda: not worker._intake.running, "nothing runs any more")
+    await until(lambda: not worker.snapshot().running, "nothing runs any more")
     assert tally.done.count(1) == 1
     async with stranger(broker.url) as channel:
         assert await count(channel, "work") == 0
@@ -124,7 +124,7 @@ async def test_a_channel_closed_over_an_unknown_tag_is_opened_again(
     broker: VirtualHost, tally: Tally, worker: Worker
 ) -> None:
     """406 PRECONDITION_FAILED costs that consumer its channel, and nobody else anything."""
-    channel = worker._subscriptions[0]._channel
+    channel = worker._consuming.subscriptions[0]._channel
     assert channel is not None
     channel.ack(4711)
     await consuming_again(worker, [2, 1])
@@ -166,7 +166,7 @@ async def test_a_consumer_that_this_side_lost_is_found_by_the_watchdog(
 ) -> None:
     """A consumer that is gone without a word, from aiormq's books: readiness tells, and the
     watchdog starts it again."""
-    subscription = worker._subscriptions[0]
+    subscription = worker._consuming.subscriptions[0]
     subscription._underlay.consumers.clear()
     assert not worker.ready
     await until(lambda: worker.ready, "ready again", AGAIN)
@@ -197,12 +197,14 @@ async def test_a_failed_job_waits_until_it_can_be_put_aside(own_broker: Broker) 
         done.clear()
         async with own_broker.memory_alarm():
             go.set()
-            publication = worker._settlement and worker._settlement._publication
-            await until(lambda: publication and publication.blocked, "publishing is blocked")
+            publication = worker._consuming.settlement._publication
+            await until(lambda: publication.blocked, "publishing is blocked")
             assert worker.ready
-            assert worker._intake.running  # one of the copies may have been quicker than the alarm
+            assert (
+                worker.snapshot().running
+            )  # one of the copies may have been quicker than the alarm
         dead = [await take(own_broker.url, "work.dead") for _ in range(2)]
-        await until(lambda: not worker._intake.running, "both are settled")
+        await until(lambda: not worker.snapshot().running, "both are settled")
     assert sorted(m.body for m in dead) == [b"1", b"2"]
     async with stranger(own_broker.url) as channel:
         assert await count(channel, "work") == 0

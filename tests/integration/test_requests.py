@@ -41,7 +41,7 @@ def replies_of(app: App) -> Replies:
 async def listening(worker: Worker) -> None:
     """Wait until it can be told to cancel."""
     async with asyncio.timeout(20):
-        await worker._control.ready()
+        await worker._consuming.control.ready()
 
 
 class OutOfStock(Exception):
@@ -403,8 +403,7 @@ async def test_an_asker_that_is_gone_costs_nothing(
             letter = await take(broker.url, "work.dead")
             assert letter.body == b"2"
             await until(lambda: _line(caplog, "job done"), "it is acked")
-            assert worker._answering is not None
-            assert worker._answering.gone == 2
+            assert worker._consuming.replying.gone == 2
     assert len([r for r in caplog.records if "who asked is gone" in r.getMessage()]) == 2
 
 
@@ -522,7 +521,7 @@ async def test_a_thread_is_left_alone_and_a_process_killed(
             caplog.clear()
             asked_jobs.go.set()
             asking = asyncio.create_task(asked_jobs.forever.request())
-            await until(lambda: worker._running, "the process is asked")
+            await until(lambda: worker._consuming.running, "the process is asked")
             # Its process may still be starting: it is killed all the same.
             asking.cancel()
             await until(lambda: _line(caplog, "job cancelled"), "the process is killed")
@@ -550,9 +549,11 @@ async def test_what_was_not_started_is_cancelled_in_the_queue(
             first = asyncio.create_task(job.request(1))
             await started.wait()
             second = asyncio.create_task(job.request(2))
-            await until(lambda: worker._intake.waiting == 1, "it waits behind the first")
+            await until(lambda: worker.snapshot().waiting == 1, "it waits behind the first")
             second.cancel()
-            await until(lambda: "1 requests" in repr(worker._control), "the worker was told")
+            await until(
+                lambda: "1 requests" in repr(worker._consuming.control), "the worker was told"
+            )
             go.set()
             assert await first == 1
             await until(lambda: _line(caplog, "job cancelled"), "it is cancelled")
@@ -588,7 +589,9 @@ async def test_only_the_asker_can_cancel(broker: VirtualHost) -> None:
         await listening(worker)
         asking = asyncio.create_task(job.request())
         await started.wait()
-        await until(lambda: "3 requests" in repr(worker._control), "three were told, in vain")
+        await until(
+            lambda: "3 requests" in repr(worker._consuming.control), "three were told, in vain"
+        )
         go.set()
         assert await asking == 1
 

@@ -7,7 +7,8 @@ task, and a task group takes the last for a task that was told to end.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 log = logging.getLogger("amqpjobs")
@@ -47,6 +48,19 @@ async def lasting(
         raise TaskEnded(f"the task {name!r} was cancelled by what it waited for") from error
     if not returns and not over():
         raise TaskEnded(f"the task {name!r} has returned")
+
+
+@contextmanager
+def first_error() -> Iterator[None]:
+    """Raise the first error of a task group inside of the block in place of the group, so that
+    callers can catch it by its class."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from group
 
 
 class BackgroundTask:

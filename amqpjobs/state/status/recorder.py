@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from amqpjobs.broker.rabbitmq.background import lasting
+from amqpjobs.broker.rabbitmq.background import first_error, lasting
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.delivery import Delivery
@@ -117,10 +117,8 @@ class Recorder:
             TopologyMismatch: the queue is not there, and may not be declared; or is different.
             NotPermitted: this user may not read it.
         """
-        try:
+        with first_error():
             await self._run()
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group
 
     async def _run(self) -> None:
         async with AsyncExitStack() as stack:

@@ -16,7 +16,6 @@ from amqpjobs.jobs.message.message import Failure
 from amqpjobs.jobs.outcome import Rejected
 from amqpjobs.telemetry.traces.job_spans import TracedRuns
 from amqpjobs.telemetry.traces.tracer import tracing_of
-from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.run import Run
 from tests.support.amqp import publish, stranger
 from tests.support.tracing import Spans, attributes_of, context_of, links_of, ours, same
@@ -160,7 +159,7 @@ async def test_a_settlement_that_rabbitmq_never_hears_of_says_so(
     async with working(app) as worker:
         await job.later()
         await started.wait()
-        [run] = worker._running
+        [run] = worker._consuming.running
         assert embedded.faults.cut_now() > 0
         await until(lambda: run.delivery.stale, "its connection is lost")
         go.set()
@@ -182,9 +181,8 @@ async def test_a_message_that_cannot_be_read_has_a_settlement_all_the_same(
     assert tracing is not None
     async with Hand() as hand:
         run = Run(hand.give(header=header))
-        reporting = Reporting(arguments=False)
-        reporting.observers += (TracedRuns(tracing, continued=False).settled,)
-        reporting.report(run, Rejected(Failure("undecodable", "malformed")))
+        settled = TracedRuns(tracing, continued=False).settled
+        settled(run, Rejected(Failure("undecodable", "malformed")))
     ack = await spans.one("ack queue")
     assert ours(ack) == {
         "messaging.operation.name": "ack", "messaging.operation.type": "settle",
@@ -233,7 +231,7 @@ async def test_what_is_given_back_is_nacked(url: str, spans: Spans) -> None:
     async with working(app, concurrency=1, prefetch=2) as worker:
         await app.later_many([forever.message(), forever.message()])
         await started.wait()
-        await until(lambda: worker._intake.waiting == 1, "the second is here")
+        await until(lambda: worker.snapshot().waiting == 1, "the second is here")
     nacks = await spans.of("nack work", 2)
     [run], sent = spans.named("process work"), spans.named("publish work")
     of_run = [span for span in nacks if same(context_of(run), span.parent)]

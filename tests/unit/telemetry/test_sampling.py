@@ -199,6 +199,6 @@ async def test_an_sdk_that_is_disabled_makes_no_spans(
         async with working(app) as worker, stranger(embedded.url) as channel:
             await publish(channel, "work", b"", headers={"traceparent": PARENT})
             await until(lambda: len(seen) == 2, "both ran")
-            assert worker._pipeline._calling == worker._pipeline._call
+            assert worker._consuming.pipeline._around is None
         assert spans.names == []
     assert seen == [PARENT, PARENT]

@@ -36,11 +36,11 @@ async def main():
         await publisher.publication.publish("", "work", Properties(
             content_type="application/json", headers={{
                 "traceparent": "00-{trace}-b7ad6b7169203331-01", "tracestate": "a=b"}}), b"1", 10)
-        while len(seen) < 3 or worker._running:
+        while len(seen) < 3 or worker._consuming.running:
             await asyncio.sleep(0.01)
-        assert worker._pipeline._bare
-        assert worker._pipeline._calling == worker._pipeline._call
-        assert worker._reporting.observers == ()
+        assert worker._consuming.pipeline._bare
+        assert worker._consuming.pipeline._around is None
+        assert len(worker._consuming.report.__self__.observers) == 2  # the line and events
         worker.stop()
         await task
 

@@ -28,11 +28,11 @@ async def test_a_worker_that_starts_nothing_is_not_ok() -> None:
             started.set()
 
         worker = Worker(app, concurrency=1)
-        clock = worker._progress._clock = Time()
         running = asyncio.create_task(worker.run())
         await worker.started()
+        clock = worker._consuming.progress._clock = Time()
         assert worker.state == "ok"
-        worker._presence._doubt.set()
+        worker._consuming.presence._doubt.set()
         async with app.lifespan():
             await work.later()
             await until(lambda: "1 waiting" in repr(worker), "it holds a delivery")
@@ -41,8 +41,8 @@ async def test_a_worker_that_starts_nothing_is_not_ok() -> None:
             assert worker.state == "ok"
             clock.now += 0.2
             assert worker.state == "not starting jobs: work"
-            worker._presence._doubt.clear()
-            worker._intake.go_on()
+            worker._consuming.presence._doubt.clear()
+            worker._consuming.intake.go_on()
             await started.wait()
         assert worker.state == "ok"
         worker.stop()
@@ -60,9 +60,9 @@ async def test_a_worker_with_full_slots_is_ok() -> None:
             await release.wait()
 
         worker = Worker(app, concurrency=1, prefetch=5)
-        clock = worker._progress._clock = Time()
         running = asyncio.create_task(worker.run())
         await worker.started()
+        clock = worker._consuming.progress._clock = Time()
         async with app.lifespan():
             for _ in range(3):
                 await work.later()

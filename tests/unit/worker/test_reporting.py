@@ -22,7 +22,7 @@ from amqpjobs.jobs.outcome import (
     Snoozed,
     Superseded,
 )
-from amqpjobs.worker.reporting import Reporting, waiting_time
+from amqpjobs.worker.reporting import Observers, Reporting, waiting_time
 from amqpjobs.worker.run import Run
 from tests.unit.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
 
@@ -197,9 +197,10 @@ async def test_observers_are_told_once_of_each_end_whatever_the_level(hand, capl
     """What counts jobs does not depend on what is logged."""
     caplog.set_level(level, logger="amqpjobs.worker")
     seen = []
-    reporting = Reporting(arguments=False, observers=(lambda *what: seen.append(what),))
+    line = Reporting(arguments=False).report
+    observers = Observers((line, lambda *what: seen.append(what)))
     run, outcome = run_of(hand.give()), Done()
-    reporting.report(run, outcome)
+    observers.tell(run, outcome)
     assert seen == [(run, outcome)]
     assert len(caplog.records) == (level == logging.INFO)
 
@@ -211,10 +212,9 @@ async def test_an_observer_that_fails_costs_neither_the_line_nor_the_next_observ
     def fails(run, outcome):
         raise LookupError("boom")
 
-    reporting = Reporting(
-        arguments=False, observers=(fails, lambda run, outcome: seen.append(outcome))
-    )
-    reporting.report(run_of(hand.give()), Done())
+    line = Reporting(arguments=False).report
+    observers = Observers((fails, line, lambda run, outcome: seen.append(outcome)))
+    observers.tell(run_of(hand.give()), Done())
     assert seen == [Done()]
     assert [r.getMessage() for r in caplog.records] == ["observer of jobs failed", "job done"]
 

@@ -65,8 +65,8 @@ async def test_an_id_that_was_retried_here_runs_when_it_is_enqueued_anew(
         await gate.later()
         await busy.wait()
         await enqueue(app, message, plain.url)
-        await until(lambda: worker._intake.waiting == 1, "it waits behind the other")
-        [gated] = worker._running
+        await until(lambda: worker.snapshot().waiting == 1, "it waits behind the other")
+        [gated] = worker._consuming.running
         assert plain.faults.cut_now() > 0
         await until(lambda: gated.delivery.stale, "its connection is lost")
         go.set()

@@ -94,7 +94,7 @@ async def test_lanes_and_native_priorities(embedded: Broker) -> None:
     async with app.lifespan():
         async with working(app, "prints", concurrency=1, prefetch=40) as worker:
             await app.later_many(calls)
-            await until(lambda: worker._intake.waiting == len(calls) - 1, "all others wait")
+            await until(lambda: worker.snapshot().waiting == len(calls) - 1, "all others wait")
             go.set()
             await until(lambda: len(done) == len(calls), "all are done")
         assert done[1:4].count("high") == 2

@@ -1,0 +1,114 @@
+"""The life of one job in a worker: outcome, reply, settlement, report, and then its slot is free.
+
+Changes when a run gets another step.
+"""
+
+import time
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from amqpjobs.jobs.outcome import Done, Outcome, Snoozed
+from amqpjobs.worker.endings import Endings
+from amqpjobs.worker.recently_settled import LONG, Settled
+from amqpjobs.worker.run import Run
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from amqpjobs.worker.execution.outliving import Outliving
+    from amqpjobs.worker.intake import Intake
+    from amqpjobs.worker.pausing import Pausing
+    from amqpjobs.worker.pipeline import Pipeline
+    from amqpjobs.worker.redeliveries import Redeliveries
+    from amqpjobs.worker.replying import Answering
+    from amqpjobs.worker.reporting import Observer
+    from amqpjobs.worker.settlement import Settlement
+
+
+class Executor:
+    """From a delivery to its settlement. Every run ends in one outcome, one settlement, one report.
+
+    Args:
+        pipeline: turns the run into an outcome.
+        endings: tells what a handler did to its task from what the worker does to it.
+        replying: sends the reply to the caller, before anything is settled.
+        settlement: the only place that acks, gives back, or copies.
+        report: tells the observers.
+        remembered: the long runs that were acked, which RabbitMQ may deliver again all the same.
+        running: the runs under way; a run is taken out at its end.
+        intake: gets the slot back. A run in quarantine gives its place back there.
+        pausing: told how a run has ended, before it is settled: its copy must meet a closed gate.
+        outliving: threads that keep the slot of their job until they end.
+        redeliveries: holds what was delivered again while its first run is under way.
+    """
+
+    def __init__(
+        self,
+        *,
+        pipeline: "Pipeline",
+        endings: Endings,
+        replying: "Answering",
+        settlement: "Settlement",
+        report: "Observer",
+        remembered: Settled,
+        running: "MutableMapping[Run, asyncio.Task[Any]]",
+        intake: "Intake",
+        pausing: "Pausing",
+        outliving: "Outliving",
+        redeliveries: "Redeliveries",
+    ) -> None:
+        self._pipeline = pipeline
+        self._endings = endings
+        self._replying = replying
+        self._settlement = settlement
+        self._report = report
+        self._remembered = remembered
+        self._running = running
+        self._intake = intake
+        self._pausing = pausing
+        self._outliving = outliving
+        self._redeliveries = redeliveries
+
+    async def execute(self, run: Run) -> None:
+        """Run a job from its delivery to its end: one coroutine in one task, with no callback at
+        its end. Both cost as much as a no-op handler."""
+        try:
+            outcome = await self._pipeline.outcome_of(run)
+            run.ended = time.monotonic()
+            if self._intake.gated or isinstance(outcome, Snoozed):
+                self._pausing.ended(run.delivery, outcome)
+            if run.delivery.settled:
+                return  # given back by force while the handler would not end
+            if run.asked is not None:
+                await self._endings.calm(run)
+                outcome = await self._replying.answer(run, outcome)
+            waiting = self._settlement.settle(run.delivery, outcome, run.context)
+            if waiting is not None:
+                outcome = await self._endings.settled(run, waiting)
+            elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:
+                self._remembered.acked(run.delivery)
+            self._report(run, outcome)
+        except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt would end the event loop
+            await self._of_bug(run, error)
+        finally:
+            self._over(run)
+
+    async def _of_bug(self, run: Run, error: BaseException) -> None:
+        fail, settle = self._pipeline.failed_by_us, self._settlement.settle
+        outcome: Outcome | None = await self._endings.of_bug(run, error, fail, settle)
+        if outcome is not None:
+            self._report(run, outcome)
+
+    def _over(self, run: Run) -> None:
+        """Free its slot, and look at what waited for its end."""
+        if not run.delivery.settled:
+            run.delivery.release()
+        del self._running[run]
+        if self._intake.gated:
+            self._pausing.ended(run.delivery, None)
+        free: Callable[[], object]
+        free = (self._intake if run.quarantine is None else run.quarantine).finished
+        if not self._outliving.calls or not self._outliving.keep(run.context, free):
+            free()
+        if self._redeliveries.held:
+            self._redeliveries.ended(run)
