@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from amqpjobs.copies import copied
+from amqpjobs.copies import BROKER_HEADERS
 from amqpjobs.deadletters.letters import Letter, Place, letter_of
 from amqpjobs.deadletters.results import Gone
 from amqpjobs.rabbitmq.connection import Wire
@@ -56,8 +56,9 @@ class Same:
 def _likeness(letter: Letter) -> tuple[object, ...]:
     """What stays the same of a letter, however often RabbitMQ hands it out and counts that. Of its
     headers the words: a number that is none (NaN) does not equal itself."""
-    properties = copied(letter.properties)
-    return letter.place, letter.time, letter.routing_key, letter.body, repr(properties)
+    headers = {k: v for k, v in letter.properties.headers.items() if k not in BROKER_HEADERS}
+    properties = repr(letter.properties._replace(headers=headers))
+    return letter.place, letter.time, letter.routing_key, letter.body, properties
 
 
 async def _nothing() -> None:
