@@ -13,6 +13,7 @@ from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.background import end_if_cancelled
 from amqpjobs.errors import BrokerUnavailable, NotConfirmed, PublishError, PublishRejected
+from amqpjobs.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.rabbitmq.confirms import ConfirmChannel, Fate, Outgoing
 from amqpjobs.rabbitmq.connection import Link
 from amqpjobs.rabbitmq.refusals import is_refusal, refusal_of
@@ -171,8 +172,9 @@ class Trials:
             return
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await underlay.close()
-        except (TimeoutError, aiormq_errors.AMQPError, RuntimeError, OSError) as error:
+                with from_broker():
+                    await underlay.close()
+        except FAILURES as error:
             log.debug("closing a channel: %r", error)
 
 

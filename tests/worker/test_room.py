@@ -22,7 +22,7 @@ from amqpjobs.worker.room import CALM, LONGEST, LONGEST_FULL, PAUSE, Room, lack_
 from amqpjobs.worker.settled import Settled
 from tests.support.waiting import until
 from tests.support.workers import app_at
-from tests.worker.hand import Hand
+from tests.worker.hand import KEY_OF, Hand
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ async def test_a_job_without_a_thread_is_given_back_later(no_threads, monkeypatc
 
     app.job(queue=Queue("queue"), name="job")(thread if own else starts)
     pipeline = Pipeline(
-        app, Execution(2), asyncio.Event(), {}, 1000, Settled(), lambda run: False
+        app, Execution(2), asyncio.Event(), {}, 1000, Settled(KEY_OF), lambda run: False
     )  # fmt: skip
     async with Hand() as hand:
         outcome = await pipeline.outcome_of(Run(hand.give(type="job")))
