@@ -1,22 +1,19 @@
 # Every test, in four lanes at once (sourced). Changes when the tests are divided otherwise.
 # shellcheck shell=bash
 # Most of it is waited for: brokers that start, connections that are given up. The fault suite and
-# the integration tests go by version, so that each of them has one node at a time; what takes the
-# processor itself comes after the fault suite.
+# the integration tests go by version, so that each of them has one node at a time. What takes the
+# processor itself (unit, guide, conformance) comes after an integration part: those end first.
 
 scratch=$(mktemp -d)
-programs=(tests/{cli,demo,deploy,examples,image})
-services=(tests/{contrib,status,telemetry,testing,web})
-lanes=('faults-3.10 programs' 'faults others' 'integration-3.10 services' 'integration')
+folders=(faults integration conformance commands system)
+lanes=('faults-3.10 system' 'faults commands' 'integration-3.10 others' 'integration conformance')
 
 arguments_of() { # a part; fills `arguments`
   case $1 in
     *-3.10) arguments=("tests/${1%-3.10}" -k rabbitmq-3.10) ;;
     faults | integration) arguments=("tests/$1" -k 'not rabbitmq-3.10') ;;
-    programs) arguments=("${programs[@]}") ;;
-    services) arguments=("${services[@]}") ;;
-    others) arguments=(tests --ignore=tests/{faults,integration}
-      "${programs[@]/#/--ignore=}" "${services[@]/#/--ignore=}") ;;
+    others) arguments=(tests "${folders[@]/#/--ignore=tests/}") ;; # unit, guide, and folders to come
+    *) arguments=("tests/$1") ;;
   esac
 }
 
