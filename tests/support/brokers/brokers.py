@@ -1,9 +1,9 @@
 """Private RabbitMQ nodes for tests: started here, on free loopback ports, and ended by process id.
 
 Two versions: 3.10 (Debian 12's package) and 4.3 (Debian testing's, in a chroot that
-`deploy/ci/brokers.sh` makes). Every node has its own data folder, node name, cookie, epmd and ports,
-so it meets neither the machine's RabbitMQ nor another test run. A guard process ends all nodes,
-and removes their data, when the session ends in whatever way.
+`deploy/ci/brokers.sh` makes). Every node has its own data folder, node name, cookie, epmd and
+ports, so it meets neither the machine's RabbitMQ nor another test run. A guard process ends
+all nodes, and removes their data, when the session ends in whatever way.
 
 `python -m tests.support.brokers.brokers 4.3 -- command ...` runs a command with `AMQPJOBS_URL` set
 to a new node.
