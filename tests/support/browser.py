@@ -19,7 +19,7 @@ def chromium() -> str:
     found = os.environ.get("AMQPJOBS_TEST_BROWSER") or shutil.which("chromium")
     if not found:
         pytest.fail(
-            "Chromium is not installed. Run `deploy/browser.sh` as root, or set"
+            "Chromium is not installed. Run `deploy/ci/browser.sh` as root, or set"
             " AMQPJOBS_TEST_BROWSER.",
             pytrace=False,
         )

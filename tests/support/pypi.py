@@ -12,7 +12,7 @@ CACHE = Path(os.environ.get("AMQPJOBS_CACHE") or "~/.cache/amqpjobs").expanduser
 
 
 def uv() -> str:
-    """uv as it is called: the machine's, or the one that `deploy/environment.sh` has put there."""
+    """The path of uv: the machine's, or the one that `deploy/ci/environment.sh` has installed."""
     return shutil.which("uv") or str(CACHE / "uv/bin/uv")
 
 

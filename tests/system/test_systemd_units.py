@@ -39,7 +39,7 @@ def section(path: Path, name: str) -> dict[str, str]:
 
 def analyze(*arguments: object) -> "subprocess.CompletedProcess[str]":
     program = shutil.which("systemd-analyze")
-    assert program, "run deploy/systemd-analyze.sh"
+    assert program, "run deploy/ci/systemd-analyze.sh"
     return subprocess.run(
         [program, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
     )

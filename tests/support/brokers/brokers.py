@@ -1,9 +1,9 @@
 """Private RabbitMQ nodes for tests: started here, on free loopback ports, and ended by process id.
 
 Two versions: 3.10 (Debian 12's package) and 4.3 (Debian testing's, in a chroot that
-`deploy/brokers.sh` makes). Every node has its own data folder, node name, cookie, epmd and ports,
-so it meets neither the machine's RabbitMQ nor another test run. A guard process ends all nodes,
-and removes their data, when the session ends in whatever way.
+`deploy/ci/brokers.sh` makes). Every node has its own data folder, node name, cookie, epmd and
+ports, so it meets neither the machine's RabbitMQ nor another test run. A guard process ends
+all nodes, and removes their data, when the session ends in whatever way.
 
 `python -m tests.support.brokers.brokers 4.3 -- command ...` runs a command with `AMQPJOBS_URL` set
 to a new node.
@@ -73,7 +73,7 @@ class BrokerFailedError(Exception):
 
 
 def find_root(version: str) -> Path:
-    """The folder to run that version from: `/`, or a chroot made by `deploy/brokers.sh`."""
+    """The folder to run that version from: `/`, or a chroot made by `deploy/ci/brokers.sh`."""
     chroot = CACHE / RELEASES[version]
     for root in (Path("/"), chroot):
         libraries = root / "usr/lib/rabbitmq/lib"
@@ -82,7 +82,7 @@ def find_root(version: str) -> Path:
         if any(libraries.glob(f"rabbitmq_server-{version}.*")):
             return root
     raise BrokerMissingError(
-        f"RabbitMQ {version} is not installed. Run `deploy/brokers.sh` as root (it takes a"
+        f"RabbitMQ {version} is not installed. Run `deploy/ci/brokers.sh` as root (it takes a"
         " minute or two), set AMQPJOBS_TEST_URL to use a server of your own, or leave these tests"
         ' out with `-m "not broker"`.'
     )

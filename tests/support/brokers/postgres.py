@@ -34,7 +34,7 @@ def find_programs() -> Path:
     )
     if not found:
         raise PostgresMissingError(
-            "PostgreSQL is not installed. Run `deploy/brokers.sh` as root, or leave these tests "
+            "PostgreSQL is not installed. Run `deploy/ci/brokers.sh` as root, or leave these tests "
             'out with `-k "not postgres"`.'
         )
     return found[-1]

@@ -14,7 +14,7 @@ FILE = ROOT / "deploy/compose.yaml"
 
 CACHE = Path(os.environ.get("AMQPJOBS_CACHE") or "~/.cache/amqpjobs").expanduser()
 CLIENT = CACHE / "containers/compose/usr/libexec/docker/cli-plugins/docker-compose"
-"""Compose itself, which `deploy/containers.sh` fetches."""
+"""Compose itself, which `deploy/ci/containers.sh` fetches."""
 
 OURS = ("topology", "migrate", "web", "thumbnails", "recorder")
 """The services that are our image."""

@@ -55,9 +55,9 @@ def served(url: str) -> tuple[set[str], set[str]]:
 
 
 def promtool() -> str:
-    """The one of `deploy/alerts.sh`."""
+    """The one of `deploy/ci/alerts.sh`."""
     found = shutil.which("promtool") or str(CACHE / "promtool")
-    assert os.access(found, os.X_OK), "there is no promtool: run deploy/alerts.sh"
+    assert os.access(found, os.X_OK), "there is no promtool: run deploy/ci/alerts.sh"
     return found
 
 

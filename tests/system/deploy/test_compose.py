@@ -79,8 +79,8 @@ def test_a_mistake_in_it_is_found(there, instead, what, tmp_path):
 
 
 def test_compose_itself_reads_it():
-    """Debian's client, which asks no engine; `deploy/containers.sh` fetches it."""
-    assert CLIENT.exists(), "run deploy/containers.sh as root"
+    """Debian's client, which asks no engine; `deploy/ci/containers.sh` fetches it."""
+    assert CLIENT.exists(), "run deploy/ci/containers.sh as root"
     done = by_the_client(FILE, "--profile", "telemetry")
     assert done.returncode == 0, done.stderr
     read = json.loads(done.stdout)

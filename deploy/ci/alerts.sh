@@ -6,7 +6,7 @@
 set -euo pipefail
 
 cache=${AMQPJOBS_CACHE:-$HOME/.cache/amqpjobs}
-cd "$(dirname "${BASH_SOURCE[0]}")/prometheus"
+cd "$(dirname "${BASH_SOURCE[0]}")/../prometheus"
 
 say() { printf 'alerts: %s\n' "$*"; }
 

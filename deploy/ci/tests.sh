@@ -1,32 +1,51 @@
-# Every test, in four lanes at once (sourced). Changes when the tests are divided otherwise.
+# Every check and test, in lanes that run at once (sourced). Changes when the tests are divided otherwise.
 # shellcheck shell=bash
 # Most of it is waited for: brokers that start, connections that are given up. The fault suite and
-# the integration tests go by version, so that each of them has one node at a time; what takes the
-# processor itself comes after the fault suite.
+# the integration tests go by version, so that each of them has one node at a time. What takes the
+# processor itself (unit, guide, conformance) comes after an integration part: those end first.
 
 scratch=$(mktemp -d)
-programs=(tests/{cli,demo,deploy,examples,image})
-services=(tests/{contrib,status,telemetry,testing,web})
-lanes=('faults-3.10 programs' 'faults others' 'integration-3.10 services' 'integration')
+folders=(faults integration conformance commands system)
+lanes=('faults-3.10 system' 'faults commands' 'integration-3.10 others' 'integration conformance' static)
+fast_lanes=(quick static)
 
 arguments_of() { # a part; fills `arguments`
   case $1 in
     *-3.10) arguments=("tests/${1%-3.10}" -k rabbitmq-3.10) ;;
     faults | integration) arguments=("tests/$1" -k 'not rabbitmq-3.10') ;;
-    programs) arguments=("${programs[@]}") ;;
-    services) arguments=("${services[@]}") ;;
-    others) arguments=(tests --ignore=tests/{faults,integration}
-      "${programs[@]/#/--ignore=}" "${services[@]/#/--ignore=}") ;;
+    quick) arguments=(-n 4 -m 'not broker and not image' tests/{unit,conformance,guide}) ;;
+    others) arguments=(tests "${folders[@]/#/--ignore=tests/}") ;; # unit, guide, and folders to come
+    *) arguments=("tests/$1") ;;
   esac
 }
 
+run_part() {
+  if [ "$1" = static ]; then
+    run_static
+    return
+  fi
+  local arguments=()
+  arguments_of "$1"
+  run_pytest "${arguments[@]}"
+}
+
+run_static() { # all of them, whatever the others say
+  local check status=0
+  for check in 'ruff check' 'ruff format --check' lint-imports mypy pyright; do
+    printf '\n== %s\n' "$check"
+    # shellcheck disable=SC2086 # words
+    $check || status=1
+  done
+  [ "$status" = 0 ] && printf 'static checks passed\n' || printf 'static checks FAILED\n'
+  return "$status"
+}
+
 run_lane() { # its parts, one after the other; a part that fails holds no other back
-  local part status arguments=()
+  local part status
   trap 'exit 130' INT TERM # pytest ends well of one, and the next part would start
   for part; do
     status=0
-    arguments_of "$part"
-    run_pytest "${arguments[@]}" >"$scratch/$part.log" 2>&1 || status=$?
+    run_part "$part" >"$scratch/$part.log" 2>&1 || status=$?
     # Nothing to run: AMQPJOBS_TEST_BROKERS has no such version, and the other part has the rest.
     [ "$status" != 5 ] || status=0
     printf '%s\n' "$status" >"$scratch/$part.status"
@@ -44,12 +63,21 @@ run_pytest() {
 
 run_tests() { # as pytest is told, or all
   if [ $# -gt 0 ]; then
+    run_static
     run_pytest tests "$@"
     return
   fi
+  run_lanes "${lanes[@]}"
+}
+
+run_fast() { # what needs no RabbitMQ, Chromium or image
+  run_lanes "${fast_lanes[@]}"
+}
+
+run_lanes() {
   local lane part beside=() good=() bad=()
   set -m # process groups of their own: Ctrl-C is passed on to them, which a shell else keeps back
-  for lane in "${lanes[@]}"; do
+  for lane; do
     # shellcheck disable=SC2086 # words
     run_lane $lane &
     beside+=($!)
@@ -58,8 +86,8 @@ run_tests() { # as pytest is told, or all
   trap 'kill -INT -- "${beside[@]/#/-}"; wait; exit 130' INT TERM
   wait "${beside[@]}"
   trap - INT TERM
-  # shellcheck disable=SC2068 # words
-  for part in ${lanes[@]}; do
+  # shellcheck disable=SC2048 # words
+  for part in $*; do
     if [ "$(cat "$scratch/$part.status")" = 0 ]; then good+=("$part"); else bad+=("$part"); fi
   done
   for part in "${good[@]}" "${bad[@]}"; do # what failed is at the end, where one looks
