@@ -30,6 +30,7 @@ from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.events import Announcer
 from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.flow.token_bucket import prefetch_of
+from amqpjobs.worker.hooks import hooks_run
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.observing import measure, trace
 from amqpjobs.worker.parking import Parking
@@ -122,15 +123,11 @@ class Worker:
         self._last_resort: asyncio.TimerHandle | None = None
 
     def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
+        prefetch = prefetch_of(queue, lane, self.prefetch)
         return Subscription(
-            self._link,
-            lane.queue,
-            prefetch_of(queue, lane, self.prefetch),
-            self._deferral.offer,
-            self._ensure,
-            self._overtime.arguments,
-            self._lost,
-        )
+            self._link, lane.queue, prefetch, self._deferral.offer, self._ensure,
+            self._overtime.arguments, self._lost,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         # In quarantine, too, which is beside the intake's slots.
@@ -218,12 +215,14 @@ class Worker:
         """Connect and declare; None if told to stop meanwhile, whatever the broker does."""
         if self._stopping.is_set():
             return None
+        registry = self._runtime.registry
         try:
             async with asyncio.timeout(None) as self._starting:
                 wire = await self._link.connect()
                 await stack.enter_async_context(self._client.lifespan())
                 self._publisher = await self._client.publisher()
                 await self._ensure(wire)
+                await stack.enter_async_context(hooks_run(registry.worker_hooks, self._left))
                 self._execution.home = copy_context()  # each job starts in a copy: nobody's values
                 self._overtime.warn(wire.profile)
         except TimeoutError:
@@ -241,17 +240,17 @@ class Worker:
         )  # fmt: skip
         publication = self._publisher.publication
         self._settlement = Settlement(
-            publication,
-            self._publisher.waiting,
-            self._queues,
-            self._remembered,
-            self._publisher.restore,
-            self._clock,
-        )
+            publication, self._publisher.waiting, self._queues, self._remembered,
+            self._publisher.restore, self._clock,
+        )  # fmt: skip
         own = [declaration.name for declaration in self._runtime.registry.topology.queues]
         largest = self._runtime.settings.max_message_size
         self._answering = Answering(publication, self._pipeline.rejected, own, largest, self._clock)
         return Parking(self._queues, self._pipeline.knows, self._link, publication)
+
+    def _left(self) -> float:
+        passed = self._loop.time() - self._stopped_at if self._stopped_at else 0.0
+        return self._budget - passed
 
     async def _work(self, parking: Parking) -> None:
         blocked = BlockedLoop(self._runtime.settings.blocked_after, self._job_of)
