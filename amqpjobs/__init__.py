@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
     from amqpjobs import errors as errors
     from amqpjobs.app import App
+    from amqpjobs.client.deadletters.selection import Selection
     from amqpjobs.jobs.context import Context
     from amqpjobs.jobs.job import INJECTED, Job
     from amqpjobs.jobs.message.message import JobHandle, Message
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.queue.topology import Queue
     from amqpjobs.jobs.retry import Retry
     from amqpjobs.jobs.verdicts import Reject, RetryAfter, Snooze
+    from amqpjobs.jobs.webhook import GITHUB, SIGNED, Signing
 
 __all__ = [
+    "GITHUB",
     "INJECTED",
+    "SIGNED",
     "App",
     "Context",
     "Depends",
@@ -29,12 +33,18 @@ __all__ = [
     "Reject",
     "Retry",
     "RetryAfter",
+    "Selection",
+    "Signing",
     "Snooze",
     "__version__",
 ]
 
 
 _HOMES: Final = {
+    "Signing": "amqpjobs.jobs.webhook",
+    "GITHUB": "amqpjobs.jobs.webhook",
+    "SIGNED": "amqpjobs.jobs.webhook",
+    "Selection": "amqpjobs.client.deadletters.selection",
     "INJECTED": "amqpjobs.jobs.job",
     "App": "amqpjobs.app",
     "Context": "amqpjobs.jobs.context",

@@ -5,16 +5,10 @@ does.
 """
 
 import inspect
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -23,6 +17,7 @@ from amqpjobs.client.holder import ClientHolder
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.hooks import DeclaresHooks
 from amqpjobs.jobs.job import Job, JobDecorator, make_job
 from amqpjobs.jobs.message.message import JobHandle, Message
 from amqpjobs.jobs.middleware import Processing, Publishing
@@ -45,7 +40,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class App:
+class App(DeclaresHooks):
     """A set of jobs that are released together.
 
     Args:
@@ -56,6 +51,8 @@ class App:
         retry: when a job that failed runs again, for jobs that do not say so themselves.
         exceptions: classes that a failed `request` raises as they are, by the name that the worker
             gives: they are made of the message alone. All others come as `JobFailed`.
+        lifespan: an ``@asynccontextmanager`` function of the app, entered once in each worker
+            process. Jobs get what it yields by ``Depends(app.resources)``.
     """
 
     def __init__(
@@ -67,10 +64,12 @@ class App:
         publishing: Sequence[Publishing] = (),
         retry: Retry = DEFAULT_RETRY,
         exceptions: Iterable[type[Exception]] = (),
+        lifespan: "Callable[[App], AbstractAsyncContextManager[Any]] | None" = None,
     ) -> None:
         if not name:
             raise ConfigurationError("an app needs a name")
         self._registry = Registry(name, retry=retry, processing=processing, exceptions=exceptions)
+        super().__init__(self._registry.worker_hooks, lifespan and partial(lifespan, self))
         self._holder = ClientHolder(self._registry, publishing, settings)
         self._statuses: Statuses | None = None
 

@@ -22,6 +22,7 @@ from typing import (
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.handlers import awaitable, is_async, is_generator
+from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.markers import is_dependency, is_injected, problem_with
 from amqpjobs.jobs.message.message import JobHandle, Message
 from amqpjobs.jobs.queue.topology import Queue
@@ -42,6 +43,8 @@ Kind: TypeAlias = Literal["async", "thread", "process"]
 
 class Enqueuer(Protocol):
     """What a job needs of its app."""
+
+    worker_hooks: WorkerHooks
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish, and return when the broker has confirmed."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqpjobs.errors import ConfigurationError, UnknownJob
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.middleware import Processing
 from amqpjobs.jobs.queue.topology import Queue, Topology, topology_of
 from amqpjobs.jobs.retry import Retry
@@ -31,6 +32,7 @@ class Registry:
         jobs: by name.
         queues: by name.
         hooks: by name.
+        worker_hooks: what is called at the start and the end of a worker process.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Registry:
         self.jobs: dict[str, Definition] = {}
         self.queues: dict[str, Queue] = {}
         self.hooks: dict[str, Hook] = {}
+        self.worker_hooks = WorkerHooks()
 
     def __repr__(self) -> str:
         return f"<Registry of {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"

@@ -4,14 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from amqpjobs.broker.embedded import Broker, Faults
     from amqpjobs.broker.embedded import Broker as broker  # noqa: N813 - `async with broker()`
     from amqpjobs.broker.embedded.faults import faults
     from amqpjobs.testing.records import Dead, Enqueued, Ran
     from amqpjobs.testing.testing import NotIdle, Testing
 
-__all__ = ["Dead", "Enqueued", "NotIdle", "Ran", "Testing", "broker", "faults"]
+__all__ = ["Broker", "Dead", "Enqueued", "Faults", "NotIdle", "Ran", "Testing", "broker", "faults"]
 
 _HOMES: Final = {
+    "Broker": ("amqpjobs.broker.embedded", "Broker"),
+    "Faults": ("amqpjobs.broker.embedded", "Faults"),
     "Dead": ("amqpjobs.testing.records", "Dead"),
     "Enqueued": ("amqpjobs.testing.records", "Enqueued"),
     "NotIdle": ("amqpjobs.testing.testing", "NotIdle"),

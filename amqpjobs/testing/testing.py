@@ -32,6 +32,7 @@ from amqpjobs.testing.records import (
     raise_all,
 )
 from amqpjobs.testing.stepped_worker import Working
+from amqpjobs.worker.hooks import hooks_run
 
 R = TypeVar("R")
 AnyJob: TypeAlias = "Job[..., R, Any]"
@@ -112,6 +113,9 @@ class Testing:
             place.enter()
             stack.callback(place.leave)
             await stack.enter_async_context(self._app.client.lifespan())
+            await stack.enter_async_context(
+                hooks_run(self._app.client.runtime.registry.worker_hooks)
+            )
             self._home = copy_context()
             stack.push_async_callback(self._end_work)
             self._stack = stack.pop_all()

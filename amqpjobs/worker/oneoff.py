@@ -14,6 +14,7 @@ from amqpjobs.jobs.middleware import onion
 from amqpjobs.jobs.verdicts import Verdict
 from amqpjobs.telemetry.traces.propagation import Traced
 from amqpjobs.worker.execution.handlers import Execution
+from amqpjobs.worker.hooks import hooks_run
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.runtime import Runtime
@@ -50,7 +51,8 @@ async def run_once(
     token = current_context.set(context)
     try:
         with nullcontext() if tracing is None else tracing.running(context):
-            result = await onion(runtime.registry.processing, execute)(context)
+            async with hooks_run(runtime.registry.worker_hooks):
+                result = await onion(runtime.registry.processing, execute)(context)
     finally:
         current_context.reset(token)
         await execution.close()

@@ -19,6 +19,7 @@ from amqpjobs.worker.blocked_loop import BlockedLoop
 from amqpjobs.worker.consuming import Consuming
 from amqpjobs.worker.duties import Duties
 from amqpjobs.worker.execution.handlers import Execution
+from amqpjobs.worker.hooks import hooks_run
 from amqpjobs.worker.reporting import Observer
 from amqpjobs.worker.room import Room
 from amqpjobs.worker.shutdown import give_back, interrupt, wait_for
@@ -168,12 +169,14 @@ class Worker:
         """Connect and declare; None if told to stop meanwhile, whatever the broker does."""
         if self._stopping.is_set():
             return None
+        registry = self._runtime.registry
         try:
             async with asyncio.timeout(None) as self._starting:
                 wire = await self._link.connect()
                 await stack.enter_async_context(self._client.lifespan())
                 publisher = await self._client.publisher()
                 await self._ensure(wire)
+                await stack.enter_async_context(hooks_run(registry.worker_hooks, self._left))
                 self._execution.home = copy_context()  # each job starts in a copy: nobody's values
         except TimeoutError:
             if not self._stopping.is_set():
@@ -213,6 +216,11 @@ class Worker:
             end = self._loop.time() + self._budget / 8
             await interrupt(parts.running, parts.report, end)
             raise
+
+    def _left(self) -> float:
+        """Seconds of the budget for stopping."""
+        passed = self._loop.time() - self._stopped_at if self._stopped_at else 0.0
+        return self._budget - passed
 
     async def _work(self, parts: Consuming) -> None:
         blocked = BlockedLoop(self._runtime.settings.blocked_after, parts.job_of)

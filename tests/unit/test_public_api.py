@@ -9,7 +9,9 @@ import pytest
 import amqpjobs
 
 NAMES = [
+    "GITHUB",
     "INJECTED",
+    "SIGNED",
     "App",
     "Context",
     "Depends",
@@ -21,6 +23,8 @@ NAMES = [
     "Reject",
     "Retry",
     "RetryAfter",
+    "Selection",
+    "Signing",
     "Snooze",
     "__version__",
 ]

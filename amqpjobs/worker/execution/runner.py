@@ -9,7 +9,7 @@ import json
 import logging
 import socket
 import traceback
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import reduce
@@ -19,6 +19,7 @@ from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, Inva
 from amqpjobs.jobs.context import Context, current_context
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.handlers import check_result, landed
+from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.job import Job
 from amqpjobs.jobs.message.arguments import Arguments
 from amqpjobs.jobs.results import dump_result
@@ -42,6 +43,7 @@ from amqpjobs.worker.execution.protocol import (
     frame_of_answer,
 )
 from amqpjobs.worker.failures import exception_name, innermost_frames
+from amqpjobs.worker.hooks import hooks_run
 
 log = logging.getLogger("amqpjobs.worker.runner")
 
@@ -88,12 +90,17 @@ class Runner:
         # One for all calls: the clients that handlers keep are bound to their event loop.
         self._events = asyncio.Runner()
         self._definitions: dict[tuple[str, str], Definition] = {}
+        self._home = copy_context()  # with the resources of the apps in `_entered`
+        self._hooks = AsyncExitStack()
+        self._entered: set[int] = set()
 
     def serve(self) -> None:
         """Work until the worker hangs up, or this process is of no use any more."""
         try:
             self._serve()
         finally:
+            if self._entered:
+                self._events.run(self._hooks.aclose(), context=self._home)
             self._events.close()
 
     def _serve(self) -> None:
@@ -125,7 +132,8 @@ class Runner:
         context = context_of(call, ToldToStop(self._connection), speaker)
         try:
             # In a context of its own: what a handler sets is not there for the next.
-            result = copy_context().run(self._run, call, definition, context, arguments)
+            self._enter(definition.app.worker_hooks)
+            result = self._home.copy().run(self._run, call, definition, context, arguments)
         except Verdict as verdict:
             return ruled(verdict)
         except BaseException as error:  # noqa: BLE001 - `sys.exit` too is a failure of the job
@@ -152,6 +160,14 @@ class Runner:
                     return result
             handler = awaited(definition, context, arguments, result)
             return self._events.run(handler, context=copy_context())
+
+    def _enter(self, hooks: WorkerHooks) -> None:
+        """Run the hooks of an app before its first job here, on the event loop of all jobs."""
+        used = hooks.lifespan is not None or hooks.on_start or hooks.on_stop
+        if used and id(hooks) not in self._entered:
+            entering = self._hooks.enter_async_context(hooks_run(hooks))
+            self._events.run(entering, context=self._home)
+            self._entered.add(id(hooks))
 
     def _definition(self, call: Call) -> Definition:
         place = call.module, call.qualname
