@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent.parent / "amqpjobs"
+PACKAGE = Path(__file__).parents[2] / "amqpjobs"
 MODULE_LINES = 400
 FUNCTION_LINES = 40
 

@@ -107,7 +107,7 @@ async def test_a_background_task_is_started_again(
     how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A publisher lives in a process that is not ours to end."""
-    monkeypatch.setattr("amqpjobs.background.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("amqpjobs.broker.rabbitmq.background.FIRST_PAUSE", 0.01)
     began: list[asyncio.Event] = []
 
     async def run() -> None:

@@ -23,7 +23,7 @@ from amqpjobs.worker.run import Run
 from amqpjobs.worker.worker import Worker
 from tests.support.waiting import until
 from tests.support.workers import app_at
-from tests.unit.worker.hand import Hand
+from tests.unit.worker.hand import KEY_OF, Hand
 
 
 @pytest.fixture
@@ -150,7 +150,8 @@ async def test_a_job_without_a_thread_is_given_back_later(no_threads, monkeypatc
 
     app.job(queue=Queue("queue"), name="job")(thread if own else starts)
     pipeline = Pipeline(
-        app, Execution(2), asyncio.Event(), {}, 1000, Settled(), lambda run: False
+        app.client.runtime, Execution(2), asyncio.Event(), {}, 1000, Settled(KEY_OF),
+        lambda run: False,
     )  # fmt: skip
     async with Hand() as hand:
         outcome = await pipeline.outcome_of(Run(hand.give(type="job")))
@@ -170,7 +171,7 @@ async def test_a_worker_without_room_ends_with_an_error(monkeypatch, request):
         worker = Worker(app, concurrency=2)
         running = asyncio.create_task(worker.run())
         await worker.started()
-        await app.open_publisher()
+        await app.client.publisher()
         request.getfixturevalue("no_threads")
         await app.later_many(job.message(n) for n in range(20))
         await until(lambda: worker.state.startswith("no room: "), "it says so")
