@@ -83,9 +83,8 @@ class Worker:
         chosen = self._queues = registry.to_consume(queues)
         self.concurrency = concurrency or settings.concurrency
         self.prefetch = prefetch or settings.prefetch or 2 * self.concurrency
-        self._budget = settings.shutdown_timeout
         self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
-        self._stopped_at = 0.0
+        self._budget, self._stopped_at = settings.shutdown_timeout, 0.0
         self._starting: asyncio.Timeout | None = None
         self._clock = clock = runtime.clock
         self._link = Link(settings, "consume")
@@ -94,10 +93,8 @@ class Worker:
         self._room = Room(self.stop, self._execution.outliving.obstacle)
         self._presence = Presence()
         self._running: dict[Run, asyncio.Task[None]] = {}
-        self._intake = Intake(
-            chosen, self.concurrency, self._start, self._wake, clock.monotonic,
-            self._presence.certain,
-        )  # fmt: skip
+        of_time = clock.monotonic, self._presence.certain
+        self._intake = Intake(chosen, self.concurrency, self._start, self._wake, *of_time)
         self._progress = Progress(self._intake, self._running)
         self._quarantine = Quarantine(self._isolate, self._intake, self._execution)
         self._remembered = Settled(identity_in(registry.name))

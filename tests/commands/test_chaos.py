@@ -75,7 +75,7 @@ def test_a_run_keeps_its_promises(broker: VirtualHost, tmp_path: Path) -> None:
     assert found["kept"]
     assert (found["followed"], found["done"], found["lost"]) == (150, 150, [])
     assert found["kills"] + found["freezes"] + found["restarts"] == 4
-    assert found["bound"] == 4 * (found["kills"] + found["freezes"] + found["cut_off"])
+    assert found["bound"] == 4 * (found["kills"] + 2 * found["freezes"] + found["cut_off"])
     assert found["crashed"] == 0
     assert len(found["exits"]) == found["restarts"] + 2
     assert "no more faults" in run.stderr

@@ -65,7 +65,10 @@ async def test_a_filled_frame_that_grows_costs_nobody_else_anything(
         assert not second.events("connection lost, reconnecting")
     with Stranger(broker.url) as stranger:
         letters = [header for header, _ in stranger.drain("work.dead")]
-    assert len(letters) == len(dead)
+    # One that was dead-lettered, and not acked yet, when its worker was killed is there twice.
+    ids = [id_ for letter in letters for id_ in dead if id_.encode() in letter]
+    assert set(ids) == set(dead)
+    assert len(letters) == len(ids) <= 2 * len(dead)
     for letter in letters:
         assert b"amqpjobs-error" in letter
         assert b"amqpjobs-dropped" in letter

@@ -83,7 +83,7 @@ async def test_a_job_given_back_often_is_not_dead_lettered_for_it(
     are not its fault. Up to 4.2 RabbitMQ counts each towards the queue's limit of 20, so that the
     worker gives back a copy when half of it is used."""
     monkeypatch.setenv(LEDGER, str(ledger.effects_file))
-    settings = settings_for(broker.url, shutdown_timeout=0.3)
+    settings = settings_for(broker.url, shutdown_timeout=0.6)
     async with publishing(broker.url, ledger) as publisher:
         await publisher.send_many(publisher.jobs.work.message(n, 30.0) for n in range(4))
         for _ in range(25):

@@ -23,7 +23,7 @@ from amqpjobs.client.deadletters import Letter, Selection
 from amqpjobs.client.deadletters.mover import WINDOW
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.message.copies import BROKER_HEADERS, copied
-from amqpjobs.jobs.message.message import Failure, Properties
+from amqpjobs.jobs.message.message import HEADER_COPY, Failure, Properties
 from tests.support.amqp import count, declare, delete_queue, drain, publish, ready, stranger, take
 from tests.support.brokers.broker_server import VirtualHost
 from tests.support.programs import PROGRAM, ROOT, command, environment, running
@@ -521,9 +521,9 @@ HEADERS: dict[str, Any] = {
 
 
 def uncounted(letter: Letter) -> Properties:
-    """Without what RabbitMQ counts with each look."""
-    headers = letter.properties.headers
-    told = {name: value for name, value in headers.items() if name not in BROKER_HEADERS}
+    """Without what RabbitMQ counts with each look, and what is new in each copy."""
+    own = BROKER_HEADERS | {HEADER_COPY}
+    told = {name: value for name, value in letter.properties.headers.items() if name not in own}
     return letter.properties._replace(headers=told)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.broker.rabbitmq.background import end_if_cancelled
+from amqpjobs.broker.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.broker.rabbitmq.confirms import ConfirmChannel, Fate, Outgoing
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.permission_errors import is_refusal, refusal_of
@@ -171,8 +172,9 @@ class Trials:
             return
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await underlay.close()
-        except (TimeoutError, aiormq_errors.AMQPError, RuntimeError, OSError) as error:
+                with from_broker():
+                    await underlay.close()
+        except FAILURES as error:
             log.debug("closing a channel: %r", error)
 
 

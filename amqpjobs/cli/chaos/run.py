@@ -359,15 +359,15 @@ class Chaos:
         findings, ends = self.findings, self.effects.ends
         findings.followed = len(self._followed)
         ended = {job: ends[job] for job in self._followed if job in ends}
-        for name in ("done", "dead", "expired", "parked"):
-            setattr(findings, name, sum(name in counter for counter in ended.values()))
+        for each in ("done", "dead", "expired", "parked"):
+            setattr(findings, each, sum(each in counter for counter in ended.values()))
         findings.duplicates = sum(counter.total() - 1 for counter in ended.values())
         findings.stalled = sum(victim.stalled for victim in self._all)
         findings.cut_off = sum(victim.cut_off for victim in self._all)
-        deaths = findings.kills + findings.freezes + findings.crashed + findings.cut_off
+        # Frozen, twice: what runs goes on later, and what is done may not have been acked.
+        deaths = findings.kills + 2 * findings.freezes + findings.crashed + findings.cut_off
         findings.bound = deaths * self._plan.concurrency
-        missing = self._followed - ended.keys()
-        if missing:
+        if missing := self._followed - ended.keys():
             waiting, put_aside = asyncio.run(self._whereabouts())
             findings.unfinished = len(missing & waiting)
             # RabbitMQ itself put them there: no worker has told.

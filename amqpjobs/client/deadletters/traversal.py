@@ -12,7 +12,7 @@ from amqpjobs.broker.rabbitmq.inspection.scan import LONGEST_PAGE, Scan
 from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery
 from amqpjobs.client.deadletters.letter import Letter, Place, letter_of
 from amqpjobs.client.deadletters.report import Gone
-from amqpjobs.jobs.message.copies import copied
+from amqpjobs.jobs.message.copies import BROKER_HEADERS
 
 RENEW_AFTER = 600.0
 """Seconds. RabbitMQ takes a consumer that holds a message for 30 minutes for dead."""
@@ -56,8 +56,9 @@ class Same:
 def _likeness(letter: Letter) -> tuple[object, ...]:
     """What stays the same of a letter, however often RabbitMQ hands it out and counts that. Of its
     headers the words: a number that is none (NaN) does not equal itself."""
-    properties = copied(letter.properties)
-    return letter.place, letter.time, letter.routing_key, letter.body, repr(properties)
+    headers = {k: v for k, v in letter.properties.headers.items() if k not in BROKER_HEADERS}
+    properties = repr(letter.properties._replace(headers=headers))
+    return letter.place, letter.time, letter.routing_key, letter.body, properties
 
 
 async def _nothing() -> None:
