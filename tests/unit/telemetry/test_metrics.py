@@ -321,4 +321,4 @@ async def test_what_fails_in_counting_fails_no_job(
             assert found is not None
             monkeypatch.setattr(found.ended, "of", lambda _: 1 / 0)
             assert await job.request(3) == 3
-        assert "who watches jobs has failed" in caplog.text
+        assert "observer of jobs failed" in caplog.text

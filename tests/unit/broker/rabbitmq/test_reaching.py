@@ -19,7 +19,7 @@ from amqpjobs.settings import load_settings
 
 PACKAGE = Path(amqpjobs.__file__).parent
 
-COMMANDS = {"cli/doctor.py", "deadletters/files.py", "demo/show.py"}
+COMMANDS = {"cli/doctor.py", "client/deadletters/export.py", "demo/show.py"}
 """Of processes that run no jobs."""
 
 
