@@ -62,7 +62,7 @@ _HOMES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    # On first use: who imports `amqpjobs.embedded` or the pytest plugin pays for no app.
+    # On first use: who imports `amqpjobs.broker.embedded` or the pytest plugin pays for no app.
     if name in _HOMES:
         found = globals()[name] = getattr(import_module(_HOMES[name]), name)
         return found

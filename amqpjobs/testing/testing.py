@@ -84,7 +84,7 @@ class Testing:
 
     @property
     def faults(self) -> Faults:
-        """What can be made to go wrong: `amqpjobs.embedded.Faults`."""
+        """What can be made to go wrong: `amqpjobs.broker.embedded.Faults`."""
         return self.broker.faults
 
     @property

@@ -2,8 +2,9 @@
 
 Measured:
 
-    start    milliseconds from `import amqpjobs.embedded` to a broker that listens, in a new process
-             each time; without the import of asyncio, which a program that uses it has paid for
+    start    milliseconds from `import amqpjobs.broker.embedded` to a broker that listens, in a new
+             process each time; without the import of asyncio, which a program that uses it has
+             paid for
     publish  messages per second from another process, persistent, to a durable quorum queue, with
              500 unconfirmed at most
     consume  messages per second to another process, prefetch 200, each acked by a frame of its own

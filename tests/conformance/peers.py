@@ -26,7 +26,7 @@ class Peer:
     Attributes:
         version: "3.10" or "4.3": of RabbitMQ, or of the profile.
         server: the real server behind it; None for the embedded broker.
-        embedded: the `amqpjobs.embedded.Broker`; None for a real server.
+        embedded: the `amqpjobs.broker.embedded.Broker`; None for a real server.
     """
 
     version: str

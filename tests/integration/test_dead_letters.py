@@ -80,7 +80,7 @@ async def app(broker: VirtualHost) -> AsyncIterator[App]:
     """An app whose queues are there, on every version in turn."""
     made = an_app(broker)
     async with made.lifespan():
-        await made.open_publisher()
+        await made.client.publisher()
         yield made
 
 
@@ -361,7 +361,7 @@ async def test_parked_and_unroutable_are_replayed_too(app: App, broker: VirtualH
     assert (await bench.replay(EVERY)).failed == 1, "its queue is still gone"
     again = an_app(broker)
     async with again.lifespan():
-        await again.open_publisher()
+        await again.client.publisher()
     assert (await app.dead_letters("work", kind="unroutable").replay(EVERY)).done == 1
     message = await take(broker.url, "work")
     assert message.body == b"7"

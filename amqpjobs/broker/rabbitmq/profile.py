@@ -12,7 +12,7 @@ from typing import Any
 OLDEST = (3, 10)
 
 EMBEDDED = "amqpjobs embedded broker"
-"""The product that `amqpjobs.embedded` says it is."""
+"""The product that `amqpjobs.broker.embedded` says it is."""
 
 
 @dataclass(frozen=True, slots=True)

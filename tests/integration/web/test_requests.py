@@ -89,7 +89,7 @@ async def test_nobody_answers_in_time(shop: App) -> None:
     """504 when the patience is over."""
     async with served(shop) as client:
         # So that the patience is for the answer alone.
-        await (await shop.open_publisher()).replies.ready("add", PATIENCE, PATIENCE)
+        await (await shop.client.publisher()).replies.ready("add", PATIENCE, PATIENCE)
         answer = await client.post("/jobs/add/request?timeout=0.2", json={"a": 1})
     assert answer.status_code == 504
     assert answer.json()["reason"] == "reply-timeout"

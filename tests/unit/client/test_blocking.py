@@ -32,7 +32,7 @@ async def number(n: int) -> None: ...
 def waiting():
     async def count():
         async with app.lifespan():
-            wire = await (await app.open_publisher()).link.up()
+            wire = await (await app.client.publisher()).link.up()
             channel = await wire.channel()
             found = await channel.queue_declare("numbers", passive=True)
             return found.message_count
@@ -86,7 +86,7 @@ if not pid:
 print(status_of(pid), waiting())
 """,
     "a fork while another thread opens": """
-app.check = lambda: time.sleep(0.3)
+app.client.runtime.registry.check = lambda: time.sleep(0.3)
 with app.blocking() as client:
     if not (pid := os.fork()):
         opening = threading.Thread(target=send, args=(0,))

@@ -92,7 +92,7 @@ def test_loops_that_come_and_go_leave_nothing_behind(
         run(number.later(n))
     gc.collect()
     assert len(publishers) <= 2
-    assert repr(app._publishers) == "<Publishers of tests: 1 open>"
+    assert repr(app.client._publishers) == "<Publishers of tests: 1 open>"
     assert descriptors() <= before + 5
 
 
@@ -117,7 +117,7 @@ with LoopThread("broker") as thread:
     for n in range(20):
         run_and_close(number.later(n))
     gc.collect()
-    print(descriptors() - before < 10, repr(app._publishers), flush=True)
+    print(descriptors() - before < 10, repr(app.client._publishers), flush=True)
     os._exit(0)
 """
     done = subprocess.run(
@@ -167,7 +167,7 @@ def test_threads_with_loops_of_their_own_do_not_disturb_each_other(broker: Broke
         ids = [one for many in threads.map(several, range(8)) for one in many]
     assert len(set(ids)) == 40
     asyncio.run(number.later(0))
-    assert repr(app._publishers) == "<Publishers of tests: 1 open>"
+    assert repr(app.client._publishers) == "<Publishers of tests: 1 open>"
 
 
 def test_stores_of_loops_that_come_and_go_are_dropped(tmp_path: Path) -> None:
@@ -193,9 +193,9 @@ def test_the_publisher_of_a_loop_that_is_open_stays(broker: Broker) -> None:
     with asyncio.Runner() as runner, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         runner.run(number.later(1))
-        first = runner.run(app.open_publisher())
+        first = runner.run(app.client.publisher())
         asyncio.run(number.later(2))
         asyncio.run(number.later(3))
-        assert runner.run(app.open_publisher()) is first
+        assert runner.run(app.client.publisher()) is first
         runner.run(number.later(4))
         runner.run(app.close())

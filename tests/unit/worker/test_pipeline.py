@@ -624,7 +624,8 @@ async def test_a_cancellation_that_ends_everything_is_passed_on(bench):
     bench.job(wait_for_ever)
     endings = Endings()
     pipeline = Pipeline(
-        bench.app, bench.execution, bench.stopping, bench.only, LIMIT, bench.settled, nobody,
+        bench.app.client.runtime, bench.execution, bench.stopping, bench.only, LIMIT,
+        bench.settled, nobody,
         endings=endings,
     )  # fmt: skip
 

@@ -469,7 +469,7 @@ async def test_a_job_that_is_not_found_says_where_it_should_be(
     """A missing module, or a name that is no job."""
     monkeypatch.setattr(cpu_jobs.pid.definition.function, "__qualname__", "announce")
     with pytest.raises(
-        ConfigurationError, match=r"finds no job at tests\.worker\.cpu_jobs:announce"
+        ConfigurationError, match=r"finds no job at tests\.unit\.worker\.cpu_jobs:announce"
     ):
         await run(pool, cpu_jobs.pid)
     monkeypatch.setattr(cpu_jobs.pid.definition.function, "__module__", "no_such_module")

@@ -171,7 +171,7 @@ async def test_a_worker_without_room_ends_with_an_error(monkeypatch, request):
         worker = Worker(app, concurrency=2)
         running = asyncio.create_task(worker.run())
         await worker.started()
-        await app.open_publisher()
+        await app.client.publisher()
         request.getfixturevalue("no_threads")
         await app.later_many(job.message(n) for n in range(20))
         await until(lambda: worker.state.startswith("no room: "), "it says so")
