@@ -19,24 +19,19 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.client.replies import Question, Replies
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, MessageTooLarge, TopologyMismatch
 from amqpjobs.jobs.context import current_context
-from amqpjobs.jobs.message.copies import epoch_of, milliseconds
 from amqpjobs.jobs.message.event_codec import encode_events
 from amqpjobs.jobs.message.events import QUEUED
 from amqpjobs.jobs.message.events import clock as sequence
-from amqpjobs.jobs.message.message import (
+from amqpjobs.jobs.message.headers import (
     HEADER_COPY,
     HEADER_DEADLINE,
     HEADER_DUE,
-    JSON,
-    PERSISTENT,
-    TRANSIENT,
-    FieldValue,
-    JobHandle,
-    Message,
-    Properties,
-    new_token,
-    takes_own_id,
+    epoch_of,
+    milliseconds,
 )
+from amqpjobs.jobs.message.ids import new_token
+from amqpjobs.jobs.message.message import JobHandle, Message, takes_own_id
+from amqpjobs.jobs.message.properties import JSON, PERSISTENT, TRANSIENT, FieldValue, Properties
 from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.telemetry.metrics.instruments import meters
 from amqpjobs.telemetry.traces.propagation import Traced, outgoing_trace

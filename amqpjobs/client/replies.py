@@ -18,7 +18,8 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.broker.rabbitmq.unconfirmed_publication import Notice, Notices
 from amqpjobs.errors import ReplyLost, ReplyTimeout
 from amqpjobs.jobs.context import context_of_nobody
-from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE, TRANSIENT, Properties
+from amqpjobs.jobs.message.headers import HEADER_DEADLINE
+from amqpjobs.jobs.message.properties import CANCEL, TRANSIENT, Properties
 from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE
 
 log = logging.getLogger("amqpjobs.replies")

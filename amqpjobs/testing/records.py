@@ -16,7 +16,8 @@ from amqpjobs.client.replies import Question, Replies
 from amqpjobs.errors import DecodeError, JobFailed
 from amqpjobs.jobs.clock import Clock
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.message import Failure, JobHandle, Message, Options
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.message import JobHandle, Message, Options
 from amqpjobs.jobs.outcome import Done, Outcome, Parked, Rejected
 from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.run import Run

@@ -15,8 +15,10 @@ from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.listener import Listener
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.clock import MACHINE, Clock
-from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE
-from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE, Queue
+from amqpjobs.jobs.message.headers import HEADER_DEADLINE
+from amqpjobs.jobs.message.properties import CANCEL
+from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE
 from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.worker")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.clock import MACHINE, Clock, Timer
-from amqpjobs.jobs.message.message import HEADER_DUE
+from amqpjobs.jobs.message.headers import HEADER_DUE
 
 LONGEST_HOLD = 2.0
 """Seconds."""

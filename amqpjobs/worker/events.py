@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from amqpjobs.errors import AmqpJobsError, DecodeError
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.copies import epoch_of
 from amqpjobs.jobs.message.events import (
     STARTED,
     SUCCEEDED,
@@ -21,12 +20,12 @@ from amqpjobs.jobs.message.events import (
     clock,
     readable,
 )
-from amqpjobs.jobs.message.message import HEADER_ATTEMPT
+from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, epoch_of
 from amqpjobs.jobs.outcome import (
     Done,
     Outcome,
 )
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.results import dump_result
 
 if TYPE_CHECKING:

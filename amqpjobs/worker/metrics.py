@@ -12,9 +12,9 @@ from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.clock import Clock
-from amqpjobs.jobs.message.message import HEADER_DUE
+from amqpjobs.jobs.message.headers import HEADER_DUE
 from amqpjobs.jobs.outcome import Done, Outcome
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.metrics.aggregates import Attributes, Count
 from amqpjobs.telemetry.metrics.instruments import Meters, Reading, Recorder

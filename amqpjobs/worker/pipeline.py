@@ -14,14 +14,11 @@ from amqpjobs.jobs.context import Context, Stopping, current_context
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.handlers import PLAIN, landed
 from amqpjobs.jobs.message.arguments import Arguments
-from amqpjobs.jobs.message.copies import epoch_of
 from amqpjobs.jobs.message.event_codec import WORKER
-from amqpjobs.jobs.message.message import (
-    HEADER_DEADLINE,
-    JSON,
-    Failure,
-    new_job_id,
-)
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.headers import HEADER_DEADLINE, epoch_of
+from amqpjobs.jobs.message.ids import new_job_id
+from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.middleware import onion
 from amqpjobs.jobs.outcome import (
     DONE_NOTHING,

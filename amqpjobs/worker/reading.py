@@ -6,7 +6,8 @@ Changes when another header is read before a job is started.
 from typing import NoReturn
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_DUE, JSON, Headers
+from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, HEADER_DUE
+from amqpjobs.jobs.message.properties import JSON, Headers
 
 LAST_MOMENT = 2**53 / 1000
 """Seconds since the epoch. Beyond, a float does not have milliseconds any more."""

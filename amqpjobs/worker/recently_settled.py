@@ -10,14 +10,9 @@ from typing import NamedTuple, TypeAlias
 
 from amqpjobs.broker.rabbitmq.delivery import ConsumerChannel, Delivery
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.copies import epoch_of
-from amqpjobs.jobs.message.message import (
-    HEADER_ATTEMPT,
-    HEADER_COPY,
-    HEADER_DUE,
-    Headers,
-    is_new_job_id,
-)
+from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, HEADER_COPY, HEADER_DUE, epoch_of
+from amqpjobs.jobs.message.ids import is_new_job_id
+from amqpjobs.jobs.message.properties import Headers
 
 REMEMBERED = 10_000
 """Deliveries. A crash forgets them all: this makes duplicates rarer, it does not rule them out."""

@@ -14,7 +14,8 @@ from amqpjobs.errors import PublishError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.message.copies import copied, retried, snoozed, with_first_try, with_progress
-from amqpjobs.jobs.message.message import HEADER_DUE, Properties
+from amqpjobs.jobs.message.headers import HEADER_DUE
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.outcome import (
     Answered,
     Cancelled,
@@ -28,7 +29,7 @@ from amqpjobs.jobs.outcome import (
     Snoozed,
     Superseded,
 )
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.replacing import CONFIRM_TIMEOUT, Replacing
 

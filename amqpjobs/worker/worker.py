@@ -17,7 +17,8 @@ from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.outcome import Done, Snoozed
-from amqpjobs.jobs.queue.topology import Lane, Queue, topology_of
+from amqpjobs.jobs.queue.queue import Lane, Queue
+from amqpjobs.jobs.queue.topology import topology_of
 from amqpjobs.telemetry.health.condition import condition
 from amqpjobs.telemetry.health.heartbeat import OK, STARTING, STOPPING, Liveness, notify
 from amqpjobs.worker.absence import Presence

@@ -10,7 +10,7 @@ from typing import Final
 from amqpjobs.broker.amqp.fields import encode_table
 from amqpjobs.broker.amqp.frames import OVERHEAD, encode_properties
 from amqpjobs.errors import PublishError
-from amqpjobs.jobs.message.message import (
+from amqpjobs.jobs.message.headers import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DEADLINE,
@@ -21,10 +21,9 @@ from amqpjobs.jobs.message.message import (
     HEADER_FIRST_TRY,
     HEADER_HISTORY,
     HEADER_PROGRESS,
-    TRACE_PARENT,
-    FieldValue,
-    Properties,
 )
+from amqpjobs.jobs.message.properties import FieldValue, Properties
+from amqpjobs.jobs.message.trace_context import TRACE_PARENT
 
 FIRST: Final = (
     HEADER_ERROR, HEADER_COPY, HEADER_ATTEMPT, HEADER_DUE, HEADER_DEADLINE, HEADER_EPOCH,

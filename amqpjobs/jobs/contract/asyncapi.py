@@ -16,17 +16,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.contract.schemas import Schemas, schemas_of
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.message import (
-    ERROR_REPLY,
-    HEADER_ATTEMPT,
-    HEADER_DEADLINE,
-    HEADER_DUE,
-    HEADER_EPOCH,
-    JSON,
-    PERSISTENT,
-    TRACE_PARENT,
-)
-from amqpjobs.jobs.queue.topology import Lane, Queue
+from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, HEADER_DEADLINE, HEADER_DUE, HEADER_EPOCH
+from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, PERSISTENT
+from amqpjobs.jobs.message.trace_context import TRACE_PARENT
+from amqpjobs.jobs.queue.queue import Lane, Queue
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.registry import Registry

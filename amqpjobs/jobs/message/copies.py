@@ -3,13 +3,9 @@
 Changes when a copy may carry something else.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import replace
-
-from amqpjobs.jobs.message.events import Progress, progress_header
-from amqpjobs.jobs.message.message import (
-    DIRECT_REPLY,
+from amqpjobs.jobs.message.events import Progress
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.headers import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DEADLINE,
@@ -19,12 +15,19 @@ from amqpjobs.jobs.message.message import (
     HEADER_FIRST_TRY,
     HEADER_HISTORY,
     HEADER_PROGRESS,
+    _table,
+    epoch_of,
+    failure_of,
+    history_of,
+    milliseconds,
+    progress_header,
+)
+from amqpjobs.jobs.message.ids import new_token
+from amqpjobs.jobs.message.properties import (
+    DIRECT_REPLY,
     PERSISTENT,
-    Failure,
     FieldValue,
-    Headers,
     Properties,
-    new_token,
 )
 from amqpjobs.jobs.message.trace_context import SAMPLED, SpanIds, span_of, traceparent_of
 
@@ -37,14 +40,6 @@ BROKER_HEADERS = frozenset({
 3.13: a cycle, and dropped; https://github.com/celery/celery/issues/9867), or copy it elsewhere."""
 
 LEFT_BEHIND = BROKER_HEADERS | {HEADER_ERROR, HEADER_DUE}
-
-MAX_HISTORY = 10
-"""Errors that a message carries with it: what it grows by must stay far below a frame."""
-
-MAX_EPOCH = 2**31 - 1
-
-MAX_HISTORY_TEXT = 300
-"""Characters of each error's message in the history."""
 
 
 def copied(original: Properties, failure: Failure | None = None) -> Properties:
@@ -127,80 +122,3 @@ def replayed(original: Properties) -> Properties:
     headers[HEADER_EPOCH] = epoch_of(original.headers) + 1
     headers[HEADER_HISTORY] = [_table(f) for f in history_of(original.headers, failure)]
     return copied(original)._replace(headers=headers, reply_to=None, correlation_id=None)
-
-
-def epoch_of(headers: Headers) -> int:
-    """How often the job was replayed. A stranger's nonsense counts as never."""
-    epoch = headers.get(HEADER_EPOCH)
-    return epoch if isinstance(epoch, int) and 0 <= epoch <= MAX_EPOCH else 0
-
-
-def history_of(headers: Headers, last: Failure | None = None) -> list[Failure]:
-    """The errors of earlier runs as far as the message carries them, oldest first.
-
-    Args:
-        last: one more.
-    """
-    tables = headers.get(HEADER_HISTORY)
-    tables = tables if isinstance(tables, list | tuple) else ()
-    history = [_failure(table) for table in tables if isinstance(table, Mapping)]
-    if last is not None:
-        history.append(replace(last, message=last.message[:MAX_HISTORY_TEXT]))
-    return history[-MAX_HISTORY:]
-
-
-def milliseconds(time: float) -> int:
-    """A time in seconds since the epoch as headers have it. Rounded up: never early."""
-    return math.ceil(time * 1000)
-
-
-def failure_of(headers: Headers) -> Failure | None:
-    """Why a message was put aside: by amqpjobs, or by the broker itself (``x-death``); None if the
-    headers do not say."""
-    table = headers.get(HEADER_ERROR)
-    if isinstance(table, Mapping):
-        return _failure(table)
-    deaths = headers.get("x-death")
-    if isinstance(deaths, list | tuple) and deaths and isinstance(deaths[0], Mapping):
-        reason, queue = _text(deaths[0].get("reason")), _text(deaths[0].get("queue"))
-        return Failure(f"broker-{reason or 'unknown'}", "put here by RabbitMQ itself", queue=queue)
-    return None
-
-
-def _table(failure: Failure) -> dict[str, FieldValue]:
-    table: dict[str, FieldValue] = {
-        "reason": failure.reason,
-        "message": _encodable(failure.message),
-        "exception": failure.exception,
-        "frames": [_encodable(frame) for frame in failure.frames] or None,
-        "job": failure.job,
-        "queue": failure.queue,
-        "worker": failure.worker,
-        "time": round(failure.time * 1000) if failure.time is not None else None,
-        "attempt": failure.attempt,
-    }
-    return {k: v for k, v in table.items() if v is not None}
-
-
-def _failure(table: Mapping[str, FieldValue]) -> Failure:
-    frames, time, attempt = table.get("frames"), table.get("time"), table.get("attempt")
-    return Failure(
-        reason=_text(table.get("reason")) or "unknown",
-        message=_text(table.get("message")) or "",
-        exception=_text(table.get("exception")),
-        frames=tuple(f for f in frames if isinstance(f, str)) if isinstance(frames, list) else (),
-        job=_text(table.get("job")),
-        queue=_text(table.get("queue")),
-        worker=_text(table.get("worker")),
-        time=time / 1000 if isinstance(time, int) else None,
-        attempt=attempt if isinstance(attempt, int) else None,
-    )
-
-
-def _encodable(text: str) -> str:
-    """Text that UTF-8 can hold: names of files that are not UTF-8 come as lone surrogates."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _text(value: FieldValue) -> str | None:
-    return value if isinstance(value, str) else None

@@ -20,8 +20,9 @@ from opentelemetry.trace import (
 )
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import HEADER_FIRST_TRY, NO_HEADERS, TRACE_PARENT, Headers
-from amqpjobs.jobs.message.trace_context import LARGEST
+from amqpjobs.jobs.message.headers import HEADER_FIRST_TRY
+from amqpjobs.jobs.message.properties import NO_HEADERS, Headers
+from amqpjobs.jobs.message.trace_context import LARGEST, TRACE_PARENT
 from amqpjobs.jobs.outcome import Outcome, Released
 from amqpjobs.jobs.verdicts import Snooze, Verdict
 from amqpjobs.telemetry import conventions as names

@@ -20,9 +20,9 @@ from opentelemetry.trace import (
 )
 
 from amqpjobs.errors import RemoteError
-from amqpjobs.jobs.message.message import FieldValue
+from amqpjobs.jobs.exceptions import class_name
+from amqpjobs.jobs.message.properties import FieldValue
 from amqpjobs.jobs.message.trace_context import span_of
-from amqpjobs.jobs.retry import class_name
 from amqpjobs.telemetry import conventions as names
 
 log = logging.getLogger("amqpjobs.telemetry")

@@ -30,7 +30,8 @@ from opentelemetry.trace import (
 from amqpjobs.errors import DecodeError, NotConfirmed
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.message.event_codec import WORKER
-from amqpjobs.jobs.message.message import TRACE_PARENT, FieldValue
+from amqpjobs.jobs.message.properties import FieldValue
+from amqpjobs.jobs.message.trace_context import TRACE_PARENT
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.traces.spans import around, end, fail, link_to
 

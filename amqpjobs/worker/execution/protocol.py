@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 
 from amqpjobs.jobs.context import Context, Stopping, Tell
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.events import is_fraction, progress_header, progress_of
-from amqpjobs.jobs.message.message import HEADER_PROGRESS, Properties
+from amqpjobs.jobs.message.events import is_fraction
+from amqpjobs.jobs.message.headers import HEADER_PROGRESS, progress_header, progress_of
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.trace_context import span_of, traceparent_of
 from amqpjobs.jobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.telemetry.traces.propagation import outgoing_trace

@@ -8,21 +8,21 @@ from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.jobs.message.copies import (
     BROKER_HEADERS,
     copied,
-    failure_of,
     replayed,
     retried,
     snoozed,
     with_first_try,
 )
-from amqpjobs.jobs.message.message import (
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.headers import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DEADLINE,
     HEADER_ERROR,
     HEADER_FIRST_TRY,
-    Failure,
-    Properties,
+    failure_of,
 )
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.trace_context import RemoteSpan
 
 FAILURE = Failure(

@@ -7,9 +7,10 @@ from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.queues import Found, peek
 from amqpjobs.errors import TopologyMismatch
-from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_DUE, FieldValue
+from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, HEADER_DUE
+from amqpjobs.jobs.message.properties import FieldValue
 from amqpjobs.jobs.queue.delays import destination_of, level_name
-from amqpjobs.jobs.queue.topology import LEVELS
+from amqpjobs.jobs.queue.queue import LEVELS
 
 
 @dataclass(frozen=True, slots=True)
