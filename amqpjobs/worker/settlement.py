@@ -13,8 +13,14 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import PublishError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.context import Context
-from amqpjobs.jobs.message.copies import copied, retried, snoozed, with_first_try, with_progress
-from amqpjobs.jobs.message.headers import HEADER_DUE
+from amqpjobs.jobs.message.copies import (
+    copied,
+    renewed,
+    retried,
+    snoozed,
+    with_first_try,
+    with_progress,
+)
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.outcome import (
     Answered,
@@ -125,13 +131,7 @@ class Settlement:
         towards the delivery limit, and being interrupted often is no reason for the dead letters:
         half of the limit is left for what the limit is for."""
         original = delivery.readable_properties()
-        due = {k: v for k, v in original.headers.items() if k == HEADER_DUE}
-        properties = _from_here(copied(original), context)
-        # As if it were the original: still not before its time, and not beyond it.
-        properties = properties._replace(
-            headers={**properties.headers, **due},
-            expiration=original.expiration,
-        )
+        properties = _from_here(renewed(original), context)
         try:
             await self._publication.publish(
                 "", delivery.queue, properties, delivery.body, CONFIRM_TIMEOUT

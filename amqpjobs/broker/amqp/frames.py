@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from amqpjobs.broker.amqp.fields import MALFORMED, decode_table, encode_table, short_string
 from amqpjobs.errors import DecodeError
+from amqpjobs.jobs.message.headers import PREFIX
 from amqpjobs.jobs.message.properties import FieldValue, Properties
 
 FRAME_METHOD = 1
@@ -218,7 +219,7 @@ class HeaderView:
     @property
     def has_amqpjobs_headers(self) -> bool:
         """Whether one of the headers may be ours: when not, they need not be decoded to know."""
-        return b"amqpjobs-" in self.raw_headers
+        return PREFIX in self.raw_headers
 
     def properties(self) -> Properties:
         """All properties as a value.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeGuard
 
 FieldValue: TypeAlias = (
     "bool | int | float | str | bytes | Decimal | datetime"
@@ -65,3 +65,8 @@ class Properties(NamedTuple):
     type: str | None = None
     user_id: str | None = None
     app_id: str | None = None
+
+
+def is_whole(value: FieldValue) -> TypeGuard[int]:
+    """Whether a value is a whole number: to Python, True is one."""
+    return type(value) is int

@@ -5,16 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpjobs.broker.amqp.frames import encode_properties
-from amqpjobs.jobs.message.copies import (
-    BROKER_HEADERS,
-    copied,
-    replayed,
-    retried,
-    snoozed,
-    with_first_try,
-)
+from amqpjobs.jobs.message.copies import copied, replayed, retried, snoozed, with_first_try
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.headers import (
+    BROKER_HEADERS,
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DEADLINE,
