@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.job import INJECTED, Job
     from amqpjobs.jobs.message.message import JobHandle, Message
     from amqpjobs.jobs.queue.limits import KillSwitch
-    from amqpjobs.jobs.queue.topology import Queue
+    from amqpjobs.jobs.queue.queue import Queue
     from amqpjobs.jobs.retry import Retry
     from amqpjobs.jobs.verdicts import Reject, RetryAfter, Snooze
     from amqpjobs.jobs.webhook import GITHUB, SIGNED, Signing
@@ -53,7 +53,7 @@ _HOMES: Final = {
     "JobHandle": "amqpjobs.jobs.message.message",
     "KillSwitch": "amqpjobs.jobs.queue.limits",
     "Message": "amqpjobs.jobs.message.message",
-    "Queue": "amqpjobs.jobs.queue.topology",
+    "Queue": "amqpjobs.jobs.queue.queue",
     "Reject": "amqpjobs.jobs.verdicts",
     "Retry": "amqpjobs.jobs.retry",
     "RetryAfter": "amqpjobs.jobs.verdicts",

@@ -21,7 +21,8 @@ from amqpjobs.jobs.hooks import DeclaresHooks
 from amqpjobs.jobs.job import Job, JobDecorator, make_job
 from amqpjobs.jobs.message.message import JobHandle, Message
 from amqpjobs.jobs.middleware import Processing, Publishing
-from amqpjobs.jobs.queue.topology import Queue, Topology
+from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.topology import Topology
 from amqpjobs.jobs.registry import DEFAULT_RETRY, Registry
 from amqpjobs.jobs.retry import Retry
 

@@ -15,7 +15,7 @@ from amqpjobs.app import App
 from amqpjobs.cli.app_option import JsonOption, UrlOption
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.output import print_json, print_rows, say
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 
 ONE_AT_A_TIME = 1_000
 """Messages of the measurements that wait for each."""

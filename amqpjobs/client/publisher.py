@@ -19,24 +19,12 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.client.replies import Question, Replies
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, MessageTooLarge, TopologyMismatch
 from amqpjobs.jobs.context import current_context
-from amqpjobs.jobs.message.copies import epoch_of, milliseconds
 from amqpjobs.jobs.message.event_codec import encode_events
 from amqpjobs.jobs.message.events import QUEUED
 from amqpjobs.jobs.message.events import clock as sequence
-from amqpjobs.jobs.message.message import (
-    HEADER_COPY,
-    HEADER_DEADLINE,
-    HEADER_DUE,
-    JSON,
-    PERSISTENT,
-    TRANSIENT,
-    FieldValue,
-    JobHandle,
-    Message,
-    Properties,
-    new_token,
-    takes_own_id,
-)
+from amqpjobs.jobs.message.headers import JobHeaders, epoch_of, token_header, write
+from amqpjobs.jobs.message.message import JobHandle, Message, takes_own_id
+from amqpjobs.jobs.message.properties import JSON, PERSISTENT, TRANSIENT, FieldValue, Properties
 from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.telemetry.metrics.instruments import meters
 from amqpjobs.telemetry.traces.propagation import Traced, outgoing_trace
@@ -370,12 +358,10 @@ class Publisher:
             # worker acks it, and the fate of a job must not depend on who looks first.
             latest = (due or now) + expires
             deadline = latest if deadline is None else min(latest, deadline)
-        if deadline is not None:
-            headers[HEADER_DEADLINE] = round(deadline * 1000)
-        if due is not None:
-            headers[HEADER_DUE] = milliseconds(due)
+        if deadline is not None or due is not None:
+            headers |= write(JobHeaders(deadline=deadline, due=due))
         if not takes_own_id(message):
-            headers[HEADER_COPY] = new_token()
+            headers |= token_header()
         return Properties(
             content_type=JSON,
             headers=headers,

@@ -18,7 +18,8 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.broker.rabbitmq.unconfirmed_publication import Notice, Notices
 from amqpjobs.errors import ReplyLost, ReplyTimeout
 from amqpjobs.jobs.context import context_of_nobody
-from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE, TRANSIENT, Properties
+from amqpjobs.jobs.message.headers import JobHeaders, read_leniently, write
+from amqpjobs.jobs.message.properties import CANCEL, TRANSIENT, Properties
 from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE
 
 log = logging.getLogger("amqpjobs.replies")
@@ -213,9 +214,9 @@ class Replies:
         properties = question.properties
         if not sent or not question.of_job or self._publication.blocked is not None:
             return
-        deadline = properties.headers.get(HEADER_DEADLINE)
+        deadline = read_leniently(properties.headers).deadline
         word = Properties(
-            headers={HEADER_DEADLINE: deadline} if deadline is not None else {},
+            headers=write(JobHeaders(deadline=deadline)),
             delivery_mode=TRANSIENT,
             correlation_id=properties.correlation_id,
             reply_to=properties.reply_to,

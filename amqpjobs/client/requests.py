@@ -12,18 +12,12 @@ from typing import TYPE_CHECKING, Any
 from amqpjobs.client.publishers import Publishers
 from amqpjobs.errors import ConfigurationError, DecodeError, MessageTooLarge, ReplyTimeout
 from amqpjobs.jobs.context import current_context
+from amqpjobs.jobs.exceptions import class_name
 from amqpjobs.jobs.job import LONGEST
-from amqpjobs.jobs.message.message import (
-    ERROR_REPLY,
-    JSON,
-    TRANSIENT,
-    JobHandle,
-    Message,
-    Properties,
-    new_job_id,
-)
+from amqpjobs.jobs.message.ids import new_job_id
+from amqpjobs.jobs.message.message import JobHandle, Message
+from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, TRANSIENT, Properties
 from amqpjobs.jobs.middleware import Publishing, onion
-from amqpjobs.jobs.retry import class_name
 from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.telemetry.traces.propagation import Traced
 

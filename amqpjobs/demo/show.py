@@ -22,7 +22,7 @@ from amqpjobs.demo.album import app
 from amqpjobs.demo.photographs import OURS, paint_photographs, photographs_in
 from amqpjobs.demo.processes import CONSUME, WEB, Process, ShowFailed, free_port
 from amqpjobs.jobs.message.events import CANCELLED
-from amqpjobs.jobs.message.message import new_job_id
+from amqpjobs.jobs.message.ids import new_job_id
 
 PAUSE = 2.0
 """Seconds between two photographs, once each has been put in."""

@@ -8,9 +8,10 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.jobs.message.events import Progress, is_fraction, progress_of, readable
-from amqpjobs.jobs.message.message import FieldValue, Properties, trace_parent
-from amqpjobs.jobs.message.trace_context import SpanIds, carried
+from amqpjobs.jobs.message.events import Progress, is_fraction, readable
+from amqpjobs.jobs.message.headers import progress_of
+from amqpjobs.jobs.message.properties import FieldValue, Properties
+from amqpjobs.jobs.message.trace_context import SpanIds, carried, trace_parent
 from amqpjobs.jobs.verdicts import RateLimited, Snooze
 
 log = logging.getLogger("amqpjobs.job")

@@ -25,7 +25,7 @@ from amqpjobs.jobs.handlers import awaitable, is_async, is_generator
 from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.markers import is_dependency, is_injected, problem_with
 from amqpjobs.jobs.message.message import JobHandle, Message
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.retry import Retry
 from amqpjobs.jobs.verdicts import Verdict
 

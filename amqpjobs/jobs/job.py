@@ -14,16 +14,10 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, over
 from amqpjobs.errors import ConfigurationError, InvalidArguments
 from amqpjobs.jobs.context import Context, current_context, plain_context
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.message import (
-    NO_OPTIONS,
-    JobHandle,
-    Message,
-    Options,
-    has_own_id,
-    new_job_id,
-)
+from amqpjobs.jobs.message.ids import new_job_id
+from amqpjobs.jobs.message.message import NO_OPTIONS, JobHandle, Message, Options, has_own_id
 from amqpjobs.jobs.queue.delays import LONGEST_DELAY
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

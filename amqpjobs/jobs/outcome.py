@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from amqpjobs.jobs.message import events
-from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.message.failure import Failure
 
 JUDGING = frozenset({"failed", "rejected"})
 """Reasons of failures that come from a handler. Others never got so far."""

@@ -10,7 +10,8 @@ from amqpjobs.errors import ConfigurationError, UnknownJob
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.middleware import Processing
-from amqpjobs.jobs.queue.topology import Queue, Topology, topology_of
+from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.topology import Topology, topology_of
 from amqpjobs.jobs.retry import Retry
 
 if TYPE_CHECKING:

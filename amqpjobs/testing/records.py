@@ -15,7 +15,8 @@ from amqpjobs.client.publisher import Publisher
 from amqpjobs.client.replies import Question, Replies
 from amqpjobs.errors import DecodeError, JobFailed
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.message import Failure, JobHandle, Message, Options
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.message import JobHandle, Message, Options
 from amqpjobs.jobs.outcome import Done, Outcome, Parked, Rejected
 from amqpjobs.worker.run import Run
 

@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from amqpjobs.errors import AmqpJobsError
+from amqpjobs.jobs.exceptions import class_name
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.results import dump_result
-from amqpjobs.jobs.retry import class_name
 from amqpjobs.web.jobs import JSON_BODY, Choices, message_of
 from amqpjobs.web.problems import Problem, problems
 from amqpjobs.web.tier import Tier

@@ -15,8 +15,10 @@ from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.listener import Listener
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.clock import MACHINE, Clock
-from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE
-from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE, Queue
+from amqpjobs.jobs.message.headers import read_leniently
+from amqpjobs.jobs.message.properties import CANCEL
+from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE
 from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.worker")
@@ -101,9 +103,9 @@ def _key_of(header: HeaderView) -> Key:
 def _until(header: HeaderView, now: float) -> float:
     """How long to remember it, in seconds since the epoch."""
     try:
-        deadline = header.headers.get(HEADER_DEADLINE)
+        deadline = read_leniently(header.headers).deadline
     except DecodeError:
         deadline = None
-    if not isinstance(deadline, int) or isinstance(deadline, bool):
+    if deadline is None:
         return now + WITHOUT_DEADLINE
-    return min(deadline / 1000, now + LONGEST)
+    return min(deadline, now + LONGEST)

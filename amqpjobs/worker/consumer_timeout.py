@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.profile import Profile
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker.hold_limits import MEND, Holding, holding_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.jobs.context import Context
-from amqpjobs.jobs.queue.topology import Lane, Queue
+from amqpjobs.jobs.queue.queue import Lane, Queue
 from amqpjobs.telemetry.health.condition import condition
 from amqpjobs.telemetry.health.heartbeat import notify
 from amqpjobs.worker.absence import Presence

@@ -10,12 +10,10 @@ from collections.abc import Callable, Collection
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.clock import MACHINE, Clock, Timer
-from amqpjobs.jobs.message.message import HEADER_DUE
+from amqpjobs.jobs.message.headers import DUE_ENCODED, read_leniently
 
 LONGEST_HOLD = 2.0
 """Seconds."""
-
-_DUE = HEADER_DUE.encode()
 
 
 class Deferral:
@@ -40,7 +38,7 @@ class Deferral:
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery; pass it on now, or when it is due."""
-        wait = self._seconds_early(delivery) if delivery.may_have(_DUE) else 0
+        wait = self._seconds_early(delivery) if delivery.may_have(DUE_ENCODED) else 0
         if 0 < wait <= LONGEST_HOLD:
             self._held[delivery] = self._clock.call_later(wait, self._due, delivery)
         elif delivery.redelivered:
@@ -67,7 +65,7 @@ class Deferral:
 
     def _seconds_early(self, delivery: Delivery) -> float:
         try:
-            due = delivery.header.headers.get(HEADER_DUE)
+            due = read_leniently(delivery.header.headers).due
         except DecodeError:
             return 0  # the pipeline says so, better
-        return due / 1000 - self._clock.time() if isinstance(due, int) else 0
+        return due - self._clock.time() if due is not None else 0

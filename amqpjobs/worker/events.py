@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from amqpjobs.errors import AmqpJobsError, DecodeError
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.copies import epoch_of
 from amqpjobs.jobs.message.events import (
     STARTED,
     SUCCEEDED,
@@ -21,12 +20,12 @@ from amqpjobs.jobs.message.events import (
     clock,
     readable,
 )
-from amqpjobs.jobs.message.message import HEADER_ATTEMPT
+from amqpjobs.jobs.message.headers import JobHeaders, read_leniently
 from amqpjobs.jobs.outcome import (
     Done,
     Outcome,
 )
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.results import dump_result
 
 if TYPE_CHECKING:
@@ -236,14 +235,9 @@ def _named(run: "Run") -> tuple[str, str, int, int] | None:
         return None
     if not job_id:
         return None
-    epoch, attempt = 0, 1
     try:
-        headers = header.headers
+        said = read_leniently(header.headers)
     except DecodeError:
-        headers = {}
-    epoch = epoch_of(headers)
-    told = headers.get(HEADER_ATTEMPT)
-    if isinstance(told, int) and not isinstance(told, bool) and 1 <= told <= 1_000_000:
-        attempt = told
+        said = JobHeaders()
     name = run.definition.name if run.definition is not None else job or ""
-    return readable(job_id, 255), readable(name, 255), epoch, attempt
+    return readable(job_id, 255), readable(name, 255), said.epoch, said.attempt

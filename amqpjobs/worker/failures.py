@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 from amqpjobs.errors import RemoteError
-from amqpjobs.jobs.retry import class_name
+from amqpjobs.jobs.exceptions import class_name
 
 OURS = str(Path(__file__).parents[1]) + os.sep
 

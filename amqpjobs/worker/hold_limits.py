@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.profile import Profile
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.runtime import Runtime

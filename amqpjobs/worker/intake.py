@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker.flow.gate import UNTIL_TOLD, Gate
 
 

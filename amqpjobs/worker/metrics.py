@@ -12,9 +12,9 @@ from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.clock import Clock
-from amqpjobs.jobs.message.message import HEADER_DUE
+from amqpjobs.jobs.message.headers import DUE_ENCODED, read_leniently
 from amqpjobs.jobs.outcome import Done, Outcome
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.metrics.aggregates import Attributes, Count
 from amqpjobs.telemetry.metrics.instruments import Meters, Reading, Recorder
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 MOST_KINDS = 10_000
 """That are kept. There are that many only where classes of errors are made up as it goes."""
-
-DUE = HEADER_DUE.encode()
 
 Kind: TypeAlias = tuple[str, str | None, str, str | None]
 """Of a delivery that has ended: AMQP queue, job, outcome, and error, where there are any."""
@@ -115,14 +113,14 @@ def error_of(outcome: Outcome) -> str | None:
 def _waited(run: "Run", running: float) -> float | None:
     """Seconds that it waited for its start: since it was enqueued; or since it was due, if it was
     delayed or runs again."""
-    if not run.delivery.may_have(DUE):
+    if not run.delivery.may_have(DUE_ENCODED):
         again = run.context is not None and run.context.attempt > 1
         return None if again else waiting_time(run, running)
     try:
-        due = run.delivery.header.headers.get(HEADER_DUE)
+        due = read_leniently(run.delivery.header.headers).due
     except DecodeError:
         return None
-    return max(0.0, time.time() - running - due / 1000) if isinstance(due, int) else None
+    return max(0.0, time.time() - running - due) if due is not None else None
 
 
 class Metered(NamedTuple):

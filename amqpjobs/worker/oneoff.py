@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.jobs.context import Context, current_context
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.message import Properties, new_job_id
+from amqpjobs.jobs.message.ids import new_job_id
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.middleware import onion
 from amqpjobs.jobs.verdicts import Verdict
 from amqpjobs.telemetry.traces.propagation import Traced

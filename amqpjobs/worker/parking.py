@@ -15,8 +15,9 @@ from amqpjobs.broker.rabbitmq.fitting import send_fitting
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import AmqpJobsError, PublishError, PublishRejected
-from amqpjobs.jobs.message.copies import copied, failure_of
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.message.copies import copied
+from amqpjobs.jobs.message.headers import failure_of
+from amqpjobs.jobs.queue.queue import Queue
 
 log = logging.getLogger("amqpjobs.worker")
 

@@ -16,7 +16,7 @@ from amqpjobs.broker.rabbitmq.pause_marks import Mark
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.outcome import Outcome, Released, Snoozed
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.flow.gate import Gate
 from amqpjobs.worker.flow.token_bucket import prefetch_of

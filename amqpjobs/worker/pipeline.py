@@ -14,14 +14,11 @@ from amqpjobs.jobs.context import Context, Stopping, current_context
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.handlers import PLAIN, landed
 from amqpjobs.jobs.message.arguments import Arguments
-from amqpjobs.jobs.message.copies import epoch_of
 from amqpjobs.jobs.message.event_codec import WORKER
-from amqpjobs.jobs.message.message import (
-    HEADER_DEADLINE,
-    JSON,
-    Failure,
-    new_job_id,
-)
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.headers import read
+from amqpjobs.jobs.message.ids import new_job_id
+from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.middleware import onion
 from amqpjobs.jobs.outcome import (
     DONE_NOTHING,
@@ -43,10 +40,7 @@ from amqpjobs.worker.deferral import LONGEST_HOLD
 from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.failures import exception_name, innermost_frames, words_of
 from amqpjobs.worker.reading import (
-    attempt_of,
     check_content,
-    due_of,
-    milliseconds,
     too_large,
 )
 from amqpjobs.worker.room import Room, lack_behind
@@ -166,9 +160,7 @@ class Pipeline:
             if header.has_amqpjobs_headers:
                 # Decoding a table costs more than all the rest here; most messages have none of
                 # ours.
-                headers = header.headers
-                attempt, due, epoch = attempt_of(headers), due_of(headers), epoch_of(headers)
-                deadline = milliseconds(headers, HEADER_DEADLINE)
+                attempt, deadline, due, epoch = read(header.headers)
             context = run.context = Context(
                 definition.name,
                 header.message_id or new_job_id(),

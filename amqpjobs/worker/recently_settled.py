@@ -10,14 +10,9 @@ from typing import NamedTuple, TypeAlias
 
 from amqpjobs.broker.rabbitmq.delivery import ConsumerChannel, Delivery
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.copies import epoch_of
-from amqpjobs.jobs.message.message import (
-    HEADER_ATTEMPT,
-    HEADER_COPY,
-    HEADER_DUE,
-    Headers,
-    is_new_job_id,
-)
+from amqpjobs.jobs.message.headers import fingerprint, token_of
+from amqpjobs.jobs.message.ids import is_new_job_id
+from amqpjobs.jobs.message.properties import Headers
 
 REMEMBERED = 10_000
 """Deliveries. A crash forgets them all: this makes duplicates rarer, it does not rule them out."""
@@ -29,9 +24,6 @@ remember shorter ones, too, would cost more than it saves."""
 ARRIVES = 60.0
 """Seconds after which an ack has arrived if its channel is still there: a connection that is dead
 is noticed before."""
-
-LONGEST_TOKEN = 200
-"""Characters of a token that are taken: other programs may write one."""
 
 Key: TypeAlias = tuple[object, ...]
 
@@ -114,22 +106,17 @@ def identity_in(app: str) -> KeyOf:
             headers: Headers | None = header.headers if header.has_amqpjobs_headers else None
         except DecodeError:
             return None
-        message_id, token = header.message_id, headers.get(HEADER_COPY) if headers else None
+        message_id, token = header.message_id, token_of(headers) if headers else None
         if token is None:
             if header.app_id != app or message_id is None or not is_new_job_id(message_id):
                 return None
-            token = _told(headers) if headers else ""
-        elif not isinstance(token, str) or not 0 < len(token) <= LONGEST_TOKEN:
+            # A copy of an older release has no token.
+            token = fingerprint(headers) if headers else ""
+        elif not token:
             return None
         return (delivery.queue, message_id, token, hash(delivery.body))
 
     return key_of
-
-
-def _told(headers: Headers) -> str:
-    """What tells a copy of an older release from others: it has no token. A retry has another
-    attempt, what was put off another time, a replay another epoch; strangers may write tables."""
-    return repr((headers.get(HEADER_ATTEMPT), headers.get(HEADER_DUE), epoch_of(headers)))
 
 
 def likeness_of(delivery: Delivery) -> Key | None:
@@ -142,8 +129,7 @@ def likeness_of(delivery: Delivery) -> Key | None:
         return None
     if not header.message_id:
         return None
-    told = repr((headers.get(HEADER_ATTEMPT), headers.get(HEADER_COPY), headers.get(HEADER_DUE)))
-    return (delivery.queue, header.message_id, told, hash(delivery.body))
+    return (delivery.queue, header.message_id, fingerprint(headers), hash(delivery.body))
 
 
 def has_key(delivery: Delivery, key: Key, key_of: KeyOf) -> bool:

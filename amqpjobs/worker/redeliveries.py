@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.recently_settled import Key, KeyOf, Settled, has_key, likeness_of

@@ -14,7 +14,8 @@ from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.broker.rabbitmq.fitting import send_fitting
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import AmqpJobsError, PublishError, PublishRejected, Unroutable
-from amqpjobs.jobs.message.message import Failure, Properties
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.outcome import Outcome, Parked, Rejected, Released, Retried, Snoozed
 from amqpjobs.worker.recently_settled import Settled
 

@@ -13,7 +13,8 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import ConfigurationError, InvalidResult, PublishError, Unroutable
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.context import context_of_nobody
-from amqpjobs.jobs.message.message import ERROR_REPLY, JSON, TRANSIENT, Failure, Properties
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, TRANSIENT, Properties
 from amqpjobs.jobs.message.reply import error_body
 from amqpjobs.jobs.outcome import Answered, Cancelled, Done, Outcome, Rejected, Snoozed
 from amqpjobs.jobs.results import dump_result

@@ -13,8 +13,15 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import PublishError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.context import Context
-from amqpjobs.jobs.message.copies import copied, retried, snoozed, with_first_try, with_progress
-from amqpjobs.jobs.message.message import HEADER_DUE, Properties
+from amqpjobs.jobs.message.copies import (
+    copied,
+    renewed,
+    retried,
+    snoozed,
+    with_first_try,
+    with_progress,
+)
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.outcome import (
     Answered,
     Cancelled,
@@ -28,7 +35,7 @@ from amqpjobs.jobs.outcome import (
     Snoozed,
     Superseded,
 )
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.replacing import CONFIRM_TIMEOUT, Replacing
 
@@ -124,13 +131,7 @@ class Settlement:
         towards the delivery limit, and being interrupted often is no reason for the dead letters:
         half of the limit is left for what the limit is for."""
         original = delivery.readable_properties()
-        due = {k: v for k, v in original.headers.items() if k == HEADER_DUE}
-        properties = _from_here(copied(original), context)
-        # As if it were the original: still not before its time, and not beyond it.
-        properties = properties._replace(
-            headers={**properties.headers, **due},
-            expiration=original.expiration,
-        )
+        properties = _from_here(renewed(original), context)
         try:
             await self._publication.publish(
                 "", delivery.queue, properties, delivery.body, CONFIRM_TIMEOUT

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from amqpjobs.jobs.message.message import new_job_id
+from amqpjobs.jobs.message.ids import new_job_id
 from tests.faults.fleet import Fleet, until
 from tests.faults.hostile import properties, table, text
 from tests.faults.ledger import Ledger

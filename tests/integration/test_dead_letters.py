@@ -22,8 +22,10 @@ from amqpjobs import App, Queue
 from amqpjobs.client.deadletters import Letter, Selection
 from amqpjobs.client.deadletters.mover import WINDOW
 from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.jobs.message.copies import BROKER_HEADERS, copied
-from amqpjobs.jobs.message.message import HEADER_COPY, Failure, Properties
+from amqpjobs.jobs.message.copies import copied
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.headers import BROKER_HEADERS, HEADER_COPY
+from amqpjobs.jobs.message.properties import Properties
 from tests.support.amqp import count, declare, delete_queue, drain, publish, ready, stranger, take
 from tests.support.brokers.broker_server import VirtualHost
 from tests.support.programs import PROGRAM, ROOT, command, environment, running

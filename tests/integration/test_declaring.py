@@ -9,7 +9,8 @@ from aiormq.abc import AbstractChannel
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.queue.topology import Queue, topology_of
+from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.topology import topology_of
 from tests.support.brokers.broker_server import VirtualHost
 from tests.support.workers import app_at
 

@@ -12,7 +12,8 @@ from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.queues import connected, delete_queues
 from amqpjobs.errors import TopologyMismatch
 from amqpjobs.jobs.queue.delays import LONGEST_DELAY, level_name, wait_route
-from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE, LEVELS
+from amqpjobs.jobs.queue.queue import LEVELS
+from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 from tests.support.amqp import count, delete_queue, drain, stranger
 from tests.support.brokers.broker_server import VirtualHost
 from tests.support.programs import command, environment

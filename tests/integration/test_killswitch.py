@@ -11,7 +11,7 @@ from amqpjobs import App, Context, KillSwitch, Queue, Retry
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.overview import rows_of
 from amqpjobs.broker.rabbitmq.inspection.queues import connected
-from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.outcome import Retried
 from amqpjobs.worker.worker import Worker
 from tests.support.amqp import close_connections, count, stranger

@@ -12,7 +12,7 @@ from amqpjobs.broker.rabbitmq.inspection.queues import connected
 from amqpjobs.broker.rabbitmq.inspection.scan import Scan
 from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery
 from amqpjobs.errors import BrokerUnavailable, TopologyMismatch
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from tests.support.amqp import count, delete_queue, drain, stranger
 from tests.support.brokers.broker_server import VirtualHost
 from tests.support.workers import app_at

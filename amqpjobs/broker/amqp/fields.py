@@ -14,7 +14,7 @@ from struct import Struct
 from struct import error as StructError  # noqa: N812 - it is a class, and is used as one
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import FieldValue, Headers
+from amqpjobs.jobs.message.properties import FieldValue, Headers
 
 MAX_DEPTH = 32
 """How deep tables and arrays may be nested. The encoder has the same limit as the decoder, so

@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 from amqpjobs.broker.amqp.fields import MALFORMED, decode_table, encode_table, short_string
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import FieldValue, Properties
+from amqpjobs.jobs.message.headers import PREFIX
+from amqpjobs.jobs.message.properties import FieldValue, Properties
 
 FRAME_METHOD = 1
 FRAME_HEADER = 2
@@ -162,7 +163,7 @@ class HeaderView:
         raw_headers: the entries of the headers table as received; empty when there is none.
         timestamp: as sent. The specification says seconds, some clients send milliseconds.
 
-    The other attributes are those of `amqpjobs.jobs.message.message.Properties`.
+    The other attributes are those of `amqpjobs.jobs.message.properties.Properties`.
     """
 
     __slots__ = ("_headers", "raw_headers", *(name for name in _KINDS if name != "headers"))
@@ -218,7 +219,7 @@ class HeaderView:
     @property
     def has_amqpjobs_headers(self) -> bool:
         """Whether one of the headers may be ours: when not, they need not be decoded to know."""
-        return b"amqpjobs-" in self.raw_headers
+        return PREFIX in self.raw_headers
 
     def properties(self) -> Properties:
         """All properties as a value.

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from amqpjobs.broker.amqp.frames import encode_publish
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.errors import PublishError, PublishRejected, Unroutable
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 
 MAX_UNCONFIRMED = 1_000
 """Messages. Enough to fill the way to the broker and back; few enough to send again."""

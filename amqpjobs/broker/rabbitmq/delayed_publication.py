@@ -11,7 +11,7 @@ from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import BrokerUnavailable, NotConfirmed, PublishError, TopologyMismatch
 from amqpjobs.jobs.clock import MACHINE, Clock
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.queue.delays import LONGEST_DELAY, ladder, level_of, wait_route
 from amqpjobs.jobs.queue.topology import Topology
 

@@ -17,7 +17,7 @@ from amqpjobs.broker.amqp.frames import (
 )
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 
 DEPLOYS = 2
 """How often a delivery may be given back by workers that stop, where RabbitMQ counts that as their

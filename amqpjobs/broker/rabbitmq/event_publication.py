@@ -19,7 +19,7 @@ from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.errors import AmqpJobsError, ConfigurationError
 from amqpjobs.jobs.context import context_of_nobody
 from amqpjobs.jobs.message.events import EVENTS_TYPE, Announcement
-from amqpjobs.jobs.message.message import JSON, TRANSIENT, Properties
+from amqpjobs.jobs.message.properties import JSON, TRANSIENT, Properties
 from amqpjobs.jobs.queue.topology import EVENTS_EXCHANGE, EVENTS_TOPOLOGY
 
 log = logging.getLogger("amqpjobs.rabbitmq")

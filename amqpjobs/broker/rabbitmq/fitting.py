@@ -5,35 +5,18 @@ header matters more.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
 
 from amqpjobs.broker.amqp.fields import encode_table
 from amqpjobs.broker.amqp.frames import OVERHEAD, encode_properties
 from amqpjobs.errors import PublishError
-from amqpjobs.jobs.message.message import (
-    HEADER_ATTEMPT,
-    HEADER_COPY,
-    HEADER_DEADLINE,
-    HEADER_DROPPED,
-    HEADER_DUE,
-    HEADER_EPOCH,
-    HEADER_ERROR,
-    HEADER_FIRST_TRY,
-    HEADER_HISTORY,
-    HEADER_PROGRESS,
-    TRACE_PARENT,
-    FieldValue,
-    Properties,
+from amqpjobs.jobs.message.headers import (
+    KEPT_FIRST,
+    KEPT_LAST,
+    dropped_header,
+    dropped_of,
+    shorten_failure,
 )
-
-FIRST: Final = (
-    HEADER_ERROR, HEADER_COPY, HEADER_ATTEMPT, HEADER_DUE, HEADER_DEADLINE, HEADER_EPOCH,
-    HEADER_FIRST_TRY, TRACE_PARENT, HEADER_PROGRESS,
-)  # fmt: skip
-"""What is kept before the headers of others, in this order."""
-
-SMALL = 2048
-"""Bytes of each of these. Others may have written them, so that a large one is none of ours."""
+from amqpjobs.jobs.message.properties import FieldValue, Properties
 
 NAMES = 20
 """Names of dropped headers that are told, of so many characters each at most."""
@@ -68,20 +51,18 @@ def fitting(properties: Properties, frame_max: int) -> Properties:
     ``amqpjobs-dropped``."""
     bare = properties._replace(headers={})
     room = (frame_max or _UNLIMITED) - OVERHEAD - 12 - len(encode_properties(bare)) - 4
-    room -= NAMES * (NAME + 5) + len(HEADER_DROPPED) + 6
+    room -= NAMES * (NAME + 5) + _size(dropped_header(()))
     headers = dict(properties.headers)
-    if _size(HEADER_ERROR, headers.get(HEADER_ERROR)) > min(room, SMALL * 4):
-        headers[HEADER_ERROR] = _shortened(headers.get(HEADER_ERROR))
+    shorten_failure(headers, lambda header, most: _size(header) <= min(room, most))
     kept: dict[str, FieldValue] = {}
     for name, value, most in _by_importance(headers, room):
-        size = _size(name, value)
+        size = _size({name: value})
         if size <= min(room, most):
             kept[name] = value
             room -= size
-    earlier = properties.headers.get(HEADER_DROPPED)
-    names = [n for n in earlier if isinstance(n, str)] if isinstance(earlier, list | tuple) else []
-    names += [name for name in headers if name not in kept and name != HEADER_DROPPED]
-    kept[HEADER_DROPPED] = [_cut(name) for name in dict.fromkeys(names)][:NAMES]
+    names = dropped_of(headers)
+    names += [name for name in headers if name not in kept and name not in dropped_header(())]
+    kept |= dropped_header([_cut(name) for name in dict.fromkeys(names)][:NAMES])
     return properties._replace(headers=kept)
 
 
@@ -89,34 +70,25 @@ def _by_importance(
     headers: dict[str, FieldValue], room: int
 ) -> Iterator[tuple[str, FieldValue, int]]:
     """The headers, the most important first, and how many bytes each may have."""
-    for name in FIRST:
+    for name, most in KEPT_FIRST.items():
         if name in headers:
-            yield name, headers[name], SMALL * 4 if name == HEADER_ERROR else SMALL
-    apart = {*FIRST, HEADER_HISTORY, HEADER_DROPPED}
-    others = {name: _size(name, value) for name, value in headers.items() if name not in apart}
+            yield name, headers[name], most
+    apart = {*KEPT_FIRST, KEPT_LAST, *dropped_header(())}
+    others = {name: _size({name: value}) for name, value in headers.items() if name not in apart}
     left = room // 2
     for name in sorted(others, key=others.__getitem__):
         yield name, headers[name], left
         left -= others[name]
-    if HEADER_HISTORY in headers:
-        yield HEADER_HISTORY, headers[HEADER_HISTORY], room
+    if KEPT_LAST in headers:
+        yield KEPT_LAST, headers[KEPT_LAST], room
 
 
-def _size(name: str, value: FieldValue) -> int:
+def _size(entry: dict[str, FieldValue]) -> int:
     """Bytes of an entry in the table; more than there is room for if AMQP cannot hold it."""
     try:
-        return len(encode_table({name: value})) - 4
+        return len(encode_table(entry)) - 4
     except ValueError:
         return _UNLIMITED * 2
-
-
-def _shortened(table: FieldValue) -> FieldValue:
-    """Why a message was put aside, in fewer words."""
-    if not isinstance(table, dict):
-        return None
-    cut = {name: v[:300] if isinstance(v, str) else v for name, v in table.items()}
-    cut.pop("frames", None)
-    return cut
 
 
 def _cut(name: str) -> str:

@@ -19,7 +19,7 @@ from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.refused_publication import Trials
 from amqpjobs.broker.rabbitmq.splitter import DEFAULT_FRAME_MAX
 from amqpjobs.errors import AmqpJobsError, NotConfirmed
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 

@@ -16,7 +16,7 @@ from amqpjobs.broker.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.jobs.context import context_of_nobody
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 

@@ -23,7 +23,7 @@ from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.jobs.message.message import Message
-    from amqpjobs.jobs.queue.topology import Queue
+    from amqpjobs.jobs.queue.queue import Queue
 
 
 def chaos(
@@ -148,7 +148,7 @@ def _again(message: "Message[object]") -> "Message[object]":
     """The same call, under another id."""
     from dataclasses import replace
 
-    from amqpjobs.jobs.message.message import new_job_id
+    from amqpjobs.jobs.message.ids import new_job_id
 
     return replace(message, id=new_job_id())
 

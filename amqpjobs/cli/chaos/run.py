@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.client.blocking import BlockingApp
     from amqpjobs.jobs.message.message import Message
-    from amqpjobs.jobs.queue.topology import Queue
+    from amqpjobs.jobs.queue.queue import Queue
 
 TICK = 0.05
 """Seconds between two looks at the workers."""

@@ -10,7 +10,7 @@ from amqpjobs.cli.output import moment
 
 if TYPE_CHECKING:
     from amqpjobs.client.deadletters import Group, Letter
-    from amqpjobs.jobs.message.message import Failure
+    from amqpjobs.jobs.message.failure import Failure
 
 LETTERS = ("time", "id", "job", "why")
 GROUPS = ("group", "count", "first", "last", "queue", "why")
@@ -70,16 +70,14 @@ def why(failure: "Failure | None") -> str | None:
 
 def whole_row(letter: "Letter") -> dict[str, Any]:
     """Everything about one: the body as JSON if it is, else in base64."""
-    from amqpjobs.jobs.message.copies import history_of
-    from amqpjobs.jobs.message.message import HEADER_ERROR, HEADER_HISTORY
+    from amqpjobs.jobs.message.headers import FAILURES, history_of
 
     properties = letter.properties
     row = letter_row(letter)
     row["place"] = letter.place
     told = {name: getattr(properties, name) for name in SHOWN}
     row["properties"] = {name: value for name, value in told.items() if value is not None}
-    hidden = {HEADER_ERROR, HEADER_HISTORY}
-    row["headers"] = {k: v for k, v in properties.headers.items() if k not in hidden}
+    row["headers"] = {k: v for k, v in properties.headers.items() if k not in FAILURES}
     row["history"] = [history_row(failure) for failure in history_of(properties.headers)]
     try:
         row["body"], row["json"] = json.loads(letter.body), True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.cli.deploy.plan import How, Plan, Timed, Work
 from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker.flow.token_bucket import prefetch_of
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ from amqpjobs.errors import (
     PublishError,
     UnknownJob,
 )
-from amqpjobs.jobs.message.message import JSON, Properties
-from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE, Queue
+from amqpjobs.jobs.message.properties import JSON, Properties
+from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client

@@ -16,7 +16,7 @@ from amqpjobs.client.deadletters.line_format import Line, imported, line_of, rea
 from amqpjobs.client.deadletters.mover import Mover
 from amqpjobs.client.deadletters.report import Moved
 from amqpjobs.errors import ConfigurationError, DecodeError, PublishError
-from amqpjobs.jobs.message.message import FieldValue
+from amqpjobs.jobs.message.properties import FieldValue
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 
 BATCH = 500

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from amqpjobs.jobs.message.copies import failure_of
-from amqpjobs.jobs.message.message import Failure, Properties
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.headers import failure_of
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.queue.delays import destination_of
 
 Kind: TypeAlias = Literal["dead", "parked", "unroutable"]

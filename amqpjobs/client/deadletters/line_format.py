@@ -16,8 +16,9 @@ from typing import Any
 
 from amqpjobs.client.deadletters.letter import Letter
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.copies import copied, failure_of
-from amqpjobs.jobs.message.message import FieldValue, Properties
+from amqpjobs.jobs.message.copies import copied
+from amqpjobs.jobs.message.headers import failure_of
+from amqpjobs.jobs.message.properties import FieldValue, Properties
 from amqpjobs.telemetry.safe_text import on_one_line
 
 PROPERTIES = tuple(name for name in Properties._fields if name != "headers")

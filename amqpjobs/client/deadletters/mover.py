@@ -10,7 +10,7 @@ from amqpjobs.broker.rabbitmq.fitting import send_fitting
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.broker.rabbitmq.subscription import ACKS_ARRIVE
 from amqpjobs.errors import NotConfirmed, PublishError, PublishRejected
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 
 WINDOW = 500
 """Letters on their way at once. A letter counts until a tenth of a second after its ack was

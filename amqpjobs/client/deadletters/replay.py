@@ -10,7 +10,7 @@ from amqpjobs.client.deadletters.mover import Mover
 from amqpjobs.client.deadletters.report import Moved
 from amqpjobs.errors import ConfigurationError, PublishError, TopologyMismatch
 from amqpjobs.jobs.message.copies import copied, replayed
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 
 

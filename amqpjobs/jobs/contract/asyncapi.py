@@ -16,17 +16,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.contract.schemas import Schemas, schemas_of
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.message import (
-    ERROR_REPLY,
-    HEADER_ATTEMPT,
-    HEADER_DEADLINE,
-    HEADER_DUE,
-    HEADER_EPOCH,
-    JSON,
-    PERSISTENT,
-    TRACE_PARENT,
-)
-from amqpjobs.jobs.queue.topology import Lane, Queue
+from amqpjobs.jobs.message.headers import ALL, HeaderInfo
+from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, PERSISTENT
+from amqpjobs.jobs.message.trace_context import BAGGAGE, TRACE_PARENT, TRACE_STATE
+from amqpjobs.jobs.queue.queue import Lane, Queue
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.registry import Registry
@@ -302,36 +295,25 @@ def _of_type(name: str) -> Json:
 
 
 def _headers() -> Json:
-    milliseconds = {"type": "integer", "minimum": 0}
+    """Of the headers those that another program may have a reason to write."""
+    own = {name: _header(info) for name, info in ALL.items() if info.type == "integer"}
     return {
         "type": "object",
         "description": "All may be missing.",
         "properties": {
-            HEADER_ATTEMPT: {
-                "type": "integer",
-                "minimum": 1,
-                "default": 1,
-                "description": "Which run of the job this is.",
-            },
-            HEADER_DEADLINE: {
-                **milliseconds,
-                "description": "Not to be started after this time: milliseconds since the epoch.",
-            },
-            HEADER_DUE: {
-                **milliseconds,
-                "description": "Not to be started before this time: milliseconds since the epoch.",
-            },
-            HEADER_EPOCH: {
-                "type": "integer",
-                "minimum": 0,
-                "default": 0,
-                "description": "How often the job was replayed from the dead letters.",
-            },
+            **own,
             TRACE_PARENT: {"type": "string", "description": "W3C trace context."},
-            "tracestate": {"type": "string", "description": "W3C trace context."},
-            "baggage": {"type": "string", "description": "W3C baggage."},
+            TRACE_STATE: {"type": "string", "description": "W3C trace context."},
+            BAGGAGE: {"type": "string", "description": "W3C baggage."},
         },
     }
+
+
+def _header(info: HeaderInfo) -> Json:
+    schema: Json = {"type": info.type, "minimum": info.minimum}
+    if info.default is not None:
+        schema["default"] = info.default
+    return {**schema, "description": f"{info.meaning[0].upper()}{info.meaning[1:]}."}
 
 
 def _error() -> Json:

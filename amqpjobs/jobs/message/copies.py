@@ -1,50 +1,23 @@
-"""Copies of messages: what may go along into the dead letters and back, and why one was made.
+"""Copies of messages: what may go along into the dead letters and back.
 
-Changes when a copy may carry something else.
+What their headers say is made in `amqpjobs.jobs.message.headers`. Changes when a copy may carry
+another property.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import replace
-
-from amqpjobs.jobs.message.events import Progress, progress_header
-from amqpjobs.jobs.message.message import (
-    DIRECT_REPLY,
-    HEADER_ATTEMPT,
-    HEADER_COPY,
-    HEADER_DEADLINE,
-    HEADER_DUE,
-    HEADER_EPOCH,
-    HEADER_ERROR,
-    HEADER_FIRST_TRY,
-    HEADER_HISTORY,
-    HEADER_PROGRESS,
-    PERSISTENT,
-    Failure,
-    FieldValue,
-    Headers,
-    Properties,
-    new_token,
+from amqpjobs.jobs.message.events import Progress
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.headers import (
+    JobHeaders,
+    first_try_header,
+    first_try_of,
+    for_copy,
+    for_replay,
+    for_retry,
+    progress_header,
+    write,
 )
-from amqpjobs.jobs.message.trace_context import SAMPLED, SpanIds, span_of, traceparent_of
-
-BROKER_HEADERS = frozenset({
-    "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
-    "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
-    "x-delivery-count", "x-acquired-count", "CC", "BCC",
-})  # fmt: skip
-"""Written by the broker, or obeyed by it. On a copy they would be taken for its own history (up to
-3.13: a cycle, and dropped; https://github.com/celery/celery/issues/9867), or copy it elsewhere."""
-
-LEFT_BEHIND = BROKER_HEADERS | {HEADER_ERROR, HEADER_DUE}
-
-MAX_HISTORY = 10
-"""Errors that a message carries with it: what it grows by must stay far below a frame."""
-
-MAX_EPOCH = 2**31 - 1
-
-MAX_HISTORY_TEXT = 300
-"""Characters of each error's message in the history."""
+from amqpjobs.jobs.message.properties import DIRECT_REPLY, PERSISTENT, FieldValue, Properties
+from amqpjobs.jobs.message.trace_context import SAMPLED, SpanIds
 
 
 def copied(original: Properties, failure: Failure | None = None) -> Properties:
@@ -56,20 +29,14 @@ def copied(original: Properties, failure: Failure | None = None) -> Properties:
     who publishes (https://www.rabbitmq.com/docs/validated-user-id), and the bare address for direct
     replies, which an AMQP 1.0 client can write (tried on 3.10.8 and 4.3.6).
     """
-    reply_to = None if original.reply_to == DIRECT_REPLY else original.reply_to
-    headers: dict[str, FieldValue] = {
-        k: v for k, v in original.headers.items() if k not in LEFT_BEHIND
-    }
-    headers[HEADER_COPY] = new_token()
-    if failure is not None:
-        headers[HEADER_ERROR] = _table(failure)
-    return original._replace(
-        headers=headers,
-        delivery_mode=PERSISTENT,
-        reply_to=reply_to,
-        expiration=None,
-        user_id=None,
-    )
+    return _with(original, for_copy(original.headers, failure))
+
+
+def renewed(original: Properties) -> Properties:
+    """The properties of a copy that waits in the original's place: not before its time, and not
+    beyond it."""
+    copy = _with(original, for_copy(original.headers, keep_due=True))
+    return copy._replace(expiration=original.expiration)
 
 
 def retried(original: Properties, failure: Failure, attempt: int, due: float) -> Properties:
@@ -81,25 +48,17 @@ def retried(original: Properties, failure: Failure, attempt: int, due: float) ->
         due: when it is to be, in seconds since the epoch.
     """
     later = snoozed(original, due)
-    headers: dict[str, FieldValue] = {
-        **later.headers,
-        HEADER_ATTEMPT: attempt,
-        HEADER_HISTORY: [_table(f) for f in history_of(later.headers, failure)],
-    }
-    return later._replace(headers=headers)
+    return later._replace(headers=for_retry(later.headers, failure, attempt))
 
 
 def snoozed(original: Properties, due: float) -> Properties:
     """The properties of the copy that runs at a later time, as if it were this one."""
-    later = copied(original)
-    return later._replace(headers={**later.headers, HEADER_DUE: milliseconds(due)})
+    return _adding(copied(original), write(JobHeaders(due=due)))
 
 
 def with_progress(copy: Properties, progress: Progress | None) -> Properties:
     """A copy that says how far the job was; None for no news, which leaves what it says already."""
-    if progress is None:
-        return copy
-    return copy._replace(headers={**copy.headers, HEADER_PROGRESS: progress_header(progress)})
+    return copy if progress is None else _adding(copy, progress_header(progress))
 
 
 def with_first_try(copy: Properties, span: SpanIds | None) -> Properties:
@@ -111,96 +70,28 @@ def with_first_try(copy: Properties, span: SpanIds | None) -> Properties:
     """
     if span is None or not span.trace_flags & SAMPLED:
         return copy
-    if span_of(copy.headers.get(HEADER_FIRST_TRY)) is not None:
+    if first_try_of(copy.headers) is not None:
         return copy
-    return copy._replace(headers={**copy.headers, HEADER_FIRST_TRY: traceparent_of(span)})
+    return _adding(copy, first_try_header(span))
 
 
 def replayed(original: Properties) -> Properties:
     """The properties of a dead letter that gets another life: attempts are counted from 1 again,
     the epoch is one more, the deadline is gone, nobody waits for an answer, and why it died is the
     last of its history."""
-    failure = failure_of(original.headers)
-    headers = dict(copied(original).headers)
-    headers.pop(HEADER_ATTEMPT, None)
-    headers.pop(HEADER_DEADLINE, None)
-    headers[HEADER_EPOCH] = epoch_of(original.headers) + 1
-    headers[HEADER_HISTORY] = [_table(f) for f in history_of(original.headers, failure)]
-    return copied(original)._replace(headers=headers, reply_to=None, correlation_id=None)
+    copy = _with(original, for_replay(original.headers))
+    return copy._replace(reply_to=None, correlation_id=None)
 
 
-def epoch_of(headers: Headers) -> int:
-    """How often the job was replayed. A stranger's nonsense counts as never."""
-    epoch = headers.get(HEADER_EPOCH)
-    return epoch if isinstance(epoch, int) and 0 <= epoch <= MAX_EPOCH else 0
-
-
-def history_of(headers: Headers, last: Failure | None = None) -> list[Failure]:
-    """The errors of earlier runs as far as the message carries them, oldest first.
-
-    Args:
-        last: one more.
-    """
-    tables = headers.get(HEADER_HISTORY)
-    tables = tables if isinstance(tables, list | tuple) else ()
-    history = [_failure(table) for table in tables if isinstance(table, Mapping)]
-    if last is not None:
-        history.append(replace(last, message=last.message[:MAX_HISTORY_TEXT]))
-    return history[-MAX_HISTORY:]
-
-
-def milliseconds(time: float) -> int:
-    """A time in seconds since the epoch as headers have it. Rounded up: never early."""
-    return math.ceil(time * 1000)
-
-
-def failure_of(headers: Headers) -> Failure | None:
-    """Why a message was put aside: by amqpjobs, or by the broker itself (``x-death``); None if the
-    headers do not say."""
-    table = headers.get(HEADER_ERROR)
-    if isinstance(table, Mapping):
-        return _failure(table)
-    deaths = headers.get("x-death")
-    if isinstance(deaths, list | tuple) and deaths and isinstance(deaths[0], Mapping):
-        reason, queue = _text(deaths[0].get("reason")), _text(deaths[0].get("queue"))
-        return Failure(f"broker-{reason or 'unknown'}", "put here by RabbitMQ itself", queue=queue)
-    return None
-
-
-def _table(failure: Failure) -> dict[str, FieldValue]:
-    table: dict[str, FieldValue] = {
-        "reason": failure.reason,
-        "message": _encodable(failure.message),
-        "exception": failure.exception,
-        "frames": [_encodable(frame) for frame in failure.frames] or None,
-        "job": failure.job,
-        "queue": failure.queue,
-        "worker": failure.worker,
-        "time": round(failure.time * 1000) if failure.time is not None else None,
-        "attempt": failure.attempt,
-    }
-    return {k: v for k, v in table.items() if v is not None}
-
-
-def _failure(table: Mapping[str, FieldValue]) -> Failure:
-    frames, time, attempt = table.get("frames"), table.get("time"), table.get("attempt")
-    return Failure(
-        reason=_text(table.get("reason")) or "unknown",
-        message=_text(table.get("message")) or "",
-        exception=_text(table.get("exception")),
-        frames=tuple(f for f in frames if isinstance(f, str)) if isinstance(frames, list) else (),
-        job=_text(table.get("job")),
-        queue=_text(table.get("queue")),
-        worker=_text(table.get("worker")),
-        time=time / 1000 if isinstance(time, int) else None,
-        attempt=attempt if isinstance(attempt, int) else None,
+def _with(original: Properties, headers: dict[str, FieldValue]) -> Properties:
+    return original._replace(
+        headers=headers,
+        delivery_mode=PERSISTENT,
+        reply_to=None if original.reply_to == DIRECT_REPLY else original.reply_to,
+        expiration=None,
+        user_id=None,
     )
 
 
-def _encodable(text: str) -> str:
-    """Text that UTF-8 can hold: names of files that are not UTF-8 come as lone surrogates."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _text(value: FieldValue) -> str | None:
-    return value if isinstance(value, str) else None
+def _adding(copy: Properties, headers: dict[str, FieldValue]) -> Properties:
+    return copy._replace(headers={**copy.headers, **headers})

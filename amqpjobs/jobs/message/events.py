@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from time import time_ns
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
-from amqpjobs.jobs.message.message import HEADER_PROGRESS, Headers
-
 QUEUED = "queued"
 STARTED = "started"
 RETRYING = "retrying"
@@ -117,23 +115,6 @@ def order_of(event: Mapping[str, Any]) -> Order:
     only then the time decides. A job that was queued is at attempt 0, before every run.
     """
     return event["epoch"], event["attempt"], event["state"] in ENDED, event["sequence"]
-
-
-def progress_header(progress: Progress) -> dict[str, float | str]:
-    """The ``amqpjobs-progress`` of a copy."""
-    return {"fraction": progress.fraction, "message": progress.message}
-
-
-def progress_of(headers: Headers) -> Progress | None:
-    """How far the job was when it ran last, if the message says so. A stranger's nonsense is as if
-    it were not there."""
-    table = headers.get(HEADER_PROGRESS)
-    if not isinstance(table, Mapping):
-        return None
-    fraction, message = table.get("fraction"), table.get("message", "")
-    if not is_fraction(fraction) or not isinstance(message, str):
-        return None
-    return Progress(float(fraction), readable(message))  # type: ignore[arg-type]
 
 
 def is_fraction(value: object) -> bool:

@@ -12,7 +12,8 @@ from pydantic import ValidationError as PydanticValidationError
 from pydantic_core import from_json, to_json
 
 from amqpjobs.errors import InvalidResult, JobFailed
-from amqpjobs.jobs.message.message import JSON, Failure
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.roundtrip.findings import findings
 
 

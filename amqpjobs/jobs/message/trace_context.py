@@ -3,9 +3,22 @@
 Changes when what a message carries of its trace does (https://www.w3.org/TR/trace-context/).
 """
 
+import re
 from typing import NamedTuple, Protocol
 
-from amqpjobs.jobs.message.message import TRACE_PARENT, FieldValue, Headers, trace_parent
+from amqpjobs.jobs.message.properties import FieldValue, Headers
+
+TRACE_PARENT = "traceparent"
+"""The header of the W3C trace context (https://www.w3.org/TR/trace-context/)."""
+
+_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_parent(headers: Headers) -> str | None:
+    """The ``traceparent`` of a message, if it is one: strangers write headers."""
+    value = headers.get(TRACE_PARENT)
+    return value if isinstance(value, str) and _TRACE.fullmatch(value) else None
+
 
 TRACE_STATE, BAGGAGE = "tracestate", "baggage"
 

@@ -12,10 +12,10 @@ Changes when the layout of the ladder does.
 from collections.abc import Iterable
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.queue.queue import LEVELS
 from amqpjobs.jobs.queue.topology import (
     DELAY_DELIVER,
     KEPT_FOR_GOOD,
-    LEVELS,
     BindingDeclaration,
     ExchangeDeclaration,
     QueueDeclaration,

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.retry import Kinds, matches, problem_with
+from amqpjobs.jobs.exceptions import Kinds, matches, problem_with
 
 FOREVER = float("inf")
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE, EVENTS_EXCHANGE, RECORDER_QUEUE, Queue
+from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE, EVENTS_EXCHANGE, RECORDER_QUEUE
 
 OURS = r"amqpjobs\..*"
 """The names of what amqpjobs itself has on the broker: delays, events, dead letters, control."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from amqpjobs.jobs.retry import class_name
+from amqpjobs.jobs.exceptions import class_name
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.metrics.aggregates import Attributes, Count
 from amqpjobs.telemetry.metrics.instruments import Meters, Reading, Recorder

@@ -20,8 +20,9 @@ from opentelemetry.trace import (
 )
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import HEADER_FIRST_TRY, NO_HEADERS, TRACE_PARENT, Headers
-from amqpjobs.jobs.message.trace_context import LARGEST
+from amqpjobs.jobs.message.headers import first_try_of
+from amqpjobs.jobs.message.properties import NO_HEADERS, Headers
+from amqpjobs.jobs.message.trace_context import LARGEST, TRACE_PARENT, span_of
 from amqpjobs.jobs.outcome import Outcome, Released
 from amqpjobs.jobs.verdicts import Snooze, Verdict
 from amqpjobs.telemetry import conventions as names
@@ -159,11 +160,11 @@ class TracedRuns:
             return NOWHERE, []
         parent, links = NOWHERE, []
         plain = self._w3c and not self._continued and headers.keys().isdisjoint(LARGEST)
-        if plain and (created := link_to(headers.get(TRACE_PARENT), names.CREATED)):
+        if plain and (created := link_to(span_of(headers.get(TRACE_PARENT)), names.CREATED)):
             links.append(created)
         else:
             parent, links = self._extracted(headers)
-        if first := link_to(headers.get(HEADER_FIRST_TRY), names.FIRST_TRY):
+        if first := link_to(first_try_of(headers), names.FIRST_TRY):
             links.append(first)
         return parent, links
 

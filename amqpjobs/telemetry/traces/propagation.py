@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.jobs.context import Context
-from amqpjobs.jobs.message.message import TRACE_PARENT, FieldValue
-from amqpjobs.jobs.message.trace_context import BAGGAGE, traceparent_of
+from amqpjobs.jobs.message.properties import FieldValue
+from amqpjobs.jobs.message.trace_context import BAGGAGE, TRACE_PARENT, traceparent_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider

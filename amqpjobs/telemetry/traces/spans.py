@@ -20,9 +20,8 @@ from opentelemetry.trace import (
 )
 
 from amqpjobs.errors import RemoteError
-from amqpjobs.jobs.message.message import FieldValue
-from amqpjobs.jobs.message.trace_context import span_of
-from amqpjobs.jobs.retry import class_name
+from amqpjobs.jobs.exceptions import class_name
+from amqpjobs.jobs.message.trace_context import RemoteSpan
 from amqpjobs.telemetry import conventions as names
 
 log = logging.getLogger("amqpjobs.telemetry")
@@ -45,12 +44,11 @@ def around(span: Span) -> Iterator[None]:
         end(span)
 
 
-def link_to(traceparent: FieldValue, why: str) -> Link | None:
-    """A link to the span that a header names; None if it names none: strangers write headers."""
-    found = span_of(traceparent)
-    if found is None:
+def link_to(span: RemoteSpan | None, why: str) -> Link | None:
+    """A link to the span that a header names; None if it names none."""
+    if span is None:
         return None
-    trace_id, span_id, flags = found
+    trace_id, span_id, flags = span
     return Link(SpanContext(trace_id, span_id, True, TraceFlags(flags)), {names.LINK: why})
 
 

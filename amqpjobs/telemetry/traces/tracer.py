@@ -30,7 +30,8 @@ from opentelemetry.trace import (
 from amqpjobs.errors import DecodeError, NotConfirmed
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.message.event_codec import WORKER
-from amqpjobs.jobs.message.message import TRACE_PARENT, FieldValue
+from amqpjobs.jobs.message.properties import FieldValue
+from amqpjobs.jobs.message.trace_context import TRACE_PARENT, span_of
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.traces.spans import around, end, fail, link_to
 
@@ -243,5 +244,5 @@ class Asking:
             parent = header.headers.get(TRACE_PARENT)
         except DecodeError:
             return
-        if link := link_to(parent, names.ANSWERED):
+        if link := link_to(span_of(parent), names.ANSWERED):
             self.span.add_link(link.context, link.attributes)

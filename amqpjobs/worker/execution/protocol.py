@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 
 from amqpjobs.jobs.context import Context, Stopping, Tell
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.events import is_fraction, progress_header, progress_of
-from amqpjobs.jobs.message.message import HEADER_PROGRESS, Properties
+from amqpjobs.jobs.message.events import is_fraction
+from amqpjobs.jobs.message.headers import progress_header, progress_of
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.trace_context import span_of, traceparent_of
 from amqpjobs.jobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.telemetry.traces.propagation import outgoing_trace
@@ -169,7 +170,7 @@ def _told(context: Context) -> Header:
     }
     progress = progress_of(properties.headers)
     if progress is not None:
-        known["headers"][HEADER_PROGRESS] = progress_header(progress)
+        known["headers"] |= progress_header(progress)
     return {
         "job": context.job, "job_id": context.job_id, "queue": context.queue,
         "attempt": context.attempt, "deadline": context.deadline, "epoch": context.epoch,

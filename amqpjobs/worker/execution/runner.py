@@ -18,12 +18,12 @@ from inspect import isawaitable
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, InvalidResult
 from amqpjobs.jobs.context import Context, current_context
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.exceptions import class_name
 from amqpjobs.jobs.handlers import check_result, landed
 from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.job import Job
 from amqpjobs.jobs.message.arguments import Arguments
 from amqpjobs.jobs.results import dump_result
-from amqpjobs.jobs.retry import class_name
 from amqpjobs.jobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.telemetry.traces.propagation import continuing
 from amqpjobs.worker.execution.handlers import within

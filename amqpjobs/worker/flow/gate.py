@@ -5,7 +5,7 @@ Most queues have none. Changes when there is another reason to hold jobs back.
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.jobs.outcome import Outcome
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker.flow.kill_switch import Switch, speaks
 from amqpjobs.worker.flow.token_bucket import Bucket
 

@@ -3,7 +3,7 @@
 Changes when rates mean something else.
 """
 
-from amqpjobs.jobs.queue.topology import Lane, Queue
+from amqpjobs.jobs.queue.queue import Lane, Queue
 
 WAITING = 30.0
 """Seconds' worth of starts that are prefetched of a queue with a rate: what waits here cannot be

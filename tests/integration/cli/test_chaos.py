@@ -12,7 +12,7 @@ import pytest
 
 from amqpjobs import App
 from amqpjobs.cli.chaos.run import Chaos, Plan
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from tests.support.brokers.broker_server import VirtualHost
 from tests.support.workers import app_at
 

@@ -15,7 +15,7 @@ from amqpjobs.cli.deploy import Plan, files_of, plan_of
 from amqpjobs.cli.deploy.text import text_of
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.job import Job
-from amqpjobs.jobs.queue.topology import MAX_NAME
+from amqpjobs.jobs.queue.queue import MAX_NAME
 from amqpjobs.settings import load_settings
 from tests.support.deployed import IMAGE, shop_app, shop_plan
 from tests.support.manifests import (

@@ -8,7 +8,8 @@ from pamqp import commands
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.client.replies import Question, Replies
 from amqpjobs.errors import ConfigurationError, PublishRejected, ReplyLost, ReplyTimeout, Unroutable
-from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE, Properties
+from amqpjobs.jobs.message.headers import HEADER_DEADLINE
+from amqpjobs.jobs.message.properties import CANCEL, Properties
 from tests.unit.broker.rabbitmq.fake_wire import turns
 from tests.unit.broker.rabbitmq.test_listening import OwnChannel, OwnLink
 

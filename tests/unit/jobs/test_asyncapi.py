@@ -283,7 +283,7 @@ def test_a_reply_is_the_result_or_the_error(document: dict[str, Any]) -> None:
     error = validator(document, "amqpjobs.error")
     assert error.is_valid({"error": "ValueError", "message": "no", "job": "draw", "attempt": 1})
     assert not error.is_valid({"error": "ValueError"})
-    from amqpjobs.jobs.message.message import Failure
+    from amqpjobs.jobs.message.failure import Failure
     from amqpjobs.jobs.message.reply import error_body
 
     error.validate(json.loads(error_body(Failure("invalid", "not JSON"))))

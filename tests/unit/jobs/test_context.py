@@ -8,7 +8,7 @@ import pytest
 from amqpjobs import Context, Snooze
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.context import plain_context
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.trace_context import RemoteSpan
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"

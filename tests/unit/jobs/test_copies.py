@@ -5,24 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpjobs.broker.amqp.frames import encode_properties
-from amqpjobs.jobs.message.copies import (
+from amqpjobs.jobs.message.copies import copied, replayed, retried, snoozed, with_first_try
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.headers import (
     BROKER_HEADERS,
-    copied,
-    failure_of,
-    replayed,
-    retried,
-    snoozed,
-    with_first_try,
-)
-from amqpjobs.jobs.message.message import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DEADLINE,
     HEADER_ERROR,
     HEADER_FIRST_TRY,
-    Failure,
-    Properties,
+    failure_of,
 )
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.trace_context import RemoteSpan
 
 FAILURE = Failure(

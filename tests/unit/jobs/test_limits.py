@@ -5,7 +5,7 @@ import pytest
 from amqpjobs import KillSwitch, Queue
 from amqpjobs.broker.rabbitmq.pause_marks import mark_of
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.queue.topology import MAX_NAME
+from amqpjobs.jobs.queue.queue import MAX_NAME
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,10 @@ import uuid
 
 import pytest
 
-from amqpjobs.jobs.message.message import (
-    Message,
-    Properties,
-    has_own_id,
-    is_new_job_id,
-    new_job_id,
-    takes_own_id,
-    trace_parent,
-)
+from amqpjobs.jobs.message.ids import is_new_job_id, new_job_id
+from amqpjobs.jobs.message.message import Message, has_own_id, takes_own_id
+from amqpjobs.jobs.message.properties import Properties
+from amqpjobs.jobs.message.trace_context import trace_parent
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

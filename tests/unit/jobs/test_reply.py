@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpjobs.errors import InvalidResult, JobFailed
-from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.reply import error_body, read_error, read_value
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from amqpjobs import Retry
 from amqpjobs.errors import ConfigurationError, RemoteError
-from amqpjobs.jobs.retry import class_name
+from amqpjobs.jobs.exceptions import class_name
 
 policies = st.builds(
     lambda attempts, first, factor, more, jitter: Retry(

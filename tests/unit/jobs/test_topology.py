@@ -6,17 +6,15 @@ from hypothesis import strategies as st
 
 from amqpjobs import Queue
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.queue.queue import LEVELS, MAX_NAME, Lane
 from amqpjobs.jobs.queue.topology import (
     CONTROL_EXCHANGE,
     DEAD_EXCHANGE,
     DELAY_DELIVER,
     DELAY_UNROUTABLE,
     KEPT_FOR_GOOD,
-    LEVELS,
-    MAX_NAME,
     BindingDeclaration,
     ExchangeDeclaration,
-    Lane,
     topology_of,
 )
 

@@ -12,7 +12,7 @@ from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.cli.output import print_json
 from amqpjobs.errors import BrokerUnavailable
 from amqpjobs.jobs.context import current_context
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.trace_context import RemoteSpan
 from amqpjobs.settings import Settings
 from amqpjobs.telemetry.logs import ConsoleFormatter, JsonFormatter, configure_logs

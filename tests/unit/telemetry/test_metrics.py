@@ -11,7 +11,7 @@ import pytest
 from amqpjobs import App, KillSwitch, Queue, Reject, Retry, Snooze
 from amqpjobs.broker.embedded import Broker
 from amqpjobs.errors import MessageTooLarge, PublishManyFailed, Unroutable
-from amqpjobs.jobs.message.message import JSON, Properties
+from amqpjobs.jobs.message.properties import JSON, Properties
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.metrics.instruments import meters
 from tests.support.metering import Measured, measured

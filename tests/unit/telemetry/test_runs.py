@@ -12,7 +12,7 @@ from amqpjobs import Context, Reject, Retry, RetryAfter, Snooze
 from amqpjobs.broker.embedded import Broker
 from amqpjobs.client.deadletters.selection import Selection
 from amqpjobs.errors import JobFailed
-from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.outcome import Rejected
 from amqpjobs.telemetry.traces.job_spans import TracedRuns
 from amqpjobs.telemetry.traces.tracer import tracing_of

@@ -11,7 +11,7 @@ PROGRAM = """
 import asyncio, sys
 from amqpjobs import App, Context
 from amqpjobs.broker.embedded import Broker
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.settings import Settings
 from amqpjobs.worker.worker import Worker
 {first}

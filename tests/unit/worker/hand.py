@@ -8,7 +8,7 @@ from pamqp import commands
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.broker.rabbitmq.profile import Profile
 from amqpjobs.broker.rabbitmq.subscription import Subscription
-from amqpjobs.jobs.message.message import JSON, Properties
+from amqpjobs.jobs.message.properties import JSON, Properties
 from amqpjobs.worker.recently_settled import identity_in
 from tests.unit.broker.rabbitmq.fake_wire import Link, turns
 

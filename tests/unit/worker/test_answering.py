@@ -8,7 +8,8 @@ import pytest
 
 from amqpjobs import App, Context
 from amqpjobs.broker.rabbitmq.publication import Publication
-from amqpjobs.jobs.message.message import ERROR_REPLY, Failure, Properties
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.properties import ERROR_REPLY, Properties
 from amqpjobs.jobs.outcome import Answered, Cancelled, Done, Rejected, Released, Retried, Snoozed
 from amqpjobs.worker import replying as answering_module
 from amqpjobs.worker.replying import Answering

@@ -7,7 +7,8 @@ import pytest
 
 from amqpjobs import Queue
 from amqpjobs.broker.amqp.frames import encode_properties, split_header
-from amqpjobs.jobs.message.message import CANCEL, HEADER_DEADLINE, Properties
+from amqpjobs.jobs.message.headers import HEADER_DEADLINE
+from amqpjobs.jobs.message.properties import CANCEL, Properties
 from amqpjobs.worker import cancellation as control_module
 from amqpjobs.worker.cancellation import Control
 from amqpjobs.worker.run import Run

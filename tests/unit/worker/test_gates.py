@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpjobs import KillSwitch, Queue
-from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.outcome import DONE_NOTHING, Released, Retried
 from amqpjobs.worker.flow.gate import LONGEST_HOLD, UNTIL_TOLD, Gate
 from amqpjobs.worker.intake import Intake

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from amqpjobs import KillSwitch, Reject, RetryAfter
 from amqpjobs.errors import RemoteError
-from amqpjobs.jobs.message.message import Failure
+from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.outcome import (
     DONE_NOTHING,
     Answered,

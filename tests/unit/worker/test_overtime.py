@@ -8,7 +8,7 @@ import pytest
 
 from amqpjobs import App, Context, Queue
 from amqpjobs.broker.rabbitmq.profile import Profile
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.settings import load_settings
 from amqpjobs.worker.consumer_timeout import Overtime
 from amqpjobs.worker.run import Run

@@ -12,13 +12,8 @@ from pydantic import BaseModel
 
 from amqpjobs import App, Context, Queue, Reject, Retry, RetryAfter, Snooze
 from amqpjobs.jobs.context import current_context
-from amqpjobs.jobs.message.message import (
-    HEADER_ATTEMPT,
-    HEADER_DEADLINE,
-    HEADER_DUE,
-    HEADER_ERROR,
-    Properties,
-)
+from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, HEADER_DEADLINE, HEADER_DUE, HEADER_ERROR
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.outcome import (
     DONE_NOTHING,
     Done,

@@ -23,7 +23,7 @@ from amqpjobs.errors import (
 )
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.job import Job
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.verdicts import RateLimited
 from amqpjobs.worker.execution.pool import ProcessPool
 from amqpjobs.worker.failures import exception_name, innermost_frames

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from amqpjobs import Retry
-from amqpjobs.jobs.message.message import JSON
+from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.outcome import Done, Rejected, Released, Retried
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker.execution import process as jobprocess
 from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.execution.pool import NOT_PASSED_ON

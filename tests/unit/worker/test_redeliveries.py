@@ -3,8 +3,8 @@ it."""
 
 import pytest
 
-from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_COPY
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, HEADER_COPY
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.quarantine import PLACES, Quarantine

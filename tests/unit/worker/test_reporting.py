@@ -9,7 +9,9 @@ import pytest
 
 from amqpjobs import Context
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import Failure, Properties, new_job_id
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.ids import new_job_id
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.outcome import (
     Answered,
     Cancelled,

@@ -5,9 +5,15 @@ from types import SimpleNamespace
 import pytest
 
 from amqpjobs.broker.rabbitmq import delivery as deliveries_module
-from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_COPY, HEADER_DUE, HEADER_EPOCH
+from amqpjobs.jobs.message.headers import (
+    HEADER_ATTEMPT,
+    HEADER_COPY,
+    HEADER_DUE,
+    HEADER_EPOCH,
+    LONGEST_TOKEN,
+)
 from amqpjobs.worker import recently_settled as settled_module
-from amqpjobs.worker.recently_settled import ARRIVES, LONGEST_TOKEN, Settled, has_key
+from amqpjobs.worker.recently_settled import ARRIVES, Settled, has_key
 from tests.unit.broker.rabbitmq.fake_wire import turns
 from tests.unit.worker.hand import BROKEN_HEADER, KEY_OF, Hand, ours, own_id
 

@@ -11,18 +11,18 @@ from pamqp import commands
 from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import Unroutable
-from amqpjobs.jobs.message.copies import history_of, retried
-from amqpjobs.jobs.message.message import (
+from amqpjobs.jobs.message.copies import retried
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.headers import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DROPPED,
     HEADER_DUE,
     HEADER_ERROR,
     HEADER_HISTORY,
-    JSON,
-    Failure,
-    Properties,
+    history_of,
 )
+from amqpjobs.jobs.message.properties import JSON, Properties
 from amqpjobs.jobs.outcome import (
     Answered,
     Cancelled,
@@ -34,7 +34,7 @@ from amqpjobs.jobs.outcome import (
     Retried,
     Snoozed,
 )
-from amqpjobs.jobs.queue.topology import Queue
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker import recently_settled as settled_module
 from amqpjobs.worker import replacing as replacing_module
 from amqpjobs.worker.recently_settled import Settled

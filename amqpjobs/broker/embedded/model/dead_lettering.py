@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from amqpjobs.broker.embedded.model.messages import HAS_EXPIRATION, Message, copy_keys
 from amqpjobs.broker.embedded.profile import Profile
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import FieldValue
+from amqpjobs.jobs.message.properties import FieldValue
 
 Death: TypeAlias = Mapping[str, FieldValue]
 

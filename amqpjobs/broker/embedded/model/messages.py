@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from amqpjobs.broker.amqp.frames import HeaderView, encode_properties, split_header
 from amqpjobs.broker.embedded.model import tables
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import FieldValue
+from amqpjobs.jobs.message.properties import FieldValue
 
 # Bits of the first two octets of a content header: which properties it has.
 HAS_HEADERS, HAS_PRIORITY, HAS_REPLY_TO, HAS_EXPIRATION = 0x20, 0x08, 0x02, 0x01

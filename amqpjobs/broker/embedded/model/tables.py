@@ -10,7 +10,7 @@ from struct import Struct
 
 from amqpjobs.broker.amqp.fields import MALFORMED, encode_table, short_string
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import FieldValue
+from amqpjobs.jobs.message.properties import FieldValue
 
 _LENGTH = Struct(">I")
 _LONG = Struct(">cq")

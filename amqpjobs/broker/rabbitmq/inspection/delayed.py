@@ -7,9 +7,9 @@ from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.queues import Found, peek
 from amqpjobs.errors import TopologyMismatch
-from amqpjobs.jobs.message.message import HEADER_ATTEMPT, HEADER_DUE, FieldValue
+from amqpjobs.jobs.message.headers import read_leniently
 from amqpjobs.jobs.queue.delays import destination_of, level_name
-from amqpjobs.jobs.queue.topology import LEVELS
+from amqpjobs.jobs.queue.queue import LEVELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +63,12 @@ async def look(wire: Wire, levels: Iterable[int], limit: int) -> list[Delayed]:
 
 def _delayed(level: int, found: Found) -> Delayed:
     properties = found.properties
-    due = properties.headers.get(HEADER_DUE)
+    said = read_leniently(properties.headers)
     return Delayed(
         level,
         destination_of(found.routing_key),
         properties.type,
         properties.message_id,
-        due / 1000 if isinstance(due, int) else None,
-        _attempt(properties.headers.get(HEADER_ATTEMPT)),
+        said.due,
+        said.attempt,
     )
-
-
-def _attempt(value: FieldValue) -> int:
-    return value if isinstance(value, int) else 1

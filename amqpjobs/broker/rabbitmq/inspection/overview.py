@@ -10,7 +10,8 @@ from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.inspection.delayed import counts
 from amqpjobs.broker.rabbitmq.inspection.queues import Depth, depths
 from amqpjobs.broker.rabbitmq.pause_marks import marked
-from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE, Queue
+from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 from amqpjobs.settings import Settings
 
 DELAYED = "(delayed)"

@@ -16,7 +16,7 @@ from amqpjobs.broker.rabbitmq.inspection.scan import Scan
 from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery
 from amqpjobs.broker.rabbitmq.own_thread import in_own_thread
 from amqpjobs.errors import TopologyMismatch
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.settings import Settings
 
 log = logging.getLogger("amqpjobs.rabbitmq")

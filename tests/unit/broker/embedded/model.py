@@ -10,7 +10,7 @@ from amqpjobs.broker.embedded.model.channel import Channel
 from amqpjobs.broker.embedded.model.messages import Message
 from amqpjobs.broker.embedded.model.vhost import VirtualHost
 from amqpjobs.broker.embedded.profile import profile_named
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 
 QUORUM = {"x-queue-type": "quorum"}
 

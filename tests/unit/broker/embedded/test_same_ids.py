@@ -9,8 +9,8 @@ import pytest
 
 from amqpjobs import App, Message, Retry
 from amqpjobs.broker.embedded import Broker
+from amqpjobs.jobs.message.headers import HEADER_COPY
 from amqpjobs.jobs.message.ids import keyed_id
-from amqpjobs.jobs.message.message import HEADER_COPY
 from tests.support.amqp import publish, stranger
 from tests.support.waiting import until
 from tests.support.workers import app_at, working

@@ -14,7 +14,7 @@ from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.broker.embedded.model import tables
 from amqpjobs.broker.embedded.model.messages import Message
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from tests.unit.broker.embedded.model import Model, declare, get, publish
 
 NAMES = st.sampled_from(["a", "b", "ab", "x-death", "ü"])

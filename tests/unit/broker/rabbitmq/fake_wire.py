@@ -18,7 +18,7 @@ from pamqp.header import ContentHeader
 from amqpjobs.broker.amqp.frames import decode_header, encode_publish
 from amqpjobs.broker.rabbitmq.profile import Profile
 from amqpjobs.broker.rabbitmq.splitter import SplitterProtocol
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 
 
 async def turns(count: int = 20) -> None:

@@ -12,7 +12,7 @@ from pamqp import commands
 from amqpjobs.broker.rabbitmq import subscription as consumption_module
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import ConfigurationError, DecodeError, TopologyMismatch
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from tests.unit.broker.rabbitmq.fake_wire import Link, turns
 
 

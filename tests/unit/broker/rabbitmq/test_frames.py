@@ -14,7 +14,7 @@ from pamqp import body, commands, decode, header, heartbeat
 from amqpjobs.broker.amqp import frames
 from amqpjobs.broker.amqp.fields import MAX_DEPTH, decode_table, encode_table
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 
 PATIENT = settings(deadline=None)  # machines that run tests are busy
 INT64 = st.integers(-(2**63), 2**63 - 1)

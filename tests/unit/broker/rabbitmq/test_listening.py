@@ -9,7 +9,7 @@ from aiormq import exceptions as aiormq_errors
 from amqpjobs.broker.rabbitmq import listener as listening_module
 from amqpjobs.broker.rabbitmq.listener import Listener
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from tests.unit.broker.rabbitmq.fake_wire import Channel, Link, Wire, turns
 
 

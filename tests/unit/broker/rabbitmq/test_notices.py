@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from amqpjobs.broker.rabbitmq.unconfirmed_publication import Notice, Notices
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 
 
 class Slow:

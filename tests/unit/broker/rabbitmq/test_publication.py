@@ -12,7 +12,7 @@ from amqpjobs.broker.rabbitmq import confirms as confirms_module
 from amqpjobs.broker.rabbitmq import refused_publication as trials_module
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import NotConfirmed, PublishError, PublishRejected, Unroutable
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from tests.unit.broker.rabbitmq.fake_wire import Link, turns
 
 

@@ -9,7 +9,7 @@ from amqpjobs.broker.rabbitmq import delayed_publication as waiting_module
 from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import BrokerUnavailable, NotConfirmed
-from amqpjobs.jobs.message.message import Properties
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.queue.delays import level_name
 from tests.unit.broker.rabbitmq.fake_wire import Link, turns
 

@@ -6,7 +6,8 @@ import pytest
 
 from amqpjobs.client.deadletters.letter import Grouping, Place, group_of, is_group, letter_of
 from amqpjobs.jobs.message.copies import copied
-from amqpjobs.jobs.message.message import Failure, Properties
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.properties import Properties
 
 LANES = frozenset({"work", "work.high"})
 DEAD = Place("dead", "work.dead", "work")

@@ -14,8 +14,10 @@ from amqpjobs.client.deadletters.export import read_lines
 from amqpjobs.client.deadletters.letter import Place, letter_of
 from amqpjobs.client.deadletters.line_format import from_json, imported, line_of, read_line, to_json
 from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.jobs.message.copies import BROKER_HEADERS, copied, failure_of
-from amqpjobs.jobs.message.message import HEADER_COPY, Failure, Properties
+from amqpjobs.jobs.message.copies import copied
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.headers import BROKER_HEADERS, HEADER_COPY, failure_of
+from amqpjobs.jobs.message.properties import Properties
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 names = st.one_of(texts, st.sampled_from(["$bytes", "$table", "$float", "$", "$x"]))

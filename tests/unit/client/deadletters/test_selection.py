@@ -6,7 +6,8 @@ from amqpjobs.client.deadletters.letter import Place, letter_of
 from amqpjobs.client.deadletters.selection import Choice, Selection, whole_ids
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.message.copies import copied
-from amqpjobs.jobs.message.message import Failure, Properties
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.properties import Properties
 
 
 def letter(id_="abc", time=100.0, **given):

@@ -3,7 +3,8 @@
 from amqpjobs.client.deadletters.letter import Place, letter_of
 from amqpjobs.client.deadletters.traversal import Same
 from amqpjobs.jobs.message.copies import copied
-from amqpjobs.jobs.message.message import Failure, Properties
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.properties import Properties
 
 DEAD = Place("dead", "work.dead", "work")
 

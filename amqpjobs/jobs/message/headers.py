@@ -1,0 +1,355 @@
+"""The headers ``amqpjobs-*``: their names, and the only code that reads or writes them.
+
+Any program that may publish can have written them. What decides whether a job runs is read strictly
+(`read`), what is only shown or counted leniently. Changes when the wire contract gets a header.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from amqpjobs.errors import DecodeError
+from amqpjobs.jobs.message.events import Progress, is_fraction, readable
+from amqpjobs.jobs.message.failure import Failure, failure_from, table_of, text_or_none
+from amqpjobs.jobs.message.ids import new_token
+from amqpjobs.jobs.message.properties import FieldValue, Headers, is_whole
+from amqpjobs.jobs.message.trace_context import (
+    TRACE_PARENT,
+    RemoteSpan,
+    SpanIds,
+    span_of,
+    traceparent_of,
+)
+
+PREFIX: Final = b"amqpjobs-"
+"""What the name of each begins with, as it stands in an encoded table."""
+
+HEADER_ATTEMPT: Final = "amqpjobs-attempt"
+HEADER_DEADLINE: Final = "amqpjobs-deadline"
+HEADER_DUE: Final = "amqpjobs-due"
+HEADER_EPOCH: Final = "amqpjobs-epoch"
+HEADER_PROGRESS: Final = "amqpjobs-progress"
+HEADER_HISTORY: Final = "amqpjobs-history"
+HEADER_ERROR: Final = "amqpjobs-error"
+HEADER_FIRST_TRY: Final = "amqpjobs-first-try"
+HEADER_COPY: Final = "amqpjobs-copy"
+HEADER_DROPPED: Final = "amqpjobs-dropped"
+
+DUE_ENCODED: Final = HEADER_DUE.encode()
+"""By which a message without it is recognised before its table is decoded."""
+
+
+class HeaderInfo(NamedTuple):
+    """What a header is.
+
+    Attributes:
+        type: in words; AMQP has several types for an integer and for text.
+        meaning: what it says, for people.
+        minimum: of an integer.
+        default: what a missing one means.
+    """
+
+    type: str
+    meaning: str
+    minimum: int | None = None
+    default: int | None = None
+
+
+ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
+    HEADER_ATTEMPT: HeaderInfo("integer", "which run this is, from 1", 1, 1),
+    HEADER_DEADLINE: HeaderInfo(
+        "integer", "do not start after this time: milliseconds since the epoch", 0
+    ),
+    HEADER_DUE: HeaderInfo(
+        "integer", "do not start before this time: milliseconds since the epoch", 0
+    ),
+    HEADER_EPOCH: HeaderInfo("integer", "how often it was replayed from the dead letters", 0, 0),
+    HEADER_PROGRESS: HeaderInfo("table", "`fraction` (0 to 1) and `message` of the last run"),
+    HEADER_HISTORY: HeaderInfo(
+        "list of tables", "errors of earlier runs, oldest first, at most 10"
+    ),
+    HEADER_ERROR: HeaderInfo("table", "on messages in `.dead` and `.parked`: why"),
+    HEADER_FIRST_TRY: HeaderInfo("text", "`traceparent` of the first run"),
+    HEADER_COPY: HeaderInfo(
+        "text", "a random token; a redelivery of this copy is recognised by it"
+    ),
+    HEADER_DROPPED: HeaderInfo(
+        "list of text", "names of headers that a copy had no room for, or that AMQP cannot hold"
+    ),
+})  # fmt: skip
+"""All of them, as the guide lists them."""
+
+FAILURES: Final = frozenset({HEADER_ERROR, HEADER_HISTORY})
+"""Those that hold a `Failure`, which is better shown by itself."""
+
+MAX_ATTEMPT = 1_000_000
+
+MAX_EPOCH = 2**31 - 1
+
+LAST_MOMENT = 2**53 / 1000
+"""Seconds since the epoch. Beyond, a float does not have milliseconds any more."""
+
+MAX_HISTORY = 10
+"""Errors that a message carries with it: what it grows by must stay far below a frame."""
+
+MAX_HISTORY_TEXT = 300
+"""Characters of each error's message in the history."""
+
+LONGEST_TOKEN = 200
+"""Characters of a token that are taken: other programs may write one."""
+
+BROKER_HEADERS = frozenset({
+    "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
+    "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
+    "x-delivery-count", "x-acquired-count", "CC", "BCC",
+})  # fmt: skip
+"""Written by the broker, or obeyed by it. On a copy they would be taken for its own history (up to
+3.13: a cycle, and dropped; https://github.com/celery/celery/issues/9867), or copy it elsewhere."""
+
+LEFT_BEHIND = BROKER_HEADERS | {HEADER_ERROR, HEADER_DUE}
+
+SMALL = 2048
+"""Bytes of an entry that a copy which fits no frame keeps. Other programs may have written these
+headers: amqpjobs itself writes no larger ones."""
+
+KEPT_FIRST: Final[Mapping[str, int]] = MappingProxyType({
+    HEADER_ERROR: SMALL * 4, HEADER_COPY: SMALL, HEADER_ATTEMPT: SMALL, HEADER_DUE: SMALL,
+    HEADER_DEADLINE: SMALL, HEADER_EPOCH: SMALL, HEADER_FIRST_TRY: SMALL, TRACE_PARENT: SMALL,
+    HEADER_PROGRESS: SMALL,
+})  # fmt: skip
+"""What such a copy keeps before the headers of other programs, in this order: bytes of each."""
+
+KEPT_LAST: Final = HEADER_HISTORY
+"""What it keeps after them."""
+
+
+class JobHeaders(NamedTuple):
+    """What a message says of when its job is run, and of earlier runs.
+
+    Attributes:
+        attempt: which run, from 1.
+        deadline: seconds since the epoch, after which it is not started; None for no deadline.
+        due: seconds since the epoch, before which it is not started; None for at once.
+        epoch: how often the job was replayed from the dead letters.
+    """
+
+    attempt: int = 1
+    deadline: float | None = None
+    due: float | None = None
+    epoch: int = 0
+
+
+def read(headers: Headers) -> JobHeaders:
+    """What the headers say; for a worker that is about to start the job.
+
+    An epoch that is none counts as 0: it decides nothing.
+
+    Raises:
+        DecodeError: one makes no sense; the error names the header.
+    """
+    # In few steps: a worker does this for every job that was retried or delayed.
+    get = headers.get
+    attempt, deadline, due = get(HEADER_ATTEMPT), get(HEADER_DEADLINE), get(HEADER_DUE)
+    if attempt is None:
+        attempt = 1
+    elif type(attempt) is not int or not 1 <= attempt <= MAX_ATTEMPT:
+        raise DecodeError(f"header {HEADER_ATTEMPT} is not a whole number from 1")
+    if deadline is not None:
+        deadline = _moment(HEADER_DEADLINE, deadline)
+    if due is not None:
+        due = _moment(HEADER_DUE, due)
+        if due > LAST_MOMENT:
+            raise DecodeError(f"header {HEADER_DUE} is after the year 287396")
+    return JobHeaders(attempt, deadline, due, epoch_of(headers) if HEADER_EPOCH in headers else 0)
+
+
+def read_leniently(headers: Headers) -> JobHeaders:
+    """The same for what is only shown or counted: a header that makes no sense is a missing one."""
+    attempt, due = headers.get(HEADER_ATTEMPT), _moment_or_none(headers.get(HEADER_DUE))
+    return JobHeaders(
+        attempt if is_whole(attempt) and 1 <= attempt <= MAX_ATTEMPT else 1,
+        _moment_or_none(headers.get(HEADER_DEADLINE)),
+        due if due is None or due <= LAST_MOMENT else None,
+        epoch_of(headers),
+    )
+
+
+def write(said: JobHeaders) -> dict[str, FieldValue]:
+    """The headers that say this; what is as in `JobHeaders` by default needs none."""
+    headers: dict[str, FieldValue] = {}
+    if said.attempt != 1:
+        headers[HEADER_ATTEMPT] = said.attempt
+    if said.deadline is not None:
+        headers[HEADER_DEADLINE] = round(said.deadline * 1000)
+    if said.due is not None:
+        headers[HEADER_DUE] = milliseconds(said.due)
+    if said.epoch:
+        headers[HEADER_EPOCH] = said.epoch
+    return headers
+
+
+def milliseconds(time: float) -> int:
+    """A time in seconds since the epoch as headers have it. Rounded up: never early."""
+    nearest = round(time * 1000)
+    return nearest if nearest / 1000 >= time else nearest + 1
+
+
+def epoch_of(headers: Headers) -> int:
+    """How often the job was replayed; 0 if what the header says makes no sense."""
+    epoch = headers.get(HEADER_EPOCH)
+    return epoch if is_whole(epoch) and 0 <= epoch <= MAX_EPOCH else 0
+
+
+def _moment_or_none(value: FieldValue) -> float | None:
+    return value / 1000 if is_whole(value) and value >= 0 else None
+
+
+def _moment(name: str, value: FieldValue) -> float:
+    if type(value) is not int or value < 0:
+        raise DecodeError(f"header {name} is not milliseconds since the epoch")
+    return value / 1000
+
+
+def token_of(headers: Headers) -> str | None:
+    """The token of this publish of a job; None if it has none, "" for one that is not usable."""
+    token = headers.get(HEADER_COPY)
+    if token is None:
+        return None
+    return token if isinstance(token, str) and len(token) <= LONGEST_TOKEN else ""
+
+
+def token_header() -> dict[str, FieldValue]:
+    """A new token, which no other publish has. Every copy has one, and every first publish whose id
+    was not made for it alone."""
+    return {HEADER_COPY: new_token()}
+
+
+def fingerprint(headers: Headers) -> str:
+    """What tells copies of one message apart, whatever the values are: a retry has another attempt,
+    a snoozed job another time, a replay another epoch, and each its token."""
+    names = (HEADER_ATTEMPT, HEADER_COPY, HEADER_DUE, HEADER_EPOCH)
+    return repr([headers.get(name) for name in names])
+
+
+def for_copy(
+    headers: Headers, failure: Failure | None = None, *, keep_due: bool = False
+) -> dict[str, FieldValue]:
+    """The headers of a copy: with a token of its own, without what the broker wrote.
+
+    Args:
+        headers: of the original.
+        failure: why it was put aside; None for a copy that goes back.
+        keep_due: whether the copy is due when the original was.
+    """
+    copy = {name: value for name, value in headers.items() if name not in LEFT_BEHIND}
+    copy |= token_header()
+    if failure is not None:
+        copy[HEADER_ERROR] = table_of(failure)
+    if keep_due and HEADER_DUE in headers:
+        copy[HEADER_DUE] = headers[HEADER_DUE]
+    return copy
+
+
+def for_retry(headers: Headers, failure: Failure, attempt: int) -> dict[str, FieldValue]:
+    """The headers of a copy that runs after a failed run, which becomes the last of its history."""
+    history: list[FieldValue] = [table_of(f) for f in history_of(headers, failure)]
+    return {**headers, HEADER_ATTEMPT: attempt, HEADER_HISTORY: history}
+
+
+def for_replay(headers: Headers) -> dict[str, FieldValue]:
+    """The headers of a dead letter that becomes a job again: at attempt 1, in the next epoch,
+    without a deadline. Why it died is the last of its history."""
+    copy = for_copy(headers)
+    copy.pop(HEADER_ATTEMPT, None)
+    copy.pop(HEADER_DEADLINE, None)
+    copy[HEADER_EPOCH] = epoch_of(headers) + 1
+    copy[HEADER_HISTORY] = [table_of(f) for f in history_of(headers, failure_of(headers))]
+    return copy
+
+
+def history_of(headers: Headers, last: Failure | None = None) -> list[Failure]:
+    """The errors of earlier runs as far as the message carries them, oldest first.
+
+    Args:
+        last: one more.
+    """
+    tables = headers.get(HEADER_HISTORY)
+    tables = tables if isinstance(tables, list | tuple) else ()
+    history = [failure_from(table) for table in tables if isinstance(table, Mapping)]
+    if last is not None:
+        history.append(replace(last, message=last.message[:MAX_HISTORY_TEXT]))
+    return history[-MAX_HISTORY:]
+
+
+def failure_of(headers: Headers) -> Failure | None:
+    """Why a message was put aside: by amqpjobs, or by the broker itself (``x-death``); None if the
+    headers do not say."""
+    table = headers.get(HEADER_ERROR)
+    if isinstance(table, Mapping):
+        return failure_from(table)
+    deaths = headers.get("x-death")
+    if isinstance(deaths, list | tuple) and deaths and isinstance(deaths[0], Mapping):
+        reason = text_or_none(deaths[0].get("reason"))
+        queue = text_or_none(deaths[0].get("queue"))
+        return Failure(f"broker-{reason or 'unknown'}", "put here by RabbitMQ itself", queue=queue)
+    return None
+
+
+def shorten_failure(
+    headers: dict[str, FieldValue], fits: Callable[[dict[str, FieldValue], int], bool]
+) -> None:
+    """Say in fewer words why a message was put aside, unless that fits.
+
+    Args:
+        headers: are changed.
+        fits: whether there is room for this header, of so many bytes at most.
+    """
+    table = headers.get(HEADER_ERROR)
+    if fits({HEADER_ERROR: table}, KEPT_FIRST[HEADER_ERROR]):
+        return
+    if not isinstance(table, dict):
+        headers[HEADER_ERROR] = None
+        return
+    cut = {name: v[:300] if isinstance(v, str) else v for name, v in table.items()}
+    cut.pop("frames", None)
+    headers[HEADER_ERROR] = cut
+
+
+def dropped_of(headers: Headers) -> list[str]:
+    """The names of headers that were dropped from earlier copies."""
+    names = headers.get(HEADER_DROPPED)
+    if not isinstance(names, list | tuple):
+        return []
+    return [name for name in names if isinstance(name, str)]
+
+
+def dropped_header(names: Iterable[str]) -> dict[str, FieldValue]:
+    """The header that names them."""
+    return {HEADER_DROPPED: list(names)}
+
+
+def first_try_of(headers: Headers) -> RemoteSpan | None:
+    """The span of the job's first run; None if that was not traced."""
+    return span_of(headers.get(HEADER_FIRST_TRY))
+
+
+def first_try_header(span: SpanIds) -> dict[str, FieldValue]:
+    """The header that names it, on the copies that run again."""
+    return {HEADER_FIRST_TRY: traceparent_of(span)}
+
+
+def progress_of(headers: Headers) -> Progress | None:
+    """How far the job was when it ran last; None if the message does not say, or says nonsense."""
+    table = headers.get(HEADER_PROGRESS)
+    if not isinstance(table, Mapping):
+        return None
+    fraction, message = table.get("fraction"), table.get("message", "")
+    if not is_fraction(fraction) or not isinstance(message, str):
+        return None
+    return Progress(float(fraction), readable(message))  # type: ignore[arg-type]
+
+
+def progress_header(progress: Progress) -> dict[str, FieldValue]:
+    """The header that says so, on the copies that run again."""
+    return {HEADER_PROGRESS: {"fraction": progress.fraction, "message": progress.message}}
