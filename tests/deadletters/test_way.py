@@ -20,7 +20,8 @@ def counted(properties, count):
 
 def test_a_letter_is_found_again_once():
     """Whatever RabbitMQ has counted since; a number that is none does not hide it."""
-    seen = copied(Properties(message_id="1", headers={"x": float("nan"), "a": 1}), Failure("failed", "no"))
+    headers = {"x": float("nan"), "a": 1}
+    seen = copied(Properties(message_id="1", headers=headers), Failure("failed", "no"))
     same = Same(letter(seen))
     assert same.takes(letter(counted(seen, 3)))
     assert not same.takes(letter(seen))
