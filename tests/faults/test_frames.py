@@ -72,7 +72,8 @@ async def test_a_filled_frame_that_grows_costs_nobody_else_anything(
     for letter in letters:
         assert b"amqpjobs-error" in letter
         assert b"amqpjobs-dropped" in letter
-    ledger.check(duplicates=P, dead=dead)
+    # What runs, and what was acked just before: the reset of a killed process drops unread acks.
+    ledger.check(duplicates=2 * P, dead=dead)
     assert not leftovers(broker.url)
     assert not workers.trouble()
 

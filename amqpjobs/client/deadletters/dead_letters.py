@@ -3,6 +3,7 @@
 Changes when something else can be done with a letter.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,6 +31,10 @@ from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
+
+GIVEN_BACK = (0.1, 0.4, 1.0)
+"""Seconds between two looks for a letter. What whoever looked before has given back is there again
+a moment after that connection was closed."""
 
 HELD_FOR = 60.0
 """Seconds that a letter is held before its turn, when their rate is bounded."""
@@ -180,19 +185,23 @@ class DeadLetters:
             PublishError: RabbitMQ did not take it; the letter stays as it was.
             ConfigurationError: there is no queue ``to``.
         """
-        moved = Moved()
         properties = letter.properties._replace(content_type=JSON, content_encoding=None)
-        mended = replace(letter, body=body, properties=properties)
+        changed = replace(letter, body=body, properties=properties)
+        moved = Moved()
         async with connected(self._settings, "replay") as wire:
             if to is not None:
                 await self._check_target(wire, to)
             async with self.mover(replays=True) as mover:
 
                 async def replay(_: Letter, delivery: HeldDelivery) -> bool:
-                    await send(mover, mended, delivery, moved, to)
+                    await send(mover, changed, delivery, moved, to)
                     return False
 
-                await self.way(wire, mover.drain).go(Same(letter), moved, replay)
+                for pause in (*GIVEN_BACK, None):
+                    await self.way(wire, mover.drain).go(Same(letter), moved, replay)
+                    if pause is None or moved.done + moved.doubtful + moved.failed:
+                        break
+                    await asyncio.sleep(pause)
         if moved.failed:
             raise mover.broken or PublishError(next(iter(moved.errors)), message_id=letter.id)
         return moved.done + moved.doubtful > 0
