@@ -23,12 +23,13 @@ def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     del sys.argv[1:]
     die_with(parent, signal.SIGKILL)
+    # Programs that a handler starts must not hold the line open, nor the one that is started next:
+    # the worker sees by its end that this process is gone.
+    os.set_inheritable(descriptor, False)
     end_session_with_this_process()
     leave_signals_to_the_worker()
     set_up_output()
     with socket.socket(fileno=descriptor) as connection:
-        # Programs that a handler starts must not hold the line open.
-        connection.set_inheritable(False)
         close_inherited()
         connection.setblocking(True)
         Runner(connection).serve()
