@@ -82,7 +82,9 @@ def api_page(title: str, members: dict[str, object]) -> str:
     """Names as users import them, from the docstrings where they are defined."""
     blocks = [f"# {title}\n\nFrom the docstrings of the code.\n"]
     for name, member in members.items():
-        place = f"{member.__module__}.{member.__qualname__}"  # type: ignore[attr-defined]
+        # A value, such as SIGNED, stands in the module of its class.
+        home = member.__module__
+        place = f"{home}.{getattr(member, '__qualname__', name)}"
         blocks.append(f"## {name}\n\n::: {place}\n    options:\n      heading_level: 3\n")
     return "\n".join(blocks)
 
