@@ -44,6 +44,7 @@ from amqpjobs.worker.stalled import Progress
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
     from amqpjobs.jobs.runtime import Runtime
+    from amqpjobs.worker.metrics import Metered
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -142,7 +143,7 @@ class Consuming:
         self.replying = Answering(publication, self.pipeline.rejected, own, largest, clock)
         self.parking = Parking(queues, self.pipeline.knows, self.link, publication)
         line = Reporting(arguments=settings.log_arguments, clock=clock).report
-        counting = measure(self, stack)
+        counting = measure(self._metered, runtime, stack)
         watching: list[Observer] = [] if spans is None else [spans.settled]
         if counting is not None:
             watching.append(counting)
@@ -161,6 +162,11 @@ class Consuming:
             outliving=self._execution.outliving,
             redeliveries=self.redeliveries,
         ).execute
+
+    def _metered(self, make: "type[Metered]") -> "Metered":
+        return make(
+            self.running, self.concurrency, self.subscriptions, self.queues, self.intake, self.link
+        )
 
     def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
         return Subscription(

@@ -3,6 +3,7 @@
 Changes when something else does.
 """
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
     from amqpjobs.jobs.runtime import Runtime
     from amqpjobs.telemetry.traces.job_spans import TracedRuns
-    from amqpjobs.worker.consuming import Consuming
+    from amqpjobs.worker.metrics import Metered
     from amqpjobs.worker.reporting import Observer
 
 
@@ -26,8 +27,13 @@ def spans_of(runtime: "Runtime", publisher: "Publisher") -> "TracedRuns | None":
     return TracedRuns(tracing, continued=runtime.settings.continue_traces)
 
 
-def measure(worker: "Consuming", stack: AsyncExitStack) -> "Observer | None":
+def measure(
+    parts: "Callable[[type[Metered]], Metered]", runtime: "Runtime", stack: AsyncExitStack
+) -> "Observer | None":
     """Let a worker be read until the stack is left.
+
+    Args:
+        parts: gives what is read, if anybody looks.
 
     Returns:
         Counts its deliveries; None where nobody looks.
@@ -36,8 +42,4 @@ def measure(worker: "Consuming", stack: AsyncExitStack) -> "Observer | None":
         return None
     from amqpjobs.worker.metrics import Metered, metered
 
-    parts = Metered(
-        worker.running, worker.concurrency, worker.subscriptions, worker.queues, worker.intake,
-        worker.link,
-    )  # fmt: skip
-    return stack.enter_context(metered(found, parts, worker.runtime))
+    return stack.enter_context(metered(found, parts(Metered), runtime))

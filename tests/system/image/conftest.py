@@ -64,7 +64,7 @@ def place(engine: Engine, image: Image, tmp_path: Path) -> Callable[..., Place]:
     """Containers of the image with the tests' jobs in them, as an app of one's own is; and with
     /tmp/data, where these note what they do."""
     app, data = tmp_path / "app", tmp_path / "data"
-    for name in ("support/jobs.py", "support/waiting.py", "image/jobs.py"):
+    for name in ("support/jobs.py", "support/waiting.py", "system/image/jobs.py"):
         target = app / "tests" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "tests" / name, target)
