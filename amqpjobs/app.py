@@ -383,7 +383,7 @@ class App(DeclaresHooks):
         """For synchronous code: ``with app.blocking() as client: client.later(job.message(x))``."""
         from amqpjobs.client.blocking import BlockingApp
 
-        return BlockingApp(self.client)
+        return BlockingApp(self)
 
     def testing(self, *, profile: str = "4.3", raise_errors: bool = True) -> "Testing":
         """For tests: ``async with app.testing() as t:`` puts the app onto a broker of its own, in

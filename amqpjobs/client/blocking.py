@@ -16,7 +16,7 @@ from amqpjobs.jobs.message.message import JobHandle, Message
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from amqpjobs.client.client import Client
+    from amqpjobs.client.client import HasClient
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -33,8 +33,10 @@ class BlockingApp:
     connection of its own at its first call. Both end with the block, or with their process.
     """
 
-    def __init__(self, client: "Client") -> None:
-        self._client = client
+    def __init__(self, app: "HasClient") -> None:
+        # Its client is asked for at each call: a test puts the app onto a broker of its own, and
+        # modules make this object when they are imported.
+        self._app = app
         self._portal: _Portal | None = None
         self._opening: dict[int, threading.Lock] = {}
 
@@ -54,11 +56,11 @@ class BlockingApp:
 
     def later(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message: ``client.later(job.message(x))``. See `Job.later`."""
-        return self._open_portal().call(self._client.enqueue, message)
+        return self._open_portal().call(self._app.client.enqueue, message)
 
     def later_many(self, messages: "Iterable[Message[R]]") -> list[JobHandle[R]]:
         """Publish many messages. See `App.later_many`."""
-        return self._open_portal().call(self._client.enqueue_many, messages)
+        return self._open_portal().call(self._app.client.enqueue_many, messages)
 
     def request(self, message: Message[R], *, timeout: float | None = None) -> R:
         """Run a job in a worker, and wait for its result. See `App.request`.
@@ -69,7 +71,7 @@ class BlockingApp:
         """
 
         async def ask() -> R:
-            result: R = await self._client.request(message, timeout)
+            result: R = await self._app.client.request(message, timeout)
             return result
 
         return self._open_portal().call(ask)
@@ -92,7 +94,7 @@ class BlockingApp:
     def _open(self) -> "_Portal":
         portal = _Portal()
         try:
-            portal.call(portal.enter, self._client)
+            portal.call(portal.enter, self._app)
         except BaseException:
             portal.close()
             raise
@@ -117,8 +119,8 @@ class _Portal:
         """Whether its thread is one of this process."""
         return self._pid == os.getpid()
 
-    async def enter(self, client: "Client") -> None:
-        await self._stack.enter_async_context(client.lifespan())
+    async def enter(self, app: "HasClient") -> None:
+        await self._stack.enter_async_context(app.client.lifespan())
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """Call a coroutine function there, in the context of the caller, and wait for its result.

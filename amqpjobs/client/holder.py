@@ -34,6 +34,7 @@ class ClientHolder:
         self._publishing = tuple(publishing)
         self._given = settings
         self._client: Client | None = None
+        self._made: list[Client] = []
 
     def __repr__(self) -> str:
         return f"<ClientHolder of {self._registry.name}>"
@@ -45,13 +46,18 @@ class ClientHolder:
         Raises:
             ConfigurationError: a variable of the environment that cannot be used.
         """
-        if self._client is None:
-            settings = self._given
-            if settings is None:
-                from amqpjobs.settings import load_settings
+        return self._client or self._first_use()
 
-                settings = load_settings()
-            self._client = Client(Runtime(self._registry, settings), self._publishing)
+    def _first_use(self) -> Client:
+        settings = self._given
+        if settings is None:
+            from amqpjobs.settings import load_settings
+
+            settings = load_settings()
+        # Threads may come at the same time, and all get the one that was first: connections are its
+        # own. Without a lock, which a process that is forked meanwhile would find taken for ever.
+        self._made.append(Client(Runtime(self._registry, settings), self._publishing))
+        self._client = self._made[0]
         return self._client
 
     def configure(self, **flags: object) -> None:
@@ -66,7 +72,7 @@ class ClientHolder:
 
             base = self._given.model_dump(exclude_unset=True) if self._given else {}
             self._given = load_settings(**{**base, **given})
-            self._client = None
+            self._client, self._made = None, []
 
     @contextmanager
     def placed(

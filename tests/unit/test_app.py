@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from amqpjobs import App, JobHandle, Queue
+from amqpjobs import settings as settings_module
 from amqpjobs.errors import (
     BrokerUnavailable,
     ConfigurationError,
@@ -167,6 +170,22 @@ def test_configure_twice_keeps_both():
     app.configure(concurrency=9)
     app.configure(heartbeat=55)
     assert (app.settings.concurrency, app.settings.heartbeat) == (9, 55)
+
+
+def test_threads_that_are_first_share_one_client(monkeypatch):
+    """Each client has connections of its own."""
+    both = threading.Barrier(2)
+    load = settings_module.load_settings
+
+    def slowly(**given):
+        both.wait(10)
+        return load(**given)
+
+    monkeypatch.setattr(settings_module, "load_settings", slowly)
+    app = App("a")
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(lambda _: app.client, range(2))
+    assert one is other is app.client
 
 
 def test_configure_tells_a_value_that_cannot_be_used():

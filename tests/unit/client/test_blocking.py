@@ -91,7 +91,7 @@ with app.blocking() as client:
     if not (pid := os.fork()):
         opening = threading.Thread(target=send, args=(0,))
         opening.start()
-        while not client._opening[os.getpid()].locked():
+        while (lock := client._opening.get(os.getpid())) is None or not lock.locked():
             pass
         if not (grandchild := os.fork()):
             send(1)

@@ -158,6 +158,32 @@ async def test_who_asked_is_told_and_nobody_else(app):
         assert t.dead() == []
 
 
+@pytest.mark.parametrize("opened", [False, True], ids=["made before", "opened before"])
+async def test_a_blocking_client_from_before_reaches_the_broker_of_the_test(app, done, opened):
+    """Modules make one when they are imported: it must not reach the broker that is configured."""
+    send = send_job(app, done)
+    other = App("other", settings=Settings(url=ELSEWHERE))
+    send_job(other, [])
+    async with other.testing() as production:
+        app.configure(url=other.settings.url.get_secret_value())
+        client = app.blocking()
+        if opened:
+            await asyncio.to_thread(client.__enter__)
+        async with app.testing() as t:
+            if not opened:
+                await asyncio.to_thread(client.__enter__)
+            await asyncio.to_thread(client.later, send.message(Order(id=1)))
+            await t.run_until_idle()
+            assert done == [1]
+            if not opened:
+                await asyncio.to_thread(client.__exit__, None, None, None)
+        if opened:
+            await asyncio.to_thread(client.__exit__, None, None, None)
+        assert "mails" not in production.broker.virtual_host.queues or (
+            production.broker.virtual_host.queues["mails"].ready == 0
+        )
+
+
 async def test_synchronous_code_enqueues_and_asks_there_too(app, done):
     """From another thread, with an event loop of its own."""
     send = send_job(app, done)
