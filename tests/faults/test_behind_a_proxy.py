@@ -50,7 +50,7 @@ async def check_worker(
             assert await publisher.send_many(work.message(n, 0.1, gate) for n in range(3 * P)) == []
             with Stranger(broker.url) as stranger:
                 await until(lambda s=stranger: s.ready("work") == 3 * P - P, 20, "it is full")
-            await freeze(worker, broker, ledger, heartbeat)
+            await freeze(worker, broker, proxy, ledger, heartbeat)
             await until(lambda n=number: len(worker.events("consuming")) > n, 20, "it is back")
             gate.touch()
             before = len(ledger.done()) + C  # those that ran when it was frozen end, too
@@ -71,8 +71,14 @@ def beat_of(file: Path) -> str:
     return f"its state: {state_of(file)!r}"
 
 
+async def unlinked(proxy: Proxy, heartbeat: int) -> None:
+    """Wait until the proxy, too, knows that the broker has left the consumers of a process."""
+    linked = lambda: any(each.consumers for each in proxy.connections)  # noqa: E731
+    await until(lambda: not linked(), 4 * heartbeat + 10, "the proxy knows it")
+
+
 async def freeze(
-    worker: WorkerProcess, broker: VirtualHost, ledger: Ledger, heartbeat: int
+    worker: WorkerProcess, broker: VirtualHost, proxy: Proxy, ledger: Ledger, heartbeat: int
 ) -> None:
     """Stop a process until what it held is ready again, and let it go on."""
     ledger.fault(f"SIGSTOP to {worker.name}")
@@ -80,7 +86,7 @@ async def freeze(
     with Stranger(broker.url) as stranger:
         held = stranger.ready("work")
         await until(lambda: stranger.ready("work") > held, 4 * heartbeat + 10, "given up")
-    await asyncio.sleep(0.5)  # the proxy learns it
+    await unlinked(proxy, heartbeat)
     ledger.tell(f"SIGCONT to {worker.name}")
     worker.send(signal.SIGCONT)
 
@@ -132,7 +138,7 @@ async def check_recorder(
         with Stranger(broker.url) as stranger:
             given_up = 4 * heartbeat + 10
             await until(lambda: not stranger.consumers(RECORDER_QUEUE), given_up, "given up")
-        await asyncio.sleep(0.5)  # the proxy learns it
+        await unlinked(proxy, heartbeat)
         ledger.tell(f"SIGCONT to {recorder.name}")
         recorder.send(signal.SIGCONT)
         last = work.message(P)

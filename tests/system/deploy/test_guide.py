@@ -10,7 +10,7 @@ import pytest
 
 import amqpjobs
 from amqpjobs.settings import Settings
-from tests.support.pages import GUIDE, listed
+from tests.support.pages import listed
 from tests.support.programs import ROOT
 
 
@@ -64,10 +64,6 @@ def test_pages_are_listed_and_have_no_hidden_code(written: Path) -> None:
         assert "```python compile" not in text
 
 
-@pytest.mark.skipif(
-    any(not (GUIDE / f"{name}.md").exists() for name in listed()),
-    reason="a link to a page that is not written yet is an error there",
-)
 @pytest.mark.timeout(180)
 def test_the_site_is_built_without_a_warning() -> None:
     """And loads nothing from elsewhere: the script looks."""
