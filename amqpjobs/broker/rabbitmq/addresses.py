@@ -19,7 +19,7 @@ async def addresses_of(host: str, port: int) -> list[str]:
     """The addresses of a host, as text, in the order in which the machine prefers them.
 
     Raises:
-        OSError: it has none, or nobody knows.
+        OSError: the name has no address, or no name server answers.
     """
     try:
         return [str(ipaddress.ip_address(host))]

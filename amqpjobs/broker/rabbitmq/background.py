@@ -1,8 +1,8 @@
 """Tasks with an owner: each is started by an object, ended by it, and never ends early unnoticed.
 
 A task that waits on a library may end in other ways than by its owner: by an error, by returning,
-or by a cancellation that the library raises. asyncio reports none of these while somebody holds the
-task, and a task group takes the last for a task that was told to end.
+or by a cancellation that the library raises. asyncio reports none of these while the task is
+referenced, and a task group takes the last for a task that was told to end.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ class from_broker:  # noqa: N801 - reads as a statement, as `contextlib.suppress
     """Around each await on aiormq or aio-pika.
 
     When a channel or a connection closes, aiormq ends the calls that wait on it with the error that
-    closed it, and that may be `asyncio.CancelledError`: nobody has cancelled the caller's task, but
+    closed it, and that may be `asyncio.CancelledError`: the caller's task was not cancelled, but
     the task would end, and a task group takes that for a task that was told to end. It is raised
     as `BrokerUnavailable` here. In the other direction, a call that is cancelled closes its
     channel, and may raise the error of that: the cancellation is raised in its place, since who
