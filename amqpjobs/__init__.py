@@ -9,30 +9,45 @@ if TYPE_CHECKING:
     from amqpjobs import errors as errors
     from amqpjobs.app import App
     from amqpjobs.client.deadletters.selection import Selection
+    from amqpjobs.errors import BatchFailed
+    from amqpjobs.jobs.batch import Batch
     from amqpjobs.jobs.context import Context
+    from amqpjobs.jobs.ending import Ended
     from amqpjobs.jobs.job import INJECTED, Job
-    from amqpjobs.jobs.message.message import JobHandle, Message
+    from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
+    from amqpjobs.jobs.message.message import Message
+    from amqpjobs.jobs.message.status import JobStatus
     from amqpjobs.jobs.queue.limits import KillSwitch
     from amqpjobs.jobs.queue.queue import Queue
     from amqpjobs.jobs.retry import Retry
+    from amqpjobs.jobs.router import Router
     from amqpjobs.jobs.verdicts import Reject, RetryAfter, Snooze
-    from amqpjobs.jobs.webhook import GITHUB, SIGNED, Signing
+    from amqpjobs.jobs.webhook import GITHUB, SIGNED, SLACK, STANDARD_WEBHOOKS, STRIPE, Signing
 
 __all__ = [
     "GITHUB",
     "INJECTED",
     "SIGNED",
+    "SLACK",
+    "STANDARD_WEBHOOKS",
+    "STRIPE",
     "App",
+    "Batch",
+    "BatchFailed",
+    "BlockingJobHandle",
     "Context",
     "Depends",
+    "Ended",
     "Job",
     "JobHandle",
+    "JobStatus",
     "KillSwitch",
     "Message",
     "Queue",
     "Reject",
     "Retry",
     "RetryAfter",
+    "Router",
     "Selection",
     "Signing",
     "Snooze",
@@ -44,19 +59,28 @@ _HOMES: Final = {
     "Signing": "amqpjobs.jobs.webhook",
     "GITHUB": "amqpjobs.jobs.webhook",
     "SIGNED": "amqpjobs.jobs.webhook",
+    "SLACK": "amqpjobs.jobs.webhook",
+    "STANDARD_WEBHOOKS": "amqpjobs.jobs.webhook",
+    "STRIPE": "amqpjobs.jobs.webhook",
     "Selection": "amqpjobs.client.deadletters.selection",
     "INJECTED": "amqpjobs.jobs.job",
     "App": "amqpjobs.app",
+    "Batch": "amqpjobs.jobs.batch",
+    "BatchFailed": "amqpjobs.errors",
     "Context": "amqpjobs.jobs.context",
     "Depends": "fast_depends",
+    "Ended": "amqpjobs.jobs.ending",
     "Job": "amqpjobs.jobs.job",
-    "JobHandle": "amqpjobs.jobs.message.message",
+    "BlockingJobHandle": "amqpjobs.jobs.message.handle",
+    "JobHandle": "amqpjobs.jobs.message.handle",
+    "JobStatus": "amqpjobs.jobs.message.status",
     "KillSwitch": "amqpjobs.jobs.queue.limits",
     "Message": "amqpjobs.jobs.message.message",
     "Queue": "amqpjobs.jobs.queue.queue",
     "Reject": "amqpjobs.jobs.verdicts",
     "Retry": "amqpjobs.jobs.retry",
     "RetryAfter": "amqpjobs.jobs.verdicts",
+    "Router": "amqpjobs.jobs.router",
     "Snooze": "amqpjobs.jobs.verdicts",
 }
 

@@ -1,13 +1,10 @@
 """The app: what jobs there are, and the one door through which they are enqueued.
 
-No logic of its own: it holds the registry and opens what is needed. Changes when the app's surface
-does.
+No logic of its own: it holds the registry and opens what is needed. Changes when its surface does.
 """
 
-import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -16,32 +13,36 @@ from amqpjobs.client.client import Client
 from amqpjobs.client.holder import ClientHolder
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.clock import MACHINE, Clock
+from amqpjobs.jobs.declaring import DeclaresJobs
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.durations import Seconds
+from amqpjobs.jobs.ending import DeclaresEndings
 from amqpjobs.jobs.hooks import DeclaresHooks
-from amqpjobs.jobs.job import Job, JobDecorator, make_job
-from amqpjobs.jobs.message.message import JobHandle, Message
+from amqpjobs.jobs.message.handle import JobHandle
+from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.middleware import Processing, Publishing
+from amqpjobs.jobs.places import called_from
 from amqpjobs.jobs.queue.queue import Queue
-from amqpjobs.jobs.queue.topology import Topology
-from amqpjobs.jobs.registry import DEFAULT_RETRY, Registry
-from amqpjobs.jobs.retry import Retry
+from amqpjobs.jobs.receiving import ReceivesWebhooks
+from amqpjobs.jobs.registry import Registry
+from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
+from amqpjobs.state.status.following import FollowsJobs
 
 if TYPE_CHECKING:
     from amqpjobs.client.blocking import BlockingApp
     from amqpjobs.client.deadletters import DeadLetters
     from amqpjobs.client.deadletters.letter import Kind
+    from amqpjobs.client.fleet import Fleet
     from amqpjobs.client.publishers import Make
-    from amqpjobs.jobs.webhook import Hook, Signing
+    from amqpjobs.jobs.router import Router
     from amqpjobs.settings import Settings
-    from amqpjobs.state.status.reader import Statuses
-    from amqpjobs.state.status.values import JobStatus
     from amqpjobs.testing import Testing
 
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-class App(DeclaresHooks):
+class App(DeclaresJobs, DeclaresHooks, DeclaresEndings, ReceivesWebhooks, FollowsJobs):
     """A set of jobs that are released together.
 
     Args:
@@ -54,6 +55,18 @@ class App(DeclaresHooks):
             gives: they are made of the message alone. All others come as `JobFailed`.
         lifespan: an ``@asynccontextmanager`` function of the app, entered once in each worker
             process. Jobs get what it yields by ``Depends(app.resources)``.
+        propagate: names of headers that a job passes on to what it enqueues or requests while it
+            runs, such as ``("tenant",)``; those that the call itself sets come first.
+
+    Example:
+        >>> app = App("shop", retry=Retry(attempts=5))
+        >>> @app.job(queue="receipts")
+        ... async def send_receipt(order: int) -> str:
+        ...     return f"receipt {order} sent"
+        >>> async with app.testing() as t:  # a program: `async with app.lifespan():`
+        ...     handle = await send_receipt.later(7)
+        ...     await send_receipt.request(8)
+        'receipt 8 sent'
     """
 
     def __init__(
@@ -66,13 +79,20 @@ class App(DeclaresHooks):
         retry: Retry = DEFAULT_RETRY,
         exceptions: Iterable[type[Exception]] = (),
         lifespan: "Callable[[App], AbstractAsyncContextManager[Any]] | None" = None,
+        propagate: Iterable[str] = (),
     ) -> None:
         if not name:
             raise ConfigurationError("an app needs a name")
-        self._registry = Registry(name, retry=retry, processing=processing, exceptions=exceptions)
+        self._registry = Registry(
+            name, retry=retry, processing=processing, exceptions=exceptions, propagate=propagate
+        )
+        self._registry.app = self._registry.enqueuer = self
+        self._enqueuer = self
+        self._add_queue, self._add_job = self._registry.add_queue, self._registry.add
+        self._add_ending_hook = self._registry.ending_hooks.add
+        self._add_hook = self._registry.add_hook
         super().__init__(self._registry.worker_hooks, lifespan and partial(lifespan, self))
         self._holder = ClientHolder(self._registry, publishing, settings)
-        self._statuses: Statuses | None = None
 
     def __repr__(self) -> str:
         return f"<App {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
@@ -129,94 +149,54 @@ class App(DeclaresHooks):
         """All queues that jobs are bound to, by name."""
         return MappingProxyType(self._registry.queues)
 
-    @property
-    def topology(self) -> Topology:
-        """What these queues need on the broker."""
-        return self._registry.topology
-
-    def job(
-        self,
-        *,
-        queue: Queue | str,
-        name: str | None = None,
-        timeout: float | None = None,
-        cpu: bool = False,
-        memory_limit: int | None = None,
-        retry: Retry | None = None,
-        track: bool = True,
-        keep_result: bool | float | timedelta = False,
-    ) -> JobDecorator:
-        """Make a job of a function, or of a method of a class that is rebuilt from its fields.
+    def include(self, router: "Router") -> None:
+        """Add the jobs of a router, its hooks and webhooks, and those of the routers in it. What is
+        declared on it later is added, too.
 
         Args:
-            queue: where its messages wait; ``"name"`` is short for ``Queue("name")``.
-            name: the AMQP ``type`` of its messages; by default the function's own name, with its
-                class. Messages that are waiting know the job by it: think before renaming.
-            timeout: seconds one run may take; then it has failed. ``async def`` is cancelled, a
-                process killed; a thread cannot be ended, and runs on with nobody listening.
-            cpu: for a plain ``def``: run it in a process of its own, killed at the timeout.
-            memory_limit: with ``cpu``: bytes of address space; more raises ``MemoryError`` in it.
-            retry: when it runs again after a failure; None for the app's policy.
-            track: whether its status is told, see `status`; for jobs of which there are too many.
-            keep_result: whether what it returns is kept with its status: for
-                ``AMQPJOBS_RESULT_TTL``, or for so long (seconds, or a timedelta).
+            router: may be included in several apps, but once in each.
 
         Raises:
-            ConfigurationError: when the module loads, for a function that cannot be a job.
+            ConfigurationError: a name that is there already; a router that is in another router.
+
+        Example:
+            >>> billing = Router(prefix="billing")
+            >>> @billing.job(queue="payments")
+            ... async def charge(order: int) -> None: ...
+            >>> app.include(billing)
+            >>> charge.name
+            'billing.charge'
         """
-        bound = self._registry.add_queue(Queue(queue) if isinstance(queue, str) else queue)
+        from amqpjobs.jobs.router import include_in
 
-        def decorate(function: Callable[..., Any]) -> Any:
-            if not inspect.isfunction(function):
-                raise ConfigurationError(f"@app.job is for functions and methods, not {function!r}")
-            definition = Definition(
-                function, bound, self, name=name, timeout=timeout, cpu=cpu,
-                memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
-            )  # fmt: skip
-            self._registry.add(definition)
-            return make_job(definition)
+        include_in(self._registry, router, called_from(1))
 
-        return decorate
-
-    @property
-    def hooks(self) -> "Mapping[str, Hook]":
-        """All webhooks by name."""
-        return MappingProxyType(self._registry.hooks)
-
-    def hook(
-        self, name: str, *, job: Job[..., Any, Any], signing: "Signing | None" = None
-    ) -> "Hook":
-        """Let a signed request to ``POST /hooks/{name}`` of the web tier enqueue a job.
-
-        Its JSON body is the job's, as in a message. The secret that signs is never in the code: it
-        is ``AMQPJOBS_HOOK_<NAME>_SECRET``, and while it is changed also ``..._SECRET_2`` to ``_9``.
+    def autodiscover(self, package: str) -> None:
+        """Import the module ``jobs`` of a package and of all its subpackages, and include the
+        routers that these modules have at their top level.
 
         Args:
-            name: in the path: small letters, digits, ``-`` and ``_``.
-            job: what is enqueued.
-            signing: how its sender signs: `SIGNED` of `amqpjobs.jobs.webhook` (the default),
-                ``GITHUB``, or a `Signing` of its own.
+            package: its dotted name, such as ``"shop"``.
 
         Raises:
-            ConfigurationError: a name that cannot be used, or that is used already.
+            ConfigurationError: there is no such package, or no module ``jobs`` in it.
+            Exception: whatever the import of a module raises.
         """
-        from amqpjobs.jobs.webhook import SIGNED, Hook
+        from amqpjobs.jobs.discovery import routers_in
+        from amqpjobs.jobs.router import include_in
 
-        return self._registry.add_hook(Hook(name, job.definition, signing or SIGNED))
-
-    def find(self, name: str) -> Definition:
-        """The job of this name.
-
-        Raises:
-            UnknownJob: there is none; says which there are.
-        """
-        return self._registry.find(name)
+        for router in routers_in(package, self._registry):
+            include_in(self._registry, router, called_from(1))
 
     def check(self) -> None:
-        """Resolve every job and queue, so that what is wrong shows at start.
+        """Resolve every job and queue, so that what is wrong shows at once: in a test, or at start.
+        It needs no broker.
 
         Raises:
             ConfigurationError: what is wrong, naming the function.
+
+        Example:
+            >>> app.check()
         """
         self._registry.check()
 
@@ -225,6 +205,9 @@ class App(DeclaresHooks):
 
         Raises:
             PublishError: one of its kinds; see there.
+
+        Example:
+            >>> handle = await app.enqueue(build_report.message(12))
         """
         return await self.client.enqueue(message)
 
@@ -239,11 +222,14 @@ class App(DeclaresHooks):
 
         Raises:
             PublishManyFailed: some were not; it says which. All others are in their queues.
+
+        Example:
+            >>> handles = await app.later_many(build_report.message(m) for m in range(1, 13))
         """
         return await self.client.enqueue_many(messages)
 
     @overload
-    async def request(self, message: Message[R], /, *, timeout: float | None = None) -> R: ...
+    async def request(self, message: Message[R], /, *, timeout: Seconds | None = None) -> R: ...
     @overload
     async def request(
         self,
@@ -252,12 +238,12 @@ class App(DeclaresHooks):
         /,
         *,
         returns: type[T],
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
         type: str | None = None,
     ) -> T: ...
     @overload
     async def request(
-        self, queue: str, body: Any, /, *, timeout: float | None = None, type: str | None = None
+        self, queue: str, body: Any, /, *, timeout: Seconds | None = None, type: str | None = None
     ) -> Any: ...
     async def request(
         self,
@@ -265,7 +251,7 @@ class App(DeclaresHooks):
         body: Any = None,
         /,
         *,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
         type: str | None = None,  # noqa: A002 - AMQP's own word
         returns: Any = None,
     ) -> Any:
@@ -274,12 +260,12 @@ class App(DeclaresHooks):
 
         A job that asks another inside of a request has no more time for it than is left of its own.
         What it enqueues with `later` is not bound by that: it was promised to be run. When the
-        caller is cancelled, the worker is told, and cancels the job.
+        caller is cancelled, the worker is notified, and cancels the job.
 
         Args:
             what: a call of a job, or the queue of a service that is not ours.
             body: for such a service: bytes as they are, all else as JSON.
-            timeout: seconds; None for the message's own, else ``AMQPJOBS_REQUEST_TIMEOUT``.
+            timeout: seconds or timedelta; None: the message's, else ``AMQPJOBS_REQUEST_TIMEOUT``.
             type: the AMQP ``type`` of the message, for such a service.
             returns: what its answer is validated into; None for whatever JSON it is, or its bytes
                 if its content type is another. ``bytes`` for those in any case.
@@ -290,46 +276,14 @@ class App(DeclaresHooks):
             ReplyTimeout, ReplyLost: there is no answer.
             PublishError: the request did not get to RabbitMQ, or there is no queue for it.
             ConfigurationError: a call with a delay, or no permission for a reply queue.
+
+        Example:
+            >>> await app.request(build_report.message(12), timeout=5)
+            'report 12: 31 orders'
         """
         if isinstance(what, str):
             return await self.client.request_service(what, body, timeout, type, returns)
         return await self.client.request(what, timeout)
-
-    @property
-    def statuses(self) -> "Statuses":
-        """Where `status` and `watch` ask."""
-        if self._statuses is None or self._statuses.client is not self.client:
-            from amqpjobs.state.status.reader import Statuses
-
-            self._statuses = Statuses(self.client)
-        return self._statuses
-
-    async def status(self, job_id: str) -> "JobStatus | None":
-        """What is known of a job, as a recorder has written it (`amqpjobs record`, or `amqpjobs
-        web`). Needs the extra ``sql``, and no RabbitMQ.
-
-        Returns:
-            None for a job that nobody has told of (yet), or that was forgotten
-            (``AMQPJOBS_STATUS_TTL``); and where there is no store yet.
-
-        Raises:
-            ConfigurationError: the store cannot be used, or is behind.
-            StoreUnavailable: it cannot be reached.
-        """
-        return await self.statuses.get(job_id)
-
-    def watch(self, job_id: str) -> "AsyncGenerator[JobStatus, None]":
-        """What is known of a job, and then whatever is told of it as it happens, until it ends:
-        ``async for status in app.watch(job.id)``. States may be skipped, none comes twice, and each
-        is newer than the one before.
-
-        Without a store it knows only what is told while it watches: then it waits for ever for a
-        job that has ended before.
-
-        Raises:
-            ConfigurationError: RabbitMQ does not let this user listen to events.
-        """
-        return self.statuses.watch(job_id)
 
     @asynccontextmanager
     async def lifespan(self, *_: object) -> AsyncIterator[None]:
@@ -340,17 +294,26 @@ class App(DeclaresHooks):
 
         Raises:
             BrokerUnavailable: RabbitMQ refused us for good. One that is only away delays messages.
+
+        Example:
+            >>> async with app.lifespan():
+            ...     handle = await build_report.later(12)
         """
         async with self.client.lifespan():
             yield
 
     async def close(self) -> None:
         """Close what a first use outside of a `lifespan` has opened on this event loop, if it
-        did. The next use opens it again."""
+        did. The next use opens it again.
+
+        Example:
+            >>> handle = await build_report.later(12)  # opens a connection
+            >>> await app.close()
+        """
         await self.client.close()
 
     def dead_letters(self, *queues: str, kind: "Kind" = "dead") -> "DeadLetters":
-        """What failed for good, to look at, replay, mend or throw away; all methods of it are
+        """What failed for good, to look at, replay, edit or discard; all methods of it are
         coroutines.
 
         Args:
@@ -360,10 +323,21 @@ class App(DeclaresHooks):
 
         Raises:
             ConfigurationError: there is no such queue.
+
+        Example:
+            >>> replayed = await app.dead_letters("reports").replay(Selection(job="build_report"))
         """
         from amqpjobs.client.deadletters import DeadLetters
 
         return DeadLetters(self.client, self._registry.choose(queues), kind)
+
+    @property
+    def fleet(self) -> "Fleet":
+        """All workers of the app, to be operated: paused, resumed, limited, purged, looked at. See
+        `amqpjobs.client.fleet.Fleet`."""
+        from amqpjobs.client.fleet import Fleet
+
+        return Fleet(self.client)
 
     def asyncapi(self, version: str = "0.0.0") -> dict[str, Any]:
         """An AsyncAPI 3.0 document of the queues, jobs, replies and their JSON Schemas. It needs
@@ -374,20 +348,38 @@ class App(DeclaresHooks):
 
         Raises:
             ConfigurationError: a job, a queue or a setting that cannot work.
+
+        Example:
+            >>> app.asyncapi("1.2.0")["asyncapi"]
+            '3.0.0'
         """
         from amqpjobs.jobs.contract.asyncapi import document_of
 
         return document_of(self.client.runtime, version)
 
     def blocking(self) -> "BlockingApp":
-        """For synchronous code: ``with app.blocking() as client: client.later(job.message(x))``."""
+        """For synchronous code. See `amqpjobs.client.blocking.BlockingApp`.
+
+        Example:
+            >>> def order(month: int) -> str:
+            ...     with app.blocking() as client:
+            ...         return client.later(build_report.message(month)).id
+        """
         from amqpjobs.client.blocking import BlockingApp
 
         return BlockingApp(self)
 
     def testing(self, *, profile: str = "4.3", raise_errors: bool = True) -> "Testing":
         """For tests: ``async with app.testing() as t:`` puts the app onto a broker of its own, in
-        this process, with a clock that the test moves. See `amqpjobs.testing.Testing`."""
+        this process, with a clock that the test moves. See `amqpjobs.testing.Testing`.
+
+        Example:
+            >>> async def test_the_report_is_built() -> None:
+            ...     async with app.testing() as t:
+            ...         await build_report.later(12)
+            ...         await t.run_until_idle()
+            ...         assert t.results(build_report) == ["report 12: 31 orders"]
+        """
         from amqpjobs.testing import Testing
 
         return Testing(self, profile=profile, raise_errors=raise_errors)

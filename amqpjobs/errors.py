@@ -1,6 +1,6 @@
 """Every error that amqpjobs raises. One root, so that one `except` clause can catch them all."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -22,7 +22,7 @@ def _rebuilt(
 
 
 class ConfigurationError(AmqpJobsError):
-    """A declaration, a setting or a command line that cannot work. The message names the mend."""
+    """An impossible declaration, setting or command line. The message says how to fix it."""
 
 
 class NotPermitted(ConfigurationError):
@@ -44,12 +44,15 @@ class BrokerUnavailable(AmqpJobsError):
 
     Attributes:
         temporary: whether trying again may help. A refused login, a missing virtual host or a
-            certificate that does not verify will not mend itself.
+            certificate that does not verify will not fix itself.
+        unconfigured: whether no URL is set, and nothing listens at the default one: then a program
+            does not wait for its broker.
     """
 
-    def __init__(self, message: str, *, temporary: bool = True) -> None:
+    def __init__(self, message: str, *, temporary: bool = True, unconfigured: bool = False) -> None:
         super().__init__(message)
         self.temporary = temporary
+        self.unconfigured = unconfigured
 
 
 class ProtocolError(AmqpJobsError):
@@ -60,7 +63,7 @@ class ProtocolError(AmqpJobsError):
 class CallbackError(AmqpJobsError):
     """A callback of ours raised while the connection called it: a bug, so the connection is closed.
 
-    Going on would leave a message or a confirmation that nobody accounts for.
+    Going on would leave a message or a confirm unaccounted for.
     """
 
 
@@ -133,6 +136,32 @@ class NoRoom(AmqpJobsError):
 class InvalidResult(AmqpJobsError):
     """A handler returned what cannot be passed on: not what its return annotation allows, nothing
     that JSON can hold, or too large."""
+
+
+class BatchFailed(AmqpJobsError):
+    """For the handler of a batch to raise: some of its jobs have failed, all others are done.
+
+    Args:
+        errors: why, by the place of each job in the list. Each counts as raised by that job: it is
+            retried or dead-lettered alone; `Snooze` and `Reject` do what they do elsewhere.
+        results: of all jobs, in their order, where somebody wants them; whatever there is in the
+            place of one that has failed is dropped. None for no results.
+
+    Example:
+        >>> failed = BatchFailed({2: ValueError("no such account")})  # to be raised
+    """
+
+    def __init__(
+        self, errors: "Mapping[int, BaseException]", results: "list[Any] | None" = None
+    ) -> None:
+        super().__init__(errors, results)
+        self.errors = errors
+        self.results = results
+
+    def __str__(self) -> str:
+        first = next(iter(self.errors.items()), None)
+        words = "" if first is None else f"; the first, at {first[0]}: {first[1]!r}"
+        return f"{len(self.errors)} jobs of the batch have failed{words}"
 
 
 class RemoteError(AmqpJobsError):
@@ -240,7 +269,7 @@ class JobFailed(RequestError):
 
 
 class ReplyTimeout(RequestError):
-    """No answer in time. A job that nobody has started by now is not run any more; one that runs
+    """No reply in time. A job that has not started by now is no longer run; one that runs
     goes on, and its answer is dropped.
 
     Attributes:
@@ -256,6 +285,12 @@ class ReplyTimeout(RequestError):
         self.sent = sent
 
 
+class NoWorker(ReplyTimeout):
+    """No worker consumed the queue of the job for ``AMQPJOBS_NO_WORKER_TIMEOUT`` (seconds), so the
+    request did not wait out its time. A worker that starts before that is over may still run the
+    job; its reply is dropped."""
+
+
 class ReplyLost(RequestError):
     """The connection that the answer would have come over is gone, and the answer with it. The job
     may have run, may run, or may not: asking again is safe for a job that can run twice.
@@ -269,6 +304,37 @@ class ReplyLost(RequestError):
         super().__init__(message)
         self.job = job
         self.sent = sent
+
+
+class ResultTimeout(AmqpJobsError):
+    """A job had not ended when the time to wait for its result was over. Nothing has changed for
+    the job: it goes on, and its result can be asked for again.
+
+    Attributes:
+        job_id: the job's id.
+        timeout: seconds that were waited.
+        state: the last that is known of the job, such as ``started``; None if nothing is.
+    """
+
+    def __init__(self, message: str, *, job_id: str, timeout: float, state: str | None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.timeout = timeout
+        self.state = state
+
+
+class NoResult(AmqpJobsError):
+    """The result of a job is not stored, or no longer. The message says how to fix it.
+
+    Attributes:
+        job_id: the job's id.
+        state: the last that is known of the job, such as ``done``; None if nothing is.
+    """
+
+    def __init__(self, message: str, *, job_id: str, state: str | None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.state = state
 
 
 class MessageTooLarge(PublishError):

@@ -2,15 +2,15 @@
 
 import os
 import re
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     AliasChoices,
     BeforeValidator,
     Field,
-    PositiveFloat,
     PositiveInt,
     SecretStr,
     ValidationError,
@@ -27,6 +27,70 @@ LONGEST = 3_153_600_000
 """Seconds: a hundred years."""
 
 
+FORMS = "seconds, or a duration such as 500ms, 90s, 5m, 1h30m or 7d"
+"""What the text of a duration may be."""
+
+_UNITS: Final = {
+    "ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800
+}  # fmt: skip
+
+_PART: Final = r"(\d+(?:\.\d+)?)\s*(ms|sec|s|min|m|h|d|w)\s*"
+
+
+def seconds_of(text: str) -> float | None:
+    """The seconds of a text such as ``90``, ``90s``, ``2 min`` or ``1h30m``; None for another."""
+    text = text.strip()
+    try:
+        return float(text)
+    except ValueError:
+        if re.fullmatch(f"(?:{_PART})+", text, re.ASCII) is None:
+            return None
+    parts = re.findall(_PART, text, re.ASCII)
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+SIZE_FORMS = "bytes, or a size such as 512MiB, 1GiB, 512Mi or 500MB"
+"""What the text of a size may be."""
+
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.ASCII | re.IGNORECASE)
+
+
+def bytes_of(text: str) -> int | None:
+    """The bytes of a text such as ``1048576``, ``512MiB`` or Kubernetes' ``512Mi``; with ``KB``,
+    ``MB`` and ``GB`` a power of 1000. None for another text."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        return None
+    number, prefix, binary = found.groups()
+    power = 0 if prefix is None else "kmgt".index(prefix.lower()) + 1
+    return int(float(number) * (1024 if binary else 1000) ** power)
+
+
+def _as_bytes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    size = bytes_of(value)
+    if size is None:
+        raise ValueError(f"give {SIZE_FORMS}")
+    return size
+
+
+def _as_seconds(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if not isinstance(value, str):
+        return value
+    seconds = seconds_of(value)
+    if seconds is None:
+        raise ValueError(f"give {FORMS}")
+    return seconds
+
+
+_Seconds = Annotated[float, BeforeValidator(_as_seconds)]
+_SomeSeconds = Annotated[_Seconds, Field(gt=0)]
+_SomeBytes = Annotated[int, BeforeValidator(_as_bytes), Field(gt=0)]
+
+
 def _in_small_letters(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -35,7 +99,13 @@ class Settings(BaseSettings):
     """Everything that differs between deployments; all but the URL from ``AMQPJOBS_*``.
 
     Flag > environment > secret file (``AMQPJOBS_SECRETS_DIR``, one file a setting) > default.
-    Unknown variables are left alone. Durations are seconds, sizes bytes.
+    Unknown variables are left alone. Sizes are bytes. Durations are seconds; variables and files
+    may say ``90s``, ``5m`` or ``1h30m`` as well, and programs may give a `timedelta`.
+
+    Example:
+        >>> app = App("shop", settings=Settings(concurrency=20, shutdown_timeout=60))
+        >>> app.settings.concurrency
+        20
     """
 
     model_config = SettingsConfigDict(
@@ -48,14 +118,17 @@ class Settings(BaseSettings):
     )
     """Where RabbitMQ is: ``amqp://user:password@host:5672/vhost``, or ``amqps://`` for TLS."""
 
-    heartbeat: Annotated[int, Field(ge=2, le=600)] = 15
+    heartbeat: Annotated[int, BeforeValidator(_as_seconds), Field(ge=2, le=600)] = 15
     """A peer that is silent for about three times this is taken for dead."""
 
-    connect_timeout: PositiveFloat = 10.0
+    connect_timeout: _SomeSeconds = 10.0
     """How long one attempt to connect may take."""
 
-    reconnect_limit: PositiveFloat = 20.0
+    reconnect_limit: _SomeSeconds = 20.0
     """The longest pause between two attempts to reconnect; the pauses grow and are random."""
+
+    wait: Annotated[_Seconds, Field(ge=0, le=LONGEST)] = 0.0
+    """How long a worker waits for RabbitMQ at its start; then it ends with an error."""
 
     tls_ca_file: Path | None = None
     tls_cert_file: Path | None = None
@@ -69,14 +142,24 @@ class Settings(BaseSettings):
     management_url: str | None = None
     """RabbitMQ's management API, for what AMQP cannot tell; None: port 15672 of the same host."""
 
-    publish_timeout: PositiveFloat = 30.0
+    publish_timeout: _SomeSeconds = 30.0
     """How long ``later`` waits for the broker's confirm, reconnecting if it must."""
 
-    request_timeout: PositiveFloat = 30.0
+    request_timeout: _SomeSeconds = 30.0
     """How long ``request`` waits for the answer, if it does not say so itself."""
+
+    no_worker_timeout: Annotated[_Seconds, Field(ge=0)] = 5.0
+    """How long the queue of a request may have no consumer until the request fails. 0: it waits out
+    its own time."""
 
     max_message_size: PositiveInt = 1_048_576
     """The largest body that is sent or accepted."""
+
+    compress: Annotated[Literal["off", "gzip", "zstd"], BeforeValidator(_in_small_letters)] = "off"
+    """How large bodies are compressed: ``off``, ``gzip`` or ``zstd``. Any worker undoes it."""
+
+    compress_above: Annotated[int, Field(ge=0)] = 16_384
+    """Bodies of more bytes than this are compressed."""
 
     declare_topology: bool = Field(default=True, validation_alias="AMQPJOBS_DECLARE")
     """Declare queues at start. If not, or not permitted, they are only checked."""
@@ -85,16 +168,26 @@ class Settings(BaseSettings):
     """How many jobs one worker process runs at once."""
 
     prefetch: PositiveInt | None = None
-    """Deliveries that one worker process holds of each queue; None for twice the concurrency."""
+    """Deliveries that one worker process holds of each queue; None for twice the concurrency, and
+    for 1 with a concurrency of 1."""
 
-    consumer_timeout: PositiveFloat | None = None
+    consumer_timeout: _SomeSeconds | None = None
     """Until RabbitMQ takes back what is not settled; None: 1800 up to RabbitMQ 4.2, where this only
     says what the broker was configured to, and enough for the jobs from 4.3, where it is told."""
 
-    shutdown_timeout: PositiveFloat = 8.0
+    shutdown_timeout: _SomeSeconds = 8.0
     """From SIGTERM to the end of the process."""
 
-    blocked_after: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    max_jobs: PositiveInt | None = None
+    """A worker process ends after so many jobs, or up to a tenth fewer; another takes its place."""
+
+    max_memory: _SomeBytes | None = None
+    """A worker process ends when its resident memory exceeds this: ``512MiB``, ``1GiB``."""
+
+    max_age: _SomeSeconds | None = None
+    """A worker process ends when it is so old, or up to a tenth younger."""
+
+    blocked_after: Annotated[_Seconds, Field(ge=0, le=3600)] = 1.0
     """A handler that blocks the event loop for so long is named in the log; 0 for never."""
 
     events: bool = True
@@ -105,10 +198,10 @@ class Settings(BaseSettings):
     """Where the status of jobs is kept: ``sqlite:///file`` or ``postgresql://user:password@host/db``.
     """
 
-    status_ttl: Annotated[float, Field(gt=0, le=LONGEST)] = 604_800.0
+    status_ttl: Annotated[_Seconds, Field(gt=0, le=LONGEST)] = 604_800.0
     """How long after its last event the status of a job is kept: seven days."""
 
-    result_ttl: Annotated[float, Field(gt=0, le=LONGEST)] = 86_400.0
+    result_ttl: Annotated[_Seconds, Field(gt=0, le=LONGEST)] = 86_400.0
     """How long results are kept, of jobs that say ``keep_result=True``: a day."""
 
     max_result_size: Annotated[int, Field(ge=0, le=8_388_608)] = 262_144
@@ -146,8 +239,14 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(_in_small_letters)
     ] = "info"
-    log_format: Literal["auto", "json", "console"] = "auto"
-    """``auto``: readable lines on a terminal, else JSON."""
+    log_format: Literal["auto", "json", "console", "verbose"] = "auto"
+    """``auto``: readable lines (``console``) on a terminal, else JSON. ``verbose``: readable lines
+    with all keys, and tracebacks with all frames."""
+
+    log_handler: Literal["auto", "always", "never"] = "auto"
+    """``auto``: commands write the log to stdout unless a handler of the application's on the root
+    logger writes to stdout or stderr; ``always``: in place of such a handler; ``never``: logging is
+    the application's alone."""
 
     log_arguments: bool = False
     """Write the arguments of each job into its log line. They may hold personal data."""
@@ -177,11 +276,20 @@ class Settings(BaseSettings):
         """Whether anybody has said where RabbitMQ is; if not, there is only the default."""
         return "url" in self.model_fields_set
 
+    def prefetch_for(self, concurrency: int) -> int:
+        """Deliveries that a worker with this concurrency holds of each queue.
+
+        Twice the concurrency, so that the next job is there when one ends. With a concurrency of 1
+        that job would wait for the whole of another one while other workers may be idle, so it
+        stays in the queue.
+        """
+        return self.prefetch or (1 if concurrency == 1 else 2 * concurrency)
+
     @cached_property
     def safe_url(self) -> str:
         """The URL without its password, for messages and logs.
 
-        Not parsed as a URL: a password with ``/``, ``#`` or ``@`` that nobody has quoted would
+        Not parsed as a URL: a password with ``/``, ``#`` or ``@`` that is not percent-encoded would
         come out as a part of the path.
         """
         scheme, separator, rest = self.url.get_secret_value().partition("://")
@@ -194,6 +302,15 @@ class Settings(BaseSettings):
             place = re.sub(r"^([^/\[]*?):(?!\d+(/|$))[^/]*", r"\1", place)
         user = login.partition(":")[0]
         return f"{scheme}://{user}@{place}" if user else f"{scheme}://{place}"
+
+
+VARIABLES: Final = {
+    field.validation_alias
+    if isinstance(field.validation_alias, str)
+    else f"AMQPJOBS_{name.upper()}"
+    for name, field in Settings.model_fields.items()
+}
+"""The variables that are read, each by its first name."""
 
 
 def load_settings(**flags: object) -> Settings:

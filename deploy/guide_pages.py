@@ -22,8 +22,11 @@ import amqpjobs.testing
 from amqpjobs import errors
 from amqpjobs.broker import embedded
 from amqpjobs.cli.guide import Entry, entries
-from amqpjobs.cli.main import program
+from amqpjobs.cli.program import program_for
 from amqpjobs.client.deadletters.selection import Selection
+from amqpjobs.contrib.audit import Audit
+from amqpjobs.contrib.sentry import Sentry
+from amqpjobs.contrib.timeouts import Timeouts
 from amqpjobs.settings import Settings
 from amqpjobs.worker import Worker
 
@@ -38,7 +41,8 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
             for name in amqpjobs.__all__
             if name not in ("INJECTED", "Depends", "__version__")
         }
-        | {"Worker": Worker, "Selection": Selection},
+        | {"Worker": Worker, "Selection": Selection}
+        | {"Timeouts": Timeouts, "Sentry": Sentry, "Audit": Audit},
     ),
     "api-testing": (
         "Testing API",
@@ -150,7 +154,7 @@ def commands_page() -> str:
         "1 failed, 2 usage, 3 broker unreachable, 130 interrupted.\n"
     )
     parts = [head]
-    for name, command in commands("amqpjobs", typer.main.get_command(program)):
+    for name, command in commands("amqpjobs", typer.main.get_command(program_for())):
         parts.append(f"## {name}\n\n{paragraphs(command.help)}\n\n{parameters(command)}")
     return "\n".join(parts)
 
@@ -264,6 +268,7 @@ permalink = true
 paths = [{root}]
 [project.plugins.mkdocstrings.handlers.python.options]
 docstring_style = "google"
+inherited_members = true
 merge_init_into_class = true
 members_order = "source"
 separate_signature = true

@@ -5,12 +5,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from amqpjobs.app import App
+from amqpjobs.cli.output import complete_stdout, say
+from amqpjobs.cli.unknown_variables import unknown_variables
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.hints import did_you_mean
+from amqpjobs.telemetry.terminal import is_terminal
 
 AppOption = Annotated[
     str | None,
@@ -29,6 +34,12 @@ UrlOption = Annotated[
         help="RabbitMQ's URL, before AMQPJOBS_URL. A password on the command line is seen by "
         "everybody on the machine: prefer the variable.",
         show_default=False,
+    ),
+]
+VerboseOption = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Log all keys and whole tracebacks on a terminal, as JSON has them."
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -50,9 +61,24 @@ def load_app(place: str | None, *, url: str | None = None, **flags: object) -> A
     found = load_object(place, "--app", "app")
     if not isinstance(found, App):
         raise ConfigurationError(f"--app {place!r} is {type(found).__name__}, not an amqpjobs.App")
+    complete_stdout()  # its module may have put an object of its own there
     found.check()
     found.configure(url=url, **flags)
+    if "AMQPJOBS_SUPERVISOR" not in os.environ:  # its parent has said it
+        for problem in unknown_variables(os.environ):
+            say(f"amqpjobs: {problem}")
     return found
+
+
+def format_of_log(verbose: bool, stream: object) -> str | None:
+    """The setting ``log_format`` that ``--verbose`` stands for; None to leave it. JSON has it all.
+
+    Args:
+        verbose: whether it was given.
+        stream: where log lines go.
+    """
+    readable = is_terminal(stream) or os.environ.get("AMQPJOBS_LOG_FORMAT") == "console"
+    return "verbose" if verbose and readable else None
 
 
 def load_object(place: str, option: str, name: str) -> object:
@@ -79,10 +105,21 @@ def load_object(place: str, option: str, name: str) -> object:
         try:
             found = getattr(found, part)
         except AttributeError:
+            hint = did_you_mean(part, vars(found)) if hasattr(found, "__dict__") else ""
             raise ConfigurationError(
-                f"{said}: module {module_name!r} has no {path or name!r}"
+                f"{said}: module {module_name!r} has no {path or name!r}{hint or _apps_of(found)}"
             ) from None
     return found
+
+
+def _apps_of(module: object) -> str:
+    """Which apps a module has, behind a message."""
+    apps = [name for name, thing in vars(module).items() if isinstance(thing, App)]
+    return f"; it has the app {apps[0]!r}" if apps else ""
+
+
+def _modules_here() -> list[str]:
+    return [path.stem for path in Path().iterdir() if path.suffix == ".py" or path.is_dir()]
 
 
 @contextmanager
@@ -92,7 +129,8 @@ def _import_errors(said: str, module_name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise ConfigurationError(
-                f"{said}: there is no module {error.name!r}; is this the right folder?"
+                f"{said}: there is no module {error.name!r}"
+                + (did_you_mean(error.name, _modules_here()) or "; is this the right folder?")
             ) from error
         raise ConfigurationError(
             f"{said}: its import failed, since {error.name!r} is not installed"

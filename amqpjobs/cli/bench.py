@@ -15,7 +15,7 @@ from amqpjobs.app import App
 from amqpjobs.cli.app_option import JsonOption, UrlOption
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.output import print_json, print_rows, say
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 
 ONE_AT_A_TIME = 1_000
 """Messages of the measurements that wait for each."""
@@ -32,18 +32,22 @@ def bench(
     prefetch: Annotated[
         int, typer.Option("--prefetch", min=1, help="Deliveries held, and jobs at once.")
     ] = 200,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Delete its queues also right after the start of a node."),
+    ] = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Measure publishing and consuming in one process, on queues made for it and deleted after.
+    """Measure publishing and consuming on queues of its own.
 
-    Every message is persistent and confirmed, on a quorum queue; every job is validated, and acked
-    after its handler returned.
+    In one process, on queues that are deleted afterwards. Every message is persistent and
+    confirmed, on a quorum queue; every job is validated, and acked after its handler returned.
     """
     from amqpjobs.settings import load_settings
 
     settings = load_settings(url=url, concurrency=prefetch, prefetch=prefetch)
-    measure = _Measurement(App("amqpjobs-bench", settings=settings), count, size)
+    measure = _Measurement(App("amqpjobs-bench", settings=settings), count, size, force=force)
     with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
         rows = runner.run(measure.run())
         loop = type(runner.get_loop()).__module__.partition(".")[0]
@@ -58,8 +62,9 @@ def bench(
 class _Measurement:
     """A queue with one job that does nothing, and what is measured on it."""
 
-    def __init__(self, app: App, count: int, size: int) -> None:
+    def __init__(self, app: App, count: int, size: int, *, force: bool) -> None:
         self._app = app
+        self._force = force
         self._count = count
         self._text = "x" * max(0, size - 2)
         self._left = 0
@@ -159,12 +164,23 @@ class _Measurement:
         self._done.clear()
 
     async def _delete(self) -> None:
-        from amqpjobs.broker.rabbitmq.inspection.queues import connected, delete_queues
+        from amqpjobs.broker.rabbitmq.inspection.queues import (
+            connected,
+            delete_queues,
+            until_deletable,
+        )
+
+        if not self._force and (seconds := await until_deletable(self._app.settings)):
+            say(
+                f"a node of RabbitMQ has just started: the queues of the measurement are deleted "
+                f"in {seconds:.0f} s, --force does not wait"
+            )
+            await asyncio.sleep(seconds)
 
         # Of its topology these alone: the rest, as `amqpjobs.delay.unroutable`, is shared with
         # every app on the virtual host, and may hold jobs.
         queue = self._queue
-        names = [*(lane.queue for lane in queue.lanes), queue.dead, queue.parked]
+        names = [*(lane.queue for lane in lanes_of(queue)), queue.dead, queue.parked]
         async with connected(self._app.settings, "bench") as wire:
             await delete_queues(wire, names)
 

@@ -12,37 +12,57 @@ import typer
 from amqpjobs.cli.app_option import JsonOption
 from amqpjobs.cli.output import console, say, table_of
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.telemetry.terminal import is_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from amqpjobs.broker.embedded import Broker
+    from amqpjobs.broker.embedded.model.queues import Queue
 
 COLUMNS = ("queue", "ready", "unacked", "consumers", "in/s", "out/s")
 
 INTERVAL = 0.5
 """Seconds between two pictures of the table."""
 
+EVERYBODY = "It lets every user in, to every virtual host, with whatever password."
+
 WHAT_IT_IS = "in memory, for development and tests; production is RabbitMQ"
 
 
 def broker(
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="On loopback; 0 for one that is free.")
+        int, typer.Option("--port", min=0, max=65535, help="Port on loopback; 0 for a free one.")
     ] = 5672,
     profile: Annotated[
-        str, typer.Option("--profile", help="The RabbitMQ that it acts as: 3.10 or 4.3.")
+        str, typer.Option("--profile", help="RabbitMQ version to emulate: 3.10 or 4.3.")
     ] = "4.3",
+    accept: Annotated[
+        str,
+        typer.Option(
+            "--accept",
+            help="Who is let in: 'named' (guest, to virtual host /), or 'any' user, password and "
+            "virtual host.",
+        ),
+    ] = "named",
     as_json: JsonOption = False,
 ) -> None:
-    """Run a broker for development until Ctrl-C: in memory, on loopback only, nothing to install.
+    """Run a broker for development, in memory, until Ctrl-C.
 
-    Where no URL is configured, amqpjobs looks for a broker at port 5672 of this machine, and finds
-    this one. What is in its queues is gone when it ends. On a terminal it shows its queues; with
-    --json it prints one line when it is ready.
+    On loopback only, IPv4 and IPv6; nothing to install. Where no URL is configured, amqpjobs looks
+    for a broker at port 5672 of this machine, and finds this one. What is in its queues is gone
+    when it ends. On a terminal it shows its queues; with --json it prints one line when it is
+    ready. With --accept any a project's own URL works if its host is localhost: each virtual host
+    is made when it is opened.
     """
     from amqpjobs.broker.embedded import Broker
 
+    if accept not in ("named", "any"):
+        raise ConfigurationError(f"--accept: 'named' or 'any', not {accept!r}")
     try:
-        made = Broker(profile, port=port)
+        made = Broker(
+            profile, host="localhost", port=port, accept="any" if accept == "any" else "named"
+        )
     except ValueError as error:
         raise ConfigurationError(f"--profile: {error}") from None
     try:
@@ -63,7 +83,7 @@ async def _run(broker: "Broker", *, as_json: bool) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with broker:
         _announce(broker, as_json=as_json)
-        if sys.stdout.isatty() and not as_json:
+        if is_terminal(sys.stdout) and not as_json:
             await _show(broker, stopped)
         else:
             await stopped.wait()
@@ -73,12 +93,18 @@ async def _run(broker: "Broker", *, as_json: bool) -> None:
 def _announce(broker: "Broker", *, as_json: bool) -> None:
     release = broker.profile.release
     if as_json:
-        said = {"url": broker.url, "port": broker.port, "profile": release}
+        said = {
+            "url": broker.url,
+            "port": broker.port,
+            "profile": release,
+            "accept": broker.access.accept,
+        }
         sys.stdout.write(json.dumps(said) + "\n")
     else:
+        welcome = f"{EVERYBODY}\n" if broker.access.any_user else ""
         sys.stdout.write(
             f"a broker for development at {broker.url}\n"
-            f"It acts as RabbitMQ {release}: {WHAT_IT_IS}. Ctrl-C stops it.\n"
+            f"It acts as RabbitMQ {release}: {WHAT_IT_IS}. Ctrl-C stops it.\n{welcome}"
         )
     sys.stdout.flush()
 
@@ -110,6 +136,14 @@ def _picture(broker: "Broker", rates: "Rates") -> Any:
     return Group(Text(f"\n{connections}"), table_of(rows, COLUMNS))
 
 
+def _queues(broker: "Broker") -> "Iterator[tuple[str, Queue]]":
+    """All queues, with their names; behind that of their virtual host where it is another one."""
+    for vhost in broker.virtual_hosts.values():
+        place = "" if vhost is broker.virtual_host else f"{vhost.name}: "
+        for name, queue in vhost.queues.items():
+            yield f"{place}{name}", queue
+
+
 class Rates:
     """Rows of queues, with what went in and out a second since the last look."""
 
@@ -120,7 +154,7 @@ class Rates:
         """All queues by name; at ``now`` seconds."""
         before, self._before = self._before, {}
         rows = []
-        for name, queue in sorted(broker.virtual_host.queues.items()):
+        for name, queue in sorted(_queues(broker)):
             entered, left = queue.entered, queue.entered - queue.ready - queue.unacked
             self._before[name] = now, entered, left
             then, entered_then, left_then = before.get(name, (now, entered, left))

@@ -22,15 +22,17 @@ JOBS = ("due", "queue", "job", "id", "attempt", "level")
 @group.command("list")
 def list_(
     app: AppOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="To look at of each level.")] = 100,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Messages to read of each delay level, at most.")
+    ] = 100,
     jobs: Annotated[bool, typer.Option("--jobs", help="One row for each job.")] = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Show what waits, and until when: retries, and jobs enqueued with a delay.
+    """Show delayed jobs, and when they are due.
 
-    They wait for whole powers of two of seconds: level 3 is eight seconds. Of this virtual host,
-    whatever the app. Looking takes nothing out.
+    Retries, and jobs that were enqueued with a delay. They wait for whole powers of two of seconds:
+    level 3 is eight seconds. Of this virtual host, whatever the app. Looking takes nothing out.
     """
     loaded = load_app(app, url=url)
     counted, found = asyncio.run(_look(loaded, limit))

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amqpjobs.cli.app_option import JsonOption
+from amqpjobs.cli.duration_option import duration_option
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.hints import install
+from amqpjobs.telemetry.terminal import is_terminal
 
 if TYPE_CHECKING:
     from amqpjobs.demo.screen import Screen
@@ -26,23 +29,22 @@ LONGEST = 120.0
 def demo(
     photographs: Annotated[
         Path | None,
-        typer.Option("--photographs", metavar="FOLDER", help="JPEG files of your own to put in."),
+        typer.Option("--photographs", metavar="FOLDER", help="Your own JPEG files to use."),
     ] = None,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Of the page, if it is free.")
+        int, typer.Option("--port", min=0, max=65535, help="Port of the page, if it is free.")
     ] = 8000,
     once: Annotated[
-        bool, typer.Option("--once", help="End when each photograph was put in once and is over.")
+        bool, typer.Option("--once", help="End when each photograph has been processed once.")
     ] = False,
-    seconds: Annotated[
-        float | None, typer.Option("--seconds", min=0, help="End after so many seconds.")
-    ] = None,
+    seconds: Annotated[float | None, duration_option("--seconds", "After which to end.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a photo album: a broker in this process, a web page, two workers, and jobs for them.
+    """Show a photo album: a broker, a web page, two workers, jobs.
 
-    Photographs are put in and become thumbnails, one job each; one is too large and fails alone.
-    It runs until Ctrl-C on a terminal, and else as with --once. Nothing of it is left.
+    The broker is in this process. Photographs are put in and become thumbnails, one job each; one
+    is too large and fails alone. It runs until Ctrl-C on a terminal, and else as with --once.
+    Nothing of it is left.
     """
     _require_extra()
     from amqpjobs.demo.photographs import PhotographsMissing, photographs_in
@@ -52,7 +54,7 @@ def demo(
         given = None if photographs is None else photographs_in(photographs)
     except PhotographsMissing as error:
         raise ConfigurationError(f"--photographs: {error}") from None
-    once = once or (seconds is None and not sys.stdout.isatty())
+    once = once or (seconds is None and not is_terminal(sys.stdout))
     with tempfile.TemporaryDirectory(prefix="amqpjobs-demo-") as folder:
         show = Show(Path(folder), port, given)
         good = asyncio.run(_run(show, _screen(as_json=as_json), once=once, seconds=seconds))
@@ -65,7 +67,7 @@ def _require_extra() -> None:
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"the demo needs more than is installed ({error.name!r} is not): "
-            "pip install 'amqpjobs[demo]'"
+            + install("amqpjobs[demo]")
         ) from None
     assert amqpjobs.demo.web  # noqa: S101 - it is imported to see whether it can be
 
@@ -75,7 +77,7 @@ def _screen(*, as_json: bool) -> "Screen":
 
     if as_json:
         return Json()
-    return Terminal() if sys.stdout.isatty() else Lines()
+    return Terminal() if is_terminal(sys.stdout) else Lines()
 
 
 async def _run(show: "Show", screen: "Screen", *, once: bool, seconds: float | None) -> bool:

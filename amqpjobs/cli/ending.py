@@ -1,4 +1,4 @@
-"""How a command is stopped by SIGTERM and SIGINT, and that it ends within its budget, always.
+"""Stops a command on SIGTERM and SIGINT, always within its budget.
 
 Changes when the way that a signal reaches a command does, or what holds a process up at its end.
 """
@@ -16,12 +16,17 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
+from amqpjobs.telemetry.log_stream import flush_logs
 from amqpjobs.worker.execution.forking import default_signals_in_children
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 EXTRA = 1.0
 """Seconds after the budget. At its end the event loop ends the process itself, if it still runs."""
+
+RECYCLED = 75
+"""The exit status by which a child of ``consume --processes`` asks for another to take its
+place."""
 
 LAST_LINE = 0.2
 """Seconds for the last line to stderr, which may have no reader either."""
@@ -187,11 +192,12 @@ def leave(status: int = 0) -> NoReturn:
 def flush_output() -> None:
     """Write out what is printed. What cannot be written is dropped, so that the interpreter does
     not fail over it at its exit, with a status of its own (120)."""
+    flush_logs()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):
             _drop(stream)
 
 

@@ -18,6 +18,7 @@ import typer
 from amqpjobs.cli.app_option import JsonOption
 from amqpjobs.cli.output import console, print_json, say
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.telemetry.terminal import is_terminal
 
 WIDTH = 100
 """Columns of a page on a wide terminal: longer lines are hard to read."""
@@ -152,7 +153,7 @@ def _show_page(entry: Entry, *, as_json: bool) -> None:
     text = _text(entry)
     if as_json:
         print_json(asdict(entry) | {"text": text})
-    elif sys.stdout.isatty():
+    elif is_terminal(sys.stdout):
         _show_markdown(text)
     else:
         sys.stdout.write(text)

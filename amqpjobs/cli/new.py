@@ -6,7 +6,6 @@ What it begins with stands in the folder ``starter``, file by file.
 import keyword
 import re
 import sys
-from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -17,6 +16,7 @@ import typer
 
 from amqpjobs.cli.app_option import JsonOption
 from amqpjobs.cli.output import print_json
+from amqpjobs.cli.own_wheel import installed, is_from_an_index, write_wheel
 from amqpjobs.errors import ConfigurationError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
@@ -25,6 +25,8 @@ LONGEST_NAME = 60
 
 TAKEN = frozenset({"amqpjobs", "test", "tests", "pytest"})
 """Names of packages that the project itself needs."""
+
+WHEELS = "wheels"
 
 HIDDEN = {"gitignore": ".gitignore", "dockerignore": ".dockerignore"}
 
@@ -35,9 +37,11 @@ def new(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Make a project: an app with one job, its test, a Dockerfile, and RabbitMQ for Compose.
+    """Make a project: an app with one job, a test, a Dockerfile.
 
-    It goes into a new folder here, and nothing that is there already is touched.
+    And RabbitMQ for Compose. It goes into a new folder here, and nothing that is there already is
+    touched. An amqpjobs that is not from an index is put into its folder `wheels`, so that the
+    project installs elsewhere.
     """
     package = package_of(name)
     folder = Path(name)
@@ -79,16 +83,21 @@ def write_project(folder: Path, name: str, package: str) -> list[str]:
     """Write the files, and return their paths within the folder.
 
     Raises:
-        ConfigurationError: the folder is there already.
+        ConfigurationError: the folder is there already, or amqpjobs is not installed.
     """
+    ours = installed()
     try:
         folder.mkdir()
     except FileExistsError:
         raise ConfigurationError(
             f"{str(folder)!r} is there already, and nothing in it is touched: take another name"
         ) from None
-    words = {"name": name, "package": package, "version": version("amqpjobs")}
     made: list[str] = []
+    if not is_from_an_index(ours):
+        (folder / WHEELS).mkdir()
+        made.append(f"{WHEELS}/{write_wheel(ours, folder / WHEELS)}")
+    words = {"name": name, "package": package, "version": ours.version}
+    words |= _words_on_the_wheel(*made)
     for path, source in _sources(files("amqpjobs.cli").joinpath("starter")):
         target = folder / path.replace("package/", f"{package}/", 1)
         target.parent.mkdir(exist_ok=True)
@@ -97,6 +106,20 @@ def write_project(folder: Path, name: str, package: str) -> list[str]:
             file.write(Template(source.read_text("utf-8")).substitute(words))
         made.append(str(target.relative_to(folder)))
     return sorted(made)
+
+
+def _words_on_the_wheel(wheel: str = "") -> dict[str, str]:
+    """What the files say of it; nothing where amqpjobs comes from an index."""
+    if not wheel:
+        return dict.fromkeys(("wheel", "copy_wheels", "uv_source", "about_wheel"), "")
+    return {
+        "wheel": f"{wheel} ",
+        "copy_wheels": f"\nCOPY {WHEELS} ./{WHEELS}",
+        "uv_source": f'\n[tool.uv.sources]\namqpjobs = {{ path = "{wheel}" }}\n',
+        "about_wheel": f"\n`{WHEELS}/` has the amqpjobs that made this project, since that one did "
+        "not come from an index. Commit it. For\nanother version replace the file, and its name in "
+        "`pyproject.toml`, `Dockerfile` and here.\n",
+    }
 
 
 def _sources(folder: Traversable, prefix: str = "") -> list[tuple[str, Traversable]]:

@@ -3,12 +3,14 @@
 import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
-from amqpjobs.cli.output import console, print_rows, table_of
+from amqpjobs.cli.output import RED, YELLOW, console, moment, print_rows, say, shown, table_of
+from amqpjobs.telemetry.terminal import is_terminal
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -19,17 +21,68 @@ COLUMNS = ("queue", "priority", "state", "ready", "unacked", "consumers", "dead"
 
 def queues(
     app: AppOption = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every two seconds.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat every two seconds.")] = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Show the app's queues: ready, unacked, consumers, dead letters, parked jobs, and delays.
+    """Show what waits, runs and failed in each queue.
 
-    The state is 'paused' where a worker has paused the queue, 'consuming' where somebody consumes.
-    Unacked comes from the management API (AMQPJOBS_MANAGEMENT_URL); '-' where it does not answer.
+    The state is 'paused' where a worker or an operator has paused the queue, 'consuming' where it
+    has consumers. On a terminal --watch shows when the numbers of each have changed. Unacked
+    comes from the management API (AMQPJOBS_MANAGEMENT_URL); '-' where it does not answer.
     """
     loaded = load_app(app, url=url)
     asyncio.run(_show(loaded, watch=watch, as_json=as_json))
+
+
+def mark(column: str, row: Mapping[str, Any]) -> str | None:
+    """What somebody should look at: failed and parked jobs, queues that are paused or missing, and
+    jobs that wait where nobody consumes."""
+    match column:
+        case "queue" if not row.get("exists", True):
+            return RED
+        case "dead" if row.get("dead"):
+            return RED
+        case "parked" if row.get("parked"):
+            return YELLOW
+        case "state" if row.get("state") == "paused":
+            return YELLOW
+        case "consumers" if row.get("consumers") == 0 and row.get("ready"):
+            return YELLOW
+    return None
+
+
+def held_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """What operators have set, in words; the lanes of a queue have the same."""
+    lines: dict[str, None] = {}
+    for row in rows:
+        if (by := row.get("paused_by")) is not None:
+            until = row["paused_until"]
+            end = "until `amqpjobs resume`" if until is None else f"until {moment(until)}"
+            lines[f"{row['queue']}: paused by {by or 'an operator'} {end}"] = None
+        if row.get("rate") is not None:
+            lines[f"{row['queue']}: {shown(row['rate'])} for each worker, set by an operator"] = (
+                None
+            )
+    return list(lines)
+
+
+class Changes:
+    """Notes when the numbers of each queue have changed, from the first look on."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[object, ...]] = {}
+        self._changed: dict[str, float] = {}
+
+    def noted(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with ``changed``; None while nothing has."""
+        for row in rows:
+            name = row["queue"]
+            numbers = tuple(row.get(column) for column in COLUMNS)
+            if self._last.setdefault(name, numbers) != numbers:
+                self._last[name], self._changed[name] = numbers, time.time()
+            row["changed"] = moment(self._changed.get(name))
+        return rows
 
 
 async def _show(app: "App", *, watch: bool, as_json: bool) -> None:
@@ -37,15 +90,16 @@ async def _show(app: "App", *, watch: bool, as_json: bool) -> None:
     from amqpjobs.broker.rabbitmq.inspection.queues import connected
 
     async with connected(app.settings, "inspect") as wire:
-        if not watch or as_json or not sys.stdout.isatty():
+        if not watch or as_json or not is_terminal(sys.stdout):
             await _print(app, wire, watch=watch, as_json=as_json)
             return
         from rich.live import Live
 
+        changes = Changes()
         with Live(console=console(), auto_refresh=False) as live:
             while True:
-                rows = await rows_of(app.queues, wire, app.settings)
-                live.update(table_of(rows, COLUMNS), refresh=True)
+                rows = changes.noted(await rows_of(app.queues, wire, app.settings))
+                live.update(table_of(rows, (*COLUMNS, "changed"), mark), refresh=True)
                 # The next look is due two seconds after this one began, not after it ended.
                 await asyncio.sleep(2 - time.time() % 2)
 
@@ -56,7 +110,10 @@ async def _print(app: "App", wire: "Wire", *, watch: bool, as_json: bool) -> Non
 
     while True:
         rows = await rows_of(app.queues, wire, app.settings)
-        print_rows(rows, COLUMNS, as_json=as_json, empty="the app has no queues")
+        print_rows(rows, COLUMNS, as_json=as_json, empty="the app has no queues", mark=mark)
+        if not as_json:
+            for line in held_lines(rows):
+                say(line)
         sys.stdout.flush()
         if not watch:
             return

@@ -7,25 +7,38 @@ import asyncio
 import logging
 import os
 import sys
-import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic_core import PydanticSerializationError
 
-from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.cli.app_option import (
+    AppOption,
+    JsonOption,
+    UrlOption,
+    VerboseOption,
+    format_of_log,
+    load_app,
+)
 from amqpjobs.cli.consume import loop_factory
+from amqpjobs.cli.duration_option import duration_option
 from amqpjobs.cli.ending import stop_by_signals
 from amqpjobs.cli.output import print_json, say
 from amqpjobs.cli.telemetry import Telling, telemetry
-from amqpjobs.errors import ConfigurationError, DecodeError
+from amqpjobs.client.client import registry_of
+from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, InvalidResult
+from amqpjobs.jobs.job import message_from
 from amqpjobs.telemetry.safe_text import harmless
+from amqpjobs.telemetry.tracebacks import short_traceback, whole_traceback
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.jobs.definition import Definition
-    from amqpjobs.jobs.message.message import JobHandle, Message
+    from amqpjobs.jobs.message.handle import JobHandle
+    from amqpjobs.jobs.message.message import Message
 
 INTERRUPTED = 130
 
@@ -42,25 +55,42 @@ ArgsOption = Annotated[
 
 
 def run(
-    job: JobArgument, args: ArgsOption = "{}", app: AppOption = None, url: UrlOption = None
+    job: JobArgument,
+    args: ArgsOption = "{}",
+    app: AppOption = None,
+    verbose: VerboseOption = False,
+    url: UrlOption = None,
 ) -> None:
-    """Run one job here, now, and end with its status: 0 done, 1 failed. Prints its result."""
-    loaded = load_app(app, url=url)
-    definition = loaded.find(job)
+    """Run one job here, now, and print its result.
+
+    Exit status: 0 it is done, 1 it failed.
+    """
+    loaded = load_app(app, url=url, log_format=format_of_log(verbose, sys.stderr))
+    definition = registry_of(loaded).find(job)
     body = _body(args)
-    from amqpjobs.telemetry.logs import LOG_STREAM, configure_logs
+    from amqpjobs.telemetry.logs import LOG_STREAM, configure_logs_by
 
     os.environ[LOG_STREAM] = "stderr"
-    configure_logs(loaded.settings.log_level, loaded.settings.log_format, stream=sys.stderr)
+    configure_logs_by(loaded.settings, stream=sys.stderr)
     # Over before anybody would have asked; and a worker beside it may have the port.
     with telemetry(loaded, serve=False) as telling:
-        result = _result(loaded, definition, body, telling)
+        shown = whole_traceback if verbose else short_traceback
+        result = _result(loaded, definition, body, telling, shown)
     if result is not None:
-        text = definition.result.dump_json(result, indent=2).decode()
+        try:
+            text = definition.result.dump_json(result, indent=2).decode()
+        except (PydanticSerializationError, ValueError) as error:
+            raise InvalidResult(f"the result of {job!r} cannot become JSON: {error}") from error
         sys.stdout.write(harmless(text) + "\n")
 
 
-def _result(app: "App", definition: "Definition", body: bytes, telling: Telling) -> object:
+def _result(
+    app: "App",
+    definition: "Definition",
+    body: bytes,
+    telling: Telling,
+    shown: Callable[[BaseException], str],
+) -> object:
     try:
         with asyncio.Runner(loop_factory=loop_factory(app.settings)) as runner:
             return runner.run(_run(app, definition, body, telling))
@@ -69,7 +99,7 @@ def _result(app: "App", definition: "Definition", body: bytes, telling: Telling)
     except asyncio.CancelledError:
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
-        say("".join(traceback.format_exception(error)).rstrip())
+        say(shown(error).rstrip())
         raise typer.Exit(1) from error
 
 
@@ -78,16 +108,24 @@ async def _run(app: "App", definition: "Definition", body: bytes, telling: Telli
 
     budget = app.settings.shutdown_timeout
     stopping = asyncio.Event()
-    task = asyncio.ensure_future(run_once(app.client.runtime, definition, body, stopping))
+    loop = asyncio.get_running_loop()
+    end: float | None = None
+
+    def left() -> float:
+        return budget if end is None else end - loop.time()
+
+    task = asyncio.ensure_future(run_once(app.client.runtime, definition, body, stopping, left))
 
     def stop() -> None:
+        nonlocal end
         telling.stopped()
         if stopping.is_set():
             task.cancel()
             return
         stopping.set()
+        end = loop.time() + budget
         # As in a worker: what is cancelled has some time left to clean up.
-        asyncio.get_running_loop().call_later(budget - min(1.0, budget / 8), task.cancel)
+        loop.call_later(budget - min(1.0, budget / 8), task.cancel)
 
     stop_by_signals(stop, budget, status=INTERRUPTED, leaving=False)
     return await task
@@ -101,14 +139,16 @@ def enqueue(
         str | None, typer.Option("--priority", help="One of the queue's priorities.")
     ] = None,
     expires: Annotated[
-        float | None, typer.Option("--expires", help="Seconds after which it is not run any more.")
+        float | None, duration_option("--expires", "After which it is no longer started.")
     ] = None,
     delay: Annotated[
-        float | None, typer.Option("--delay", help="Seconds before which it is not started.")
+        float | None, duration_option("--delay", "How long to wait before it is started.")
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option("--at", help="A time with its zone, in place of --delay: 2027-01-31T12:00Z."),
+        typer.Option(
+            "--at", help="A time with a time zone, instead of --delay: 2027-01-31T12:00Z."
+        ),
     ] = None,
     key: Annotated[
         str | None,
@@ -119,25 +159,67 @@ def enqueue(
             show_default=False,
         ),
     ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--header",
+            metavar="NAME=VALUE",
+            help="A header of the message, for ctx.headers; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tag",
+            help="A word for people, for ctx.tags; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    queue: Annotated[
+        str | None,
+        typer.Option("--queue", help="Another queue of the app.", show_default=False),
+    ] = None,
+    job_id: Annotated[
+        str | None, typer.Option("--id", help="The job's id, as it is.", show_default=False)
+    ] = None,
+    run_timeout: Annotated[
+        float | None, duration_option("--run-timeout", "How long one run may take.")
+    ] = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Enqueue one job for a worker, and print its id once RabbitMQ has confirmed it."""
+    """Enqueue one job for a worker, and print its id.
+
+    The id is printed once RabbitMQ has confirmed the job.
+    """
     from amqpjobs.jobs.job import Job
+    from amqpjobs.jobs.message.own_headers import headers_from
 
     loaded = load_app(app, url=url)
-    definition = loaded.find(job)
+    definition = registry_of(loaded).find(job)
     level: str | int | None = int(priority) if priority and priority.isdigit() else priority
     configured = Job[..., object, object](definition).with_options(
-        priority=level, expires=expires, delay=delay, at=_moment(at)
-    )
+        priority=level, expires=expires, delay=delay, at=_moment(at),
+        headers=headers_from(header or ()), tags=tag, queue=queue, id=job_id,
+        run_timeout=run_timeout,
+    )  # fmt: skip
     try:
-        message = configured.message_of(_body(args))
+        message = message_from(configured, _body(args))
     except DecodeError as error:
         raise ConfigurationError(f"--args: {error}") from error
     if key is not None:
+        if job_id is not None:
+            raise ConfigurationError("--key makes the id, and --id is one: give one of the two")
         message = replace(message, id=_id_of(loaded, job, key))
-    handle = asyncio.run(_enqueue(loaded, message))
+    try:
+        handle = asyncio.run(_enqueue(loaded, message))
+    except AmqpJobsError:
+        raise
+    except Exception as error:
+        raise AmqpJobsError(
+            f"code of the app has failed: {type(error).__name__}: {error} (--debug shows where)"
+        ) from error
     if as_json:
         print_json({"id": handle.id, "job": handle.job, "queue": handle.queue})
     else:

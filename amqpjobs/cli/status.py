@@ -9,14 +9,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.cli.app_option import (
+    AppOption,
+    JsonOption,
+    UrlOption,
+    VerboseOption,
+    format_of_log,
+    load_app,
+)
 from amqpjobs.cli.ending import flush_output, stop_by_signals
-from amqpjobs.cli.output import console, moment, print_json, say, text_column
+from amqpjobs.cli.output import (
+    RED,
+    YELLOW,
+    console,
+    moment,
+    print_json,
+    say,
+    shown,
+    shown_whole,
+    text_column,
+)
 from amqpjobs.telemetry.safe_text import printable
+from amqpjobs.telemetry.terminal import has_colour, is_terminal
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
-    from amqpjobs.state.status.values import JobStatus
+    from amqpjobs.jobs.message.status import JobStatus
 
 StoreOption = Annotated[
     str | None,
@@ -28,20 +46,29 @@ StoreOption = Annotated[
     ),
 ]
 
-SUCCEEDED, FAILED, UNKNOWN, WAITING = 0, 1, 4, 5
+COLOURS = {"failed": RED, "expired": YELLOW, "retrying": YELLOW, "parked": YELLOW}
+"""Of states that somebody should look at."""
+
+DONE, FAILED, UNKNOWN, WAITING = 0, 1, 4, 5
 """Exit statuses of ``status``; 2, 3 and 130 are those of all commands."""
 
 
-def record(app: AppOption = None, store: StoreOption = None, url: UrlOption = None) -> None:
-    """Record what happens to jobs until SIGTERM, for `status` and `amqpjobs web`. Several may run.
+def record(
+    app: AppOption = None,
+    store: StoreOption = None,
+    verbose: VerboseOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Record the status of jobs until SIGTERM.
 
-    It records the jobs of all apps of the virtual host. SQLite is migrated when it is opened; for
-    PostgreSQL run `amqpjobs migrate` first.
+    For `amqpjobs status` and `amqpjobs web`. Several may run. It records the jobs of all apps of
+    the virtual host. SQLite is migrated when it is opened; for PostgreSQL run `amqpjobs migrate`
+    first.
     """
-    loaded = load_app(app, url=url, store_url=store)
-    from amqpjobs.telemetry.logs import configure_logs
+    loaded = load_app(app, url=url, store_url=store, log_format=format_of_log(verbose, sys.stdout))
+    from amqpjobs.telemetry.logs import configure_logs_by
 
-    configure_logs(loaded.settings.log_level, loaded.settings.log_format)
+    configure_logs_by(loaded.settings, buffered=True)
     try:
         asyncio.run(_record(loaded))
     finally:
@@ -76,7 +103,7 @@ def migrate(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring the store of statuses up to date: once, before a release that needs it."""
+    """Migrate the store of statuses, before a release that needs it."""
     loaded = load_app(app, store_url=store)
     before, after = asyncio.run(_migrate(loaded, check=check))
     needed = before != after
@@ -116,7 +143,7 @@ def status(
     job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's id.")],
     app: AppOption = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Show each change until the job has ended.")
+        bool, typer.Option("--follow", "-f", help="Show each change until the job ends.")
     ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -124,7 +151,7 @@ def status(
 ) -> None:
     """Show the status of a job, as a recorder has written it.
 
-    Exit status: 0 it succeeded, 1 it failed, is dead, expired or was cancelled, 4 nothing is known
+    Exit status: 0 it is done, 1 it failed, expired or was cancelled, 4 nothing is known
     of it, 5 it has not ended.
     """
     loaded = load_app(app, url=url, store_url=store)
@@ -140,7 +167,7 @@ def status(
         raise typer.Exit(UNKNOWN)
     if not last.ended:
         raise typer.Exit(WAITING)
-    raise typer.Exit(SUCCEEDED if last.state == "succeeded" else FAILED)
+    raise typer.Exit(DONE if last.state == "done" else FAILED)
 
 
 async def _status(app: "App", job_id: str, *, follow: bool, as_json: bool) -> "JobStatus | None":
@@ -159,7 +186,7 @@ async def _status(app: "App", job_id: str, *, follow: bool, as_json: bool) -> "J
 
 async def _follow(app: "App", job_id: str, *, as_json: bool) -> "JobStatus | None":
     last: JobStatus | None = None
-    if sys.stdout.isatty() and not as_json:
+    if is_terminal(sys.stdout) and not as_json:
         return await _follow_on_terminal(app, job_id)
     async for last in app.watch(job_id):
         if as_json:
@@ -181,7 +208,7 @@ async def _follow_on_terminal(app: "App", job_id: str) -> "JobStatus | None":
     with Progress(*columns, console=console()) as bar:
         task = bar.add_task("waiting", total=None, job=printable(job_id))
         async for last in app.watch(job_id):
-            fraction = 1.0 if last.state == "succeeded" else last.progress
+            fraction = last.progress
             bar.update(
                 task,
                 total=None if fraction is None else 1.0,
@@ -198,15 +225,19 @@ def _show(found: "JobStatus") -> None:
     rows: dict[str, Any] = {
         "job": found.job, "id": found.id, "queue": found.queue, "state": found.state,
         "attempt": found.attempt or None, "replayed": found.epoch or None,
+        "tags": ", ".join(found.tags) or None,
         "progress": None if found.progress is None else f"{found.progress:.0%}",
-        "detail": found.detail or None, "error": found.error, "worker": found.worker,
+        "detail": found.detail or None, "reason": found.reason, "error": found.error,
+        "answered": found.answered or None, "worker": found.worker,
         "queued": moment(found.queued_at), "started": moment(found.started_at),
         "due": moment(found.due_at), "ended": moment(found.ended_at),
         "result": json.dumps(found.result, ensure_ascii=False) if found.has_result else None,
     }  # fmt: skip
+    colour = COLOURS.get(found.state) if has_colour(sys.stdout) else None
     for name, value in rows.items():
         if value is not None:
-            typer.echo(f"{name:9} {printable(str(value))}")
+            text = f"{name:9} {shown_whole(value)}"
+            typer.echo(typer.style(text, fg=colour) if name == "state" and colour else text)
 
 
 def _line(found: "JobStatus") -> str:
@@ -220,5 +251,5 @@ def _words(found: "JobStatus") -> str:
     if found.error:
         return found.error
     if found.due_at is not None and found.due_at > time.time():
-        return f"due {moment(found.due_at)}"
+        return f"due {shown(moment(found.due_at))}"
     return found.detail

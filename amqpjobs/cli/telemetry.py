@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.hints import install
 from amqpjobs.telemetry.environment import DEFAULT_PORT, PROMETHEUS, asked_for, exporters_of
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _endpoint(settings: "Settings", port: int) -> "Endpoint":
         from amqpjobs.telemetry.metrics.prometheus import Endpoint
     except ImportError as error:
         raise ConfigurationError(
-            f"--metrics-port: {error.name!r} is not installed: pip install 'amqpjobs[prometheus]'"
+            f"--metrics-port: {error.name!r} is not installed: {install('amqpjobs[prometheus]')}"
         ) from None
     host = settings.metrics_host
     if "metrics_host" not in settings.model_fields_set:

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
-from amqpjobs.cli.output import print_json, print_rows
-from amqpjobs.jobs.queue.delays import LONGEST_DELAY, ladder, level_of
+from amqpjobs.cli.duration_option import duration_option
+from amqpjobs.cli.output import RED, print_json, print_rows
+from amqpjobs.client.client import registry_of
+from amqpjobs.jobs.durations import LONGEST_DELAY
+from amqpjobs.jobs.queue.delays import ladder, level_of
 from amqpjobs.jobs.queue.permissions import definitions_of, permissions_of
 from amqpjobs.jobs.queue.topology import EVENTS_TOPOLOGY, RECORDER_TOPOLOGY, Topology
+from amqpjobs.jobs.retry import longest_pause
 from amqpjobs.telemetry.safe_text import printable
 
 if TYPE_CHECKING:
@@ -17,19 +21,20 @@ if TYPE_CHECKING:
     from amqpjobs.broker.rabbitmq.declarer import Finding
 
 group = typer.Typer(
-    help="Show, apply or check the queues and exchanges; show who may do what with them.",
+    help="Show, apply or check queues and exchanges; show permissions.",
     no_args_is_help=True,
 )
 
+WRONG = ("missing", "different")
+"""States of what is not as it is declared."""
 
 DelayOption = Annotated[
     float | None,
-    typer.Option(
+    duration_option(
         "--longest-delay",
-        min=0,
-        max=LONGEST_DELAY,
-        help="Seconds that the delays must reach; by default the longest pause of the app's "
-        "retries. Levels beyond are made when they are first needed.",
+        "What the delays must reach; by default the longest pause of the app's retries. Levels "
+        "beyond are made when they are first needed.",
+        most=LONGEST_DELAY,
     ),
 ]
 
@@ -64,8 +69,10 @@ def apply(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Declare what is missing. Deletes and changes nothing; a difference is an error, and so is a
-    missing permission."""
+    """Declare what is missing.
+
+    Deletes and changes nothing. A difference is an error, and so is a missing permission.
+    """
     loaded = load_app(app, url=url)
     whole = whole_of(loaded, longest_delay, recorder=recorder)
     asyncio.run(_apply(loaded, whole))
@@ -77,14 +84,17 @@ def apply(
 
 @group.command()
 def check(app: AppOption = None, as_json: JsonOption = False, url: UrlOption = None) -> None:
-    """Compare the broker with what the app declares; exit with 1 if they differ."""
+    """Compare the broker with the app; exit with 1 if they differ."""
     loaded = load_app(app, url=url)
     findings = asyncio.run(_check(loaded))
     rows = [
         {"entity": f.entity, "state": f.state, "difference": f.difference or None} for f in findings
     ]
-    print_rows(rows, ("entity", "state", "difference"), as_json=as_json, empty="nothing declared")
-    if any(f.state in ("missing", "different") for f in findings):
+    print_rows(
+        rows, ("entity", "state", "difference"), as_json=as_json, empty="nothing declared",
+        mark=lambda column, row: RED if column == "state" and row[column] in WRONG else None,
+    )  # fmt: skip
+    if any(f.state in WRONG for f in findings):
         raise typer.Exit(1)
 
 
@@ -109,7 +119,9 @@ def users(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the users that the app needs, and the least that each must be allowed. Needs no broker.
+    """Show the users that the app needs, and their permissions.
+
+    The least permissions for each. Needs no broker.
 
     --json prints definitions for `rabbitmqctl import_definitions`. The users in them have no
     password: set one with `rabbitmqctl change_password`, or let them log in by certificates.
@@ -135,13 +147,13 @@ def _prefix_of(vhost: str, app: str) -> str:
 def whole_of(app: "App", longest_delay: float | None, *, recorder: bool = False) -> Topology:
     """The app's topology, with the levels that delays of so many seconds need, and with what
     events need."""
-    own = app.topology
+    own = registry_of(app).topology
     if longest_delay is None:
         policies = [
             definition.retry or app.client.runtime.registry.retry
             for definition in app.jobs.values()
         ]
-        longest_delay = max((policy.longest for policy in policies), default=0)
+        longest_delay = max((longest_pause(policy) for policy in policies), default=0)
     delays = ladder(range(level_of(min(int(longest_delay), LONGEST_DELAY)) + 1))
     events = RECORDER_TOPOLOGY if recorder else EVENTS_TOPOLOGY
     return Topology(
@@ -164,7 +176,7 @@ async def _check(app: "App") -> "list[Finding]":
     from amqpjobs.broker.rabbitmq.inspection.queues import connected
 
     async with connected(app.settings, "declare") as wire, Declarer(wire) as declarer:
-        return await declarer.check(app.topology)
+        return await declarer.check(registry_of(app).topology)
 
 
 def rows_of(topology: Topology) -> list[dict[str, Any]]:

@@ -1,11 +1,19 @@
 """``amqpjobs web``: the web tier. Changes when the way of starting one does."""
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amqpjobs.cli.app_option import AppOption, UrlOption, load_app, load_object
+from amqpjobs.cli.app_option import (
+    AppOption,
+    UrlOption,
+    VerboseOption,
+    format_of_log,
+    load_app,
+    load_object,
+)
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.ending import flush_output, stop_by_signals
 from amqpjobs.cli.telemetry import MetricsPortOption, Telling, telemetry
@@ -49,24 +57,32 @@ def web(
     recorder: Annotated[
         bool,
         typer.Option(
-            "--recorder/--no-recorder", help="Write the status of jobs into the store, in here."
+            "--recorder/--no-recorder", help="Record the status of jobs in this process too."
         ),
     ] = True,
     metrics_port: MetricsPortOption = None,
+    verbose: VerboseOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Serve jobs over HTTP until SIGTERM: enqueue, ask, watch, webhooks, health.
+    """Serve jobs over HTTP until SIGTERM.
 
-    The API is under /jobs, /queues, /hooks, /healthz and /readyz; /jobs/docs describes it.
+    To enqueue, request and watch jobs, for webhooks, and for probes. The API is under /jobs,
+    /queues, /hooks, /healthz and /readyz; /jobs/docs describes it.
     """
-    loaded = load_app(app, url=url, web_host=host, web_port=port, metrics_port=metrics_port)
+    loaded = load_app(
+        app, url=url, web_host=host, web_port=port, metrics_port=metrics_port,
+        log_format=format_of_log(verbose, sys.stdout),
+    )  # fmt: skip
     # Here, so that the other commands need no web framework.
-    from amqpjobs.telemetry.logs import configure_logs
+    from amqpjobs.telemetry.logs import configure_logs_by, configured_by_import
     from amqpjobs.web.server import Listening
 
     settings = loaded.settings
-    configure_logs(settings.log_level, settings.log_format)
-    other = None if asgi is None else load_object(asgi, "--asgi", "api")
+    configure_logs_by(settings, buffered=True)
+    other = None
+    if asgi is not None:
+        with configured_by_import():
+            other = load_object(asgi, "--asgi", "api")
     if other is not None and not callable(other):
         raise ConfigurationError(
             f"--asgi {asgi!r} is {type(other).__name__}, not an ASGI application"

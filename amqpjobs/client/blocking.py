@@ -5,18 +5,24 @@ import atexit
 import concurrent.futures
 import os
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import AsyncExitStack, aclosing, suppress
+from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
-from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.message.message import JobHandle, Message
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from amqpjobs.client.client import HasClient
+from amqpjobs.client.client import HasClient
+from amqpjobs.errors import ConfigurationError, PublishManyFailed
+from amqpjobs.jobs.durations import Seconds, number_of
+from amqpjobs.jobs.message.cancellation import Cancellation
+from amqpjobs.jobs.message.handle import (
+    BlockingJobHandle,
+    Follows,
+    JobHandle,
+    blocking_handle_of,
+)
+from amqpjobs.jobs.message.message import Message
+from amqpjobs.jobs.message.status import JobStatus
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -25,15 +31,25 @@ EXIT_TIME = 5.0
 """Seconds for closing the connection when the interpreter ends and nobody has closed the client."""
 
 
+class Followed(HasClient, Follows, Protocol):
+    """What a blocking client is made of: an `App` is one."""
+
+
 class BlockingApp:
     """``with app.blocking() as client:`` publishes from WSGI applications, scripts and threads.
 
     One thread with an event loop does the work; any number of threads may call. A process that was
     forked inside of the block (gunicorn's ``preload_app``, `multiprocessing`) opens a thread and a
     connection of its own at its first call. Both end with the block, or with their process.
+
+    Example:
+        >>> with app.blocking() as client:
+        ...     handle = client.later(build_report.message(12))
+        ...     client.request(build_report.message(11), timeout=5)
+        'report 11: 31 orders'
     """
 
-    def __init__(self, app: "HasClient") -> None:
+    def __init__(self, app: Followed) -> None:
         # Its client is asked for at each call: a test puts the app onto a broker of its own, and
         # modules make this object when they are imported.
         self._app = app
@@ -54,20 +70,42 @@ class BlockingApp:
         if portal is not None and portal.is_ours:
             portal.close()
 
-    def later(self, message: Message[R]) -> JobHandle[R]:
-        """Publish one message: ``client.later(job.message(x))``. See `Job.later`."""
-        return self._open_portal().call(self._app.client.enqueue, message)
+    def later(self, message: Message[R]) -> BlockingJobHandle[R]:
+        """Publish one message: ``client.later(job.message(x))``. See `Job.later`.
 
-    def later_many(self, messages: "Iterable[Message[R]]") -> list[JobHandle[R]]:
-        """Publish many messages. See `App.later_many`."""
-        return self._open_portal().call(self._app.client.enqueue_many, messages)
+        Example:
+            >>> handle = client.later(build_report.message(12))
+        """
+        handle = self._open_portal().call(self._app.client.enqueue, message)
+        return blocking_handle_of(handle, self)
 
-    def request(self, message: Message[R], *, timeout: float | None = None) -> R:
+    def later_many(self, messages: Iterable[Message[R]]) -> list[BlockingJobHandle[R]]:
+        """Publish many messages. See `App.later_many`.
+
+        Example:
+            >>> handles = client.later_many(build_report.message(month) for month in (10, 11))
+        """
+        portal = self._open_portal()
+        try:
+            handles: list[JobHandle[R]] = portal.call(self._app.client.enqueue_many, messages)
+        except PublishManyFailed as failed:
+            failed.results = [
+                blocking_handle_of(each, self) if isinstance(each, JobHandle) else each
+                for each in failed.results
+            ]
+            raise
+        return [blocking_handle_of(handle, self) for handle in handles]
+
+    def request(self, message: Message[R], *, timeout: Seconds | None = None) -> R:
         """Run a job in a worker, and wait for its result. See `App.request`.
 
         Args:
             message: ``job.message(x)``.
-            timeout: seconds; None for the message's own, else the setting.
+            timeout: seconds or a timedelta; None for the message's own, else the setting.
+
+        Example:
+            >>> client.request(build_report.message(12), timeout=5)
+            'report 12: 31 orders'
         """
 
         async def ask() -> R:
@@ -75,6 +113,74 @@ class BlockingApp:
             return result
 
         return self._open_portal().call(ask)
+
+    def status(self, job_id: str) -> JobStatus | None:
+        """What is known of a job. See `App.status`.
+
+        Example:
+            >>> status = client.status(handle.id)
+        """
+        return self._open_portal().call(self._app.status, job_id)
+
+    def result(self, job_id: str, *, timeout: Seconds | None = None, job: str | None = None) -> Any:
+        """Wait until a job has ended, and return what it returned. See `App.result`.
+
+        Args:
+            job_id: the job's id.
+            timeout: seconds or a timedelta; None for as long as it takes.
+            job: the job's name, if it is known.
+
+        Example:
+            >>> client.result(handle.id, timeout=30)
+            'report 12: 31 orders'
+        """
+
+        async def wait() -> Any:
+            return await self._app.result(job_id, timeout=timeout, job=job)
+
+        return self._open_portal().call(wait)
+
+    def cancel(self, job_id: str, *, reason: str = "") -> Cancellation:
+        """Cancel a job by its id. See `App.cancel`.
+
+        Example:
+            >>> cancellation = client.cancel(handle.id, reason="ordered twice")
+        """
+
+        async def cancel() -> Cancellation:
+            return await self._app.cancel(job_id, reason=reason)
+
+        return self._open_portal().call(cancel)
+
+    def watch(self, job_id: str) -> Generator[JobStatus, None, None]:
+        """The status of a job, and then each change, until it ends. See `App.watch`.
+
+        Example:
+            >>> for status in client.watch(handle.id):
+            ...     print(status.state)
+            done
+        """
+        return self._watch(self._open_portal(), job_id)
+
+    def _watch(self, portal: "_Portal", job_id: str) -> Generator[JobStatus, None, None]:
+        seen: SimpleQueue[JobStatus | None] = SimpleQueue()
+
+        async def look() -> None:
+            try:
+                async with aclosing(self._app.watch(job_id)) as updates:
+                    async for status in updates:
+                        seen.put(status)
+            finally:
+                seen.put(None)
+
+        # One task from the first status to the last: the watch is its own while this thread waits.
+        looking = portal.start(look)
+        try:
+            while (status := seen.get()) is not None:
+                yield status
+            looking.result()
+        finally:
+            looking.cancel()
 
     def _open_portal(self) -> "_Portal":
         portal = self._portal
@@ -119,7 +225,7 @@ class _Portal:
         """Whether its thread is one of this process."""
         return self._pid == os.getpid()
 
-    async def enter(self, app: "HasClient") -> None:
+    async def enter(self, app: HasClient) -> None:
         await self._stack.enter_async_context(app.client.lifespan())
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
@@ -128,12 +234,22 @@ class _Portal:
         Raises:
             ConfigurationError: called from a callback on that very event loop.
         """
+        return self.start(function, *arguments).result()
+
+    def start(
+        self, function: Callable[..., Awaitable[T]], *arguments: Any
+    ) -> "concurrent.futures.Future[T]":
+        """The same without waiting.
+
+        Raises:
+            ConfigurationError: as above.
+        """
         if threading.current_thread() is self._thread:
             raise ConfigurationError(
                 "a blocking client was called on its own event loop, which would wait for itself: "
                 "use the app's async methods there"
             )
-        return self._start(function, *arguments).result()
+        return self._start(function, *arguments)
 
     def _start(
         self, function: Callable[..., Awaitable[T]], *arguments: Any
@@ -144,20 +260,21 @@ class _Portal:
         # In a copy of the caller's context, which holds a trace, say: asyncio sees to that.
         return asyncio.run_coroutine_threadsafe(called(), self._loop)
 
-    def close(self, timeout: float | None = None) -> None:
+    def close(self, timeout: Seconds | None = None) -> None:
         """Close the connection, cancel the calls that still wait, and end the thread.
 
         Args:
-            timeout: seconds; None for as long as it takes.
+            timeout: seconds or a timedelta; None for as long as it takes.
         """
         atexit.unregister(self._close_at_exit)
+        seconds = number_of(timeout)
         with suppress(TimeoutError):
-            self._start(self._stack.aclose).result(timeout)
+            self._start(self._stack.aclose).result(seconds)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout)
+        self._thread.join(seconds)
 
     def _close_at_exit(self) -> None:
-        if self.is_ours:
+        if self.is_ours and not self._loop.is_closed():
             self.close(EXIT_TIME)
 
     def _run(self) -> None:

@@ -5,17 +5,22 @@ Changes when what surrounds publishing does; `amqpjobs.client.publisher` makes t
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from amqpjobs.client.propagation import propagate_of
 from amqpjobs.client.publishers import Make, Publishers
-from amqpjobs.client.requests import Requests
-from amqpjobs.errors import PublishManyFailed
-from amqpjobs.jobs.message.message import JobHandle, Message
+from amqpjobs.errors import ConfigurationError, PublishManyFailed
+from amqpjobs.jobs.durations import Seconds
+from amqpjobs.jobs.message.handle import JobHandle
+from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.middleware import Publishing, each_through, onion
+from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.runtime import Runtime
 
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
+    from amqpjobs.client.requests import Requests
 
 R = TypeVar("R")
 
@@ -31,6 +36,8 @@ class Client:
     Attributes:
         runtime: as given.
         on_close: called when the publisher of an event loop is closed, on that loop.
+        statuses: what reads the statuses of its jobs, once it was used: `amqpjobs.state` puts it
+            there, which is above this package.
     """
 
     def __init__(
@@ -38,12 +45,20 @@ class Client:
     ) -> None:
         self.runtime = runtime
         self.on_close: list[Callable[[], Awaitable[None]]] = []
+        self.statuses: object | None = None
         self._publishing = tuple(publishing)
         self._publishers = Publishers(runtime, make, self.on_close)
-        self._requests = Requests(runtime, self._publishers, self._publishing)
+        self._propagate = propagate_of(runtime.registry.propagate)
 
     def __repr__(self) -> str:
         return f"<Client of {self.runtime.registry.name}>"
+
+    @cached_property
+    def _requests(self) -> "Requests":
+        # On first use: programs that only publish start without it.
+        from amqpjobs.client.requests import Requests
+
+        return Requests(self.runtime, self._publishers, self._publishing)
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Keep the connection for publishing open on this event loop. See `App.lifespan`."""
@@ -67,6 +82,8 @@ class Client:
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message. See `App.enqueue`."""
         publisher = await self._publishers.open()
+        if self._propagate is not None:
+            message = self._propagate(message)
         if not self._publishing:
             return await publisher.enqueue(message)
         return await onion(self._publishing, publisher.enqueue)(message)
@@ -74,7 +91,7 @@ class Client:
     async def enqueue_many(self, messages: Iterable[Message[Any]]) -> list[JobHandle[Any]]:
         """Publish many. See `App.later_many`."""
         publisher = await self._publishers.open()
-        taken = _Taken(messages)
+        taken = _Taken(messages if self._propagate is None else map(self._propagate, messages))
         results: list[JobHandle[Any] | Exception] = (
             await each_through(onion(self._publishing, publisher.enqueue), taken)
             if self._publishing
@@ -91,12 +108,14 @@ class Client:
             ) from failed[0]
         return results  # type: ignore[return-value]
 
-    async def request(self, message: Message[Any], timeout: float | None = None) -> Any:
+    async def request(self, message: Message[Any], timeout: Seconds | None = None) -> Any:
         """Have a job run in a worker, and return its result. See `App.request`."""
+        if self._propagate is not None:
+            message = self._propagate(message)
         return await self._requests.job(message, timeout)
 
     async def request_service(
-        self, queue: str, body: Any, timeout: float | None, type_: str | None, returns: Any
+        self, queue: str, body: Any, timeout: Seconds | None, type_: str | None, returns: Any
     ) -> Any:
         """Ask a service that is not ours. See `App.request`."""
         return await self._requests.service(queue, body, timeout, type_, returns)
@@ -111,16 +130,26 @@ class HasClient(Protocol):
         ...
 
 
+def registry_of(app: HasClient) -> Registry:
+    """What an app declares: its jobs, queues and webhooks."""
+    return app.client.runtime.registry
+
+
 class _Taken:
     """The messages one by one. An error of whatever makes them ends them, and is kept: by then some
     are on their way, and what became of those must not be lost with it."""
 
-    def __init__(self, messages: Iterable[Message[Any]]) -> None:
+    def __init__(self, messages: Iterable[object]) -> None:
         self._messages = messages
         self.error: Exception | None = None
 
     def __iter__(self) -> Iterator[Message[Any]]:
         try:
-            yield from self._messages
+            for message in self._messages:
+                if not isinstance(message, Message):
+                    what = f"{message!r} is no message: write job.message(...)"
+                    self.error = ConfigurationError(what)
+                    return
+                yield message
         except Exception as error:  # noqa: BLE001 - whatever the caller's code raises
             self.error = error

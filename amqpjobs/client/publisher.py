@@ -1,12 +1,13 @@
 """Sends messages of an app: from a `Message` to a confirmed AMQP message.
 
-Changes when the properties of our messages do, or when sending many does.
+Changes when sending does; `amqpjobs.client.job_properties` makes the properties.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from amqpjobs.broker.rabbitmq.background import BackgroundTask
@@ -16,15 +17,24 @@ from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
 from amqpjobs.broker.rabbitmq.event_publication import Announcements
 from amqpjobs.broker.rabbitmq.publication import Publication
-from amqpjobs.client.replies import Question, Replies
-from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, MessageTooLarge, TopologyMismatch
-from amqpjobs.jobs.context import current_context
+from amqpjobs.client.job_properties import JobProperties, body_of
+from amqpjobs.client.question import Question
+from amqpjobs.client.replies import Replies
+from amqpjobs.client.restoring import Restoring
+from amqpjobs.errors import (
+    AmqpJobsError,
+    BrokerUnavailable,
+    TopologyMismatch,
+    Unroutable,
+)
+from amqpjobs.jobs.message.compression import compression_of
 from amqpjobs.jobs.message.event_codec import encode_events
 from amqpjobs.jobs.message.events import QUEUED
 from amqpjobs.jobs.message.events import clock as sequence
-from amqpjobs.jobs.message.headers import JobHeaders, epoch_of, token_header, write
-from amqpjobs.jobs.message.message import JobHandle, Message, takes_own_id
-from amqpjobs.jobs.message.properties import JSON, PERSISTENT, TRANSIENT, FieldValue, Properties
+from amqpjobs.jobs.message.handle import JobHandle, handle_of
+from amqpjobs.jobs.message.message import Message
+from amqpjobs.jobs.message.properties import FieldValue, Properties
+from amqpjobs.jobs.run_context import current_context
 from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.telemetry.metrics.instruments import meters
 from amqpjobs.telemetry.traces.propagation import Traced, outgoing_trace
@@ -52,11 +62,18 @@ class Publisher:
         on_close: called, the last first, before the connection is closed.
         traced: makes its spans, if anybody wants them.
         meter: counts its messages, if metrics were set up when it was opened.
+        declared_at: when it has declared the topology, by the event loop's clock; 0 if it has not.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         settings, clock = runtime.settings, runtime.clock
-        self._app_id = app_id = runtime.registry.name
+        app_id = runtime.registry.name
+        self._properties = JobProperties(
+            app_id,
+            settings.max_message_size,
+            compression_of(settings.compress, settings.compress_above),
+        ).of
+        self._app = runtime.registry.app
         self._time = clock.time
         self._settings = settings
         self._topology = runtime.registry.topology
@@ -68,14 +85,15 @@ class Publisher:
             self.link, self.publication, declare=settings.declare_topology, clock=clock
         )
         self.announcements = Announcements(
-            self.link,
-            app_id,
-            encode_events,
-            enabled=settings.events,
+            self.link, app_id, encode_events, enabled=settings.events,
             declare=settings.declare_topology,
+        )  # fmt: skip
+        self.replies = Replies(self.link, self.publication, settings.no_worker_timeout)
+        self._restoring = Restoring(
+            self.publication, self._topology if settings.declare_topology else None, self.restore
         )
-        self.replies = Replies(self.link, self.publication)
         self._prepared = not settings.declare_topology
+        self.declared_at = 0.0
         self._tasks: list[BackgroundTask] = []
         self.on_close: list[Callable[[], Awaitable[None]]] = []
 
@@ -83,16 +101,17 @@ class Publisher:
         """Connect. A broker that is away only delays: messages wait for it, up to their timeout.
 
         Raises:
-            BrokerUnavailable: it refused us for good: login, virtual host, certificate.
+            BrokerUnavailable: it refused us for good: login, virtual host, certificate; or no
+                URL is set, and nothing listens at the default one.
             TopologyMismatch: a queue is there with other arguments.
         """
         try:
             await self._declare(await self.link.connect())
         except BrokerUnavailable as error:
-            if not error.temporary:
+            if not error.temporary or error.unconfigured:
                 await self.link.close()
                 raise
-            log.warning("RabbitMQ is away; going on without it", extra={"error": str(error)})
+            log.warning("RabbitMQ unreachable, starting without it", extra={"error": str(error)})
         except BaseException:
             await self.link.close()
             raise
@@ -118,17 +137,18 @@ class Publisher:
             async with Declarer(wire) as declarer:
                 await declarer.apply(self._topology)
             self._prepared = True
+            self.declared_at = asyncio.get_running_loop().time()
 
     async def _prepare(self, wire: Wire) -> None:
         """Declare when the broker was away at the start; by now nobody waits for the error."""
         try:
             await self._declare(wire)
         except TopologyMismatch as error:
-            log.warning("topology: %s", error)
+            log.warning("topology does not match", extra={"error": str(error)})
             self._prepared = True
 
     async def restore(self) -> None:
-        """Declare again: somebody has deleted a queue.
+        """Declare again: a queue was deleted.
 
         Raises:
             TopologyMismatch: it is there with other arguments, or not ours to make.
@@ -181,14 +201,15 @@ class Publisher:
         now, queued = self._time(), sequence()
         due = message.options.due(now)
         properties = self._properties(message, headers, now, due)
+        body = body_of(message, properties)
         timeout = message.options.timeout or self._settings.publish_timeout
         if due is None:
-            await self.publication.publish("", message.queue, properties, message.body, timeout)
+            await self._restoring.publish(message.queue, properties, body, timeout)
         else:
-            await self.waiting.publish(message.queue, properties, message.body, due, timeout)
+            await self.waiting.publish(message.queue, properties, body, due, timeout)
         if message.tracked is not None and self.announcements.enabled:
             self._announce(message, queued, due)
-        return JobHandle(message.id, message.job, message.queue)
+        return handle_of(message, self._app)
 
     async def enqueue_many(
         self, messages: Iterable[Message[Any]]
@@ -227,13 +248,13 @@ class Publisher:
         return results
 
     def trace(self) -> dict[str, FieldValue]:
-        """The headers with the trace of whoever publishes now."""
+        """The headers with the current trace."""
         return outgoing_trace(current_context.get())
 
     def trace_of_request(
         self, queue: str, message_id: str, correlation_id: str, job: str | None = None
     ) -> dict[str, FieldValue]:
-        """The headers with the trace of a request. Nobody waits for its confirm: its span is over
+        """The headers with the trace of a request. Its confirm is not awaited: its span is over
         when it is on its way.
 
         Args:
@@ -267,7 +288,9 @@ class Publisher:
         """
         now, correlation_id = self._time(), self.replies.new_correlation_id()
         headers = self.trace_of_request(message.queue, message.id, correlation_id, message.job)
-        properties = self._properties(message, headers, now, None, correlation_id, now + left)
+        properties = self._properties(
+            message, headers, now, None, correlation_id, now + left, self.replies.queue
+        )
         if self.meter is not None:
             self.meter.sent(message.queue, message.job)
         return Question(message.job, timeout, message.queue, properties, of_job=True)
@@ -284,7 +307,9 @@ class Publisher:
                 exchange, routing_key = await self.waiting.way_within(
                     message.queue, properties, due, timeout
                 )
-            fate = self.publication.send(exchange, routing_key, properties, message.body)
+            fate = self.publication.send(
+                exchange, routing_key, properties, body_of(message, properties)
+            )
         except BaseException as error:
             if sending is not None:
                 sending.ended(error)
@@ -309,68 +334,36 @@ class Publisher:
         except TimeoutError:
             timeout = message.options.timeout or self._settings.publish_timeout
             return self.publication.not_confirmed(fate, message.id, timeout)
+        except Unroutable as error:
+            properties = self._properties(message, self.trace(), self._time(), due)
+            again = await self._restoring.again(
+                error, message.queue, properties, body_of(message, properties), deadline
+            )
+            if again is not None:
+                return again
         except AmqpJobsError as error:
             return error
         if message.tracked is not None and self.announcements.enabled:
             self._announce(message, queued, due)
-        return JobHandle(message.id, message.job, message.queue)
+        return handle_of(message, self._app)
 
-    def announce_replay(self, properties: Properties, queue: str) -> None:
-        """Tell that a dead letter waits as a job again.
+    def callback(
+        self, message: Message[Any], headers: dict[str, FieldValue]
+    ) -> tuple[Properties, float | None]:
+        """A message that a worker sends: its properties, and when it is due."""
+        now, bare = self._time(), replace(message, body=b"")  # its size was checked by its caller
+        due = message.options.due(now)
+        return self._properties(bare, headers, now, due), due
 
-        Args:
-            properties: as it was sent back.
-            queue: the app's queue.
-        """
-        if self.announcements.enabled and properties.message_id and properties.type:
-            job_id, job, epoch = (
-                properties.message_id,
-                properties.type,
-                epoch_of(properties.headers),
-            )
-            self.announcements.add((job_id, job, queue, QUEUED, epoch, 0, sequence(), 0, None))
+    def sent(self, message: Message[Any], due: float | None) -> None:
+        """A message that a worker has sent is confirmed."""
+        if message.tracked is not None and self.announcements.enabled:
+            self._announce(message, sequence(), due)
 
     def _announce(self, message: Message[Any], queued: int, due: float | None) -> None:
         # At attempt 0: whatever a worker says of it is newer, by whatever clock.
-        details = None if due is None else {"due": due}
+        details: dict[str, Any] | None = None if due is None else {"due": due}
+        if message.options.tags:
+            details = {**(details or {}), "tags": message.options.tags}
         queue = message.tracked or message.queue
         self.announcements.add((message.id, message.job, queue, QUEUED, 0, 0, queued, 0, details))
-
-    def _properties(
-        self,
-        message: Message[Any],
-        headers: dict[str, FieldValue],
-        now: float,
-        due: float | None,
-        correlation_id: str | None = None,
-        deadline: float | None = None,
-    ) -> Properties:
-        if len(message.body) > self._settings.max_message_size:
-            raise MessageTooLarge(
-                f"{message.job}: the message has {len(message.body)} bytes, the limit is "
-                f"{self._settings.max_message_size}: store large data elsewhere and send where it "
-                "is, or raise AMQPJOBS_MAX_MESSAGE_SIZE",
-                message_id=message.id,
-            )
-        expires = message.options.expires
-        if expires is not None:
-            # Not AMQP's `expiration`: the broker would put what expires into the dead letters, the
-            # worker acks it, and the fate of a job must not depend on who looks first.
-            latest = (due or now) + expires
-            deadline = latest if deadline is None else min(latest, deadline)
-        if deadline is not None or due is not None:
-            headers |= write(JobHeaders(deadline=deadline, due=due))
-        if not takes_own_id(message):
-            headers |= token_header()
-        return Properties(
-            content_type=JSON,
-            headers=headers,
-            delivery_mode=PERSISTENT if correlation_id is None else TRANSIENT,
-            priority=message.native_priority,
-            correlation_id=correlation_id,
-            reply_to=None if correlation_id is None else self.replies.queue,
-            message_id=message.id,
-            timestamp=int(now),
-            type=message.job,
-            app_id=self._app_id,
-        )

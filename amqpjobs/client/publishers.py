@@ -1,4 +1,4 @@
-"""Publishers by event loop: opened once, whoever asks first, and closed by the last who leaves.
+"""Publishers by event loop: each opened on first use, and closed when its last user leaves.
 
 A connection lives on one event loop, and synchronous code has a loop of its own. Changes when
 opening or closing does.
@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from amqpjobs.jobs.context import context_of_nobody
+from amqpjobs.errors import BrokerUnavailable, ConfigurationError
+from amqpjobs.jobs.run_context import context_of_nobody
 from amqpjobs.jobs.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -69,13 +70,17 @@ class Publishers:
         return opening.publisher if opening is not None else None
 
     async def open(self) -> "Publisher":
-        """The publisher of the running event loop, opened if it is not."""
-        loop = asyncio.get_running_loop()
+        """The publisher of the running event loop, opened if it is not.
+
+        Raises:
+            ConfigurationError: no event loop of asyncio runs here.
+        """
+        loop = _running_loop()
         opening = self._openings.get(loop)
         if opening is None:
             log.info(
-                "opening a connection on first use; `async with app.lifespan():` around the "
-                "program closes it in the end"
+                "opening a connection on first use",
+                extra={"hint": "`async with app.lifespan():` around the program closes it"},
             )
             opening = self._new(loop)
         if opening.publisher is not None:
@@ -102,6 +107,16 @@ class Publishers:
         opening = self._openings.pop(asyncio.get_running_loop(), None)
         if opening is not None:
             await opening.close()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "no event loop of asyncio runs here: in synchronous code write `with app.blocking() as "
+            "client: client.later(job.message(...))`"
+        ) from None
 
 
 def _make(runtime: Runtime) -> "Publisher":
@@ -133,7 +148,13 @@ class _Opening:
                 self._open(), context=context_of_nobody()
             )
         # Shielded: one caller who gives up must not take the connection from the others.
-        return await asyncio.shield(self._task)
+        try:
+            return await asyncio.shield(self._task)
+        except BrokerUnavailable as error:
+            if error.unconfigured:
+                # The first error that many users see: their own lines, and what to do.
+                error.__traceback__ = None
+            raise
 
     async def _open(self) -> "Publisher":
         self._runtime.registry.check()

@@ -8,80 +8,23 @@ time, by what became of its message, or with the connection. Changes when waitin
 
 import asyncio
 import logging
-import os
-from typing import NamedTuple
 
 from amqpjobs.broker.amqp.frames import HeaderView
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.listener import Listener
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.broker.rabbitmq.unconfirmed_publication import Notice, Notices
+from amqpjobs.client.no_workers import NoWorkers
+from amqpjobs.client.question import Question, Reply
 from amqpjobs.errors import ReplyLost, ReplyTimeout
-from amqpjobs.jobs.context import context_of_nobody
-from amqpjobs.jobs.message.headers import JobHeaders, read_leniently, write
+from amqpjobs.jobs.message.header_info import JobHeaders
+from amqpjobs.jobs.message.headers import read_leniently, write
+from amqpjobs.jobs.message.ids import random_digits
 from amqpjobs.jobs.message.properties import CANCEL, TRANSIENT, Properties
 from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE
+from amqpjobs.jobs.run_context import context_of_nobody
 
 log = logging.getLogger("amqpjobs.replies")
-
-
-class Reply(NamedTuple):
-    """A reply as it came; anybody may have written it."""
-
-    header: HeaderView
-    body: bytes
-
-
-class Question:
-    """One request that waits. It is told itself what became of its message (see `Fate`): that
-    spares each request a future and a turn of the event loop.
-
-    Attributes:
-        subject: the job's name, or the queue's of a service that is not ours.
-        timeout: seconds, as the caller gave them.
-        queue: where the request went.
-        properties: of its message.
-        of_job: whether our workers run it, and can be told to cancel it.
-    """
-
-    __slots__ = (
-        "_sent", "future", "of_job", "properties", "queue", "subject", "timeout", "timer",
-    )  # fmt: skip
-
-    def __init__(
-        self, subject: str, timeout: float, queue: str, properties: Properties, *, of_job: bool
-    ) -> None:
-        self.subject = subject
-        self.timeout = timeout
-        self.queue = queue
-        self.properties = properties
-        self.of_job = of_job
-        self._sent = False
-        self.future: asyncio.Future[Reply]
-        self.timer: asyncio.TimerHandle
-
-    def done(self) -> bool:
-        """Whether the fate of its message is known, or does not matter any more."""
-        return self._sent
-
-    def cancel(self) -> bool:
-        """It does not matter any more."""
-        self._sent = True
-        return True
-
-    def set_result(self, result: None) -> None:
-        """RabbitMQ has the message, which says nothing about the reply."""
-        self._sent = True
-
-    def set_exception(self, exception: BaseException) -> None:
-        """It has not, and there will be no reply."""
-        self._sent = True
-        self.fail(exception)
-
-    def fail(self, error: BaseException) -> None:
-        """End it, unless it has ended."""
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class Replies:
@@ -91,17 +34,19 @@ class Replies:
         link: the publishing connection. Replies need no ack, so nothing is written on it while
             RabbitMQ blocks publishers.
         publication: to send requests on.
+        patience: seconds that the queue of a request may have no consumer; 0 for any time.
 
     Attributes:
         unknown: how many replies came that no request waited for, such as late ones.
     """
 
-    def __init__(self, link: Link, publication: Publication) -> None:
+    def __init__(self, link: Link, publication: Publication, patience: float = 0.0) -> None:
         self.unknown = 0
         self._publication = publication
         self._listener = Listener(link, self._arrived, on_lost=self._lost)
         self._notices = Notices(link)
         self._pending: dict[str, Question] = {}
+        self._no_workers = NoWorkers(link, self._pending.values(), patience)
         self._variables = context_of_nobody()
         self._listening: asyncio.Task[None] | None = None
         self._closed = False
@@ -124,7 +69,7 @@ class Replies:
         """Wait until there is a reply queue.
 
         Args:
-            subject: who is to be asked, for the error.
+            subject: what is requested, for the error.
             timeout: seconds, as the caller gave them, for the error.
             left: seconds to wait.
 
@@ -164,8 +109,8 @@ class Replies:
         return queue
 
     def new_correlation_id(self) -> str:
-        """One that was never used, and that nobody can guess."""
-        return os.urandom(16).hex()
+        """A new, unguessable correlation id."""
+        return random_digits()
 
     def ask(self, question: Question, body: bytes, left: float) -> None:
         """Send a request. `answer` must follow, or `drop`.
@@ -182,6 +127,8 @@ class Replies:
         )
         self._pending[question.properties.correlation_id or ""] = question
         self._publication.send_for(question, "", question.queue, question.properties, body)
+        if not self._no_workers.active:
+            self._no_workers.begin()
 
     async def answer(self, question: Question) -> Reply:
         """Wait for the reply.
@@ -199,7 +146,7 @@ class Replies:
             self.drop(question)
 
     def drop(self, question: Question) -> None:
-        """Forget a request, whatever became of it. One that waits is not sent any more, and one
+        """Forget a request, whatever became of it. One that waits is no longer sent, and one
         whose confirm got lost is not sent again."""
         self._pending.pop(question.properties.correlation_id or "", None)
         self._publication.take_back(question)
@@ -209,7 +156,7 @@ class Replies:
             future.exception()  # it was looked at, or nobody wants to
 
     def _give_up(self, question: Question) -> None:
-        """The caller does not wait any more: neither should a worker work for them."""
+        """The caller no longer waits: neither should a worker work for them."""
         sent = self._publication.take_back(question)
         properties = question.properties
         if not sent or not question.of_job or self._publication.blocked is not None:
@@ -230,7 +177,7 @@ class Replies:
         question = self._pending.get(header.correlation_id or "")
         if question is None or question.future.done():
             self.unknown += 1
-            log.debug("a reply that nobody waits for, dropped")
+            log.debug("reply without a caller dropped")
             return
         question.future.set_result(Reply(header, body))
 
@@ -246,7 +193,7 @@ class Replies:
             words += f": {self._publication.obstacle}"
         question.fail(
             ReplyTimeout(
-                f"no answer from {question.subject!r} within {timeout:g} s; {words}",
+                f"no reply from {question.subject!r} within {timeout:g} s; {words}",
                 job=question.subject,
                 timeout=timeout,
                 sent=sent,
@@ -255,7 +202,7 @@ class Replies:
 
     def _lost(self, reason: str) -> None:
         """The reply queue is gone. Whatever still waits to be sent names it, and must not leave."""
-        self._fail_all(f"the connection for the answer was lost: {reason}")
+        self._fail_all(f"the reply connection was lost: {reason}")
 
     def _fail_all(self, words: str) -> None:
         for question in list(self._pending.values()):
@@ -267,6 +214,7 @@ class Replies:
         self._closed = True
         self._fail_all("the connection was closed here")
         await self._notices.close()
+        await self._no_workers.stop()
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.wait((self._listening,))

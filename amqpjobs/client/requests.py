@@ -5,25 +5,37 @@ Changes when the surface of requests does; `amqpjobs.client.replies` waits for t
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from amqpjobs.client.job_properties import body_of
+from amqpjobs.client.nested_requests import answer_in_job
 from amqpjobs.client.publishers import Publishers
-from amqpjobs.errors import ConfigurationError, DecodeError, MessageTooLarge, ReplyTimeout
-from amqpjobs.jobs.context import current_context
-from amqpjobs.jobs.exceptions import class_name
-from amqpjobs.jobs.job import LONGEST
+from amqpjobs.errors import (
+    ConfigurationError,
+    DecodeError,
+    InvalidResult,
+    MessageTooLarge,
+    ReplyTimeout,
+)
+from amqpjobs.jobs.call_options import LONGEST
+from amqpjobs.jobs.durations import Seconds, seconds_above_zero
+from amqpjobs.jobs.exceptions import by_name
+from amqpjobs.jobs.message.compression import ENCODINGS, decompressed, readable
+from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.ids import new_job_id
-from amqpjobs.jobs.message.message import JobHandle, Message
+from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, TRANSIENT, Properties
 from amqpjobs.jobs.middleware import Publishing, onion
+from amqpjobs.jobs.run_context import RunContext, current_context
 from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.telemetry.traces.propagation import Traced
 
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
-    from amqpjobs.client.replies import Question, Reply
+    from amqpjobs.client.question import Question, Reply
+    from amqpjobs.client.replies import Replies
     from amqpjobs.jobs.definition import Definition
 
 
@@ -42,25 +54,23 @@ class Requests:
         self._runtime = runtime
         self._publishers = publishers
         self._publishing = tuple(publishing)
-        self._known: Mapping[str, type[Exception]] = {
-            class_name(kind): kind for kind in runtime.registry.exceptions
-        }
+        self._known = by_name(runtime.registry.exceptions)
 
-    async def job(self, message: Message[Any], timeout: float | None) -> Any:
+    async def job(self, message: Message[Any], timeout: Seconds | None) -> Any:
         """Ask for a job. See `App.request`."""
         options = message.options
         if options.delay is not None or options.at is not None:
             raise ConfigurationError(
-                f"{message.job}: a request waits for its answer, so it cannot have a delay; use "
+                f"{message.job}: a request waits for its reply, so it cannot have a delay; use "
                 "`later` for what is to run at another time"
             )
         definition = self._runtime.registry.find(message.job)
-        timeout = self._seconds(options.timeout if timeout is None else timeout)
+        seconds = self._seconds(options.timeout if timeout is None else timeout)
         tracing = self._traced.now()
         if tracing is None:
-            return self._result(definition, message, await self._reply(message, timeout))
+            return self._result(definition, message, await self._reply(message, seconds))
         with tracing.asking(message.queue, message.job) as asking:
-            reply = await self._reply(message, timeout)
+            reply = await self._reply(message, seconds)
             asking.answered(reply.header)
             return self._result(definition, message, reply)
 
@@ -71,10 +81,18 @@ class Requests:
     def _result(self, definition: "Definition", message: Message[Any], reply: "Reply") -> Any:
         if reply.header.type == ERROR_REPLY:
             raise self._error(reply, message.job, message.id)
-        return self._load(definition, reply.body)
+        body, encoding = reply.body, reply.header.content_encoding
+        if encoding is not None and encoding in ENCODINGS:
+            try:
+                body = decompressed(body, encoding, self._runtime.settings.max_message_size)
+            except DecodeError as error:
+                raise InvalidResult(f"the reply of {message.job!r}: {error}") from None
+        return self._load(definition, body)
 
     async def _reply(self, message: Message[Any], timeout: float) -> "Reply":
-        end = time.monotonic() + _allowed(timeout, message.job, self._runtime.clock.time())
+        context = current_context.get()
+        allowed = timeout if context is None else self._left_of(context, timeout, message.job)
+        end = time.monotonic() + allowed
         publisher = self._publishers.opened or await self._open(message.job, timeout, end)
         if self._publishing:
             return await self._through_middleware(publisher, message, timeout, end)
@@ -83,17 +101,25 @@ class Requests:
             await replies.ready(message.job, timeout, end - time.monotonic())
         left = end - time.monotonic()
         question = publisher.question(message, timeout, left)
-        replies.ask(question, message.body, left)
-        return await replies.answer(question)
+        replies.ask(question, body_of(message, question.properties), left)
+        if context is None:
+            return await replies.answer(question)
+        return await self._answer(context, replies, question)
 
-    def _seconds(self, timeout: float | None) -> float:
+    def _left_of(self, context: RunContext, timeout: float, subject: str) -> float:
+        return _allowed(context, timeout, subject, self._runtime.clock.time())
+
+    async def _answer(
+        self, context: RunContext | None, replies: "Replies", question: "Question"
+    ) -> "Reply":
+        if context is None:
+            return await replies.answer(question)
+        return await answer_in_job(context, self._runtime.settings.url, replies, question)
+
+    def _seconds(self, timeout: Seconds | None) -> float:
         if timeout is None:
             return self._runtime.settings.request_timeout
-        if not 0 < timeout <= LONGEST:
-            raise ConfigurationError(
-                f"timeout is a number of seconds above 0 and up to {LONGEST}, not {timeout!r}"
-            )
-        return timeout
+        return seconds_above_zero("timeout", timeout, LONGEST)
 
     @cached_property
     def _load(self) -> "Callable[[Definition, bytes], object]":
@@ -108,12 +134,16 @@ class Requests:
         """The chain is around the sending: what it returns has been sent, not answered."""
         replies = publisher.replies
         asked: list[Question] = []
+        connecting = False
 
         async def send(message: Message[Any]) -> JobHandle[Any]:
+            nonlocal connecting
+            connecting = True
             await replies.ready(message.job, timeout, end - time.monotonic())
+            connecting = False
             left = end - time.monotonic()
             question = publisher.question(message, timeout, left)
-            replies.ask(question, message.body, left)
+            replies.ask(question, body_of(message, question.properties), left)
             asked.append(question)
             return JobHandle(message.id, message.job, message.queue)
 
@@ -124,27 +154,29 @@ class Requests:
             except TimeoutError:
                 if not limit.expired():
                     raise
-                raise _too_late(
-                    message.job, timeout, "publishing middleware took too long"
-                ) from None
+                obstacle = publisher.publication.obstacle
+                words = obstacle if connecting else "publishing middleware took too long"
+                raise _too_late(message.job, timeout, words) from None
             if not asked:
                 raise ConfigurationError(
                     f"{message.job}: a publishing middleware did not send the request, so there "
-                    "will be no answer: let it raise an error that says why"
+                    "will be no reply: let it raise an error that says why"
                 )
-            return await replies.answer(asked[-1])
+            return await self._answer(current_context.get(), replies, asked[-1])
         finally:
             for question in asked:
                 replies.drop(question)
 
     async def service(
-        self, queue: str, body: Any, timeout: float | None, type_: str | None, returns: Any
+        self, queue: str, body: Any, timeout: Seconds | None, type_: str | None, returns: Any
     ) -> Any:
         """Ask a service that is not ours. See `App.request`."""
         from amqpjobs.jobs.message.reply import read_value
 
-        timeout = self._seconds(timeout)
-        end = time.monotonic() + _allowed(timeout, queue, self._runtime.clock.time())
+        seconds = self._seconds(timeout)
+        context = current_context.get()
+        allowed = seconds if context is None else self._left_of(context, seconds, queue)
+        end = time.monotonic() + allowed
         data, content_type = _encoded(body)
         self._check_size(queue, data)
 
@@ -155,9 +187,9 @@ class Requests:
 
         tracing = self._traced.now()
         if tracing is None:
-            return result(await self._ask_service(queue, data, content_type, type_, timeout, end))
+            return result(await self._ask_service(queue, data, content_type, type_, seconds, end))
         with tracing.asking(queue) as asking:
-            reply = await self._ask_service(queue, data, content_type, type_, timeout, end)
+            reply = await self._ask_service(queue, data, content_type, type_, seconds, end)
             asking.answered(reply.header)
             return result(reply)
 
@@ -170,7 +202,7 @@ class Requests:
         timeout: float,
         end: float,
     ) -> "Reply":
-        from amqpjobs.client.replies import Question
+        from amqpjobs.client.question import Question
 
         publisher = self._publishers.opened or await self._open(queue, timeout, end)
         replies = publisher.replies
@@ -194,7 +226,7 @@ class Requests:
         if publisher.meter is not None:
             publisher.meter.sent(queue, None)
         replies.ask(question, data, left)
-        return await replies.answer(question)
+        return await self._answer(current_context.get(), replies, question)
 
     async def _open(self, subject: str, timeout: float, end: float) -> "Publisher":
         """The publisher; the broker may be away, and a request has an end all the same."""
@@ -208,7 +240,8 @@ class Requests:
     def _error(self, reply: "Reply", job: str, job_id: str | None) -> Exception:
         from amqpjobs.jobs.message.reply import read_error
 
-        return read_error(reply.body, job, job_id, self._known)
+        body = readable(reply.body, reply.header.content_encoding)
+        return read_error(body, job, job_id, self._known)
 
     def _check_size(self, queue: str, body: bytes) -> None:
         limit = self._runtime.settings.max_message_size
@@ -239,14 +272,13 @@ def _encoded(body: Any) -> tuple[bytes, str]:
         raise ConfigurationError(f"the body cannot become JSON: {error}; give bytes") from None
 
 
-def _allowed(timeout: float, subject: str, now: float) -> float:
-    """Seconds for a request: inside of a job that was asked itself, no more than its asker waits.
+def _allowed(context: RunContext, timeout: float, subject: str, now: float) -> float:
+    """Seconds for a request of a job: if that was requested itself, no more than its caller waits.
 
     Raises:
-        ReplyTimeout: its asker has gone.
+        ReplyTimeout: its caller has given up.
     """
-    context = current_context.get()
-    if context is None or context.deadline is None:
+    if context.deadline is None:
         return timeout
     try:
         # The deadline of a job that nobody asked is for its start, and that has been.

@@ -28,7 +28,7 @@ ROWS = 16
 
 WORDS = {
     "queued": "waits", "started": "in work", "retrying": "failed, is tried again",
-    "released": "waits", "succeeded": "done", "dead": "failed",
+    "released": "waits", "done": "done", "failed": "failed",
 }  # fmt: skip
 
 AFTERWARDS = f"""
@@ -90,7 +90,7 @@ class Terminal:
                 Text(printable(shown.name.removesuffix(".jpg"))),
                 ProgressBar(1.0, 1.0 if shown.ended else shown.progress, width=28),
                 Text(f"worker {shown.worker}" if shown.worker else ""),
-                Text(printable(_words(shown)), style="red" if shown.state == "dead" else ""),
+                Text(printable(_words(shown)), style="red" if shown.state == "failed" else ""),
             )
         return Group(table, Text(printable(f"\n{summary_of(show)}")))
 
@@ -168,16 +168,16 @@ class Json:
 
 def summary_of(show: Show) -> str:
     """How many of how many, by whom, and which failed."""
-    done = [shown for shown in show.shown if shown.state == "succeeded"]
+    done = [shown for shown in show.shown if shown.state == "done"]
     by = Counter(shown.worker for shown in done if shown.worker)
     shares = " and ".join(f"{count} by worker {n}" for n, count in sorted(by.items()))
-    failed = [shown for shown in show.shown if shown.state == "dead"]
+    failed = [shown for shown in show.shown if shown.state == "failed"]
     text = f"{len(done)} of {len(show.shown)} done" + (f", {shares}" if shares else "")
     return text + "".join(f"\n{shown.name}: {_words(shown)}" for shown in failed[-3:])
 
 
 def _words(shown: Shown) -> str:
-    if shown.state == "dead" and shown.error:
+    if shown.state == "failed" and shown.error:
         return f"failed, and is a dead letter: {shown.error}"
     if shown.state == "started" and shown.detail:
         return shown.detail

@@ -203,7 +203,7 @@ class Show:
     def is_good(self) -> bool:
         """Whether every photograph came to its end, and some are in the album."""
         return all(shown.ended and shown.state != CANCELLED for shown in self.shown) and any(
-            shown.state == "succeeded" for shown in self.shown
+            shown.state == "done" for shown in self.shown
         )
 
 

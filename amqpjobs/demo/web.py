@@ -29,9 +29,10 @@ from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from amqpjobs.demo.album import FORMATS, Photograph, add_to_album, app
+from amqpjobs.demo.guide import guide
 from amqpjobs.demo.photographs import CACHE, PhotographsMissing, photographs_here
 from amqpjobs.errors import PublishError
-from amqpjobs.state.status.values import JobStatus
+from amqpjobs.jobs.message.status import JobStatus
 
 PAGE = Path(__file__).with_name("page")
 
@@ -66,6 +67,7 @@ newest: deque["Named"] = deque(maxlen=MOST_WATCHED)
 
 api = FastAPI(title="Photo album", lifespan=app.lifespan)
 api.mount("/page", StaticFiles(directory=PAGE), name="page")
+api.include_router(guide)
 
 
 class Here(BaseModel):

@@ -1,4 +1,4 @@
-"""The clock that the times of jobs are told by: when one is due, its deadline, pauses, rates.
+"""The clock of jobs: due times, deadlines, pauses, rates.
 
 An app has one, `App.clock`, and a test may give it another, which moves when the test says so. What
 is about the machine (heartbeats, confirms, the budget of a stop, how long a job runs) asks the
@@ -19,7 +19,7 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """What time it is, and who is to be told when some of it has passed."""
+    """The current time, and timers."""
 
     def time(self) -> float:
         """Seconds since the epoch."""

@@ -1,31 +1,29 @@
-"""What a running job may know about itself, and whom it may tell. Changes when that does."""
+"""The context of a running job. Changes when jobs may know or report something else."""
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
-from contextvars import Context as Variables
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from datetime import timedelta
 from typing import Any, Protocol
 
-from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.jobs.message.events import Progress, is_fraction, readable
+from amqpjobs.errors import DecodeError
+from amqpjobs.jobs.message.events import Progress
 from amqpjobs.jobs.message.headers import progress_of
-from amqpjobs.jobs.message.properties import FieldValue, Properties
-from amqpjobs.jobs.message.trace_context import SpanIds, carried, trace_parent
+from amqpjobs.jobs.message.own_headers import own_headers
+from amqpjobs.jobs.message.properties import FieldValue, Properties, is_whole
 from amqpjobs.jobs.verdicts import RateLimited, Snooze
 
 log = logging.getLogger("amqpjobs.job")
 
 
 class Stopping(Protocol):
-    """An event that is set when the worker is told to stop."""
+    """An event that is set when the worker begins to stop."""
 
     def is_set(self) -> bool:
         """Whether the worker was told to stop; safe from any thread."""
         ...
 
     async def wait(self) -> object:
-        """Return when the worker is told to stop. Only from the event loop."""
+        """Return when the worker begins to stop. Only from the event loop."""
         ...
 
 
@@ -40,45 +38,38 @@ class Context:
         job_id: the same over all runs of the job.
         queue: the queue it came from; empty in a plain call.
         attempt: which run this is, from 1. A run that was interrupted does not count.
-        deadline: seconds since the epoch after which nobody wants the result, or None.
+        deadline: seconds since the epoch until which the caller waits, or None.
         epoch: how often the job was replayed from the dead letters.
-        stopping: set when the worker is told to stop. A long job looks at it, or waits for it, and
+        redelivered: whether RabbitMQ delivered this message before: a worker that had it stopped,
+            died or lost its connection, so that the job may have run already.
+        stopping: set when the worker begins to stop. A long job looks at it, or waits for it, and
             returns early; what does not return in time is cancelled and given back to the queue.
-        told: what `progress` was told last in this run, or None.
-        tell: who passes it on; None for nobody but the log.
-        span: names the span of this run; None where nothing is traced.
-        carrier: the trace headers that the worker gave the process of this run; None in a worker.
+
+    Example:
+        >>> @app.job(queue="imports")
+        ... async def import_rows(ctx: Context, rows: int) -> int:
+        ...     for row in range(rows):
+        ...         await ctx.progress(row / rows, f"row {row}")
+        ...         if ctx.stopping.is_set():
+        ...             raise Snooze(60)  # goes on in a minute, in another worker
+        ...     ctx.log.info("imported", extra={"rows": rows})
+        ...     return rows
     """
 
     __slots__ = (
-        "_properties", "attempt", "carrier", "deadline", "epoch", "job", "job_id", "queue", "span",
-        "stopping", "tell", "told",
+        "_properties", "attempt", "deadline", "epoch", "job", "job_id", "queue", "redelivered",
+        "stopping",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        job: str,
-        job_id: str,
-        queue: str,
-        attempt: int,
-        deadline: float | None,
-        stopping: Stopping,
-        properties: Callable[[], Properties],
-        epoch: int = 0,
-        tell: "Tell | None" = None,
-    ) -> None:
-        self.job = job
-        self.job_id = job_id
-        self.queue = queue
-        self.attempt = attempt
-        self.deadline = deadline
-        self.stopping = stopping
-        self._properties = properties
-        self.epoch = epoch
-        self.tell = tell
-        self.told: Progress | None = None
-        self.span: SpanIds | None = None
-        self.carrier: Mapping[str, FieldValue] | None = None
+    job: str
+    job_id: str
+    queue: str
+    attempt: int
+    deadline: float | None
+    epoch: int
+    redelivered: bool
+    stopping: Stopping
+    _properties: Callable[[], Properties]
 
     @property
     def message(self) -> Properties:
@@ -90,57 +81,118 @@ class Context:
         return self._properties()
 
     @property
-    def trace_parent(self) -> str | None:
-        """The W3C ``traceparent`` that came with the message, or None."""
+    def delivery_count(self) -> int | None:
+        """How often RabbitMQ has counted that this message was delivered in vain. None where it
+        does not say: in a first delivery, and on classic queues.
+
+        Quorum queues count workers that died and lost connections; those of RabbitMQ up to 4.2 also
+        what a worker has given back (https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling).
+        """
+        if not self.redelivered:
+            return None  # a header that says so is the publisher's
         try:
-            return trace_parent(self._properties().headers)
+            count = self._properties().headers.get("x-delivery-count")
         except DecodeError:
-            # A stranger's broken headers cost the trace, not the job or its log lines.
             return None
+        return count if is_whole(count) and count >= 0 else None
+
+    @property
+    def headers(self) -> Mapping[str, FieldValue]:
+        """The headers that the caller set, by ``with_options(headers=...)`` or in another program.
+        The same in every run. Anyone who may publish wrote them: trust nothing.
+
+        Raises:
+            DecodeError: they are malformed.
+
+        Example:
+            >>> tenant = ctx.headers.get("tenant")
+        """
+        return own_headers(self._properties().headers)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that the caller set by ``with_options(tags=...)``; the same in every run.
+
+        Example:
+            >>> imported = "import" in ctx.tags
+        """
+        raise NotImplementedError
 
     @property
     def trace_id(self) -> str | None:
         """The W3C trace id of this run's span, else the one that came with the message, or None."""
-        if self.span is not None:
-            return f"{self.span.trace_id:032x}"
-        parent = self.trace_parent
-        return parent.split("-")[1] if parent else None
+        raise NotImplementedError
 
-    def passed_on(self) -> dict[str, FieldValue]:
-        """The trace headers of what this job sends, where OpenTelemetry does not say them."""
-        if self.carrier is not None:
-            return dict(self.carrier)
-        try:
-            return carried(self._properties().headers)
-        except DecodeError:
-            return {}
+    @property
+    def arguments(self) -> MutableMapping[str, Any]:
+        """The validated arguments by the name of the parameter, for processing middleware. The
+        handler gets what middleware has put here; ``self`` is the object of a method.
+
+        Raises:
+            ConfigurationError: read outside of middleware.
+            DecodeError: the message does not fit the job. Only in quarantine, where nothing has
+                validated it before.
+        """
+        raise NotImplementedError
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that the handler may run: the call's ``run_timeout``, else the job's ``timeout``;
+        None for no limit, and in a plain call."""
+        raise NotImplementedError
+
+    @property
+    def will_retry(self) -> bool:
+        """Whether the job runs again if this run fails, as far as that is known before the error:
+        attempts are left, and the deadline has not passed. False in a plain call."""
+        raise NotImplementedError
+
+    def would_retry(self, error: BaseException) -> bool:
+        """Whether the job runs again if this run ends with this error. A deadline that the pause
+        before the next run passes is not foreseen: then there is no retry either.
+
+        Args:
+            error: any exception; `RetryAfter`, `Snooze` and `Reject` count as what they say.
+
+        Example:
+            >>> retried = ctx.would_retry(OSError("the mail server is down"))
+        """
+        raise NotImplementedError
 
     @property
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":
-        """A logger whose lines carry the job, its id, queue, attempt and trace."""
-        return JobLogger(log, self.log_keys())
+        """A logger whose lines carry the job, its id, queue, attempt and trace.
 
-    def log_keys(self) -> dict[str, object]:
-        """What every log line about this job carries."""
-        keys: dict[str, object] = {
-            "job": self.job, "job_id": self.job_id, "queue": self.queue, "attempt": self.attempt,
-        }  # fmt: skip
-        trace_id = self.trace_id
-        if trace_id:
-            keys["trace_id"] = trace_id
-        if self.span is not None:
-            keys["span_id"] = f"{self.span.span_id:016x}"
-            keys["trace_flags"] = f"{self.span.trace_flags:02x}"
-        return keys
+        Example:
+            >>> ctx.log.info("row imported", extra={"row": 7})
+        """
+        raise NotImplementedError
 
     @property
     def last_progress(self) -> Progress | None:
         """How far the job was in its last run: what a handler needs to go on from there. None in a
-        first run, and where the last one told nothing or died without a word."""
+        first run, and where the last one reported none or its process died.
+
+        Example:
+            >>> first = int(ctx.last_progress.message) if ctx.last_progress else 0
+        """
         try:
             return progress_of(self._properties().headers)
         except DecodeError:
             return None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job was cancelled (`App.cancel`) while it runs. For a plain ``def`` with
+        ``cancellable=True``, which runs in a thread and cannot be ended: it looks now and then,
+        cleans up and returns. What it returns then is dropped, and the job is ``cancelled``. An
+        ``async def`` gets `asyncio.CancelledError`, a process is killed.
+
+        Example:
+            >>> ctx.cancelled
+            False
+        """
+        return False
 
     def progress(self, fraction: float, message: str = "") -> Awaitable[None]:
         """Tell how far the job is: in its status, and in the log. At most five times a second; the
@@ -155,77 +207,29 @@ class Context:
 
         Raises:
             ConfigurationError: a fraction outside of 0 to 1.
+
+        Example:
+            >>> await ctx.progress(0.4, "uploading")
         """
-        if not is_fraction(fraction):
-            raise ConfigurationError(f"progress is a fraction from 0 to 1, not {fraction!r}")
-        self.told = Progress(float(fraction), readable(str(message)))
-        if self.tell is not None:
-            self.tell(self)
-        else:
-            self.log_progress()
-        return TOLD
+        raise NotImplementedError
 
-    def log_progress(self) -> None:
-        """The log line of what was told last."""
-        if self.told is not None:
-            fraction, message = self.told
-            self.log.info("progress", extra={"progress": round(fraction, 4), "detail": message})
-
-    def rate_limited(self, seconds: float) -> Snooze:
-        """What to raise when somebody has had enough of us, as by HTTP 429.
+    def rate_limited(self, seconds: float | timedelta) -> Snooze:
+        """What to raise when a service refuses requests for a while, as by HTTP 429.
 
         ``raise ctx.rate_limited(30)`` runs this job again in 30 seconds, no attempt used, and until
         then this worker process starts no other job of its queue. Those that run go on. In a plain
         call it is an exception like any other.
 
         Args:
-            seconds: from 0, such as the header ``Retry-After`` says.
+            seconds: from 0 to 8.5 years, such as the header ``Retry-After`` says; or a timedelta.
 
         Raises:
-            ConfigurationError: not a number of seconds.
+            ConfigurationError: not a number of seconds within these bounds.
+
+        Example:
+            >>> refused = ctx.rate_limited(30)  # to be raised
         """
         return RateLimited(seconds)
 
     def __repr__(self) -> str:
         return f"<Context {self.job} {self.job_id} attempt {self.attempt}>"
-
-
-class JobLogger(logging.LoggerAdapter[logging.Logger]):
-    """Adds the job's keys, and keeps those of the call."""
-
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
-        """See `logging.LoggerAdapter`."""
-        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
-        return msg, kwargs
-
-
-Tell = Callable[[Context], None]
-"""Passes on how far a job is; called in whatever thread the job runs in."""
-
-
-class _Told:
-    """What `Context.progress` returns: there is nothing to wait for any more."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        return
-        yield
-
-
-TOLD = _Told()
-
-
-current_context: ContextVar[Context | None] = ContextVar("amqpjobs_context", default=None)
-"""The job that runs here, if one does; log lines and what the job publishes look at it."""
-
-
-def context_of_nobody() -> Variables:
-    """The context variables for what outlives the job or the web request that starts it, such as a
-    connection: none, as in a new thread. It must not keep their values, nor log with them."""
-    return Variables()
-
-
-def plain_context(job: str, job_id: str) -> Context:
-    """The context of a plain call, with no worker around it: nothing will ever stop it."""
-    return Context(job, job_id, "", 1, None, asyncio.Event(), Properties)

@@ -1,6 +1,7 @@
 """Classes of exceptions as arguments and by name. Changes when jobs name exceptions otherwise."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from amqpjobs.errors import RemoteError
@@ -31,6 +32,40 @@ def matches(error: BaseException, kinds: Kinds) -> bool:
 
 
 def class_name(kind: type) -> str:
-    """``module.Class``, without the module for Python's own."""
+    """``module.Class``, without the module for Python's own. A class of the script that runs has
+    the name that it has for a worker, which imports the script."""
     module = kind.__module__
+    if module in _SCRIPT:
+        module = next(iter(_names_of_script()), module)
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def by_name(kinds: Iterable[type[Exception]]) -> Mapping[str, type[Exception]]:
+    """Classes by the names that workers may give them."""
+    found: dict[str, type[Exception]] = {}
+    for kind in kinds:
+        names = (kind.__module__, *(_names_of_script() if kind.__module__ in _SCRIPT else ()))
+        found.update({f"{name}.{kind.__qualname__}": kind for name in names})
+        found[class_name(kind)] = kind
+    return found
+
+
+_SCRIPT = "__main__", "__mp_main__"
+
+
+def _names_of_script() -> list[str]:
+    """What the script that runs may be imported as: `shop`; `app.shop` from the folder above; and
+    so on. Nothing for a prompt."""
+    from pathlib import Path  # here: most programs that publish start without it
+
+    main = sys.modules.get("__main__")
+    if (spec := getattr(main, "__spec__", None)) is not None:
+        return [spec.name]
+    file = getattr(main, "__file__", None)
+    parts = Path(file).absolute().with_suffix("").parts if file else ()
+    found: list[str] = []
+    for part in reversed(parts):
+        if not part.isidentifier():
+            break
+        found.append(f"{part}.{found[-1]}" if found else part)
+    return found

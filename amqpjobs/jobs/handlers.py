@@ -1,4 +1,4 @@
-"""What a handler is behind its decorators, and what it has returned in the end.
+"""Finds the function behind a handler's decorators, and awaits what it returns.
 
 Changes when there is another way to wrap a function, or another thing that one may return.
 """
@@ -57,8 +57,8 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
-    """Whether a call of it only makes a generator. Of a decorator of somebody else's nobody knows:
-    it may use the generator up. What it has returned is looked at in `landed`."""
+    """Whether a call of it only makes a generator. Unknown for decorators of other packages:
+    one may use the generator up. What it has returned is looked at in `landed`."""
     for layer in layers_of(function):
         if inspect.isgeneratorfunction(layer) or inspect.isasyncgenfunction(layer):
             return True

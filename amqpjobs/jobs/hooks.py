@@ -1,4 +1,4 @@
-"""What an app declares for the start and the end of each worker process, and its resources.
+"""The hooks of an app at start and end of each worker process, and its resources.
 
 Running it is `amqpjobs.worker.hooks`. Changes when there is another moment to hook into.
 """
@@ -59,34 +59,48 @@ class DeclaresHooks:
     Args:
         hooks: of the app.
         lifespan: makes the context manager of its resources.
-
-    Attributes:
-        worker_hooks: as given.
     """
 
     def __init__(
         self, hooks: WorkerHooks, lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None
     ) -> None:
-        self.worker_hooks = hooks
+        self._worker_hooks = hooks
         hooks.lifespan = lifespan
 
     def on_start(self, function: H) -> H:
         """Call a function once in each worker process, before anything is consumed. What it raises
-        ends the worker. ``async def`` or ``def``, without arguments: ``@app.on_start``."""
-        self.worker_hooks.on_start.append(function)
+        ends the worker. ``async def`` or ``def``, without arguments.
+
+        Example:
+            >>> @app.on_start
+            ... async def warm_up() -> None:
+            ...     print("before the first job")
+        """
+        self._worker_hooks.on_start.append(function)
         return function
 
     def on_stop(self, function: H) -> H:
         """Call a function once in each worker process after its last job, within the shutdown
-        budget, in reverse order. What it raises is logged: ``@app.on_stop``."""
-        self.worker_hooks.on_stop.append(function)
+        budget, in reverse order; also after a start that failed or was interrupted. What it raises
+        is logged.
+
+        Example:
+            >>> @app.on_stop
+            ... def report_end() -> None:
+            ...     print("after the last job")
+        """
+        self._worker_hooks.on_stop.append(function)
         return function
 
     def resources(self) -> Any:
-        """What the ``lifespan`` of the app yielded in this worker process: a dependency of jobs,
-        ``pool: Annotated[Pool, Depends(app.resources)] = INJECTED``.
+        """What the ``lifespan`` of the app yielded in this worker process: a dependency of jobs.
 
         Raises:
             ConfigurationError: called where no worker of the app runs.
+
+        Example:
+            >>> @app.job(queue="reports")
+            ... async def query(pool: Annotated[str, Depends(app.resources)] = INJECTED) -> str:
+            ...     return pool
         """
-        return self.worker_hooks.resources()
+        return self._worker_hooks.resources()

@@ -4,29 +4,42 @@ Changes when what can be done with a job changes.
 """
 
 import inspect
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import update_wrapper
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Required,
+    TypedDict,
+    TypeVar,
+    overload,
+)
 
-from amqpjobs.errors import ConfigurationError, InvalidArguments
-from amqpjobs.jobs.context import Context, current_context, plain_context
+from amqpjobs.errors import InvalidArguments
+from amqpjobs.jobs.call_options import merged, queue_of
+from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.durations import Seconds
+from amqpjobs.jobs.hints import no_attribute
+from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.ids import new_job_id
-from amqpjobs.jobs.message.message import NO_OPTIONS, JobHandle, Message, Options, has_own_id
-from amqpjobs.jobs.queue.delays import LONGEST_DELAY
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.message.message import NO_OPTIONS, Message, Options, has_own_id
+from amqpjobs.jobs.message.own_headers import HeaderValue
+from amqpjobs.jobs.middleware import Processing
+from amqpjobs.jobs.queue.queue import Queue, route_of
+from amqpjobs.jobs.retry import Retry
+from amqpjobs.jobs.run_context import current_context, plain_context
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 C = TypeVar("C")
-
-LONGEST = 4_294_967
-"""Seconds (49 days): RabbitMQ refuses a longer `expiration`, which is 32 bits of milliseconds."""
 
 INJECTED: Any = inspect.Parameter.empty
 """The default of a parameter that is injected, so that type checkers do not ask callers for it:
@@ -38,28 +51,35 @@ class Job(Generic[P, R, C]):
 
     ``P`` are the parameters that a caller gives, ``R`` is what a worker's run returns, ``C`` what a
     plain call returns: an awaitable of ``R`` for ``async def``, else ``R``.
+
+    Example:
+        >>> await build_report(12)  # a plain call: here and now
+        'report 12: 31 orders'
+        >>> handle = await build_report.later(12)  # by a worker; returns once it is stored
+        >>> await build_report.request(12)  # by a worker, and wait for the result
+        'report 12: 31 orders'
     """
 
     def __init__(
         self, definition: Definition, options: Options = NO_OPTIONS, instance: object | None = None
     ) -> None:
-        self.definition = definition
-        self.options = options
+        self._definition = definition
+        self._options = options
         self._instance = instance
 
     @property
     def name(self) -> str:
         """The AMQP ``type`` of its messages."""
-        return self.definition.name
+        return self._definition.name
 
     @property
     def queue(self) -> Queue:
         """The queue that its messages wait in."""
-        return self.definition.queue
+        return self._definition.queue
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         """Run it now, here, without a broker: a plain call."""
-        definition = self.definition
+        definition = self._definition
         positional = self._with_instance(args)
         if definition.takes_context:
             context = current_context.get() or plain_context(definition.name, new_job_id())
@@ -74,8 +94,13 @@ class Job(Generic[P, R, C]):
             InvalidArguments: before anything is sent.
             MessageTooLarge, Unroutable, PublishRejected: it is stored nowhere.
             NotConfirmed: not confirmed within the timeout; see its ``sent``.
+
+        Example:
+            >>> handle = await build_report.later(12)
+            >>> await handle.result(timeout=30)
+            'report 12: 31 orders'
         """
-        return await self.definition.app.enqueue(self.message(*args, **kwargs))
+        return await self._definition.app.enqueue(self.message(*args, **kwargs))
 
     async def request(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it in a worker, and wait for the result.
@@ -89,33 +114,38 @@ class Job(Generic[P, R, C]):
             JobFailed: the job failed for good; or its own exception, if the app knows the class.
             ReplyTimeout, ReplyLost: there is no answer.
             PublishError: the request did not get to RabbitMQ, or there is no queue for it.
+
+        Example:
+            >>> await build_report.with_options(timeout=5).request(12)
+            'report 12: 31 orders'
         """
-        return await self.definition.app.request(self.message(*args, **kwargs))
+        return await self._definition.app.request(self.message(*args, **kwargs))
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """This call as a value, validated and encoded, for ``app.later_many``.
 
         Raises:
             InvalidArguments: the arguments do not fit the parameters.
+
+        Example:
+            >>> build_report.message(12).body
+            b'12'
         """
         positional = self._with_instance(args)
         if positional:
             self._check_class(positional[0])
-        return self._message(self.definition.payload.dump(positional, kwargs))
-
-    def message_of(self, body: bytes) -> Message[R]:
-        """A call whose arguments are JSON already, as in a message.
-
-        Raises:
-            DecodeError: they do not fit the parameters.
-        """
-        self.definition.payload.load(body)
-        return self._message(body)
+        return self._message(self._definition.payload.dump(positional, kwargs))
 
     def _message(self, body: bytes) -> Message[R]:
-        definition, options = self.definition, self.options
-        queue, native_priority = definition.queue.route(options.priority)
-        tracked = definition.queue.name if definition.track else None
+        definition, options = self._definition, self._options
+        target = definition.queue if options.queue is None else queue_of(definition, options)
+        queue, native_priority = route_of(target, options.priority)
+        tracked = target.name if definition.track else None
+        if options.id is not None:
+            # Not its own: a token tells this publish from others of the same id.
+            return Message(
+                options.id, definition.name, queue, body, options, native_priority, tracked
+            )
         return has_own_id(
             Message(new_job_id(), definition.name, queue, body, options, native_priority, tracked)
         )
@@ -124,47 +154,54 @@ class Job(Generic[P, R, C]):
         self,
         *,
         priority: str | int | None = None,
-        expires: float | None = None,
-        timeout: float | None = None,
+        expires: float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
         delay: float | timedelta | None = None,
         at: datetime | None = None,
+        headers: Mapping[str, HeaderValue | None] | None = None,
+        queue: Queue | str | None = None,
+        retry: Retry | None = None,
+        run_timeout: float | timedelta | None = None,
+        id: str | None = None,  # noqa: A002 - as `handle.id` and `Message.id`
+        tags: Iterable[str] | None = None,
+        on_success: Message[Any] | None = None,
+        on_failure: Message[Any] | None = None,
     ) -> "Job[P, R, C]":
         """The same job with options for the calls made through what this returns.
 
         Args:
             priority: one of the queue's priorities.
-            expires: seconds, counted from when it may be started; a job that was not started by
-                then is not run any more.
-            timeout: seconds that the call itself may take: ``later`` to be confirmed, ``request``
-                to be answered.
+            expires: seconds, or a timedelta, counted from when it may be started; a job that was
+                not started by then is no longer run.
+            timeout: seconds, or a timedelta, that the call itself may take: ``later`` to be
+                confirmed, ``request`` to be answered. For the handler's time see ``run_timeout``.
             delay: seconds, or a timedelta, up to 8.5 years: it is not started before.
             at: the same as a time, with its time zone; one that has passed means at once.
+            headers: of the message, for ``ctx.headers``: a str, bool, int or float each, 8 KB in
+                all. Added to those that were set before; None removes one.
+            queue: another queue of the app, in place of the job's own; a priority is one of it.
+            retry: its numbers replace those of the job's policy. Classes of exceptions do not
+                travel: those of the job's policy hold.
+            run_timeout: seconds, or a timedelta, that one run may take, in place of the job's
+                ``timeout``.
+            id: the job's id, 1 to 255 bytes of text. Two calls with one id are two runs.
+            tags: up to 16 words of up to 64 characters, for ``ctx.tags``, the log and the status.
+            on_success: enqueued when the job is done: ``other.message(x)``. It is confirmed before
+                the job is acked: never lost, and twice at most with the same id.
+            on_failure: the same when the job has failed for good.
 
         Raises:
-            ConfigurationError: an option that cannot be used with this job's queue.
+            ConfigurationError: an option that cannot be used with this job.
+
+        Example:
+            >>> handle = await build_report.with_options(delay=60, expires=3600).later(12)
         """
-        for name, seconds in (("expires", expires), ("timeout", timeout)):
-            if seconds is not None and not 0 < seconds <= LONGEST:
-                raise ConfigurationError(
-                    f"{name} is a number of seconds above 0 and up to {LONGEST}, not {seconds!r}"
-                )
-        if delay is not None and at is not None:
-            raise ConfigurationError("give delay=..., or at=..., not both")
-        given = {
-            "priority": priority,
-            "expires": expires,
-            "timeout": timeout,
-            "delay": _seconds(delay),
-            "at": _moment(at),
-        }
-        base = (
-            self.options
-            if delay is None and at is None
-            else replace(self.options, delay=None, at=None)
-        )
-        options = replace(base, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
-        self.definition.queue.route(options.priority)
-        return Job(self.definition, options, self._instance)
+        options = merged(
+            self._definition, self._options, priority=priority, expires=expires, timeout=timeout,
+            delay=delay, at=at, headers=headers, queue=queue, retry=retry, run_timeout=run_timeout,
+            id=id, tags=tags, on_success=on_success, on_failure=on_failure,
+        )  # fmt: skip
+        return Job(self._definition, options, self._instance)
 
     def _with_instance(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return args if self._instance is None else (self._instance, *args)
@@ -172,7 +209,7 @@ class Job(Generic[P, R, C]):
     def _check_class(self, instance: object) -> None:
         """An object of a subclass would be rebuilt without its own fields. A plain call has no
         wire to lose them on, so only messages are checked."""
-        definition = self.definition
+        definition = self._definition
         owner = definition.owner
         if owner is not None and type(instance) is not owner and isinstance(instance, owner):
             raise InvalidArguments(
@@ -189,33 +226,35 @@ class Job(Generic[P, R, C]):
     ) -> "Job[Q, R, C]": ...
     def __get__(self, instance: Any, owner: type) -> Any:
         """As a method: bound to its object, which travels in the message."""
-        return self if instance is None else Job(self.definition, self.options, instance)
+        return self if instance is None else Job(self._definition, self._options, instance)
 
     def __repr__(self) -> str:
-        return repr(self.definition)
+        return repr(self._definition)
+
+    if not TYPE_CHECKING:  # a type checker would take every attribute for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
+
+    # Python's warning about a coroutine that was never awaited has the name of its function, and
+    # nothing else that could say what to write instead.
+    later.__qualname__ = "Job.later (without an event loop: app.blocking())"
+    request.__qualname__ = "Job.request (without an event loop: app.blocking())"
 
 
-def _seconds(delay: float | timedelta | None) -> float | None:
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    if seconds is not None and not 0 <= seconds <= LONGEST_DELAY:
-        raise ConfigurationError(
-            f"delay is a number of seconds from 0 to {LONGEST_DELAY} (8.5 years), not {delay!r}"
-        )
-    return seconds
+def definition_of(job: Job[Any, Any, Any]) -> Definition:
+    """What ``@app.job`` was told of a job."""
+    return job._definition
 
 
-def _moment(at: datetime | None) -> float | None:
-    if at is None:
-        return None
-    if at.tzinfo is None or at.utcoffset() is None:
-        raise ConfigurationError(
-            f"at={at!r} has no time zone, so it is a different moment on each machine: give it "
-            "one, such as datetime(..., tzinfo=ZoneInfo('Europe/Berlin'))"
-        )
-    moment = at.timestamp()
-    if moment - time.time() > LONGEST_DELAY:
-        raise ConfigurationError(f"at={at!r} is more than 8.5 years away")
-    return moment
+def message_from(job: Job[Any, R, Any], body: bytes) -> Message[R]:
+    """A call whose arguments are JSON already, as in a message.
+
+    Raises:
+        DecodeError: they do not fit the parameters.
+    """
+    job._definition.payload.load(body)
+    return job._message(body)
 
 
 class JobMethod(property):
@@ -226,13 +265,13 @@ class JobMethod(property):
     """
 
     def __init__(self, job: Job[Any, Any, Any]) -> None:
-        super().__init__(lambda instance: Job(job.definition, job.options, instance))
+        super().__init__(lambda instance: Job(job._definition, job._options, instance))
         self.job = job
-        self.__doc__ = job.definition.function.__doc__
+        self.__doc__ = job._definition.function.__doc__
 
     def __set_name__(self, owner: type, name: str) -> None:
         # Again with the final class where `slots=True` builds a second one: the last one counts.
-        self.job.definition.owner = owner
+        self.job._definition.owned_by(owner)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """The bound job; the job itself on the class."""
@@ -261,6 +300,45 @@ class JobDecorator(Protocol):
     ) -> Job[Concatenate[S, P], R, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Job[P, R, R]: ...
+
+
+class BatchDecorator(Protocol):
+    """What ``@app.job(..., batch=Batch(...))`` makes of a function of a list: a job of one of its
+    elements."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[Context, list[S]], Awaitable[None]], /
+    ) -> Job[[S], None, Awaitable[None]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[S]], Awaitable[None]], /
+    ) -> Job[[S], None, Awaitable[None]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[Context, list[S]], Awaitable[list[R] | None]], /
+    ) -> Job[[S], R, Awaitable[R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[S]], Awaitable[list[R] | None]], /
+    ) -> Job[[S], R, Awaitable[R]]: ...
+
+
+class JobOptions(TypedDict, total=False):
+    """The options of ``@app.job`` but ``batch``, for its overloads; see `App.job`."""
+
+    queue: Required[Queue | str]
+    name: str | None
+    timeout: Seconds | None
+    grace: Seconds | None
+    cpu: bool
+    memory_limit: int | None
+    retry: Retry | None
+    track: bool
+    keep_result: bool | Seconds
+    cancellable: bool
+    at_most_once: bool
+    middleware: Sequence[Processing]
 
 
 def make_job(definition: Definition) -> Any:

@@ -32,7 +32,7 @@ MARKERS = frozenset(
 
 def is_dependency(value: object) -> bool:
     """Whether FastDepends fills in a parameter with this default or in this annotation. By module,
-    so that nobody who injects nothing pays for importing it."""
+    so that apps without injection do not pay for importing it."""
     return _foreign(value) is None and any(
         _package(kind) == OURS for kind in type(value).__mro__[:-1]
     )
@@ -46,8 +46,8 @@ def is_injected(parameter: inspect.Parameter, hint: Any) -> bool:
 
 
 def problem_with(parameter: inspect.Parameter, hint: Any) -> str | None:
-    """What is wrong with how a parameter is marked; None for nothing. What nobody fills in would be
-    an argument: whoever calls the job, or publishes to its queue, would choose it."""
+    """What is wrong with how a parameter is marked; None for nothing. A parameter that
+    no framework fills in would be an argument: the sender of a message would choose it."""
     default = parameter.default
     # By its classes: `isinstance` raises for Any, TypedDict and most protocols.
     if any(kind is hint for kind in type(default).__mro__):

@@ -9,12 +9,15 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
-from amqpjobs.errors import PublishError
+from amqpjobs.errors import ConfigurationError, PublishError
 from amqpjobs.jobs.context import Context
-from amqpjobs.jobs.message.message import JobHandle, Message
+from amqpjobs.jobs.message.handle import JobHandle
+from amqpjobs.jobs.message.message import Message
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+M = TypeVar("M")
 
 AT_ONCE = 1_000
 """Messages that go through publishing middleware at the same time."""
@@ -30,6 +33,23 @@ Publishing: TypeAlias = Callable[
 ]
 """``async def m(call_next, message)``: around every message that is published. It may pass on
 another message (`dataclasses.replace`); what it raises reaches the caller, and nothing is sent."""
+
+
+def checked(layers: Sequence[M], option: str) -> tuple[M, ...]:
+    """Middleware as it was given, as a tuple.
+
+    Args:
+        option: where it was given, for the error.
+
+    Raises:
+        ConfigurationError: a function by itself, or what cannot be called.
+    """
+    taken = () if callable(layers) else tuple(layers)
+    if callable(layers) or not all(callable(layer) for layer in taken):
+        raise ConfigurationError(
+            f"{option} is a list of functions `async def m(call_next, context)`, not {layers!r}"
+        )
+    return taken
 
 
 def onion(

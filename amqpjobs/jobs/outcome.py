@@ -24,6 +24,11 @@ from typing import Any, ClassVar, TypeAlias
 from amqpjobs.jobs.message import events
 from amqpjobs.jobs.message.failure import Failure
 
+GAVE_UP = "the caller gave up"
+"""Why a request is cancelled whose caller does not wait any more."""
+INTERRUPTED = "interrupted"
+"""The reason of a job that its worker has cancelled, and that may run once only."""
+
 JUDGING = frozenset({"failed", "rejected"})
 """Reasons of failures that come from a handler. Others never got so far."""
 
@@ -76,7 +81,7 @@ class Done(_Ending):
     """The handler returned. The delivery is acked."""
 
     word: ClassVar = "done"
-    state: ClassVar = events.SUCCEEDED
+    state: ClassVar = events.DONE
     judges: ClassVar = True
     result: object = None
 
@@ -85,7 +90,7 @@ class Done(_Ending):
 class Rejected(_Failed):
     """It will never succeed as it is. A copy goes to ``<queue>.dead``, then it is acked."""
 
-    state: ClassVar = events.DEAD
+    state: ClassVar = events.FAILED
     level: ClassVar = logging.ERROR
     failure: Failure
     error: BaseException | None = None
@@ -100,11 +105,15 @@ class Rejected(_Failed):
         """If the handler ran."""
         return self.failure.reason in JUDGING
 
+    def event(self, now: float) -> dict[str, Any]:
+        """Why, and the reason that its dead letter has."""
+        return super(Rejected, self).event(now) | {"reason": self.word}
+
 
 @dataclass(frozen=True, slots=True)
 class Answered(_Failed):
     """It failed for good, and its caller got the error: the broker has confirmed the reply. The
-    delivery is acked: a failure that a caller knows of is no dead letter."""
+    delivery is acked: a failure that the caller received is no dead letter."""
 
     state: ClassVar = events.FAILED
     level: ClassVar = logging.WARNING
@@ -124,6 +133,10 @@ class Answered(_Failed):
     def detail(self, now: float) -> dict[str, object]:
         """Why, and that the caller knows."""
         return super(Answered, self).detail(now) | {"answered": True} | self._where()
+
+    def event(self, now: float) -> dict[str, Any]:
+        """Why, and that the caller knows."""
+        return super(Answered, self).event(now) | {"reason": self.word, "answered": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,14 +228,29 @@ class Expired(_Ending):
 
 @dataclass(frozen=True, slots=True)
 class Cancelled(_Ending):
-    """The caller gave up. The delivery is acked, and no reply is sent."""
+    """It was cancelled: its caller gave up, or somebody cancelled the job. The delivery is acked. A
+    caller that still waits gets an error.
+
+    Attributes:
+        reason: why.
+    """
 
     word: ClassVar = "cancelled"
     state: ClassVar = events.CANCELLED
+    reason: str = GAVE_UP
+
+    @property
+    def answers(self) -> bool:
+        """Whether a caller may still wait for a reply."""
+        return self.reason != GAVE_UP
 
     def detail(self, now: float) -> dict[str, object]:
         """Why."""
-        return {"reason": "the caller gave up"}
+        return {"reason": self.reason}
+
+    def event(self, now: float) -> dict[str, Any]:
+        """Why."""
+        return {"reason": events.readable(self.reason, 255)}
 
 
 @dataclass(frozen=True, slots=True)

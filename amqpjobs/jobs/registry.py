@@ -4,20 +4,23 @@ Changes when being registered does.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from amqpjobs.errors import ConfigurationError, UnknownJob
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.ending import EndingHooks
+from amqpjobs.jobs.enqueuer import Enqueuer
+from amqpjobs.jobs.hints import did_you_mean
 from amqpjobs.jobs.hooks import WorkerHooks
-from amqpjobs.jobs.middleware import Processing
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.message.own_headers import check_names
+from amqpjobs.jobs.middleware import Processing, checked
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.jobs.queue.topology import Topology, topology_of
-from amqpjobs.jobs.retry import Retry
+from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
 
 if TYPE_CHECKING:
-    from amqpjobs.jobs.webhook import Hook
-
-DEFAULT_RETRY: Final = Retry()
+    from amqpjobs.jobs.hook import Hook
+    from amqpjobs.jobs.message.handle import Follows
 
 
 class Registry:
@@ -28,12 +31,17 @@ class Registry:
         retry: the policy of jobs that have none of their own.
         processing: middleware around every job that a worker runs, outermost first.
         exceptions: classes that a failed request raises as they are.
+        propagate: headers that what a job enqueues has of the job.
 
     Attributes:
         jobs: by name.
         queues: by name.
         hooks: by name.
         worker_hooks: what is called at the start and the end of a worker process.
+        ending_hooks: what is called at the ends of jobs.
+        app: what the handles of its jobs ask; None where nothing can be asked.
+        propagate: as given; None for no headers.
+        enqueuer: what sends the jobs of routers; the app.
     """
 
     def __init__(
@@ -43,15 +51,20 @@ class Registry:
         retry: Retry = DEFAULT_RETRY,
         processing: Sequence[Processing] = (),
         exceptions: Iterable[type[Exception]] = (),
+        propagate: Iterable[str] = (),
     ) -> None:
         self.name = name
         self.retry = retry
-        self.processing = tuple(processing)
+        self.processing = checked(processing, "processing")
         self.exceptions = tuple(exceptions)
+        self.propagate = check_names(propagate, "propagate") or None
         self.jobs: dict[str, Definition] = {}
         self.queues: dict[str, Queue] = {}
         self.hooks: dict[str, Hook] = {}
         self.worker_hooks = WorkerHooks()
+        self.ending_hooks = EndingHooks()
+        self.app: Follows | None = None
+        self.enqueuer: Enqueuer | None = None
 
     def __repr__(self) -> str:
         return f"<Registry of {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
@@ -69,7 +82,7 @@ class Registry:
         """
         known = self.queues.setdefault(queue.name, queue)
         # Lanes too: mappings are equal in any order, but the order of priorities is their urgency.
-        if (known == queue and known.lanes == queue.lanes) or queue == Queue(queue.name):
+        if (known == queue and lanes_of(known) == lanes_of(queue)) or queue == Queue(queue.name):
             return known
         if known == Queue(queue.name):
             raise ConfigurationError(
@@ -90,26 +103,46 @@ class Registry:
                 f"there is a job of this name already: {known.function.__module__}."
                 f"{known.function.__qualname__}; give one of them name='...'"
             )
-        if not definition.is_method:
-            try:
-                definition.check()
-            except ConfigurationError as error:
-                # A name that is defined further down in the module: `check` looks again.
-                if not isinstance(error.__cause__, NameError):
-                    raise
+        definition.check_early()
+        definition.registered_in, definition.sender = self.name, self.enqueuer
+        definition.worker_hooks = self.worker_hooks
+        definition.queues = self.queues
+        definition.policy = definition.retry or self.retry
+        definition.surround(self.processing)
         self.jobs[definition.name] = definition
+
+    def include(self, definition: Definition, module: str) -> None:
+        """Register a job of a router.
+
+        Args:
+            module: which includes it.
+
+        Raises:
+            ConfigurationError: as `add` and `add_queue`.
+        """
+        queue = self.add_queue(definition.queue)
+        own = definition.for_next_app()
+        own.queue, own.included_by = queue, module
+        self.add(own)
 
     def add_hook(self, hook: "Hook") -> "Hook":
         """Register a webhook.
 
         Raises:
-            ConfigurationError: there is one of this name, or of its secret's.
+            ConfigurationError: there is one of this name, or of its secret's; or no request can fit
+                its job.
         """
         if any(hook.variable == known.variable for known in self.hooks.values()):
             raise ConfigurationError(
                 f"hook {hook.name!r}: there is one with the secret {hook.variable} already; give "
                 "it another name"
             )
+        try:
+            hook.check()
+        except ConfigurationError as error:
+            # A name that is defined further down in the module: `check` looks again.
+            if not isinstance(error.__cause__, NameError):
+                raise
         self.hooks[hook.name] = hook
         return hook
 
@@ -123,7 +156,10 @@ class Registry:
             return self.jobs[name]
         except KeyError:
             known = ", ".join(sorted(self.jobs)) or "none"
-            raise UnknownJob(f"there is no job {name!r}; there are: {known}", job=name) from None
+            hint = did_you_mean(name, self.jobs)
+            raise UnknownJob(
+                f"there is no job {name!r}; there are: {known}{hint}", job=name
+            ) from None
 
     def check(self) -> None:
         """Resolve every job and queue, so that what is wrong shows at start.
@@ -133,6 +169,8 @@ class Registry:
         """
         for definition in self.jobs.values():
             definition.check()
+        for hook in self.hooks.values():
+            hook.check()
         _ = self.topology
 
     def choose(self, names: Iterable[str]) -> list[Queue]:
@@ -145,8 +183,9 @@ class Registry:
         unknown = [name for name in chosen if name not in self.queues]
         if unknown:
             known = ", ".join(sorted(self.queues)) or "none"
+            hint = did_you_mean(unknown[0], self.queues)
             raise ConfigurationError(
-                f"the app {self.name!r} has no queue {unknown[0]!r}; it has: {known}"
+                f"the app {self.name!r} has no queue {unknown[0]!r}; it has: {known}{hint}"
             )
         return [self.queues[name] for name in chosen] or list(self.queues.values())
 
@@ -172,5 +211,5 @@ class Registry:
             lane.queue: jobs[queue.name][0]
             for queue in self.queues.values()
             if len(jobs.get(queue.name, ())) == 1
-            for lane in queue.lanes
+            for lane in lanes_of(queue)
         }

@@ -4,6 +4,7 @@ Changes when there is more to decide by.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.exceptions import Kinds, matches, problem_with
@@ -30,6 +31,11 @@ class Retry:
 
     Raises:
         ConfigurationError: a number or a class that makes no sense.
+
+    Example:
+        >>> patient = Retry(attempts=20, limit=3600, give_up_on=(PermissionError,))
+        >>> @app.job(queue="reports", retry=patient)
+        ... async def publish_report(month: int) -> None: ...
     """
 
     attempts: int | None = 8
@@ -56,34 +62,45 @@ class Retry:
             return f"limit is a number of seconds from first={self.first!r}, not {self.limit!r}"
         return problem_with("on", self.on) or problem_with("give_up_on", self.give_up_on)
 
-    def wants(self, error: BaseException, attempt: int) -> bool:
-        """Whether a job whose run number ``attempt`` ended with this error runs again."""
-        if not self.has_left(attempt):
-            return False
-        return matches(error, self.on) and not matches(error, self.give_up_on)
 
-    def has_left(self, attempt: int) -> bool:
-        """Whether there is an attempt after run number ``attempt``."""
-        return self.attempts is None or attempt < self.attempts
+DEFAULT_RETRY: Final = Retry()
+"""Of an app that says nothing else."""
 
-    def bound(self, attempt: int) -> float:
-        """The longest pause after run number ``attempt``, in seconds."""
-        try:
-            return min(self.limit, self.first * self.factor ** (attempt - 1))
-        except OverflowError:
-            return self.limit
 
-    @property
-    def longest(self) -> float:
-        """The longest pause that there can be, in seconds."""
-        if self.attempts is None:
-            return self.limit if self.factor > 1 else self.first
-        return self.bound(self.attempts - 1) if self.attempts > 1 else 0.0
+def retries(policy: Retry, error: BaseException, attempt: int) -> bool:
+    """Whether a job whose run number ``attempt`` ended with this error runs again."""
+    if not has_attempt_after(policy, attempt):
+        return False
+    return matches(error, policy.on) and not matches(error, policy.give_up_on)
 
-    def pause(self, attempt: int, chance: float) -> float:
-        """The pause after run number ``attempt``, in seconds.
 
-        Args:
-            chance: a random number from 0 to 1; there is none in here.
-        """
-        return self.bound(attempt) * chance if self.jitter else self.bound(attempt)
+def has_attempt_after(policy: Retry, attempt: int) -> bool:
+    """Whether there is an attempt after run number ``attempt``."""
+    return policy.attempts is None or attempt < policy.attempts
+
+
+def longest_pause_after(policy: Retry, attempt: int) -> float:
+    """The longest pause after run number ``attempt``, in seconds."""
+    try:
+        return min(policy.limit, policy.first * policy.factor ** (attempt - 1))
+    except OverflowError:
+        return policy.limit
+
+
+def pause_after(policy: Retry, attempt: int, chance: float) -> float:
+    """The pause after run number ``attempt``, in seconds.
+
+    Args:
+        policy: decides.
+        attempt: from 1.
+        chance: a random number from 0 to 1; there is none in here.
+    """
+    bound = longest_pause_after(policy, attempt)
+    return bound * chance if policy.jitter else bound
+
+
+def longest_pause(policy: Retry) -> float:
+    """The longest pause that there can be, in seconds."""
+    if policy.attempts is None:
+        return policy.limit if policy.factor > 1 else policy.first
+    return longest_pause_after(policy, policy.attempts - 1) if policy.attempts > 1 else 0.0

@@ -3,7 +3,7 @@
 A new one is a class here, a clause in `amqpjobs.worker.pipeline`, and its name in `__all__`.
 """
 
-from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.durations import Seconds, seconds_from_zero
 
 
 class Verdict(Exception):
@@ -14,7 +14,7 @@ class Reject(Verdict):
     """Put this job into the dead letters now, whatever its retry policy says.
 
     Args:
-        reason: what the person who looks at the dead letters should read.
+        reason: shown with the dead letter.
     """
 
     def __init__(self, reason: str) -> None:
@@ -23,22 +23,34 @@ class Reject(Verdict):
 
 
 class _Later(Verdict):
-    def __init__(self, seconds: float) -> None:
-        if not 0 <= seconds < float("inf"):
-            raise ConfigurationError(f"{type(self).__name__} takes seconds from 0, not {seconds!r}")
-        super().__init__(seconds)
-        self.seconds = float(seconds)
+    def __init__(self, seconds: Seconds) -> None:
+        number = seconds_from_zero(f"the pause of {type(self).__name__}", seconds)
+        super().__init__(number)
+        self.seconds = float(number)
 
 
 class RetryAfter(_Later):
     """This run has failed; run the job again in so many seconds, instead of those of its policy.
 
     It uses an attempt: when there are none left, the job goes to the dead letters.
+
+    Args:
+        seconds: from 0 to 8.5 years; or a timedelta.
+
+    Raises:
+        ConfigurationError: another number, or what is no duration.
     """
 
 
 class Snooze(_Later):
-    """Run the job again in so many seconds. Nothing has failed: no attempt is used."""
+    """Run the job again in so many seconds. Nothing has failed: no attempt is used.
+
+    Args:
+        seconds: from 0 to 8.5 years; or a timedelta.
+
+    Raises:
+        ConfigurationError: another number, or what is no duration.
+    """
 
 
 class RateLimited(Snooze):

@@ -1,1 +1,1 @@
-"""What is remembered in SQL, in one schema with one migration chain."""
+"""State kept in SQL, in one schema with one migration chain."""

@@ -1,1 +1,1 @@
-"""What amqpjobs tells about itself: logs and spans; the only room that may import opentelemetry."""
+"""Logs, metrics and spans of amqpjobs; the only room that may import opentelemetry."""

@@ -1,4 +1,4 @@
-"""The names of what amqpjobs tells OpenTelemetry: attributes, operations, metrics.
+"""Names in OpenTelemetry: attributes, operations, metrics.
 
 Of the semantic conventions v1.44.0, https://opentelemetry.io/docs/specs/semconv/messaging/. Those
 for messaging are still in development, and Python keeps such names in a private module: so they are
@@ -103,6 +103,9 @@ PROCESS_DURATION = Metric("messaging.process.duration", "s", "How long handlers 
 # Metrics of ours.
 RUNNING = Metric("amqpjobs.jobs.running", "{job}", "Jobs that run now.")
 SLOTS = Metric("amqpjobs.jobs.concurrency", "{job}", "Jobs that may run at once.")
+LOST = Metric(
+    "amqpjobs.threads.lost", "{thread}", "Threads that outlive their jobs, each in a slot."
+)
 ENDED = Metric("amqpjobs.jobs.ended", "{job}", "Deliveries that ended, by outcome.")
 WAITING_DURATION = Metric(
     "amqpjobs.job.waiting.duration",

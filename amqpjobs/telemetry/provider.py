@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.hints import install
 from amqpjobs.telemetry.environment import (
     PROMETHEUS,
     Environment,
@@ -45,11 +46,11 @@ log = logging.getLogger("amqpjobs.telemetry")
 PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 """The exporters of OTLP, by the names that their packages have registered."""
 
-MENDS = {
-    "otlp_proto_http": "pip install 'amqpjobs[otlp]'",
-    "otlp_proto_grpc": "pip install opentelemetry-exporter-otlp-proto-grpc, or set "
-    "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (most collectors take it at port 4318)",
+REQUIREMENTS = {
+    "otlp_proto_http": "amqpjobs[otlp]",
+    "otlp_proto_grpc": "opentelemetry-exporter-otlp-proto-grpc",
 }
+"""What has them."""
 
 
 class Telemetry:
@@ -73,7 +74,7 @@ class Telemetry:
             thread.join(max(0.0, until - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
             log.warning(
-                "the last spans and metrics are lost: the collector did not take them in time",
+                "last spans and metrics lost",
                 extra={"waited_s": round(timeout, 3)},
             )
 
@@ -172,6 +173,18 @@ def _exporter(name: str, signal: Signal, environment: Environment) -> Any:
     try:
         made = next(iter(found)).load()
     except (StopIteration, ImportError):
-        mend = MENDS.get(name, "is its package installed, and the name right?")
-        raise ConfigurationError(f"{variable}: there is no exporter {name!r}: {mend}") from None
+        fix = _fix(name)
+        raise ConfigurationError(f"{variable}: there is no exporter {name!r}: {fix}") from None
     return made()
+
+
+def _fix(name: str) -> str:
+    if name not in REQUIREMENTS:
+        return "is its package installed, and the name right?"
+    fix = install(REQUIREMENTS[name])
+    if name == PROTOCOLS["grpc"]:
+        fix += (
+            ", or set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (most collectors take it at port "
+            "4318)"
+        )
+    return fix

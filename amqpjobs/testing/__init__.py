@@ -1,4 +1,4 @@
-"""For tests of your jobs: an app on a broker of its own, that broker by itself, and its faults."""
+"""Tests of your jobs: an app on a broker of its own, that broker by itself, and its faults."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final

@@ -1,4 +1,4 @@
-"""An app is put onto another broker for a while, and back: settings, connections, clock.
+"""Points an app at another broker for the duration of a test: settings, connections, clock.
 
 A test must not be able to reach the broker that is configured, whatever part of the app it calls,
 and from whatever thread. So all of the process sees the change. Changes when there is something
@@ -8,6 +8,7 @@ else by which an app finds its broker.
 import os
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -36,6 +37,16 @@ class Placeable(HasClient, Protocol):
     ) -> AbstractContextManager[Client]:
         """Put it elsewhere while the block runs. See `App.placed`."""
         ...
+
+
+def login_of(app: HasClient) -> tuple[str, str, str]:
+    """User, password and virtual host of the app's URL; RabbitMQ's defaults for what it lacks."""
+    try:
+        url = urlsplit(app.client.runtime.settings.url.get_secret_value())
+    except ValueError:  # it is no URL, and is not needed here
+        return "guest", "guest", "/"
+    user, password = unquote(url.username or "guest"), unquote(url.password or "guest")
+    return user, password, unquote(url.path[1:]) or "/"
 
 
 class Place:
@@ -72,6 +83,10 @@ class Place:
             "declare_topology": True,
             "tls_cert_file": None,
             "heartbeat_file": None,
+            # A worker that ends would leave the rest of the test undone.
+            "max_jobs": None,
+            "max_memory": None,
+            "max_age": None,
         }
         if store is not None:
             self._changes["store_url"] = SecretStr(store)
@@ -80,8 +95,12 @@ class Place:
     def __repr__(self) -> str:
         return f"<Place of {self._app.client.runtime.registry.name}>"
 
-    def enter(self) -> None:
-        """Put the app there."""
+    def enter(self) -> Client:
+        """Put the app there.
+
+        Returns:
+            The client that it has there.
+        """
         app = self._app
         if id(app) in _placed:
             raise ConfigurationError(
@@ -91,11 +110,13 @@ class Place:
             )
         settings = app.client.runtime.settings.model_copy(update=self._changes)
         settings.__dict__.pop("safe_url", None)  # a property that is kept, and copied along
-        self._stack.enter_context(app.placed(settings=settings, clock=self._clock, make=self._make))
+        placed = app.placed(settings=settings, clock=self._clock, make=self._make)
+        client = self._stack.enter_context(placed)
         if not _placed:
             _original_url[:] = [os.environ.get(_URL)]
         _placed[id(app)] = self
         _tell_children()
+        return client
 
     def leave(self) -> None:
         """Put it back. What was opened there has to be closed."""

@@ -1,4 +1,4 @@
-"""What a test may ask about: what was enqueued, what was run, what is dead.
+"""What a test can look at: enqueued jobs, runs, and dead letters.
 
 Changes when a test may ask for something else.
 """
@@ -12,12 +12,17 @@ from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.client.deadletters.letter import Letter, Place, letter_of
 from amqpjobs.client.publisher import Publisher
-from amqpjobs.client.replies import Question, Replies
+from amqpjobs.client.question import Question
+from amqpjobs.client.replies import Replies
 from amqpjobs.errors import DecodeError, JobFailed
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.message.events import Announcement
 from amqpjobs.jobs.message.failure import Failure
-from amqpjobs.jobs.message.message import JobHandle, Message, Options
+from amqpjobs.jobs.message.handle import JobHandle
+from amqpjobs.jobs.message.message import Message, Options
 from amqpjobs.jobs.outcome import Done, Outcome, Parked, Rejected
+from amqpjobs.jobs.queue.queue import lanes_of
+from amqpjobs.testing.statuses import HeardAnnouncements
 from amqpjobs.worker.run import Run
 
 if TYPE_CHECKING:
@@ -59,7 +64,7 @@ class Ran:
         id: of the job; empty for a message that had none.
         job: its name; empty for a message that fits no job.
         attempt: which run it was, from 1.
-        outcome: how it ended, in the word of the log and of metrics: ``done``, ``retried``, or the
+        outcome: how it ended, by the name that log and metrics use: ``done``, ``retried``, or the
             reason of a failure: ``failed``, ``rejected``, ``invalid``.
         result: what the handler returned.
         error: what it raised.
@@ -104,8 +109,7 @@ def arguments_of(definition: Definition, body: bytes) -> Mapping[str, Any]:
     Raises:
         DecodeError: they do not fit.
     """
-    positional, named = definition.payload.load(body)
-    return {**dict(zip(definition.payload.positional, positional, strict=False)), **named}
+    return definition.payload.by_name(definition.payload.load(body))
 
 
 class RecordingPublisher(Publisher):
@@ -115,20 +119,28 @@ class RecordingPublisher(Publisher):
         enqueued: is called with each call that was.
         asked: is called with each request for a job, on the event loop of its caller, before
             anything can be waiting for its future.
+        heard: is called with each event of a job.
     """
 
     enqueued: Callable[[Message[Any]], object]
     asked: Callable[[Question], object]
+    heard: Callable[[Announcement], object]
 
     def __init__(self, runtime: "Runtime") -> None:
         super().__init__(runtime)
         self.replies = _RecordingReplies(self.link, self.publication, lambda q: self.asked(q))
+        self.announcements = HeardAnnouncements(runtime, self.link, lambda a: self.heard(a))
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """See `Publisher.enqueue`."""
         handle = await super().enqueue(message)
         self.enqueued(message)
         return handle
+
+    def sent(self, message: Message[Any], due: float | None) -> None:
+        """See `Publisher.sent`."""
+        super().sent(message, due)
+        self.enqueued(message)
 
     async def enqueue_many(
         self, messages: Iterable[Message[Any]]
@@ -176,7 +188,7 @@ class Record:
     def __init__(self) -> None:
         self.enqueued: list[Message[Any]] = []
         self.runs: list[Ran] = []
-        self._errors: list[Exception] = []
+        self._errors: list[tuple[str, Exception]] = []
 
     def __repr__(self) -> str:
         return f"<Record: {len(self.enqueued)} enqueued, {len(self.runs)} runs>"
@@ -190,12 +202,16 @@ class Record:
         job_id, attempt = (context.job_id, context.attempt) if context else ("", 1)
         self.runs.append(Ran(job_id, job, attempt, outcome.word, result, error))
         if isinstance(outcome, Rejected | Parked):
-            self._errors.append(_error_of(outcome.failure, error, job_id))
+            self._errors.append((job_id, _error_of(outcome.failure, error, job_id)))
 
     def take_errors(self) -> list[Exception]:
         """The errors of jobs that have failed for good since this was asked last."""
         errors, self._errors = self._errors, []
-        return errors
+        return [error for _, error in errors]
+
+    def told(self, job_id: str) -> None:
+        """The error of this job was raised in the test already."""
+        self._errors = [each for each in self._errors if each[0] != job_id]
 
 
 def _error_of(failure: Failure, error: BaseException | None, job_id: str) -> Exception:
@@ -236,7 +252,7 @@ def enqueued_of(definition: Definition, message: Message[Any]) -> Enqueued:
 
 def dead_letters(registry: "Registry", host: "VirtualHost") -> list[Dead]:
     """The dead letters of an app's queues, as they are on the broker."""
-    lanes = frozenset(lane.queue for queue in registry.queues.values() for lane in queue.lanes)
+    lanes = frozenset(lane.queue for queue in registry.queues.values() for lane in lanes_of(queue))
     found: list[Dead] = []
     for queue in registry.queues.values():
         if queue.dead not in host.queues:
@@ -259,7 +275,7 @@ def _dead_of(letter: Letter, definition: Definition | None) -> Dead:
         failure.exception,
         failure.message,
         failure.attempt,
-        _readable_arguments(definition, letter.body),
+        _readable_arguments(definition, letter.readable_body),
     )
 
 

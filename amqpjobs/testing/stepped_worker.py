@@ -1,4 +1,4 @@
-"""The worker of a test: it starts jobs when the test says so, and knows when nothing is left.
+"""The worker of a test: starts jobs on request, and knows when nothing is left.
 
 Changes when there is another reason for which a job is not started.
 """
@@ -30,7 +30,7 @@ class Working(Worker):
 
     Args:
         app: whose jobs, of all queues.
-        record: is told how each run ends.
+        record: called with the ending of each run.
         host: where its queues are.
         home: the context that the worker starts in. A worker does not have what a test, or its
             caller, has set since.

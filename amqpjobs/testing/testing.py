@@ -6,21 +6,22 @@ Changes when a test may do something else with its app.
 import asyncio
 import tempfile
 import threading
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from contextvars import copy_context
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
 from amqpjobs.broker.embedded import Broker, Faults
 from amqpjobs.broker.embedded.clock import ManualClock
-from amqpjobs.client.replies import Question
+from amqpjobs.client.question import Question
 from amqpjobs.errors import AmqpJobsError
+from amqpjobs.jobs.durations import Seconds, number_of, seconds_above_zero
 from amqpjobs.jobs.job import Job
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.testing.clock import BrokersClock
-from amqpjobs.testing.placement import Place, Placeable
+from amqpjobs.testing.placement import Place, Placeable, login_of
 from amqpjobs.testing.records import (
     Dead,
     Enqueued,
@@ -31,6 +32,7 @@ from amqpjobs.testing.records import (
     enqueued_of,
     raise_all,
 )
+from amqpjobs.testing.statuses import HeardStatuses
 from amqpjobs.testing.stepped_worker import Working
 from amqpjobs.worker.hooks import hooks_run
 
@@ -54,6 +56,9 @@ class Testing:
     the processes of its ``cpu=True`` jobs. The broker that is configured is out of reach. For that
     reason an app is tested once at a time; different apps may be side by side.
 
+    The broker's virtual host and user are those that the app's URL names. It lets every other user
+    in as well, to any virtual host, so that other programs of the project can take part.
+
     Args:
         app: what is tested.
         profile: the version of RabbitMQ that the broker acts as: ``3.10``, ``4.3``.
@@ -70,10 +75,18 @@ class Testing:
         self._app = app
         self._raises = raise_errors
         self._clock = ManualClock()
-        self.broker = Broker(profile, clock=self._clock)
+        user, password, vhost = login_of(app)
+        self.broker = Broker(
+            profile,
+            clock=self._clock,
+            user=user,
+            password=password,
+            virtual_host=vhost,
+            accept="any",
+        )
         self._record = Record()
         self._worker: Working | None = None
-        self._asked: set[Question] = set()
+        self._asked: dict[asyncio.Future[Any], Callable[[AmqpJobsError], object]] = {}
         self._goes_for_requests = False
         self._lock = threading.RLock()  # of the two: callers may have event loops in other threads
         self._beginning: asyncio.Task[None] | None = None
@@ -110,8 +123,12 @@ class Testing:
                 make=self._publisher,
                 store=f"sqlite:///{folder}/status.db",
             )
-            place.enter()
+            client = place.enter()
             stack.callback(place.leave)
+            self._statuses = client.statuses = HeardStatuses(
+                client, self._demanded, self._record.told
+            )
+            stack.callback(self._statuses.end)
             await stack.enter_async_context(self._app.client.lifespan())
             await stack.enter_async_context(
                 hooks_run(self._app.client.runtime.registry.worker_hooks)
@@ -138,6 +155,7 @@ class Testing:
         made = RecordingPublisher(runtime)
         made.enqueued = self._record.enqueued.append
         made.asked = self._asks
+        made.heard = lambda announcement: self._statuses.hear(announcement)
         return made
 
     async def _working(self) -> Working:
@@ -154,18 +172,18 @@ class Testing:
         if self._worker is not None:
             await self._worker.end()
 
-    async def run_until_idle(self, timeout: float = 10.0) -> None:
+    async def run_until_idle(self, timeout: Seconds = 10.0) -> None:
         """Run what is enqueued, and what that enqueues, until nothing runs and nothing is left that
         could. What is not due, what a rate or a kill switch holds back, and retries that are still
         to come are left: `advance` is for these.
 
-        An error of a job is raised here when the job is over: when no retry comes any more, also by
+        An error of a job is raised here when the job is over: when no retry is left, also by
         `Reject` and for messages that no job here knows or that do not fit. It is the handler's own
         exception, or a `JobFailed` where it raised none. An error that is retried is not raised,
-        see `runs`; nor is one that was told to who asked for the job by `request`.
+        see `runs`; nor is one that was already raised in a caller of `request`.
 
         Args:
-            timeout: seconds, of the real time.
+            timeout: seconds or a timedelta, of the real time.
 
         Raises:
             NotIdle: it took longer; says what is left.
@@ -174,22 +192,23 @@ class Testing:
         await self._settle(timeout)
         self._raise()
 
-    async def advance(self, seconds: float, timeout: float = 10.0) -> None:
+    async def advance(self, seconds: Seconds, timeout: Seconds = 10.0) -> None:
         """Let time pass, without waiting for it, and run what becomes due, each at its time:
         delays, pauses before retries, rates, and what expires. Begins and ends as `run_until_idle`.
 
         Args:
-            seconds: how many.
-            timeout: seconds of the real time for what becomes due at once.
+            seconds: how many, or a timedelta.
+            timeout: seconds or a timedelta, of the real time for what becomes due at once.
 
         Raises:
             NotIdle, ExceptionGroup: see `run_until_idle`.
             ValueError: a time that has been.
         """
-        if seconds < 0:
-            raise ValueError(f"time does not go back by {-seconds} seconds: give 0 or more")
+        span = number_of(seconds)
+        if span is None or not span >= 0:
+            raise ValueError(f"time does not go on by {seconds!r}: give 0 seconds or more")
         clock = self._clock
-        end = clock.time() + seconds + A_MILLISECOND
+        end = clock.time() + span + A_MILLISECOND
         await self._settle(timeout)
         while (due := clock.next_at()) is not None and due <= end:
             clock.advance(max(0.0, due - clock.time()))
@@ -198,16 +217,17 @@ class Testing:
         await self._settle(timeout)
         self._raise()
 
-    async def _settle(self, timeout: float) -> None:
+    async def _settle(self, timeout: Seconds) -> None:
         worker = await self._working()
         worker.go()
+        seconds = seconds_above_zero("timeout", timeout)
         try:
-            async with asyncio.timeout(timeout) as limit:
+            async with asyncio.timeout(seconds) as limit:
                 await worker.until_idle()
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise NotIdle(f"not idle after {timeout:g} s: {worker.what_is_left()}") from None
+            raise NotIdle(f"not idle after {seconds:g} s: {worker.what_is_left()}") from None
         finally:
             worker.pause()
 
@@ -216,17 +236,36 @@ class Testing:
             raise_all(self._record.take_errors())
 
     def _asks(self, question: Question) -> None:
-        """Somebody waits for a reply, on whatever event loop: jobs have to run for it."""
+        """A caller waits for a reply, on whatever event loop: jobs have to run for it."""
+        self._runs_for(question.future, question.fail)
+        question.future.add_done_callback(self._answered)
+
+    @contextmanager
+    def _demanded(self, failed: "asyncio.Future[None]") -> Iterator[None]:
+        """The same while a caller waits for a result."""
+
+        def fail(error: AmqpJobsError) -> None:
+            if not failed.done():
+                failed.set_exception(error)
+
+        self._runs_for(failed, fail)
+        try:
+            yield
+        finally:
+            self._answered(failed)
+
+    def _runs_for(
+        self, future: "asyncio.Future[Any]", fail: Callable[[AmqpJobsError], object]
+    ) -> None:
         with self._lock:
-            self._asked.add(question)
-        question.future.add_done_callback(partial(self._answered, question))
+            self._asked[future] = fail
         self._loop.call_soon_threadsafe(self._run_for_requests)
 
-    def _answered(self, question: Question, _: object) -> None:
+    def _answered(self, future: "asyncio.Future[Any]") -> None:
         """A request has ended. Called before its caller goes on, who may enqueue what must not run
         yet: so nothing more is started from here on, not from the next look on."""
         with self._lock:
-            self._asked.discard(question)
+            self._asked.pop(future, None)
             if not self._asked and self._worker is not None and self._goes_for_requests:
                 self._goes_for_requests = False
                 self._worker.pause()
@@ -239,8 +278,8 @@ class Testing:
         try:
             worker = await self._working()
         except AmqpJobsError as error:
-            for question in tuple(self._asked):
-                question.future.get_loop().call_soon_threadsafe(question.fail, error)
+            for future, fail in tuple(self._asked.items()):
+                future.get_loop().call_soon_threadsafe(fail, error)
             raise
         with self._lock:
             if self._asked and not self._goes_for_requests:

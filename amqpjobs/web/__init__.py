@@ -4,6 +4,7 @@ The only importer of FastAPI, Starlette, sse-starlette and uvicorn, with `amqpjo
 """
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.hints import install
 
 try:
     import fastapi as _fastapi
@@ -11,9 +12,9 @@ try:
     import uvicorn as _uvicorn
 except ModuleNotFoundError as error:
     raise ConfigurationError(
-        f"the web tier needs {error.name!r}, which is not installed: pip install 'amqpjobs[web]'"
+        f"the web tier needs {error.name!r}, which is not installed: {install('amqpjobs[web]')}"
     ) from error
 
 __all__: list[str] = []
 
-del _fastapi, _sse_starlette, _uvicorn
+del _fastapi, _sse_starlette, _uvicorn, install

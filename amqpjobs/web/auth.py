@@ -1,4 +1,4 @@
-"""Who may use the API: whoever knows the token; without one, only this machine.
+"""Access to the API: by token; without one, only from this machine.
 
 Changes when there is another way to be let in.
 """

@@ -1,4 +1,5 @@
-"""Bodies of requests: JSON, counted while they arrive, and never more of them held than allowed.
+"""Bodies of requests: JSON, and forms of webhooks; counted while they arrive, and never more of
+them held than allowed.
 
 Changes when another kind of body is taken.
 """
@@ -14,17 +15,30 @@ PATIENCE = 30.0
 """Seconds for a whole body to arrive: a slow sender holds memory here."""
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
+FORM = "application/x-www-form-urlencoded"
+
+
+def media_type(request: Request) -> str:
+    """What kind of body it says that it has."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, settings: Settings, *, forms: bool = False) -> bytes:
     """The body, as it was sent.
+
+    Args:
+        request: to read.
+        settings: how long it may be.
+        forms: whether a form is taken as well as JSON.
 
     Raises:
         Problem: 415 what is not JSON, 413 too much of it, 408 too slow.
     """
     # Asked for even where nothing is sent: a page elsewhere can make a browser post without it,
     # with it the browser asks this server first, which does not agree.
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" or request.headers.get("content-encoding", "identity") != (
-        "identity"
+    kind = media_type(request)
+    if (kind != "application/json" and not (forms and kind == FORM)) or (
+        request.headers.get("content-encoding", "identity") != "identity"
     ):
         raise Problem(
             415,

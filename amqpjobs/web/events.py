@@ -8,18 +8,20 @@ import asyncio
 import json
 import logging
 import re
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import asdict
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import anyio
 from fastapi import APIRouter, Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.state.status.values import JobStatus
+from amqpjobs.jobs.message.status import JobStatus
 from amqpjobs.web.problems import Problem, problems, secured
 from amqpjobs.web.status import JobId, store_errors, unknown_id
 from amqpjobs.web.tier import Tier
@@ -76,18 +78,24 @@ class Events:
     ) -> Response:
         """Watch a job until it ends: what is known first, then each change. A client that comes
         back with `Last-Event-ID` gets what is newer."""
-        if self._tier.streams >= self._tier.settings.web_max_streams:
-            raise Problem(
-                503, "streams", "there are too many streams in this process", {"Retry-After": "5"}
-            )
         last = place_of_id(last_event_id or "")
-        status = await self._known(id)
-        if status.ended and place_of(status) == last:
-            # Which tells an EventSource not to come again.
-            return Response(status_code=204)
+        with ExitStack() as stack:
+            # Taken before anything is awaited: clients may come at once.
+            seat = Seat(self._tier)
+            stack.callback(seat.free)
+            status = await self._known(id)
+            if status.ended and place_of(status) == last:
+                # Which tells an EventSource not to come again.
+                return Response(status_code=204)
+            response = self._response(seat, id, last)
+            stack.pop_all()  # the response frees it
+            return response
+
+    def _response(self, seat: "Seat", job_id: str, last: Place | None) -> Response:
         return secured(
-            EventSourceResponse(
-                self._stream(id, last),
+            SeatedResponse(
+                seat,
+                self._stream(job_id, last),
                 ping=PING,
                 ping_message_factory=lambda: ServerSentEvent(comment="still there"),
                 send_timeout=SEND_TIMEOUT,
@@ -118,7 +126,6 @@ class Events:
         return self._tier.app.watch(job_id)
 
     async def _stream(self, job_id: str, last: Place | None) -> AsyncIterator[ServerSentEvent]:
-        self._tier.streams += 1
         try:
             yield ServerSentEvent(retry=RETRY)
             async for status in until(self._watch(job_id), self._tier.stopping):
@@ -129,9 +136,45 @@ class Events:
                     yield ServerSentEvent(data, event="end", id=id_of(status))
                     return
         except ConfigurationError as error:
-            log.warning("a stream ends: %s", error)
+            log.warning("event stream ended", extra={"error": str(error)})
+
+
+class Seat:
+    """One of the streams that the tier may have.
+
+    Raises:
+        Problem: 503: all are taken.
+    """
+
+    def __init__(self, tier: Tier) -> None:
+        if tier.streams >= tier.settings.web_max_streams:
+            raise Problem(
+                503, "streams", "there are too many streams in this process", {"Retry-After": "5"}
+            )
+        tier.streams += 1
+        self._tier: Tier | None = tier
+
+    def free(self) -> None:
+        """Give it back, once."""
+        tier, self._tier = self._tier, None
+        if tier is not None:
+            tier.streams -= 1
+
+
+class SeatedResponse(EventSourceResponse):
+    """A stream, and its seat: free when the stream has ended, or was never sent."""
+
+    def __init__(self, seat: Seat, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._seat = seat
+        weakref.finalize(self, seat.free)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See `EventSourceResponse`."""
+        try:
+            await super().__call__(scope, receive, send)
         finally:
-            self._tier.streams -= 1
+            self._seat.free()
 
 
 async def until(

@@ -34,7 +34,7 @@ class Probes:
         )
 
     async def alive(self) -> Health:
-        """The process answers. Nothing else is asked: a restart would mend nothing else."""
+        """The process answers. Nothing else is checked: a restart would fix nothing else."""
         return Health()
 
     async def ready(self) -> Health:

@@ -11,11 +11,13 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import BaseModel, Field, PydanticUserError
 from starlette.responses import JSONResponse, Response
 
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import ConfigurationError, NotPermitted, PublishError, TopologyMismatch
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.job import Job
+from amqpjobs.jobs.job import Job, message_from
 from amqpjobs.jobs.message.ids import keyed_id
 from amqpjobs.jobs.message.message import Message
+from amqpjobs.jobs.message.own_headers import headers_from
 from amqpjobs.web.bodies import read_body
 from amqpjobs.web.problems import Problem, problem_of, problems
 from amqpjobs.web.tier import Tier
@@ -48,7 +50,7 @@ class Accepted(BaseModel):
     queue: str
     derived: bool = Field(
         description="Whether the id follows from the Idempotency-Key: then a second request with "
-        "it gets the same id. Both are enqueued; the id tells them as one."
+        "it gets the same id. Both are enqueued; by their id they count as one job."
     )
     links: Links
 
@@ -62,10 +64,21 @@ class Choices:
             str | None, Query(max_length=255, description="One of the queue's priorities.")
         ] = None,
         delay: Annotated[
-            float | None, Query(description="Seconds before which it is not started.")
+            float | None, Query(description="Seconds to wait before it is started.")
         ] = None,
         expires: Annotated[
-            float | None, Query(description="Seconds after which it is not run any more.")
+            float | None, Query(description="Seconds after which it is no longer started.")
+        ] = None,
+        header: Annotated[
+            list[str] | None,
+            Query(
+                max_length=100,
+                description="`name=value`: a header of the message; may be given several times.",
+            ),
+        ] = None,
+        tag: Annotated[
+            list[str] | None,
+            Query(max_length=100, description="A word for people; may be given several times."),
         ] = None,
     ) -> None:
         self.priority: str | int | None = (
@@ -73,6 +86,8 @@ class Choices:
         )
         self.delay = delay
         self.expires = expires
+        self.headers = header or ()
+        self.tags = tag
 
 
 class Described(BaseModel):
@@ -126,7 +141,7 @@ class Jobs:
 
     async def schema(self, name: str) -> Described:
         """One job, its queue, and the JSON Schemas of its arguments and result."""
-        return described(self._tier.app.find(name))
+        return described(registry_of(self._tier.app).find(name))
 
     async def enqueue(
         self,
@@ -136,7 +151,7 @@ class Jobs:
         idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
     ) -> Response:
         """Enqueue a job; answers when RabbitMQ has it on disk and has confirmed it."""
-        definition = self._tier.app.find(name)
+        definition = registry_of(self._tier.app).find(name)
         message = await message_of(self._tier, request, definition, choices)
         if idempotency_key is not None:
             if not idempotency_key.strip():
@@ -157,11 +172,15 @@ async def message_of(
     """
     try:
         job: Job[..., Any, Any] = Job[..., Any, Any](definition).with_options(
-            priority=choices.priority, delay=choices.delay, expires=choices.expires
+            priority=choices.priority,
+            delay=choices.delay,
+            expires=choices.expires,
+            headers=headers_from(choices.headers),
+            tags=choices.tags,
         )
     except ConfigurationError as error:
         raise Problem(422, "invalid-options", str(error)) from error
-    return job.message_of(await read_body(request, tier.settings))
+    return message_from(job, await read_body(request, tier.settings))
 
 
 async def enqueued(tier: Tier, message: Message[Any], *, derived: bool) -> Response:
@@ -174,16 +193,21 @@ async def enqueued(tier: Tier, message: Message[Any], *, derived: bool) -> Respo
         handle = await tier.app.enqueue(message)
     except (NotPermitted, PublishError, TopologyMismatch) as error:
         raise problem_of(error) from error
-    status = f"/jobs/{handle.id}"
+    return accepted(handle.id, handle.job, handle.queue, derived=derived)
+
+
+def accepted(job_id: str, job: str, queue: str, *, derived: bool, status: int = 202) -> Response:
+    """The answer for a job that RabbitMQ has."""
+    place = f"/jobs/{job_id}"
     body = Accepted(
-        id=handle.id,
-        job=handle.job,
-        queue=handle.queue,
+        id=job_id,
+        job=job,
+        queue=queue,
         derived=derived,
-        links=Links(status=status, events=f"{status}/events"),
+        links=Links(status=place, events=f"{place}/events"),
     )
-    headers = {"Location": status, "Retry-After": RETRY_AFTER}
-    return JSONResponse(body.model_dump(), 202, headers=headers)
+    headers = {"Location": place, "Retry-After": RETRY_AFTER}
+    return JSONResponse(body.model_dump(), status, headers=headers)
 
 
 def described(definition: Definition) -> Described:

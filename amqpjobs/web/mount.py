@@ -1,4 +1,4 @@
-"""Two ASGI applications under one roof: this API, and the user's own beside it.
+"""Serves two ASGI applications on one port: this API, and the user's own.
 
 Changes when the border between them does.
 """

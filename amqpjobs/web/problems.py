@@ -1,4 +1,4 @@
-"""What is told to a client whose request fails: problem details (RFC 9457), and no values of its.
+"""Errors as problem details (RFC 9457), without values of the request.
 
 Changes when an error of ours means something else over HTTP.
 """
@@ -23,6 +23,7 @@ from amqpjobs.errors import (
     MessageTooLarge,
     NotConfirmed,
     NotPermitted,
+    NoWorker,
     PublishError,
     PublishRejected,
     ReplyLost,
@@ -51,7 +52,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""On every response: data for programs is not a page, and belongs into no cache."""
+"""On every response: data for programs is never cached and never framed."""
 
 SCHEMA: Mapping[str, Any] = {
     "title": "Problem",
@@ -59,10 +60,10 @@ SCHEMA: Mapping[str, Any] = {
     "required": ["type", "title", "status", "detail", "reason"],
     "properties": {
         "type": {"type": "string"},
-        "title": {"type": "string", "description": "The HTTP status in words."},
+        "title": {"type": "string", "description": "The HTTP status as text."},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What a person should read."},
-        "reason": {"type": "string", "description": "One word for programs."},
+        "reason": {"type": "string", "description": "A code for programs."},
         "errors": {
             "type": "array",
             "items": {
@@ -132,7 +133,8 @@ class ProblemRoute(APIRoute):
                 problem = problem_of(error)
                 if problem.reason in ("internal", "not-permitted"):
                     # Names of users and queues are no business of whoever asked.
-                    log.error("a request failed: %s", error.__cause__ or error)  # noqa: TRY400 - it names the mend
+                    said = str(error.__cause__ or error)
+                    log.error("request failed", extra={"error": said})  # noqa: TRY400 - it names the fix
                 return problem.response()
 
         return answer
@@ -175,7 +177,7 @@ def problem_of(error: AmqpJobsError) -> Problem:
         case RequestError():
             return _not_answered(error)
         case InvalidResult():
-            return Problem(502, "invalid-result", "the answer is not what the job's type allows")
+            return Problem(502, "invalid-result", "the reply does not fit the job's return type")
         case TopologyMismatch():
             return _unavailable("topology", f"{error.entity} is not as this application needs it")
         case NotPermitted():
@@ -245,6 +247,8 @@ def _not_answered(error: RequestError) -> Problem:
                 attempt=error.attempt,
                 id=error.job_id,
             )
+        case NoWorker():
+            return Problem(503, "no-worker", "no worker consumes the queue of this job")
         case ReplyTimeout():
             words = f"no answer within {error.timeout:g} s"
             return Problem(504, "reply-timeout", words, sent=error.sent)
@@ -252,11 +256,11 @@ def _not_answered(error: RequestError) -> Problem:
             return Problem(
                 502,
                 "reply-lost",
-                "the way of the answer was lost; the job may run",
+                "the reply queue was lost; the job may run",
                 sent=error.sent,
             )
         case _:
-            return Problem(502, "not-answered", "the request was not answered")
+            return Problem(502, "not-answered", "the request got no reply")
 
 
 def _unavailable(reason: str, detail: str, **more: object) -> Problem:

@@ -21,13 +21,18 @@ class Row(BaseModel):
 
     queue: str
     priority: str | None = None
-    state: str | None = Field(None, description="paused, consuming, or null: nobody consumes it.")
+    state: str | None = Field(None, description="paused, consuming, or null: it has no consumer.")
     ready: int | None = None
     unacked: int | None = Field(None, description="null without RabbitMQ's management API.")
     consumers: int | None = None
     dead: int | None = Field(None, description="Dead letters, in the row with the queue's name.")
     parked: int | None = None
     exists: bool
+    paused_by: str | None = Field(None, description="The operator who has paused the queue.")
+    paused_until: float | None = Field(
+        None, description="When that ends by itself: seconds since the epoch; null for never."
+    )
+    rate: str | None = Field(None, description="The rate that an operator has set.")
 
 
 class Queues:

@@ -1,4 +1,7 @@
-"""The recorder inside of a web tier: kept at work, whatever is away. Changes when that does."""
+"""The recorder inside a web tier: kept running while RabbitMQ or the store is unreachable.
+
+Changes when keeping it running does.
+"""
 
 import asyncio
 import logging
@@ -24,7 +27,7 @@ class Recording:
         app: whose settings say where RabbitMQ and the store are.
 
     Attributes:
-        problem: why nothing will ever be recorded, if so.
+        problem: why nothing is recorded, if so.
     """
 
     def __init__(self, app: "App") -> None:
@@ -47,7 +50,7 @@ class Recording:
         try:
             store = await open_store(self._app.settings)
         except StoreUnavailable as error:
-            log.warning("the store is away; going on without it", extra={"error": str(error)})
+            log.warning("store unreachable, starting without it", extra={"error": str(error)})
         else:
             await store.close()
 
@@ -58,7 +61,12 @@ class Recording:
             async with asyncio.timeout(patience):
                 await self._tried.wait()
         except TimeoutError:
-            log.warning("the recorder has not begun yet")
+            log.warning("recorder not ready yet")
+
+    def _began(self, started: "asyncio.Future[None]") -> None:
+        self._tried.set()
+        if not started.cancelled() and started.exception() is None:
+            self.problem = None
 
     async def run(self) -> None:
         """Record until cancelled."""
@@ -66,16 +74,18 @@ class Recording:
         while True:
             recorder = self._recorder = Recorder(self._app.settings)
             started = asyncio.ensure_future(recorder.started())
-            started.add_done_callback(lambda _: self._tried.set())
+            started.add_done_callback(self._began)
             try:
                 await recorder.run()
             except (BrokerUnavailable, StoreUnavailable) as error:
-                log.warning("no recorder yet", extra={"error": str(error)})
+                if isinstance(error, StoreUnavailable):
+                    self.problem = "the store of statuses cannot be used, and nothing is recorded"
+                log.warning("recorder could not start, trying again", extra={"error": str(error)})
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE, pause * 2)
             except AmqpJobsError as error:
                 self.problem = "events are not recorded; the log says why"
-                log.error("events are not recorded: %s", error)  # noqa: TRY400 - the error says it
+                log.error("recorder failed", extra={"error": str(error)})  # noqa: TRY400 - the error says it
                 return
             finally:
                 started.cancel()

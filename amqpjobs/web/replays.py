@@ -1,4 +1,4 @@
-"""What a web process remembers of requests that must not be done twice. Their ids follow from them:
+"""Remembers requests that must not be done twice. Their ids follow from them:
 `amqpjobs.jobs.message.ids`.
 
 Changes when a replay can be told otherwise.

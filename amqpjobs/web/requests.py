@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.jobs.exceptions import class_name
 from amqpjobs.jobs.message.message import Message
@@ -58,7 +59,7 @@ class Requests:
     ) -> Response:
         """Run a job in a worker and answer with its result. 500 with the error if it fails, 504 if
         there is no result in time. Who hangs up earlier takes the job back."""
-        definition = self._tier.app.find(name)
+        definition = registry_of(self._tier.app).find(name)
         choices = Choices(priority=priority, delay=None, expires=None)
         message = await message_of(self._tier, request, definition, choices)
         result = await self._while_connected(request, message, timeout)

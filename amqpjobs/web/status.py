@@ -1,4 +1,4 @@
-"""What is known of jobs, over HTTP: one, or the newest. Changes when another question is asked."""
+"""The status of jobs over HTTP: one, or the newest. Changes when another question is asked."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,16 +6,36 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
-from amqpjobs.errors import ConfigurationError, StoreUnavailable
+from amqpjobs.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    NotPermitted,
+    PublishError,
+    StoreUnavailable,
+)
+from amqpjobs.jobs.message.cancellation import Cancellation
+from amqpjobs.jobs.message.carried import LONGEST_ID
 from amqpjobs.jobs.message.events import STATES
-from amqpjobs.state.status.values import JobStatus
-from amqpjobs.web.problems import RETRY_AFTER, Problem, problems
+from amqpjobs.jobs.message.status import JobStatus
+from amqpjobs.state.status.reader import statuses_of
+from amqpjobs.web.problems import RETRY_AFTER, Problem, problem_of, problems
 from amqpjobs.web.tier import Tier
 
 LONGEST_LIST = 1000
 
-JobId = Annotated[str, Path(max_length=255, description="As `POST /jobs/{name}` has told it.")]
+
+JobId = Annotated[
+    str, Path(max_length=255, description="The `id` that `POST /jobs/{name}` returned.")
+]
+
+
+def _of_a_message(job_id: str) -> str:
+    if len(job_id.encode()) > LONGEST_ID or "\0" in job_id:
+        raise PydanticCustomError("id", f"not a text of 1 to {LONGEST_ID} bytes")
+    return job_id
 
 
 class Status:
@@ -39,6 +59,14 @@ class Status:
             summary="What is known of a job",
             responses=problems(401, 403, 404, 422, 503),
         )
+        router.add_api_route(
+            "/jobs/{id}",
+            self.cancel,
+            methods=["DELETE"],
+            status_code=202,
+            summary="Cancel a job",
+            responses=problems(401, 403, 422, 503),
+        )
 
     async def recent(
         self,
@@ -58,7 +86,7 @@ class Status:
         if unknown:
             raise Problem(422, "invalid-request", f"a state is one of {', '.join(STATES)}")
         with store_errors():
-            found = await self._tier.app.statuses.recent(
+            found = await statuses_of(self._tier.app.client).recent(
                 states=state or (), queue=queue, job=job, before=before, limit=limit
             )
         return [replace(each, result=None) for each in found]
@@ -71,13 +99,26 @@ class Status:
             raise unknown_id()
         return found
 
+    async def cancel(
+        self,
+        id: Annotated[JobId, AfterValidator(_of_a_message)],  # noqa: A002 - as in the path
+        reason: Annotated[str, Query(max_length=200, description="For its status.")] = "",
+    ) -> Cancellation:
+        """It does not start any more; a run of it ends if the job is cancellable. Which workers
+        know of it."""
+        with store_errors():
+            try:
+                return await self._tier.app.cancel(id, reason=reason)
+            except (BrokerUnavailable, NotPermitted, PublishError) as error:
+                raise problem_of(error) from error
+
 
 def unknown_id() -> Problem:
     """The answer for an id that nobody has told of."""
     return Problem(
         404,
         "unknown-id",
-        "nothing is known of this job: not told yet, forgotten by now, or never there",
+        "unknown job: not recorded yet, already pruned, or never enqueued",
     )
 
 

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import anyio
 
 from amqpjobs.broker.rabbitmq.background import BackgroundTask
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
+from amqpjobs.state.status.reader import statuses_of
 from amqpjobs.state.status.recorder import NOT_RECORDING
-from amqpjobs.telemetry.health.heartbeat import OK, STARTING, STOPPING
+from amqpjobs.telemetry.health.heartbeat import STARTING, STOPPING
+from amqpjobs.telemetry.health.heartbeat_file import OK
 from amqpjobs.web.auth import Guard
 from amqpjobs.web.recorder import Recording
 from amqpjobs.web.replays import Replays
@@ -42,7 +45,7 @@ class Tier:
         self.app = app
         self.settings = app.settings
         self.guard = Guard(app.settings)
-        self.replays = {name: Replays() for name in app.hooks}
+        self.replays = {name: Replays() for name in registry_of(app).hooks}
         self.stopping = anyio.Event()
         self.streams = 0
         self._recording = Recording(app) if recorder else None
@@ -63,7 +66,7 @@ class Tier:
             self.stopping = anyio.Event()
             if self._recording is not None:
                 await self._recording.check()
-            stack.push_async_callback(self.app.statuses.close)
+            stack.push_async_callback(statuses_of(self.app.client).close)
             await stack.enter_async_context(self.app.lifespan())
             self._publisher = await self.app.client.publisher()
             if self._recording is not None:
@@ -99,15 +102,14 @@ class Tier:
         found = []
         if condition != OK:
             found.append(_OBSTACLES.get(condition, f"RabbitMQ takes no messages, {condition}"))
-        if self._recording is not None and self._recording.problem is not None:
-            found.append(self._recording.problem)
-        store = await self._store_obstacle()
+        # What the store says itself is the cause of what its recorder says.
+        store = await self._store_obstacle() or (self._recording and self._recording.problem)
         return [*found, store] if store else found
 
     async def _store_obstacle(self) -> str | None:
         try:
             async with asyncio.timeout(STORE_PATIENCE):
-                await self.app.statuses.recent(limit=1)
+                await statuses_of(self.app.client).recent(limit=1)
         except StoreUnavailable:
             return "the store of statuses cannot be reached"
         except TimeoutError:

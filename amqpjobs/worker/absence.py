@@ -1,4 +1,4 @@
-"""Whether this process was away: frozen, swapped out, or with a handler that blocked its loop.
+"""Detects that this process did not run: frozen, swapped out, or its event loop blocked.
 
 RabbitMQ does not wait long for a silent client: it closes the connection, and gives what was not
 acked to others. A process that comes back does not know it yet, and must not start what it was

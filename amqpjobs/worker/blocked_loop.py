@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from amqpjobs.jobs.context import Context, current_context
+from amqpjobs.jobs.run_context import RunContext, current_context
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -85,7 +85,7 @@ class BlockedLoop:
     """
 
     def __init__(
-        self, threshold: float, job_of: Callable[["asyncio.Task[Any]"], Context | None]
+        self, threshold: float, job_of: Callable[["asyncio.Task[Any]"], RunContext | None]
     ) -> None:
         self._interval = min(INTERVAL, threshold / 4)
         self._pulse = Pulse(threshold, self._interval)
@@ -131,7 +131,7 @@ class BlockedLoop:
                 )
             else:
                 log.warning(
-                    "the event loop goes on",
+                    "the event loop runs again",
                     extra={**self._keys, "blocked_s": round(seconds, 1)},
                 )
 
@@ -142,7 +142,7 @@ class BlockedLoop:
         return {} if context is None else {"job": context.job, "job_id": context.job_id}
 
 
-def _inherited(task: "asyncio.Task[Any]") -> Context | None:
+def _inherited(task: "asyncio.Task[Any]") -> RunContext | None:
     """The job of a task that a handler has made; Python 3.11 does not tell."""
     get_context = getattr(task, "get_context", None)
     return get_context().get(current_context) if get_context is not None else None

@@ -1,13 +1,13 @@
-"""The word to cancel: an asker that does not wait any more tells every worker of the queue.
+"""Cancellation: a caller that gives up tells every worker of the queue.
 
-It counts only with the id, the correlation id and the reply address of the request, which nobody
-but the asker knows all of. Changes when workers are told something else.
+It counts only with the id, the correlation id and the reply address of the request, which only
+the caller knows all of. Changes when the message does.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from amqpjobs.broker.amqp.frames import HeaderView
@@ -17,8 +17,8 @@ from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.message.headers import read_leniently
 from amqpjobs.jobs.message.properties import CANCEL
-from amqpjobs.jobs.queue.queue import Queue
-from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE, FLEET
 from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.worker")
@@ -43,6 +43,8 @@ class Control:
         queues: that are consumed.
         running: what runs here, and its task.
         clock: what deadlines are told by.
+        other: called with each message that is no cancellation.
+        interrupted: called when messages may have been missed.
     """
 
     def __init__(
@@ -51,10 +53,15 @@ class Control:
         queues: Iterable[Queue],
         running: Mapping[Run, "asyncio.Task[None]"],
         clock: Clock = MACHINE,
+        other: Callable[[HeaderView, bytes], None] = lambda _, __: None,
+        interrupted: Callable[[], None] = lambda: None,
     ) -> None:
         self._time = clock.time
-        lanes = (lane.queue for queue in queues for lane in queue.lanes)
-        self._listener = Listener(link, self._told, [(CONTROL_EXCHANGE, name) for name in lanes])
+        self._other = other
+        self._refused = asyncio.Event()
+        keys = [FLEET, *(lane.queue for queue in queues for lane in lanes_of(queue))]
+        bindings = [(CONTROL_EXCHANGE, key) for key in keys]
+        self._listener = Listener(link, self._told, bindings, lambda _: interrupted())
         self._running = running
         self._taken_back: OrderedDict[Key, float] = OrderedDict()
 
@@ -67,10 +74,16 @@ class Control:
             await self._listener.run()
         except ConfigurationError as error:
             log.info("requests cannot be cancelled here", extra={"reason": str(error)})
+            self._refused.set()
 
     async def ready(self) -> None:
-        """Wait until it listens."""
-        await self._listener.ready()
+        """Wait until it listens, or may not."""
+        waits = [asyncio.ensure_future(w) for w in (self._listener.ready(), self._refused.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def takes_back(self, run: Run) -> bool:
         """Whether a run that is about to start was taken back. Asked once: it is forgotten."""
@@ -81,15 +94,18 @@ class Control:
 
     def _told(self, header: HeaderView, body: bytes) -> None:
         if header.type != CANCEL:
+            self._other(header, body)
             return
         key = _key_of(header)
         if None in key:
             return
         for run, task in self._running.items():
-            # `asked` is set once its task has begun, and until its handler has ended.
-            if run.asked == header.reply_to and _key_of(run.delivery.header) == key:
+            # `asked` is set once its task has begun, and until its answer is sent.
+            if run.asked != header.reply_to or run.ended:
+                continue
+            if _key_of(run.delivery.header) == key:
                 run.cancelled = True
-                task.cancel("who asked does not wait any more")
+                task.cancel("the caller gave up")
                 return
         self._taken_back[key] = _until(header, self._time())
         if len(self._taken_back) > REMEMBERED:

@@ -1,4 +1,4 @@
-"""Jobs that take longer than RabbitMQ waits for them: told at start, and named when it happens.
+"""Warns of jobs that exceed RabbitMQ's consumer timeout: at start, and when it happens.
 
 Changes when a worker says or does more about them.
 """
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.profile import Profile
-from amqpjobs.jobs.queue.queue import Queue
-from amqpjobs.worker.hold_limits import MEND, Holding, holding_of
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.worker.hold_limits import FIX, Holding, holding_of
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.runtime import Runtime
@@ -44,7 +44,7 @@ class Overtime:
     ) -> None:
         self._runtime = runtime
         self._queues = queues
-        self._by_lane = {lane.queue: queue for queue in queues for lane in queue.lanes}
+        self._by_lane = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
         self._concurrency = concurrency
         self._held = prefetch * len(self._by_lane)
         self._running = running
@@ -62,12 +62,12 @@ class Overtime:
         for queue in self._queues:
             for problem in self._holding(queue, profile).problems():
                 log.warning(
-                    "a job may take longer than RabbitMQ waits for it",
+                    "job may exceed the consumer timeout",
                     extra={
                         "job": problem.job,
                         "queue": queue.name,
                         "reason": problem.finding,
-                        "mend": problem.mend,
+                        "fix": problem.fix,
                     },
                 )
 
@@ -91,17 +91,21 @@ class Overtime:
         )
 
     def _runs_of(self, queue: str) -> "list[Run]":
-        runs = [run for run in self._running if run.delivery.queue == queue]
+        runs = [
+            run
+            for run in self._running
+            if run.delivery.queue == queue and not run.delivery.accepted
+        ]
         return sorted(runs, key=_age, reverse=True)
 
     def _tell(self, queue: str, limit: float | None, runs: "list[Run]") -> None:
         log.error(
-            "RabbitMQ took jobs back that it had waited for too long; they will run again",
+            "consumer timeout passed, jobs run again",
             extra={
                 "queue": queue,
                 "limit_s": limit,
                 "running": [f"{_name(run)}, for {_age(run):.0f} s" for run in runs[:NAMED]],
-                "mend": MEND,
+                "fix": FIX,
             },
         )
 

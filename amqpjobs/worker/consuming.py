@@ -5,28 +5,39 @@ Changes when a worker gets another part, or a part another neighbour.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.delivery import Delivery
+from amqpjobs.broker.rabbitmq.shared_topology import SharedTopology
 from amqpjobs.broker.rabbitmq.subscription import Subscription
-from amqpjobs.jobs.context import Context
-from amqpjobs.jobs.queue.queue import Lane, Queue
+from amqpjobs.client.nested_requests import NestedRequests, nested_requests
+from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.message.compression import compression_of
+from amqpjobs.jobs.queue.queue import Lane, Queue, lanes_of
+from amqpjobs.jobs.queue.topology import topology_of
+from amqpjobs.jobs.run_context import RunContext
+from amqpjobs.jobs.surroundings import Surroundings, surroundings
 from amqpjobs.telemetry.health.condition import condition
 from amqpjobs.telemetry.health.heartbeat import notify
 from amqpjobs.worker.absence import Presence
+from amqpjobs.worker.callbacks import callbacks_by
 from amqpjobs.worker.cancellation import Control
+from amqpjobs.worker.cancelled_jobs import CancelledJobs
 from amqpjobs.worker.consumer_timeout import Overtime
 from amqpjobs.worker.deferral import Deferral
+from amqpjobs.worker.ending_hooks import HookCalls
 from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.events import Announcer
-from amqpjobs.worker.execution.handlers import Execution
+from amqpjobs.worker.execution.handlers import Execution, over_time
 from amqpjobs.worker.executor import Executor
 from amqpjobs.worker.flow.token_bucket import prefetch_of
+from amqpjobs.worker.holds import Holds
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.observing import measure, spans_of
+from amqpjobs.worker.operating import Operating
 from amqpjobs.worker.parking import Parking
 from amqpjobs.worker.pausing import Pausing
 from amqpjobs.worker.pipeline import Pipeline
@@ -44,6 +55,7 @@ from amqpjobs.worker.stalled import Progress
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
     from amqpjobs.jobs.runtime import Runtime
+    from amqpjobs.worker.batches import Batches
     from amqpjobs.worker.metrics import Metered
 
 log = logging.getLogger("amqpjobs.worker")
@@ -62,13 +74,16 @@ class Consuming:
         execution: how handlers are run.
         room: told of a job that found none.
         stopping: set when the worker is told to stop.
-        ensure: declares the queues, or sees whether they are there.
+        started: called with nothing for each job that is started; None for nobody.
+        topology: of the queues, declared or checked on each connection.
         observers: told of each end after the log line, events, spans and metrics.
         stack: left when the worker has stopped.
 
     Attributes:
         running: the runs under way, in quarantine too, with their tasks.
+        ignoring: handlers that go on although their runs are over.
         report: tells all observers of a run that has ended.
+        hook_calls: calls the hooks at the ends of jobs; None where the app has none.
         report_unstarted: tells those who hear of a delivery that is given back before its start,
             which is no event.
     """
@@ -85,20 +100,24 @@ class Consuming:
         execution: Execution,
         room: Room,
         stopping: asyncio.Event,
-        ensure: Callable[[Wire], Awaitable[None]],
+        started: Callable[[], object] | None,
+        topology: SharedTopology,
         observers: Iterable[Observer],
         stack: AsyncExitStack,
     ) -> None:
         self.runtime, self.queues, self.link, self.publisher = runtime, queues, link, publisher
         self.concurrency, self.prefetch = concurrency, prefetch
         self._loop, self._clock = asyncio.get_running_loop(), runtime.clock
-        self._execution = execution
+        self._execution, self._count = execution, started
         self.running: dict[Run, asyncio.Task[None]] = {}
+        self.ignoring: set[asyncio.Task[None]] = set()
         self.presence = Presence()
         self.intake = Intake(
-            queues, concurrency, self._start, self._wake, self._clock.monotonic,
-            self.presence.certain,
+            queues, concurrency, self._start if started is None else self._start_counted,
+            self._wake, self._clock.monotonic, self.presence.certain,
         )  # fmt: skip
+        self.batches = self._make_batches(stopping)
+        self._join = None if self.batches is None else self.batches.join
         self.progress = Progress(self.intake, self.running)
         self.quarantine = Quarantine(self._isolate, self.intake, execution)
         stack.push_async_callback(self.quarantine.close)
@@ -108,11 +127,36 @@ class Consuming:
         self.deferral = Deferral(self.intake.offer, self.redeliveries.offer, self._clock)
         self.overtime = Overtime(runtime, queues, concurrency, prefetch, self.running)
         around = link, self.intake, self.deferral, self.quarantine
-        self.pausing = Pausing(queues, prefetch, *around, self._clock)
-        self.control = Control(link, queues, self.running, self._clock)
-        self._ensure = ensure
-        self.subscriptions = [self._subscription(q, lane) for q in queues for lane in q.lanes]
-        self._make_executor(stopping, room, tuple(observers), stack)
+        self._prefetches = self._prefetches_of(queues, prefetch)
+        self.pausing = Pausing(queues, self._prefetches, *around, self._clock)
+        self.holds = Holds(link, self.pausing, self._reload)
+        self.cancelled = CancelledJobs(self.running, self._clock, self._collected)
+        self.control = self._make_control(stack)
+        self._topology = topology
+        self.subscriptions = [self._subscription(q, lane) for q in queues for lane in lanes_of(q)]
+        execution.home.run(nested_requests.set, self._nested_requests())
+        here = Surroundings(runtime.registry.jobs, self._clock.time, app=runtime.registry.enqueuer)
+        execution.home.run(surroundings.set, here)
+        self.hook_calls = self._make_hook_calls(stack)
+        hooked = () if self.hook_calls is None else (self.hook_calls.ended,)
+        self._make_executor(stopping, room, (*hooked, *observers), stack)
+        self._execute = self._executor.execute
+        execution.grace, execution.ignored = runtime.settings.shutdown_timeout, self._ignored
+
+    def _make_control(self, stack: AsyncExitStack) -> Control:
+        parts = self.holds, self.publisher.link, self, self.cancelled
+        operating = Operating(self.runtime.registry.name, *parts)
+        stack.push_async_callback(operating.close)
+        told = operating.told, self.holds.interrupted
+        return Control(self.link, self.queues, self.running, self._clock, *told)
+
+    def _make_hook_calls(self, stack: AsyncExitStack) -> HookCalls | None:
+        hooks = self.runtime.registry.ending_hooks
+        if not hooks:
+            return None
+        calls = HookCalls(hooks, self._execution.home, self.intake, self.concurrency)
+        stack.push_async_callback(calls.close)
+        return calls
 
     def _make_executor(
         self,
@@ -130,17 +174,17 @@ class Consuming:
         announcer = Announcer(runtime, queues)
         announcer.speak_through(publisher.announcements)
         spans = spans_of(runtime, publisher)
+        self.settlement = Settlement(
+            publication, publisher.waiting, queues, self._remembered, publisher.restore, clock,
+            callbacks_by(publisher, registry.propagate),
+        )  # fmt: skip
         self.pipeline = Pipeline(
             runtime, self._execution, stopping, registry.only_jobs(), settings.max_message_size,
             self._remembered, self.control.takes_back, announcer, endings, room,
-            None if spans is None else spans.process,
+            None if spans is None else spans.process, self.settlement.accept, self.cancelled,
+            self._join,
         )  # fmt: skip
-        self.settlement = Settlement(
-            publication, publisher.waiting, queues, self._remembered, publisher.restore, clock
-        )
-        own = [declaration.name for declaration in registry.topology.queues]
-        largest = settings.max_message_size
-        self.replying = Answering(publication, self.pipeline.rejected, own, largest, clock)
+        self.replying = self._make_replying()
         self.parking = Parking(queues, self.pipeline.knows, self.link, publication)
         line = Reporting(arguments=settings.log_arguments, clock=clock).report
         counting = measure(self._metered, runtime, stack)
@@ -149,7 +193,7 @@ class Consuming:
             watching.append(counting)
         self.report = Observers((line, announcer.ended, *watching, *observers)).tell
         self.report_unstarted = Observers((line, *watching, *observers)).tell
-        self._execute = Executor(
+        self._executor = Executor(
             pipeline=self.pipeline,
             endings=endings,
             replying=self.replying,
@@ -161,23 +205,57 @@ class Consuming:
             pausing=self.pausing,
             outliving=self._execution.outliving,
             redeliveries=self.redeliveries,
-        ).execute
+        )
+
+    def _make_replying(self) -> Answering:
+        registry, settings = self.runtime.registry, self.runtime.settings
+        own = [declaration.name for declaration in registry.topology.queues]
+        compression = compression_of(settings.compress, settings.compress_above)
+        return Answering(
+            self.publisher.publication, self.pipeline.judge.rejected, own,
+            settings.max_message_size, self._clock, compression,
+        )  # fmt: skip
+
+    def _nested_requests(self) -> NestedRequests:
+        return NestedRequests(
+            self.runtime.settings.url,
+            [subscription.queue for subscription in self.subscriptions],
+            self.concurrency,
+            lambda: [run.context for run in list(self.running)],
+        )
 
     def _metered(self, make: "type[Metered]") -> "Metered":
-        return make(
-            self.running, self.concurrency, self.subscriptions, self.queues, self.intake, self.link
-        )
+        parts = self.running, self.concurrency, self.subscriptions, self.queues, self.intake
+        return make(*parts, self.link, self._execution.outliving.calls)
 
     def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
         return Subscription(
             self.link,
             lane.queue,
-            prefetch_of(queue, lane, self.prefetch),
+            prefetch_of(queue, lane, self._prefetches[queue.name]),
             self.deferral.offer,
-            self._ensure,
+            lambda wire: self._topology.ensure(wire, lane.queue),
             self.overtime.arguments,
             self._lost,
         )
+
+    def _make_batches(self, stopping: asyncio.Event) -> "Batches | None":
+        if all(job.batch is None for job in self.runtime.registry.jobs.values()):
+            return None
+        from amqpjobs.worker.batches import Batches
+
+        return Batches(self._execution, self.intake, self._clock, stopping)
+
+    def _prefetches_of(self, queues: list[Queue], wanted: int) -> dict[str, int]:
+        jobs = self.runtime.registry.jobs.values()
+        if all(job.batch is None for job in jobs):
+            return dict.fromkeys((queue.name for queue in queues), wanted)
+        from amqpjobs.worker.batches import prefetch_for
+
+        return {queue.name: prefetch_for(jobs, queue, wanted) for queue in queues}
+
+    def _collected(self) -> Collection[Run]:
+        return () if self.batches is None else self.batches.collected
 
     @property
     def ready(self) -> bool:
@@ -192,21 +270,42 @@ class Consuming:
     @property
     def snapshot(self) -> Snapshot:
         """What it holds now."""
+        collected = self._collected()
         return snapshot_of(
             self.subscriptions,
-            self.running,
+            self.running.keys() - collected if collected else self.running,
             self.intake.all_waiting(),
-            (*self.deferral.held, *self.redeliveries.waiting()),
-            at_rest=self.intake.at_rest,
+            (
+                *self.deferral.held,
+                *self.redeliveries.waiting(),
+                *(run.delivery for run in collected),
+            ),
+            at_rest=self.intake.at_rest and (self.hook_calls is None or self.hook_calls.idle),
         )
 
     async def started(self) -> None:
         """Wait until every queue is consumed."""
         for subscription in self.subscriptions:
-            await subscription.started()
+            if not subscription.paused:
+                await subscription.started()
+
+    async def hold(self, wire: Wire) -> None:
+        """Before anything is consumed: see what operators have paused and cancelled."""
+        await self.holds.first(wire)
+        await self._reload()
+        self.pausing.rest(self.subscriptions)
+
+    async def _reload(self) -> None:
+        """What was cancelled while nothing was heard here."""
+        await self.cancelled.load(self.runtime.settings, self.runtime.registry.name)
+
+    async def follow(self) -> None:
+        """Follow what operators pause and resume."""
+        await self.started()
+        await self.holds.run(self.control.ready)
 
     async def listen(self) -> None:
-        """Listen for requests that are cancelled."""
+        """Listen for requests that are cancelled, and for operators."""
         await self.started()  # where the broker allows few channels, consuming goes first
         await self.control.run()
 
@@ -217,12 +316,16 @@ class Consuming:
         keys = {"concurrency": self.concurrency, "prefetch": self.prefetch}
         log.info("worker is ready", extra={"queues": [q.name for q in self.queues], **keys})
 
-    def job_of(self, task: "asyncio.Task[Any]") -> Context | None:
+    def job_of(self, task: "asyncio.Task[Any]") -> RunContext | None:
         """The job that runs in a task. Called from another thread, while this one stands still."""
-        return next((r.context for r, own in list(self.running.items()) if own is task), None)
+        found = next((r.context for r, own in list(self.running.items()) if own is task), None)
+        return self.batches.context_of(task) if found is None and self.batches else found
 
-    def take_waiting(self) -> list[Delivery]:
-        """All deliveries that were not started and are still this worker's; they wait no more."""
+    def take_waiting(self, *, hurry: bool = True) -> list[Delivery]:
+        """All deliveries that were not started and are still this worker's; they wait no more. The
+        jobs of batches that were not started are given back in a hurry, else they run now."""
+        if self.batches is not None:
+            (self.batches.release if hurry else self.batches.flush)()
         waiting = [
             *self.redeliveries.take_waiting(),
             *self.intake.take_waiting(),
@@ -235,8 +338,36 @@ class Consuming:
         home = self._execution.home.copy()
         self.running[run] = self._loop.create_task(self._execute(run), context=home)
 
+    def _start_counted(self, delivery: Delivery, quarantine: Quarantine | None = None) -> None:
+        self._start(delivery, quarantine)
+        if self._count is not None:
+            self._count()
+
+    def _ignored(self, definition: Definition, context: RunContext) -> None:
+        """A handler goes on after it was cancelled at its timeout, and its grace: the run is over
+        without it, and another job may start in its place."""
+        log.error("job ignores its timeout, slot freed", extra=context.log_keys())
+        error = over_time(context.timeout_of(definition.timeout) or 0.0)
+        if self.batches is not None and (late := self.batches.ends(context, error)):
+            self._ignore(late)
+            return
+        run = next((r for r in self.running if r.context is context), None)
+        if run is not None and not run.delivery.settled:
+            ended = self._executor.take_over(run)
+            if run.quarantine is not None:
+                run.quarantine.give_up()
+            self._ignore(self.running.pop(run))
+            home = self._execution.home.copy()
+            self.running[ended] = self._loop.create_task(
+                self._executor.end(ended, error), context=home
+            )
+
+    def _ignore(self, task: asyncio.Task[None]) -> None:
+        self.ignoring.add(task)
+        task.add_done_callback(self.ignoring.discard)
+
     def _isolate(self, delivery: Delivery) -> None:
-        self._start(delivery, self.quarantine)
+        self._start_counted(delivery, self.quarantine)
 
     def _wake(self, queue: str, seconds: float) -> None:
         # Not in the context of the job whose end has shut the gate.
@@ -252,3 +383,11 @@ class Consuming:
             )
         )
         self.overtime.lost(queue, reason)
+
+
+def topology_shared_by(queues: list[Queue], *, declare: bool) -> SharedTopology:
+    """The topology of these queues, for all of their consumers."""
+    of_lane = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
+    return SharedTopology(
+        topology_of(queues), lambda name: topology_of([of_lane[name]]), declare=declare
+    )

@@ -1,7 +1,7 @@
-"""Deliveries that came before their time: held for less than two seconds, in no slot.
+"""Holds deliveries that came less than two seconds early, in no slot, and routes redeliveries.
 
 The delays on the broker have whole seconds; the rest is waited here. What is earlier than that
-(clocks that differ, a stranger's header) is sent back into the delays by the pipeline. Changes
+(clocks that differ, a foreign header) is sent back into the delays by the pipeline. Changes
 when holding does.
 """
 

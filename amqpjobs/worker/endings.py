@@ -8,11 +8,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
-from amqpjobs.jobs.outcome import Outcome, Released
+from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.outcome import INTERRUPTED, Outcome, Rejected, Released, Retried, Snoozed
 
 if TYPE_CHECKING:
     from amqpjobs.broker.rabbitmq.delivery import Delivery
-    from amqpjobs.jobs.context import Context
+    from amqpjobs.jobs.run_context import RunContext
     from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.worker")
@@ -26,7 +27,13 @@ class Settle(Protocol):
     """See `Settlement.settle`."""
 
     def __call__(
-        self, delivery: "Delivery", outcome: Outcome, context: "Context | None" = None, /
+        self,
+        delivery: "Delivery",
+        outcome: Outcome,
+        context: "RunContext | None" = None,
+        /,
+        *,
+        callbacks: bool = False,
     ) -> Awaitable[Outcome] | None:
         """Settle a delivery."""
         ...
@@ -57,10 +64,10 @@ class Endings:
         )
 
     async def calm(self, run: "Run") -> None:
-        """Take back the cancellations that a handler has left behind: they would end what comes
-        next, which is the settlement."""
+        """Take back the cancellations that a handler has left behind, or that have ended it: they
+        would end what comes next, which is its answer and its settlement."""
         task = asyncio.current_task()
-        if task is None or run.interrupted or run.cancelled or not task.cancelling():
+        if task is None or run.interrupted or not task.cancelling():
             return
         _uncancel(task)
         try:
@@ -70,9 +77,10 @@ class Endings:
             if run.interrupted or self.is_from_outside(error):
                 raise
 
-    async def settled(self, run: "Run", waiting: Awaitable[Outcome]) -> Outcome:
-        """Wait for a copy. What a handler has left behind to cancel its task, such as a timer, does
-        not stop it: the copy may be there already, and giving the original back would double it."""
+    async def settled(self, run: "Run", outcome: Outcome, waiting: Awaitable[Outcome]) -> Outcome:
+        """Wait for a copy; returns how the run was settled. What a handler has left behind to
+        cancel its task, such as a timer, does not stop it: the copy may be there already, and
+        giving the original back would double it."""
         settling, task = asyncio.ensure_future(waiting), asyncio.current_task()
         while not settling.done():
             try:
@@ -83,7 +91,9 @@ class Endings:
                 elif task is not None:
                     _uncancel(task)
         if settling.cancelled() and run.interrupted:
-            return Released("the worker was told to stop")
+            if run.delivery.accepted and not isinstance(outcome, Rejected | Retried | Snoozed):
+                return outcome  # without its callback: the log says that
+            return stopped_early(run, "the worker is stopping")
         return settling.result()
 
     async def of_bug(
@@ -103,18 +113,28 @@ class Endings:
             run.interrupted and isinstance(error, asyncio.CancelledError)
         ):
             raise error
-        log.critical("a bug in amqpjobs around job %r", run.context, exc_info=error)
+        log.critical("a bug in amqpjobs", extra={"run": repr(run.context)}, exc_info=error)
         await self.calm(run)
         if run.delivery.settled:
             return None
         try:
             outcome = fail(run, error)
-            waiting = settle(run.delivery, outcome, run.context)
-            return outcome if waiting is None else await self.settled(run, waiting)
+            waiting = settle(run.delivery, outcome, run.context, callbacks=run.callbacks)
+            return outcome if waiting is None else await self.settled(run, outcome, waiting)
         except Exception:
-            log.critical("a bug in amqpjobs: job %r not settled", run.context, exc_info=True)
+            log.critical(
+                "a bug in amqpjobs, job unsettled", extra={"run": repr(run.context)}, exc_info=True
+            )
             await asyncio.sleep(PAUSE)
             return None
+
+
+def stopped_early(run: "Run", reason: str) -> Released | Rejected:
+    """The outcome of a run that ended with its worker, and without a copy."""
+    if run.delivery.accepted:
+        words = f"{reason}; it runs at most once, and its dead letter was not confirmed"
+        return Rejected(Failure(INTERRUPTED, words))
+    return Released(reason)
 
 
 def _uncancel(task: "asyncio.Task[object]") -> None:

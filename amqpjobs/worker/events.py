@@ -1,4 +1,4 @@
-"""What a worker tells of its jobs: that one has begun, how far it is, and how it ended.
+"""Emits the events of a worker's jobs: started, progress, ended.
 
 Nothing here waits, and nothing fails a job. Changes when there is something else to tell.
 """
@@ -11,22 +11,23 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import AmqpJobsError, DecodeError
-from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.events import (
+    DONE,
     STARTED,
-    SUCCEEDED,
     Progress,
     clock,
     readable,
 )
-from amqpjobs.jobs.message.headers import JobHeaders, read_leniently
+from amqpjobs.jobs.message.header_info import JobHeaders
+from amqpjobs.jobs.message.headers import read_leniently, tags_of
 from amqpjobs.jobs.outcome import (
     Done,
     Outcome,
 )
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.jobs.results import dump_result
+from amqpjobs.jobs.run_context import RunContext
 
 if TYPE_CHECKING:
     from amqpjobs.broker.rabbitmq.event_publication import Announcements
@@ -57,11 +58,11 @@ class Announcer:
         self.enabled = settings.events
         self._largest = settings.max_result_size
         self._ttl = settings.result_ttl
-        self._queues = {lane.queue: queue.name for queue in queues for lane in queue.lanes}
+        self._queues = {lane.queue: queue.name for queue in queues for lane in lanes_of(queue)}
         self._out: Announcements | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._speaking: dict[Context, _Speech] = {}
+        self._speaking: dict[RunContext, _Speech] = {}
         self._begun: dict[Run, None] = {}
 
     def __repr__(self) -> str:
@@ -88,10 +89,10 @@ class Announcer:
             progress = context.told
             if progress is None and run.delivery.header.has_amqpjobs_headers:
                 progress = context.last_progress
-            self._add(context, STARTED, run.begun, _details_of(progress))
+            self._add(context, STARTED, run.begun, _tagged(context, _details_of(progress)))
 
     def _add(
-        self, context: Context, state: str, begun: float, details: dict[str, Any] | None
+        self, context: RunContext, state: str, begun: float, details: dict[str, Any] | None
     ) -> None:
         if self._out is not None:
             self._out.add(
@@ -101,7 +102,7 @@ class Announcer:
                 )
             )  # fmt: skip
 
-    def progressed(self, context: Context) -> None:
+    def progressed(self, context: RunContext) -> None:
         """The job has told how far it is, in whatever thread."""
         if threading.get_ident() == self._thread:
             self._progressed(context)
@@ -109,7 +110,7 @@ class Announcer:
             with suppress(RuntimeError):  # a thread that nobody waits for, after the end of all
                 self._loop.call_soon_threadsafe(self._progressed, context)
 
-    def _progressed(self, context: Context) -> None:
+    def _progressed(self, context: RunContext) -> None:
         if context.tell is None:
             return  # it has ended: a thread that nobody waits for goes on
         speech = self._speaking.get(context)
@@ -120,15 +121,15 @@ class Announcer:
         else:
             speech.more = True
 
-    def _say(self, context: Context, speech: "_Speech") -> None:
+    def _say(self, context: RunContext, speech: "_Speech") -> None:
         speech.more = False
         speech.timer = self._loop.call_later(PROGRESS_EVERY, self._may_speak, context, speech)
         context.log_progress()
         out = self._out
         if out is not None and out.listening and self._jobs[context.job].track:
-            self._add(context, STARTED, 0.0, _details_of(context.told))
+            self._add(context, STARTED, 0.0, _tagged(context, _details_of(context.told)))
 
-    def _may_speak(self, context: Context, speech: "_Speech") -> None:
+    def _may_speak(self, context: RunContext, speech: "_Speech") -> None:
         speech.timer = None
         if speech.more:
             self._say(context, speech)
@@ -149,9 +150,11 @@ class Announcer:
             size = 0
             if definition is not None and (definition.keep_result or context.told is not None):
                 details, size = self._of_success(definition, context, outcome, out)
+            if context.carried is not None:
+                details = _tagged(context, details)
             out.add(
                 (
-                    context.job_id, context.job, context.queue, SUCCEEDED, context.epoch,
+                    context.job_id, context.job, context.queue, DONE, context.epoch,
                     context.attempt, clock(), run.begun, details,
                 ),
                 size,
@@ -159,7 +162,7 @@ class Announcer:
             return
         self._ended_otherwise(run, outcome, out)
 
-    def _silence(self, context: Context) -> None:
+    def _silence(self, context: RunContext) -> None:
         speech = self._speaking.pop(context, None)
         if speech is None:
             return
@@ -169,7 +172,7 @@ class Announcer:
             context.log_progress()  # its event is the one of its end
 
     def _of_success(
-        self, definition: Definition, context: Context, done: Done, out: "Announcements"
+        self, definition: Definition, context: RunContext, done: Done, out: "Announcements"
     ) -> tuple[dict[str, Any] | None, int]:
         details = _details_of(context.told)
         if not definition.keep_result or not out.listening:
@@ -180,8 +183,8 @@ class Announcer:
             result = dump_result(definition, done.result, self._largest)
         except Exception as error:  # noqa: BLE001 - serializers are the user's
             why = error if isinstance(error, AmqpJobsError) else type(error).__name__
-            log.warning("a result is not kept: %s", why, extra=context.log_keys())
-            details["error"] = readable(f"the result is not kept: {why}")
+            log.warning("result not stored", extra={**context.log_keys(), "reason": str(why)})
+            details["error"] = readable(f"the result is not stored: {why}")
             return details, 0
         details["result"] = result
         details["keep"] = self._ttl if keep is True else float(keep)
@@ -197,7 +200,7 @@ class Announcer:
             told = context.told
             if told is None and run.delivery.header.has_amqpjobs_headers:
                 told = context.last_progress
-            details |= _details_of(told) or {}
+            details = _tagged(context, {**details, **(_details_of(told) or {})}) or {}
             job_id, job, epoch, attempt = (
                 context.job_id, context.job, context.epoch, context.attempt,
             )  # fmt: skip
@@ -205,7 +208,9 @@ class Announcer:
             named = _named(run)
             if named is None:
                 return  # nobody knows its id
-            job_id, job, epoch, attempt = named
+            job_id, job, epoch, attempt, tags = named
+            if tags:
+                details = {**details, "tags": tags}
         queue = self._queues.get(run.delivery.queue, run.delivery.queue)
         out.add((job_id, job, queue, state, epoch, attempt, clock(), run.begun, details or None))
 
@@ -226,8 +231,13 @@ def _details_of(progress: Progress | None) -> dict[str, Any] | None:
     return {"progress": progress.fraction, "detail": progress.message}
 
 
-def _named(run: "Run") -> tuple[str, str, int, int] | None:
-    """Id, job, epoch and attempt of a message that got no context, as far as it says so."""
+def _tagged(context: RunContext, details: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The same with the tags of the job, which its publisher may not have told."""
+    return {**(details or {}), "tags": context.tags} if context.tags else details
+
+
+def _named(run: "Run") -> tuple[str, str, int, int, tuple[str, ...]] | None:
+    """Id, job, epoch, attempt and tags of a message that got no context, as far as it says so."""
     try:
         header = run.delivery.header
         job_id, job = header.message_id, header.type
@@ -236,8 +246,8 @@ def _named(run: "Run") -> tuple[str, str, int, int] | None:
     if not job_id:
         return None
     try:
-        said = read_leniently(header.headers)
+        said, tags = read_leniently(header.headers), tags_of(header.headers)
     except DecodeError:
-        said = JobHeaders()
+        said, tags = JobHeaders(), ()
     name = run.definition.name if run.definition is not None else job or ""
-    return readable(job_id, 255), readable(name, 255), said.epoch, said.attempt
+    return readable(job_id, 255), readable(name, 255), said.epoch, said.attempt, tags

@@ -72,6 +72,7 @@ class Executor:
     async def execute(self, run: Run) -> None:
         """Run a job from its delivery to its end: one coroutine in one task, with no callback at
         its end. Both cost as much as a no-op handler."""
+        outcome: Outcome | None = None
         try:
             outcome = await self._pipeline.outcome_of(run)
             run.ended = time.monotonic()
@@ -82,19 +83,67 @@ class Executor:
             if run.asked is not None:
                 await self._endings.calm(run)
                 outcome = await self._replying.answer(run, outcome)
-            waiting = self._settlement.settle(run.delivery, outcome, run.context)
+            waiting = self._settlement.settle(
+                run.delivery, outcome, run.context, callbacks=run.callbacks
+            )
             if waiting is not None:
-                outcome = await self._endings.settled(run, waiting)
+                outcome = await self._endings.settled(run, outcome, waiting)
             elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:
                 self._remembered.acked(run.delivery)
             self._report(run, outcome)
         except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt would end the event loop
             await self._of_bug(run, error)
         finally:
+            # Its error has a traceback, whose first frame leads back to this one in Python 3.12 and
+            # 3.13: all that the handler held would wait for the garbage collector.
+            outcome = None
+            self._over(run)
+
+    def take_over(self, run: Run) -> Run:
+        """End a run whose handler does not end: what this returns is settled, by `end`, and gives
+        the slot back. The handler goes on, and what it returns is dropped."""
+        delivery = run.delivery
+        settled = delivery.hand_over()
+        settled.settled, delivery.settled = True, False
+        ended = Run(delivery, run.quarantine)
+        ended.context, ended.definition, ended.asked = run.context, run.definition, run.asked
+        ended.started, ended.begun, ended.traced = run.started, run.begun, run.traced
+        ended.callbacks, ended.cancelled = run.callbacks, run.cancelled
+        if hasattr(run, "why"):
+            ended.why = run.why
+        ended.ended = time.monotonic()  # so that nobody cancels it before its first step
+        if run.traced is not None:
+            run.traced.ended = time.time_ns()
+        run.delivery = settled
+        if run in self._redeliveries.held:
+            self._redeliveries.held[ended] = self._redeliveries.held.pop(run)
+        return ended
+
+    async def end(self, run: Run, error: Exception) -> None:
+        """Give a run that was taken over its outcome, which is that of an error; if it was
+        cancelled before, and did not mind, it is cancelled now."""
+        try:
+            judge = self._pipeline.judge
+            outcome = judge.ended_early(run) if run.cancelled else judge.failed(run, error)
+            if self._intake.gated:
+                self._pausing.ended(run.delivery, outcome)
+            if run.asked is not None:
+                outcome = await self._replying.answer(run, outcome)
+            if run.delivery.settled:
+                return  # given back by force meanwhile
+            waiting = self._settlement.settle(
+                run.delivery, outcome, run.context, callbacks=run.callbacks
+            )
+            if waiting is not None:
+                outcome = await self._endings.settled(run, outcome, waiting)
+            self._report(run, outcome)
+        except BaseException as bug:  # noqa: BLE001 - as in `execute`
+            await self._of_bug(run, bug)
+        finally:
             self._over(run)
 
     async def _of_bug(self, run: Run, error: BaseException) -> None:
-        fail, settle = self._pipeline.failed_by_us, self._settlement.settle
+        fail, settle = self._pipeline.judge.failed_by_us, self._settlement.settle
         outcome: Outcome | None = await self._endings.of_bug(run, error, fail, settle)
         if outcome is not None:
             self._report(run, outcome)
@@ -103,7 +152,10 @@ class Executor:
         """Free its slot, and look at what waited for its end."""
         if not run.delivery.settled:
             run.delivery.release()
-        del self._running[run]
+        try:
+            del self._running[run]
+        except KeyError:
+            return  # it was taken over, and its slot is free
         if self._intake.gated:
             self._pausing.ended(run.delivery, None)
         free: Callable[[], object]

@@ -1,4 +1,4 @@
-"""What is told of an exception: its name, and where it was raised. Changes when that does."""
+"""Names, messages and frames of exceptions, as failures carry them. Changes when that does."""
 
 import os
 import traceback

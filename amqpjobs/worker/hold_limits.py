@@ -1,4 +1,4 @@
-"""How long RabbitMQ lets a worker hold a delivery, and whether the jobs of a queue fit into that.
+"""RabbitMQ's limit for holding a delivery, and whether the jobs of a queue fit into it.
 
 RabbitMQ takes a delivery back that was not settled in time: up to 4.2 it closes the channel, from
 4.3 it cancels the consumer (https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout).
@@ -29,7 +29,7 @@ WITHOUT_TIMEOUT = 86_400.0
 LONGEST = 4_294_967.0
 """Seconds (49 days): a timer of Erlang's has 32 bits of milliseconds."""
 
-MEND = (
+FIX = (
     "split the job, or raise consumer_timeout on the broker and say so in AMQPJOBS_CONSUMER_TIMEOUT"
 )
 
@@ -40,12 +40,12 @@ class Problem:
 
     Attributes:
         finding: what may happen.
-        mend: what to do about it.
+        fix: what to do about it.
     """
 
     job: str
     finding: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Holding:
                     job.name,
                     f"may run {job.timeout:g} s, and RabbitMQ takes a delivery back after "
                     f"{limit:g} s: the job then runs again",
-                    MEND,
+                    FIX,
                 )
             elif job.timeout * self.rounds >= limit:
                 yield Problem(
@@ -86,7 +86,7 @@ class Holding:
                     f"may be held {job.timeout * self.rounds:g} s, since more is held than runs, "
                     f"and RabbitMQ takes a delivery back after {limit:g} s",
                     "hold less (--prefetch, AMQPJOBS_PREFETCH), or as for a job that runs so long: "
-                    + MEND,
+                    + FIX,
                 )
 
 
@@ -103,7 +103,11 @@ def holding_of(
         concurrency: jobs that run at once.
         held: deliveries that a worker holds of all queues together.
     """
-    jobs = tuple(d for d in runtime.registry.jobs.values() if d.queue.name == queue.name)
+    jobs = tuple(
+        job
+        for job in runtime.registry.jobs.values()
+        if job.queue.name == queue.name and not job.at_most_once
+    )
     rounds = max(1, math.ceil(held / concurrency))
     given = runtime.settings.consumer_timeout
     if profile.late_ack_closes_channel:

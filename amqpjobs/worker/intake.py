@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.worker.flow.gate import UNTIL_TOLD, Gate
 
 
@@ -51,11 +51,13 @@ class Intake:
         self._clock = clock
         self._free = concurrency
         self._concurrency = concurrency
-        self._waiting = 0  # of the queues that take part
+        self._waiting = 0  # of the queues that take part, and claims
+        self._claims: deque[Callable[[], object]] = deque()
         self.closed = False
         self._still = False  # closed, or paused
+        self._paused: set[str] = set()
         self._lanes: dict[str, deque[Delivery]] = {
-            lane.queue: deque() for queue in queues for lane in queue.lanes
+            lane.queue: deque() for queue in queues for lane in lanes_of(queue)
         }
         self._turns = [_Turns(queue, self._lanes) for queue in queues]
         self._next_queue = 0
@@ -90,7 +92,7 @@ class Intake:
         Args:
             busy: whether any job runs. While none does, neither slots nor a pause hold it back.
         """
-        if self.closed or not self._waiting or (busy and (self._still or not self._free)):
+        if self.closed or not self._waiting or (busy and (self._still or self._free <= 0)):
             return None
         return next(
             (turns.first() for turns in self._turns if not turns.shut and turns.waiting), None
@@ -106,14 +108,14 @@ class Intake:
         turns = next(each for each in self._turns if each.queue.name == queue.name)
         gate = turns.gate = Gate(queue)
         self.gated = True
-        self._gated.update((lane.queue, turns) for lane in queue.lanes)
+        self._gated.update((lane.queue, turns) for lane in lanes_of(queue))
         return gate
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery: start it, or keep it until there is a slot."""
         gated = self._gated.get(delivery.queue) if self.gated else None
         if (
-            self._free
+            self._free > 0
             and not self._waiting
             and not self._still
             and gated is None
@@ -127,7 +129,7 @@ class Intake:
         if gated is not None and gated.shut:
             return
         self._waiting += 1
-        if self._free:
+        if self._free > 0:
             self._fill()
 
     def admits(self, delivery: Delivery) -> bool:
@@ -143,19 +145,37 @@ class Intake:
         turns.gate.enter(delivery, self._clock())
         return True
 
+    def claim(self, start: Callable[[], object]) -> None:
+        """Take a slot for what is no delivery, before all that waits, and then call this;
+        `finished` gives the slot back. Once nothing is started any more it is not called."""
+        self._claims.append(start)
+        self._waiting += 1
+        self._fill()
+
+    def lend(self) -> None:
+        """Give the slot of a run to others that does nothing but wait, until `reclaim`."""
+        self.finished()
+
+    def reclaim(self) -> None:
+        """Take back what was lent: at once, though it may be in use. Nothing starts until so many
+        slots are free again."""
+        self._free -= 1
+
     def finished(self) -> None:
         """A slot is free again."""
         self._free += 1
         if self._waiting:
             self._fill()
 
-    def pause(self) -> None:
-        """Start nothing until `resume`."""
+    def pause(self, why: str) -> None:
+        """Start nothing until `resume` with the same reason."""
+        self._paused.add(why)
         self._still = True
 
-    def resume(self) -> None:
-        """Go on after `pause`."""
-        self._still = self.closed
+    def resume(self, why: str) -> None:
+        """Go on after `pause`, unless there is another reason not to."""
+        self._paused.discard(why)
+        self._still = self.closed or bool(self._paused)
         self._fill()
 
     def drop(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
@@ -177,7 +197,7 @@ class Intake:
             if turns.queue.name == name and turns.shut:
                 turns.shut = False
                 self._waiting += turns.waiting
-        if self._free and self._waiting:
+        if self._free > 0 and self._waiting:
             self._fill()
 
     def close(self) -> None:
@@ -201,7 +221,11 @@ class Intake:
     def _fill(self) -> None:
         if not self._certain():
             return
-        while self._free and self._waiting and not self._still:
+        while self._claims and self._free > 0 and not self._still:
+            self._waiting -= 1
+            self._free -= 1
+            self._claims.popleft()()
+        while self._free > 0 and self._waiting and not self._still:
             turns = self._turns[self._next_queue]
             self._next_queue = (self._next_queue + 1) % len(self._turns)
             if turns.shut or (turns.gate is not None and not self._passes(turns, turns.gate)):
@@ -241,7 +265,7 @@ class _Turns:
         self.queue = queue
         self.gate: Gate | None = None
         self.shut = False
-        self._lanes = [lanes[lane.queue] for lane in queue.lanes]
+        self._lanes = [lanes[lane.queue] for lane in lanes_of(queue)]
         self._cycle = [lanes[name] for name in cycle_of(queue)]
         self._next = 0
 
@@ -282,7 +306,7 @@ class _Turns:
 def cycle_of(queue: Queue) -> Iterator[str]:
     """The order of turns: each lane as often as its weight, spread evenly (smooth weighted round
     robin, as in nginx)."""
-    lanes = queue.lanes
+    lanes = lanes_of(queue)
     total = sum(lane.weight for lane in lanes)
     credit = [0] * len(lanes)
     for _ in range(total):

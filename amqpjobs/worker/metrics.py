@@ -1,10 +1,10 @@
-"""What a worker counts of its jobs, and what can be read off it, for metrics.
+"""Metrics of a worker: what it counts, and what is read from it.
 
-Made only where somebody has set a meter provider up. Changes when a metric of workers does.
+Made only where a meter provider is set up. Changes when a metric of workers does.
 """
 
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -14,7 +14,7 @@ from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.clock import Clock
 from amqpjobs.jobs.message.headers import DUE_ENCODED, read_leniently
 from amqpjobs.jobs.outcome import Done, Outcome
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.metrics.aggregates import Attributes, Count
 from amqpjobs.telemetry.metrics.instruments import Meters, Reading, Recorder
@@ -61,7 +61,7 @@ class Metering:
         """A delivery has ended, and is settled."""
         now = time.monotonic()
         context, queue = run.context, run.delivery.queue
-        # What strangers call a job that is not known here is not told: names would have no end.
+        # Names of unknown jobs are left out: strangers could make up any number of them.
         job = context.job if context is not None else None
         kind: Kind = (queue, job, "done", None)
         if type(outcome) is not Done:
@@ -133,6 +133,7 @@ class Metered(NamedTuple):
         queues: of the app, whose lanes these are.
         intake: which knows their gates.
         link: of its consumers.
+        lost: threads that outlive their jobs.
     """
 
     running: Collection["Run"]
@@ -141,6 +142,7 @@ class Metered(NamedTuple):
     queues: list[Queue]
     intake: Intake
     link: Link
+    lost: Sized
 
 
 @contextmanager
@@ -166,7 +168,7 @@ def metered(meters: Meters, worker: Metered, runtime: "Runtime") -> Iterator[Met
 
 def readings(worker: Metered, clock: Clock) -> dict[names.Metric, Reading]:
     """What can be read off a worker at any moment, by another thread too."""
-    queue_of = {lane.queue: queue for queue in worker.queues for lane in queue.lanes}
+    queue_of = {lane.queue: queue for queue in worker.queues for lane in lanes_of(queue)}
 
     def runs() -> Iterable[tuple[float, Attributes]]:
         now = [run.delivery.queue for run in list(worker.running)]
@@ -184,6 +186,7 @@ def readings(worker: Metered, clock: Clock) -> dict[names.Metric, Reading]:
     return {
         names.RUNNING: runs,
         names.SLOTS: lambda: [(worker.concurrency, {})],
+        names.LOST: lambda: [(len(worker.lost), {})],
         names.QUEUES: states,
         names.RECONNECTS: lambda: [(worker.link.reconnects, {names.PURPOSE: worker.link.purpose})],
     }

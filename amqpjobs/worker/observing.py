@@ -1,4 +1,4 @@
-"""Whatever measures and traces a worker, if it is installed and wanted.
+"""The observers that measure and trace a worker, where OpenTelemetry is set up.
 
 Changes when something else does.
 """

@@ -1,4 +1,4 @@
-"""Brings parked jobs back: what no worker knew, once one starts that does.
+"""Requeues parked jobs at the start of a worker that knows them.
 
 Changes when parking does.
 """
@@ -14,10 +14,10 @@ from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.broker.rabbitmq.fitting import send_fitting
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.broker.rabbitmq.subscription import Subscription
-from amqpjobs.errors import AmqpJobsError, PublishError, PublishRejected
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, PublishError, PublishRejected
 from amqpjobs.jobs.message.copies import copied
 from amqpjobs.jobs.message.headers import failure_of
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -53,19 +53,20 @@ class Parking:
 
     async def run(self) -> None:
         """Bring back what is known here now, and return."""
-        for queue in self._queues:
-            try:
-                await self._visit(queue)
-            except (AmqpJobsError, TimeoutError) as error:
-                log.warning(
-                    "parked jobs stay parked until the next start",
-                    extra={"queue": queue.parked, "error": str(error)},
-                )
-
-    async def _visit(self, queue: Queue) -> None:
         wire = await self._link.up()
-        async with Declarer(wire) as declarer:
-            count = (await declarer.look(queue.parked)).message_count or 0
+        try:
+            async with Declarer(wire) as declarer:
+                counts = await declarer.side_by_side(self._queues, _parked_in)
+        except AmqpJobsError as error:
+            log.warning("parked jobs not requeued", extra={"error": str(error)})
+            return
+        for queue, count in zip(self._queues, counts, strict=True):
+            try:
+                await self._visit(queue, count)
+            except (AmqpJobsError, TimeoutError) as error:
+                _not_requeued(queue, error)
+
+    async def _visit(self, queue: Queue, count: int) -> None:
         if not count:
             return
         arrived: asyncio.Queue[Delivery] = asyncio.Queue()
@@ -96,7 +97,7 @@ class Parking:
         properties = delivery.readable_properties()
         failure = failure_of(properties.headers)
         origin = failure.queue if failure and failure.queue else queue.name
-        if origin not in {lane.queue for lane in queue.lanes}:
+        if origin not in {lane.queue for lane in lanes_of(queue)}:
             origin = queue.name
         known = self._knows(properties.type, origin)
         target, copy = (origin, copied(properties)) if known else (
@@ -120,6 +121,22 @@ class Parking:
             raise
         delivery.ack()
         return known
+
+
+async def _parked_in(declarer: Declarer, queue: Queue) -> int:
+    """How many jobs are parked; none that can be had if it may not be looked at."""
+    try:
+        return (await declarer.look(queue.parked)).message_count or 0
+    except BrokerUnavailable:
+        raise
+    except AmqpJobsError as error:
+        _not_requeued(queue, error)
+        return 0
+
+
+def _not_requeued(queue: Queue, error: Exception) -> None:
+    keys = {"queue": queue.parked, "error": str(error)}
+    log.warning("parked jobs not requeued", extra=keys)
 
 
 async def _nothing_to_ensure(wire: Wire) -> None:

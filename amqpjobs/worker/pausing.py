@@ -5,7 +5,7 @@ Changes when pausing a queue takes another step.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,9 +16,10 @@ from amqpjobs.broker.rabbitmq.pause_marks import Mark
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.outcome import Outcome, Released, Snoozed
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.holds import Hold, with_rate
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.worker.deferral import Deferral
-from amqpjobs.worker.flow.gate import Gate
+from amqpjobs.worker.flow.gate import UNTIL_TOLD, Gate
 from amqpjobs.worker.flow.token_bucket import prefetch_of
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.quarantine import Quarantine
@@ -33,7 +34,7 @@ class Pausing:
 
     Args:
         queues: that are consumed.
-        prefetch: deliveries held of each AMQP queue when all is well.
+        prefetch: by queue, the deliveries held of each of its AMQP queues when all is well.
         link: where they are consumed.
         intake: starts the jobs, or does not.
         deferral: holds what came too early.
@@ -44,7 +45,7 @@ class Pausing:
     def __init__(
         self,
         queues: list[Queue],
-        prefetch: int,
+        prefetch: Mapping[str, int],
         link: Link,
         intake: Intake,
         deferral: Deferral,
@@ -55,8 +56,8 @@ class Pausing:
         self._intake = intake
         places = _Places(intake, deferral, quarantine)
         self._places = places
-        self._queues = {lane.queue: queue for queue in queues for lane in queue.lanes}
-        self._paused = {q.name: _Pause(q, prefetch, link, places, clock) for q in queues}
+        self._queues = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
+        self._paused = {q.name: _Pause(q, prefetch[q.name], link, places, clock) for q in queues}
 
     def ended(self, delivery: Delivery, outcome: Outcome | None) -> None:
         """A run has ended: what follows from it for its queue. None if nobody knows how."""
@@ -78,6 +79,30 @@ class Pausing:
         """Start what the queue's gate lets through by now."""
         self._places.open(name)
 
+    def hold(self, holds: Mapping[str, Hold]) -> None:
+        """Follow what operators have set: pauses and rates.
+
+        Args:
+            holds: by queue; one that is not there has nothing set.
+        """
+        for name, pause in self._paused.items():
+            if pause.hold_as(holds.get(name)):
+                self._places.open(name)
+
+    def rest(self, subscriptions: list[Subscription]) -> None:
+        """Before the first start: do not consume what is paused."""
+        now = self._clock.monotonic()
+        for subscription in subscriptions:
+            gate = self._intake.gate_of(self._queues[subscription.queue])
+            if gate is not None and gate.consuming(now) is False:
+                subscription.consume_with(0)
+
+    async def followed(self) -> None:
+        """Wait until what `hold` was told is done: consumers are paused, and what they had not
+        started is requeued."""
+        for pause in self._paused.values():
+            await pause.followed.wait()
+
     async def run(self, subscriptions: list[Subscription], settle: Settle) -> None:
         """Pause and resume until cancelled.
 
@@ -85,9 +110,12 @@ class Pausing:
             subscriptions: of all queues.
             settle: gives deliveries back.
         """
+        by_queue: dict[str, list[Subscription]] = {name: [] for name in self._paused}
+        for subscription in subscriptions:
+            by_queue[self._queues[subscription.queue].name].append(subscription)
         async with asyncio.TaskGroup() as group:
             for name, pause in self._paused.items():
-                own = [s for s in subscriptions if self._queues[s.queue].name == name]
+                own = by_queue[name]
                 task = f"amqpjobs pausing {name}"
                 group.create_task(lasting(partial(pause.run, own, settle), task), name=task)
 
@@ -106,7 +134,7 @@ class _Places:
         self.intake.open(name)
 
     def take_waiting(self, queue: Queue) -> list[Delivery]:
-        lanes = [lane.queue for lane in queue.lanes]
+        lanes = [lane.queue for lane in lanes_of(queue)]
         return [
             *self.quarantine.drop(lambda delivery: delivery.queue in lanes),
             *self.intake.take_waiting(queue.name),
@@ -123,11 +151,18 @@ class _Pause:
         self._clock = clock
         self.changed = asyncio.Event()
         self._queue = queue
-        self._prefetch = {lane.queue: prefetch_of(queue, lane, prefetch) for lane in queue.lanes}
+        self._prefetch = {
+            lane.queue: prefetch_of(queue, lane, prefetch) for lane in lanes_of(queue)
+        }
         self._link = link
         self._places = places
         self._holding: BackgroundTask | None = None
         self._mark = Mark(link, queue.name)
+        self._most = prefetch
+        self._hold: Hold | None = None
+        self._limited = False
+        self.followed = asyncio.Event()
+        self.followed.set()
 
     async def run(self, subscriptions: list[Subscription], settle: Settle) -> None:
         """Do what the gate says, each time that it may say something else."""
@@ -137,9 +172,43 @@ class _Pause:
                 gate = self._places.intake.gate_of(self._queue)
                 if gate is not None:
                     await self._follow(gate, subscriptions, settle)
+                self.followed.set()
         finally:
+            self.followed.set()
             if self._holding is not None:
                 self._holding.cancel()
+
+    def hold_as(self, hold: Hold | None) -> bool:
+        """Follow what an operator has set; None for nothing.
+
+        Returns:
+            Whether that is new.
+        """
+        before, self._hold = self._hold, hold
+        if hold == before:
+            return False
+        gate = self._places.intake.gate_of(self._queue)
+        gate = gate or self._places.intake.make_gate(self._queue)
+        now = self._clock.monotonic()
+        gate.held_until = 0.0
+        if hold is not None and hold.paused:
+            left = float("inf") if hold.until is None else hold.until - self._clock.time()
+            gate.held_until = now + left
+        rate = None if hold is None else hold.rate
+        if rate != (None if before is None else before.rate):
+            self._limit(gate, rate)
+        self.followed.clear()
+        self.changed.set()
+        return True
+
+    def _limit(self, gate: Gate, rate: str | None) -> None:
+        queue = with_rate(self._queue, rate)
+        gate.limit(queue)
+        self._prefetch = {
+            lane.queue: prefetch_of(queue, lane, self._most) for lane in lanes_of(queue)
+        }
+        self._limited = True
+        log.info("rate set by an operator", extra={"queue": queue.name, "rate": queue.rate})
 
     async def _follow(self, gate: Gate, subscriptions: list[Subscription], settle: Settle) -> None:
         """Pause, try, and resume; returns when the queue is consumed as ever."""
@@ -152,17 +221,22 @@ class _Pause:
             consuming = gate.consuming(now)
             if consuming is not before:
                 _tell(self._queue, gate, before, consuming)
+                if now < gate.held_until:
+                    _tell_hold(self._hold)
+            if consuming is not before or self._limited:
+                self._limited = False
                 await self._consume(subscriptions, consuming, settle)
                 self._places.open(self._queue.name)
             if consuming:
                 return
+            self.followed.set()
             before = consuming
             await self._until_changed(None if consuming is None else gate.changes_in(now))
 
     async def _until_changed(self, seconds: float | None) -> None:
         """Wait until somebody says so, or so long."""
         over = None
-        if seconds is not None:
+        if seconds is not None and seconds != UNTIL_TOLD:
             over = self._clock.call_later(seconds, self.changed.set)
         try:
             await self.changed.wait()
@@ -197,7 +271,7 @@ class _Pause:
         settling = [settle(delivery, outcome) for delivery in waiting if not delivery.stale]
         await asyncio.gather(*(copy for copy in settling if copy is not None))
         if waiting:
-            log.info("given back", extra={"queue": self._queue.name, "jobs": len(waiting)})
+            log.info("jobs requeued", extra={"queue": self._queue.name, "jobs": len(waiting)})
 
 
 def _close(gate: Gate, queue: Queue, seconds: float, now: float) -> bool:
@@ -212,10 +286,16 @@ def _tell(queue: Queue, gate: Gate, before: bool | None, consuming: bool | None)
     keys: dict[str, object] = {"queue": queue.name}
     switch = gate.switch
     if consuming is None:
-        log.info("queue is tried, one job at a time", extra=keys)
+        log.info("paused queue tries one job", extra=keys)
     elif consuming:
         log.info("queue resumed", extra=keys)
     elif switch is not None and switch.state == "paused":
         failures, of = (1, 1) if before is None else (switch.failed, switch.ended)
         keys |= {"failures": failures, "of": of, "pause_s": round(switch.pause, 3)}
-        log.warning("queue paused: what its jobs need seems to be down", extra=keys)
+        log.warning("queue paused", extra=keys)
+
+
+def _tell_hold(hold: Hold | None) -> None:
+    if hold is not None:
+        keys = {"queue": hold.queue, "by": hold.by or None, "until": hold.until}
+        log.info("queue paused by an operator", extra={k: v for k, v in keys.items() if v})

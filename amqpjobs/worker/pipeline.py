@@ -5,18 +5,17 @@ Every path through here ends in one `Outcome`; none settles anything. Changes wh
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from amqpjobs.errors import DecodeError, JobProcessDied
-from amqpjobs.jobs.context import Context, Stopping, current_context
+from amqpjobs.broker.rabbitmq.delivery import Delivery
+from amqpjobs.errors import DecodeError, NoRoom
+from amqpjobs.jobs.context import Context, Stopping
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.handlers import PLAIN, landed
 from amqpjobs.jobs.message.arguments import Arguments
-from amqpjobs.jobs.message.event_codec import WORKER
-from amqpjobs.jobs.message.failure import Failure
-from amqpjobs.jobs.message.headers import read
+from amqpjobs.jobs.message.given import Given
+from amqpjobs.jobs.message.headers import CALLBACKS_ENCODED, read, read_carried
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.middleware import onion
@@ -27,20 +26,21 @@ from amqpjobs.jobs.outcome import (
     Expired,
     Outcome,
     Parked,
-    Rejected,
     Released,
-    Retried,
     Snoozed,
     Superseded,
 )
-from amqpjobs.jobs.retry import Retry
+from amqpjobs.jobs.queue.queue import lanes_of
+from amqpjobs.jobs.refusal import Refused
+from amqpjobs.jobs.run_context import RunContext, current_context, of_this_run
 from amqpjobs.jobs.runtime import Runtime
-from amqpjobs.jobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
+from amqpjobs.jobs.verdicts import Verdict
+from amqpjobs.worker.cancelled_jobs import CancelledJobs
 from amqpjobs.worker.deferral import LONGEST_HOLD
 from amqpjobs.worker.endings import Endings
-from amqpjobs.worker.failures import exception_name, innermost_frames, words_of
+from amqpjobs.worker.judge import Judge
 from amqpjobs.worker.reading import (
-    check_content,
+    decoded_body,
     too_large,
 )
 from amqpjobs.worker.room import Room, lack_behind
@@ -54,16 +54,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqpjobs.worker")
 
+ROOM_PAUSE = 1.0
+"""Seconds after which a job that may run once only, and found no room, is tried again."""
+
 
 Layer: TypeAlias = Callable[[Run, Awaitable[object]], Awaitable[object]]
 """Waits for a run's middleware and handler, and returns or raises what they do."""
 
-
-class Refused(Exception):
-    """A step ended the job before its handler was called."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        self.outcome = outcome
+Join: TypeAlias = Callable[[Run, Definition, RunContext, Arguments], Awaitable[object]]
+"""Runs a job together with others. See `amqpjobs.worker.batches.Batches.join`."""
 
 
 class Pipeline:
@@ -76,11 +75,14 @@ class Pipeline:
         only_jobs: by AMQP queue: the one job for messages that name none.
         max_size: bodies over this many bytes are refused.
         settled: what was settled here before, and may come again.
-        taken_back: whether who asked for a run has taken it back before it started.
+        taken_back: whether the caller cancelled a run before it started.
         announcer: who is told that a job has begun, and how far it is; None for nobody.
         endings: knows how the worker itself ends.
         room: is told of a job that found none.
         around: one more layer around each run's middleware and handler, such as its span.
+        accept: acks a delivery before its job runs, for jobs that run at most once.
+        cancelled_jobs: which are not to run; None for none.
+        join: runs a job in a batch with others; None where no job has batches.
     """
 
     def __init__(
@@ -96,19 +98,25 @@ class Pipeline:
         endings: Endings | None = None,
         room: Room | None = None,
         around: "Layer | None" = None,
+        accept: Callable[[Delivery], None] = Delivery.accept,
+        cancelled_jobs: "CancelledJobs | None" = None,
+        join: "Join | None" = None,
     ) -> None:
         self._jobs = runtime.registry.jobs
-        self._processing = runtime.registry.processing
-        self._bare = not self._processing
+        queues = runtime.registry.queues.values()
+        self._queues = {lane.queue: queue.name for queue in queues for lane in lanes_of(queue)}
         self._execution = execution
         self._stopping = stopping
         self._only_jobs = only_jobs
         self._max_size = max_size
         self._settled = settled
         self._taken_back = taken_back
-        self._retry = runtime.registry.retry
+        self._cancelled_jobs = cancelled_jobs or CancelledJobs({})
+        self._cancelled = self._cancelled_jobs.known
+        self._accept = accept
+        self.judge = Judge(runtime)
         self._time = runtime.clock.time
-        self._around = around
+        self._around, self._join = around, join
         self._endings = endings or Endings()
         self._room = room or Room(lambda: None)
         self._tell = announcer.progressed if announcer is not None else None
@@ -127,6 +135,8 @@ class Pipeline:
                 calling = self._call(run, definition, context)
                 if self._around is not None:
                     calling = self._around(run, calling)
+                if definition.at_most_once:
+                    self._accept(run.delivery)
                 run.begun = run.started
                 if self._begins is not None:
                     self._begins(run)
@@ -138,16 +148,16 @@ class Pipeline:
         except Refused as refusal:
             return refusal.outcome
         except Verdict as verdict:
-            return self._ruled(run, verdict)
+            return self.judge.ruled(run, verdict)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
             return await self._raised(run, error)
         if result is None:
             return DONE_NOTHING
         if isinstance(result, Verdict):
-            return self._ruled(run, result)
+            return self.judge.ruled(run, result)
         return Done(result)
 
-    def _open(self, run: Run) -> tuple[Definition, Context]:
+    def _open(self, run: Run) -> tuple[Definition, RunContext]:
         """Decode the properties, find the job, and see whether it should still run."""
         delivery = run.delivery
         try:
@@ -156,33 +166,38 @@ class Pipeline:
                 run.asked = header.reply_to
             definition = self._resolve(run, header.type)
             run.definition = definition
-            attempt, deadline, due, epoch = 1, None, None, 0
+            attempt, deadline, due, epoch, carried = 1, None, None, 0, None
             if header.has_amqpjobs_headers:
                 # Decoding a table costs more than all the rest here; most messages have none of
                 # ours.
+                run.callbacks = CALLBACKS_ENCODED in header.raw_headers
                 attempt, deadline, due, epoch = read(header.headers)
-            context = run.context = Context(
-                definition.name,
-                header.message_id or new_job_id(),
-                definition.queue.name,
-                attempt,
-                deadline,
-                self._stopping,
-                delivery.properties,
-                epoch,
-                self._tell,
-            )
+                carried = read_carried(header.headers)
+            queue = self._queues.get(delivery.queue, definition.queue.name)
+            context = run.context = RunContext(
+                definition.name, header.message_id or new_job_id(), queue, attempt, deadline,
+                self._stopping, delivery.properties, epoch, self._tell,
+            )  # fmt: skip
+            context.carried = carried
+            if delivery.redelivered:
+                context.redelivered = True
         except DecodeError as error:
-            raise Refused(self.rejected(run, "undecodable", error, error)) from None
+            raise Refused(self.judge.rejected(run, "undecodable", error, error)) from None
         if delivery.redelivered and self._settled.knows(delivery):
             raise Refused(Superseded())
         if deadline is not None and deadline < self._time():
             raise Refused(Expired(deadline))
         if run.asked is not None and self._taken_back(run):
             raise Refused(Cancelled())
+        if self._cancelled:
+            self._check_cancelled(context)
         if due is not None and due > self._time() + LONGEST_HOLD:
             raise Refused(Snoozed(due))
         return definition, context
+
+    def _check_cancelled(self, context: RunContext) -> None:
+        if (why := self._cancelled_jobs.reason_of(context.job_id)) is not None:
+            raise Refused(Cancelled(why))
 
     def _resolve(self, run: Run, name: str | None) -> Definition:
         if name is None:
@@ -192,47 +207,72 @@ class Pipeline:
             definition = self._jobs.get(name)
             problem = f"no job of this name here: {name[:200]!r}"
         if definition is None:
-            raise Refused(Parked(self._failure(run, "unknown-job", problem)))
+            # Where its caller gets an answer it is no parked job, but one that has failed.
+            run.callbacks = run.delivery.may_have(CALLBACKS_ENCODED)
+            raise Refused(Parked(self.judge.failure_of(run, "unknown-job", problem)))
         return definition
 
-    def _call(self, run: Run, definition: Definition, context: Context) -> Awaitable[object]:
+    def _call(self, run: Run, definition: Definition, context: RunContext) -> Awaitable[object]:
         """What to wait for; not a coroutine of its own, which would cost and only pass it on."""
+        if definition.at_most_once and run.delivery.stale:
+            # It comes again, perhaps elsewhere: no ack could say that it has begun here.
+            raise Refused(Released("its channel was lost before it started"))
         if run.quarantine is not None:
             return self._isolate(run, run.quarantine, definition, context)
-        arguments = self._validate(run, definition)
-        if self._bare and definition.kind == "async" and definition.timeout is None:
+        arguments, body = self._validate(run, definition)
+        if definition.direct and context.carried is None:
             result: Awaitable[object] = definition.invoke(context, arguments)  # the commonest job
             return result
-        return self._process(definition, context, arguments, run.delivery.body)
+        return self._process(run, definition, context, arguments, body)
 
-    def _validate(self, run: Run, definition: Definition) -> Arguments:
+    def _validate(self, run: Run, definition: Definition) -> tuple[Arguments, bytes]:
         try:
-            self._check(run)
-            return definition.payload.load(run.delivery.body)
+            body = self._body(run)
+            return definition.payload.load(body), body
         except DecodeError as error:
-            raise Refused(self.rejected(run, "invalid", error, error)) from None
+            raise Refused(self.judge.rejected(run, "invalid", error, error)) from None
 
-    def _check(self, run: Run) -> None:
+    def _body(self, run: Run) -> bytes:
         header, body = run.delivery.header, run.delivery.body
-        if header.content_type != JSON or header.content_encoding is not None:
-            check_content(header.content_type, header.content_encoding)
         if len(body) > self._max_size:
             too_large(body, self._max_size)
+        if header.content_type != JSON or header.content_encoding is not None:
+            encoding = header.content_encoding
+            body = decoded_body(header.content_type, encoding, body, self._max_size)
+        return body
 
     async def _isolate(
-        self, run: Run, quarantine: "Quarantine", definition: Definition, context: Context
+        self, run: Run, quarantine: "Quarantine", definition: Definition, context: RunContext
     ) -> object:
-        """Middleware around it, as around every job; it is validated where it runs."""
-        self._check(run)
-        execute = lambda inner: quarantine.run(definition, inner, run.delivery.body)  # noqa: E731
-        return await onion(self._processing, execute)(context)
+        """Middleware around it, as around every job; it is validated where it runs, unless
+        middleware asks for the arguments."""
+        given = context.given = Given(definition.payload, self._body(run), None)
+
+        def execute(inner: Context) -> Awaitable[object]:
+            return quarantine.run(definition, of_this_run(inner), given.body)
+
+        return await onion(definition.layers, execute)(context)
 
     def _process(
-        self, definition: Definition, context: Context, arguments: Arguments, body: bytes
+        self,
+        run: Run,
+        definition: Definition,
+        context: RunContext,
+        arguments: Arguments,
+        body: bytes,
     ) -> Awaitable[object]:
-        run = self._execution.run
-        execute = lambda inner: run(definition, inner, arguments, body)  # noqa: E731
-        return onion(self._processing, execute)(context)
+        if not definition.layers and definition.batch is None:
+            return self._execution.run(definition, context, arguments, body)
+        given = context.given = Given(definition.payload, body, arguments)
+        join, execution = self._join, self._execution.run
+
+        def execute(inner: Context) -> Awaitable[object]:
+            if join is not None and definition.batch is not None:
+                return join(run, definition, of_this_run(inner), given.arguments)
+            sent = given.body if definition.kind == "process" else body
+            return execution(definition, of_this_run(inner), given.arguments, sent)
+
+        return onion(definition.layers, execute)(context)
 
     async def _raised(self, run: Run, error: BaseException) -> Outcome:
         """The outcome of a run that has raised, whatever it is: `sys.exit`, a cancellation of its
@@ -241,12 +281,16 @@ class Pipeline:
         again at once."""
         if run.interrupted or run.cancelled:
             # Libraries turn a cancellation into errors of their own.
-            return _ended_early(run)
+            return self.judge.ended_early(run)
         if self._endings.is_from_outside(error):
             raise error
         if (lack := lack_behind(error)) is not None:
-            return await self._no_room(run, lack)
-        return self._failed(run, error) if run.quarantine is None else self._judged(run, error)
+            if not run.delivery.accepted:
+                return await self._no_room(run, lack)
+            if isinstance(error, NoRoom):  # so that its handler has not begun
+                return Snoozed(self._time() + ROOM_PAUSE)
+        judge = self.judge.failed if run.quarantine is None else self.judge.judged
+        return judge(run, error)
 
     async def _no_room(self, run: Run, lack: str) -> Outcome:
         """Given back, and no attempt used: but not at once."""
@@ -255,88 +299,6 @@ class Pipeline:
         except asyncio.CancelledError as error:
             if self._endings.is_from_outside(error):
                 raise
-        return Cancelled() if run.cancelled else Released(f"no room in this worker: {lack}")
-
-    def _ruled(self, run: Run, verdict: Verdict) -> Outcome:
-        match verdict:
-            case RateLimited(seconds=seconds):
-                return Snoozed(self._time() + seconds, rate_limited=seconds)
-            case Snooze(seconds=seconds):
-                return Snoozed(self._time() + seconds)
-            case RetryAfter(seconds=seconds):
-                failure = self._failure(run, "failed", f"retry after {seconds:g} s", verdict)
-                if run.context is not None and self._policy(run).has_left(run.context.attempt):
-                    return self._again(run, failure, seconds, verdict)
-                return Rejected(failure, verdict)
-            case Reject(reason=reason):
-                return self.rejected(run, "rejected", reason)
-            case _:
-                return self._failed(run, verdict)
-
-    def _judged(self, run: Run, error: BaseException) -> Outcome:
-        """What an error in quarantine says of the job. What its handler raised is a failure like
-        any other, and comes as a `RemoteError`."""
-        if isinstance(error, JobProcessDied):
-            words = f"{error}; it ran by itself, since a worker may have died of it"
-            return self.rejected(run, "poison", words, error)
-        if isinstance(error, DecodeError):
-            return self.rejected(run, "invalid", error, error)
-        return self._failed(run, error)
-
-    def _failed(self, run: Run, error: BaseException, message: str | None = None) -> Outcome:
-        """What the retry policy makes of an error."""
-        reason = "poison" if isinstance(error, JobProcessDied) else "failed"
-        if message is None and isinstance(error, asyncio.CancelledError):
-            message = "the job cancelled itself"
-        failure = self._failure(run, reason, message or error, error)
-        context, policy = run.context, self._policy(run)
-        if context is None or not policy.wants(error, context.attempt):
-            return Rejected(failure, error)
-        pause = policy.pause(context.attempt, random.random())  # noqa: S311 - not a secret
-        return self._again(run, failure, pause, error)
-
-    def failed_by_us(self, run: Run, error: BaseException) -> Outcome:
-        """The outcome of a run that a bug of amqpjobs has ended: an attempt."""
-        failure = self._failure(run, "failed", f"a bug in amqpjobs: {words_of(error)}", error)
-        context, policy = run.context, self._policy(run)
-        if context is None or not policy.has_left(context.attempt):
-            return Rejected(failure, error)
-        return Retried(failure, policy.bound(context.attempt), error)
-
-    def _again(
-        self, run: Run, failure: Failure, pause: float, error: BaseException
-    ) -> Retried | Rejected:
-        deadline = run.context.deadline if run.context else None
-        if deadline is not None and self._time() + pause >= deadline:
-            # Nobody would start it any more; as a dead letter it is seen, and can be replayed.
-            return Rejected(failure, error)
-        return Retried(failure, pause, error)
-
-    def _policy(self, run: Run) -> Retry:
-        definition = run.definition
-        return definition.retry if definition and definition.retry is not None else self._retry
-
-    def rejected(
-        self, run: Run, reason: str, message: object, error: BaseException | None = None
-    ) -> Rejected:
-        """The outcome of a run that will never succeed, with what is known of it."""
-        return Rejected(self._failure(run, reason, message, error), error)
-
-    def _failure(
-        self, run: Run, reason: str, message: object, error: BaseException | None = None
-    ) -> Failure:
-        return Failure(
-            reason=reason,
-            message=words_of(message),
-            exception=exception_name(error) if error is not None else None,
-            frames=innermost_frames(error) if error is not None else (),
-            job=run.definition.name if run.definition else None,
-            queue=run.delivery.queue,
-            worker=WORKER,
-            time=self._time(),
-            attempt=run.context.attempt if run.context else None,
-        )
-
-
-def _ended_early(run: Run) -> Outcome:
-    return Cancelled() if run.cancelled else Released("the worker was told to stop")
+        if run.cancelled:
+            return self.judge.ended_early(run)
+        return Released(f"no room in this worker: {lack}")

@@ -1,6 +1,6 @@
 """Quarantine: a job that a worker may have died of runs in a process of its own, whatever its kind.
 
-So the culprit kills a process that nobody else is in, and is known; innocents that were held beside
+So the culprit kills a process of its own, and is known; innocents that were held beside
 it run to their end. Changes when suspects are run differently.
 """
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.worker.execution.handlers import Execution, within
 from amqpjobs.worker.intake import Intake
 
@@ -24,6 +24,9 @@ log = logging.getLogger("amqpjobs.worker")
 
 PLACES = 2
 """Suspects that run at once. They are few, and each may take all memory there is."""
+
+ALONE = "a suspect runs alone"
+"""Why the intake is paused then."""
 
 START_TIME = 15.0
 """Seconds, on top of a job's timeout, until its process is killed: it is started, and imports the
@@ -49,6 +52,7 @@ class Quarantine:
         self._free = PLACES
         self._waiting: deque[Delivery] = deque()
         self._alone = asyncio.Lock()
+        self._turn: object = None  # of what runs alone
         self._pool: ProcessPool | None = None
 
     def __repr__(self) -> str:
@@ -78,6 +82,10 @@ class Quarantine:
             self._waiting.remove(delivery)
         return dropped
 
+    def give_up(self) -> None:
+        """One that runs alone does not end, and is not waited for, neither by other suspects."""
+        self._end_turn(self._turn)
+
     def take_waiting(self) -> list[Delivery]:
         """Everything that waits, in the order in which it came, and it waits no more."""
         waiting = list(self._waiting)
@@ -99,7 +107,7 @@ class Quarantine:
                 self._start(delivery)
             self._waiting.remove(delivery)
 
-    async def run(self, definition: Definition, context: Context, body: bytes) -> object:
+    async def run(self, definition: Definition, context: RunContext, body: bytes) -> object:
         """Run a suspect's handler, and return its result.
 
         The body is validated in the process too: that may be what kills.
@@ -111,8 +119,9 @@ class Quarantine:
             NoRoom: no process can be started for it.
             RemoteError, Verdict: the handler's own.
         """
-        log.warning("in quarantine: a worker may have died of it", extra=context.log_keys())
-        limit = None if definition.timeout is None else definition.timeout + START_TIME
+        log.warning("suspected job runs in quarantine", extra=context.log_keys())
+        own = context.timeout_of(definition.timeout)
+        limit = None if own is None else own + START_TIME
         try:
             return await within(limit, self._processes().run(definition, context, body))
         except ConfigurationError as error:
@@ -121,27 +130,36 @@ class Quarantine:
             return await self._run_alone(definition, context, body, error)
 
     async def _run_alone(
-        self, definition: Definition, context: Context, body: bytes, problem: ConfigurationError
+        self, definition: Definition, context: RunContext, body: bytes, problem: ConfigurationError
     ) -> object:
         """The next best: in here, and nothing else is started until it ends. What was held beside
         it may come back as often as it does; the queue's delivery limit ends that."""
         log.warning(
-            "it has to run in the worker, and everything else waits for it",
+            "suspected job runs in the worker",
             extra={**context.log_keys(), "reason": str(problem)},
         )
         arguments = definition.payload.load(body)
-        async with self._alone:
-            self._intake.pause()
-            try:
-                return await self._execution.run(definition, context, arguments, body)
-            finally:
-                self._intake.resume()
+        await self._alone.acquire()
+        turn = self._turn = context
+        self._intake.pause(ALONE)
+        try:
+            return await self._execution.run(definition, context, arguments, body)
+        finally:
+            self._end_turn(turn)
+
+    def _end_turn(self, turn: object) -> None:
+        if turn is not None and turn is self._turn:  # else it was given up, and others had theirs
+            self._turn = None
+            self._alone.release()
+            self._intake.resume(ALONE)
 
     def _processes(self) -> "ProcessPool":
         if self._pool is None:
             from amqpjobs.worker.execution.pool import ProcessPool
 
-            self._pool = ProcessPool(PLACES, expendable=True, home=self._execution.home)
+            self._pool = ProcessPool(
+                PLACES, expendable=True, home=self._execution.home, logs=self._execution.logs
+            )
         return self._pool
 
     async def close(self) -> None:

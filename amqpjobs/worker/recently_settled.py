@@ -1,4 +1,4 @@
-"""What was settled here, in case its ack did not arrive: RabbitMQ then gives it out again.
+"""Remembers settled deliveries: RabbitMQ delivers one again if its ack was lost.
 
 Changes when a redelivery can be recognised better.
 """
@@ -55,8 +55,10 @@ class Settled:
         up would run again, and again.
         """
         # RabbitMQ may have taken it back although the channel is there: that is known for good.
-        ack = None if delivery.stale else _Ack(delivery.channel, time.monotonic())
-        self._remember(delivery, ack)
+        channel = delivery.channel
+        if channel is not None:
+            ack = None if delivery.stale else _Ack(channel, time.monotonic())
+            self._remember(delivery, ack)
 
     def _remember(self, delivery: Delivery, ack: "_Ack | None") -> None:
         key = self.key_of(delivery)

@@ -1,4 +1,4 @@
-"""What is delivered again. It may still run here; a worker may have died of it; or neither.
+"""Decides what a redelivery is: still running here, a suspect of a crash, or neither.
 
 Changes when a redelivery can mean something else.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.worker.intake import Intake
 from amqpjobs.worker.quarantine import Quarantine
 from amqpjobs.worker.recently_settled import Key, KeyOf, Settled, has_key, likeness_of
@@ -41,7 +41,7 @@ class Redeliveries:
         self._limits = {
             lane.queue: queue.delivery_limit if queue.type == "quorum" else None
             for queue in queues
-            for lane in queue.lanes
+            for lane in lanes_of(queue)
         }
         self._running = running
         self._intake = intake

@@ -1,7 +1,7 @@
-"""Answering: who asked for a job is told what came of it, before its delivery is acked.
+"""Replies to requests: the caller gets the result or error before the delivery is acked.
 
-So a worker that dies in between answers twice, never not at all; the asker takes the first. Changes
-when an answer, or what its fate means for the job, does.
+If a worker dies in between, the reply is sent twice, never lost; the caller takes the first.
+Changes when a reply, or what its fate means for the job, does.
 """
 
 import asyncio
@@ -10,14 +10,22 @@ import time
 from collections.abc import Callable, Collection
 
 from amqpjobs.broker.rabbitmq.publication import Publication
-from amqpjobs.errors import ConfigurationError, InvalidResult, PublishError, Unroutable
+from amqpjobs.errors import (
+    ConfigurationError,
+    DecodeError,
+    InvalidResult,
+    PublishError,
+    Unroutable,
+)
 from amqpjobs.jobs.clock import MACHINE, Clock
-from amqpjobs.jobs.context import context_of_nobody
+from amqpjobs.jobs.message.compression import Compression, compressed
 from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.headers import accepts
 from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, TRANSIENT, Properties
 from amqpjobs.jobs.message.reply import error_body
-from amqpjobs.jobs.outcome import Answered, Cancelled, Done, Outcome, Rejected, Snoozed
+from amqpjobs.jobs.outcome import Answered, Cancelled, Done, Outcome, Parked, Rejected, Snoozed
 from amqpjobs.jobs.results import dump_result
+from amqpjobs.jobs.run_context import context_of_nobody
 from amqpjobs.telemetry.traces.propagation import reply_trace
 from amqpjobs.worker.failures import exception_name, words_of
 from amqpjobs.worker.replacing import CONFIRM_TIMEOUT
@@ -49,10 +57,11 @@ class Answering:
         own: AMQP queues of the app. No answer goes there: by a message with such a `reply_to` a
             stranger could have a worker enqueue jobs.
         largest: bytes that a result may have.
+        compression: of large replies, to callers that can undo it; None for none.
         clock: what deadlines are told by.
 
     Attributes:
-        gone: how many askers were not there any more.
+        gone: how many callers were no longer there.
     """
 
     def __init__(
@@ -62,52 +71,61 @@ class Answering:
         own: Collection[str],
         largest: int,
         clock: Clock = MACHINE,
+        compression: Compression | None = None,
     ) -> None:
         self.gone = 0
         self._publication = publication
         self._rejected = rejected
         self._own = frozenset(own)
         self._largest = largest
+        self._compression = compression
         self._time = clock.time
         self._waiting: dict[asyncio.Future[None], float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._variables = context_of_nobody()
 
     def __repr__(self) -> str:
-        return f"<Answering: {self.gone} askers were gone>"
+        return f"<Answering: {self.gone} callers were gone>"
 
     async def answer(self, run: Run, outcome: Outcome) -> Outcome:
-        """Tell who asked, if this is the end of the job.
+        """Send the reply to the caller, if this is the end of the job.
 
         Returns:
-            The outcome to settle with: `Answered` for a failure that the asker was told of.
+            The outcome to settle with: `Answered` for a failure that the caller received, and for a
+            job that is not known here: parked, it would run when nobody waits for it any more.
         """
-        address, run.asked = run.asked or "", None  # from here on it cannot be cancelled any more
-        if run.cancelled:  # and its handler did not mind
-            return outcome if isinstance(outcome, Done) else Cancelled()
+        address, run.asked = run.asked or "", None  # from here on it cannot be cancelled
         deadline = run.context.deadline if run.context else None
+        if isinstance(outcome, Cancelled) and outcome.answers:
+            if self._may_answer(run, address):
+                body = error_body(self._rejected(run, "cancelled", outcome.reason).failure)
+                await self._tell(run, address, body, ERROR_REPLY, deadline)
+            return outcome
+        if run.cancelled and not hasattr(run, "why"):  # its handler did not mind
+            return outcome if isinstance(outcome, Done) else Cancelled()
         if isinstance(outcome, Snoozed) and deadline is not None and outcome.due >= deadline:
-            words = "it was put off until nobody would wait for its answer any more"
+            words = "its next run would start after the caller's deadline"
             outcome = self._rejected(run, "rejected", words)
-        if not isinstance(outcome, Done | Rejected) or not self._may_answer(run, address):
+        if not isinstance(outcome, Done | Rejected | Parked) or not self._may_answer(run, address):
             return outcome
         body, kind = self._body(run, outcome)
         told = await self._tell(run, address, body, kind, deadline)
-        if isinstance(outcome, Rejected) and told and not address.startswith(DIRECT):
+        if not isinstance(outcome, Done) and told and not address.startswith(DIRECT):
             return Answered(outcome.failure, outcome.error)
         return outcome
 
     def _may_answer(self, run: Run, address: str) -> bool:
         if address in self._own or address.startswith(OURS):
             log.warning(
-                "not answered: reply_to names a queue of jobs", extra=_keys(run, reply_to=address)
+                "reply not sent",
+                extra=_keys(run, reply_to=address, reason="reply_to names a queue of jobs"),
             )
             return False
         return bool(address)
 
-    def _body(self, run: Run, outcome: Done | Rejected) -> tuple[bytes, str | None]:
+    def _body(self, run: Run, outcome: Done | Rejected | Parked) -> tuple[bytes, str | None]:
         """The body of the answer, and its AMQP ``type``."""
-        if isinstance(outcome, Rejected):
+        if not isinstance(outcome, Done):
             return error_body(outcome.failure), ERROR_REPLY
         assert run.definition is not None  # noqa: S101 - it was run
         try:
@@ -117,7 +135,7 @@ class Answering:
         except Exception as error:  # noqa: BLE001 - serializers are the user's
             problem = error
         log.warning(
-            "the job is done, and its result cannot be sent: who asked gets an error",
+            "result not sendable, caller gets error",
             extra=_keys(run, error=words_of(problem)),
         )
         attempt = run.context.attempt if run.context else None
@@ -133,13 +151,17 @@ class Answering:
     async def _tell(
         self, run: Run, address: str, body: bytes, kind: str | None, deadline: float | None
     ) -> bool:
-        """Publish the answer; whether RabbitMQ has confirmed that it is in the asker's queue."""
+        """Publish the answer; whether RabbitMQ has confirmed that it is in the caller's queue."""
         left = CONFIRM_TIMEOUT if deadline is None else deadline - self._time()
         if left <= 0:
-            log.info("not answered: the deadline is over", extra=_keys(run))
+            log.info("reply not sent", extra=_keys(run, reason="the deadline has passed"))
             return False
+        encoding = None if self._compression is None else self._encoding(run, body)
+        if encoding is not None:
+            body = compressed(body, encoding)
         properties = Properties(
             content_type=JSON,
+            content_encoding=encoding,
             headers=reply_trace(run.context),
             delivery_mode=TRANSIENT,
             correlation_id=run.delivery.header.correlation_id,
@@ -153,20 +175,29 @@ class Answering:
             await fate
         except Unroutable:
             self.gone += 1
-            log.info("not answered: who asked is gone", extra=_keys(run))
+            log.info("reply not sent", extra=_keys(run, reason="the caller is gone"))
         except PublishError as error:
-            log.warning("the answer may be lost", extra=_keys(run, error=str(error)))
+            log.warning("reply may be lost", extra=_keys(run, error=str(error)))
         except asyncio.CancelledError:
             own = asyncio.current_task()
             self._publication.take_back(fate)
             if own is not None and own.cancelling() and not run.interrupted:
                 raise
-            log.warning("the answer may be lost: not confirmed in time", extra=_keys(run))
+            log.warning("reply may be lost", extra=_keys(run, error="not confirmed in time"))
         else:
             return True
         finally:
             del self._waiting[fate]
         return False
+
+    def _encoding(self, run: Run, body: bytes) -> str | None:
+        """How a reply is compressed: only if its caller says that it can undo that."""
+        encoding = self._compression.of(body) if self._compression is not None else None
+        try:
+            known = encoding is not None and accepts(run.delivery.header.headers, encoding)
+        except DecodeError:
+            known = False
+        return encoding if known else None
 
     def _watch(self, fate: "asyncio.Future[None]", left: float) -> None:
         """Cancel it when so many seconds are over, or a little later: one timer for all."""

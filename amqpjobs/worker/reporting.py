@@ -1,4 +1,4 @@
-"""One log line for each job, when it is over, and the list of those who are told of its end.
+"""Writes one log line for each job when it ends, and calls the observers.
 
 Changes when the line does.
 """
@@ -10,11 +10,14 @@ from typing import TypeAlias
 
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.clock import MACHINE, Clock
+from amqpjobs.jobs.message.compression import readable
 from amqpjobs.jobs.message.event_codec import WORKER
 from amqpjobs.jobs.outcome import (
+    Done,
     Outcome,
     Rejected,
 )
+from amqpjobs.worker.done_lines import DoneLines
 from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.worker")
@@ -54,6 +57,7 @@ class Reporting:
     def __init__(self, *, arguments: bool, clock: Clock = MACHINE) -> None:
         self._arguments = arguments
         self._clock = clock
+        self._lines = None if arguments else DoneLines(log)
 
     def report(self, run: Run, outcome: Outcome) -> None:
         """Log how a delivery ended."""
@@ -61,6 +65,13 @@ class Reporting:
         if not log.isEnabledFor(level):
             return
         running = time.monotonic() - run.started
+        if (
+            type(outcome) is Done
+            and (lines := self._lines) is not None
+            and (buffer := lines.buffer()) is not None
+            and lines.put(buffer, run, waiting_time(run, running), running)
+        ):
+            return
         keys = dict(run.context.log_keys()) if run.context else _bare_keys(run)
         word = keys["outcome"] = outcome.word
         keys["worker"] = WORKER
@@ -73,7 +84,7 @@ class Reporting:
             keys["waited_ms"] = round(waited * 1000, 1)
         keys["running_ms"] = round(running * 1000, 1)
         if self._arguments:
-            keys["arguments"] = run.delivery.body[:2000].decode(errors="replace")
+            keys["arguments"] = _body(run)[:2000].decode(errors="replace")
         # A message that did not fit has no place in our code worth showing; what somebody asked
         # for is an answer, and shown where it was asked.
         shown = outcome.error if isinstance(outcome, Rejected) and word == "failed" else None
@@ -102,6 +113,13 @@ def _time_of(job_id: str) -> float | None:
         except ValueError:
             return None
     return None
+
+
+def _body(run: Run) -> bytes:
+    try:
+        return readable(run.delivery.body, run.delivery.header.content_encoding)
+    except DecodeError:
+        return run.delivery.body
 
 
 def _bare_keys(run: Run) -> dict[str, object]:

@@ -28,9 +28,6 @@ CALM = 10.0
 LONGEST = 60.0
 """Seconds for which room may be lacking before the worker ends, so that another takes its place."""
 
-LONGEST_FULL = 300.0
-"""The same, where every slot is taken by a thread that outlives its job: it may still end."""
-
 NO_THREAD = "can't start new thread"
 """What CPython says, in a `RuntimeError`."""
 
@@ -46,8 +43,8 @@ class Room:
 
     Args:
         give_up: ends the worker.
-        obstacle: says why no job can start, and for how many seconds that has been so, if it is
-            known without trying; None if not.
+        obstacle: says why no job can start, if that is known without trying; None if not. It does
+            not end the worker.
         clock: seconds.
 
     Attributes:
@@ -57,7 +54,7 @@ class Room:
     def __init__(
         self,
         give_up: Callable[[], object],
-        obstacle: Callable[[], tuple[str, float] | None] = lambda: None,
+        obstacle: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._give_up = give_up
@@ -71,10 +68,7 @@ class Room:
     @property
     def state(self) -> str | None:
         """What is lacking, for probes; None if there is room. To be asked every few seconds."""
-        if (obstacle := self._obstacle()) is not None:
-            problem, seconds = obstacle
-            if seconds >= LONGEST_FULL:
-                self._end(problem, seconds)
+        if (problem := self._obstacle()) is not None:
             return f"no room: {problem}"
         self._look()
         return None if self._since is None else f"no room: {self._problem}"
@@ -105,8 +99,7 @@ class Room:
             return
         self.failure = NoRoom(
             f"no room for jobs for {seconds:.0f} s: {problem}; give the worker more (ulimit -n, "
-            "ulimit -u, the container's pids limit), or a lower --concurrency; what waits in a "
-            "thread needs a timeout of its own"
+            "ulimit -u, the container's pids limit), or a lower --concurrency"
         )
         log.critical("no room for jobs, worker ends", extra={"reason": problem})
         self._give_up()

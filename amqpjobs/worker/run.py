@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
-from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.run_context import RunContext
 
 if TYPE_CHECKING:
     from amqpjobs.telemetry.traces.job_spans import TracedRun
@@ -24,23 +24,26 @@ class Run:
         ended: when there was an outcome, by the same; 0 if there was none yet.
         asked: where the answer goes, if somebody waits for one.
         interrupted: the worker was told to stop, and cancels it.
-        cancelled: who asked does not wait any more, and it is cancelled.
+        cancelled: the caller gave up, or the job was cancelled, and it is ended.
+        why: it was cancelled; there only if it was, and not by its caller.
         traced: its span, if it has one.
+        callbacks: whether its message may have callbacks.
     """
 
     __slots__ = (
-        "asked", "begun", "cancelled", "context", "definition", "delivery", "ended",
-        "interrupted", "quarantine", "started", "traced",
+        "asked", "begun", "callbacks", "cancelled", "context", "definition", "delivery", "ended",
+        "interrupted", "quarantine", "started", "traced", "why",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
         self.delivery = delivery
         self.quarantine = quarantine
         self.definition: Definition | None = None
-        self.context: Context | None = None
+        self.context: RunContext | None = None
         self.started = time.monotonic()
         self.begun = self.ended = 0.0
-        self.interrupted = False
+        self.interrupted = self.callbacks = False
         self.asked: str | None = None
         self.cancelled = False
+        self.why: str
         self.traced: TracedRun | None = None

@@ -12,7 +12,6 @@ from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import PublishError
 from amqpjobs.jobs.clock import MACHINE, Clock
-from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.message.copies import (
     copied,
     renewed,
@@ -21,6 +20,7 @@ from amqpjobs.jobs.message.copies import (
     with_first_try,
     with_progress,
 )
+from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.outcome import (
     Answered,
@@ -35,9 +35,11 @@ from amqpjobs.jobs.outcome import (
     Snoozed,
     Superseded,
 )
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.run_context import RunContext
+from amqpjobs.worker.callbacks import MakesCallbacks
 from amqpjobs.worker.recently_settled import Settled
-from amqpjobs.worker.replacing import CONFIRM_TIMEOUT, Replacing
+from amqpjobs.worker.replacing import CONFIRM_TIMEOUT, Copy, Replacing
 
 
 class Settlement:
@@ -50,6 +52,7 @@ class Settlement:
         settled: where it is remembered what must not run again.
         restore: declares the queues again, when one of them is not there.
         clock: what pauses are counted from.
+        callbacks: makes the messages of callbacks.
     """
 
     def __init__(
@@ -60,72 +63,113 @@ class Settlement:
         settled: Settled,
         restore: Callable[[], Awaitable[None]],
         clock: Clock = MACHINE,
+        callbacks: MakesCallbacks | None = None,
     ) -> None:
+        self._callbacks = callbacks
         self._publication = publication
         self._settled = settled
         self._replacing = Replacing(publication, waiting, settled, restore)
         self._time = clock.time
-        self._queues = {lane.queue: queue for queue in queues for lane in queue.lanes}
+        self._queues = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
+
+    def accept(self, delivery: Delivery) -> None:
+        """Ack a delivery whose job is about to run, and may run once only. In the end it is settled
+        as all others are; then only a copy, if there is to be one, is still sent.
+
+        RabbitMQ does not confirm acks. If this one is lost with its connection, the message comes
+        again: here it is recognised, elsewhere it runs again.
+        """
+        self._settled.acked(delivery)
+        delivery.accept()
 
     def settle(
-        self, delivery: Delivery, outcome: Outcome, context: Context | None = None
+        self,
+        delivery: Delivery,
+        outcome: Outcome,
+        context: RunContext | None = None,
+        *,
+        callbacks: bool = False,
     ) -> Awaitable[Outcome] | None:
         """Settle a delivery.
 
         Args:
             context: of its run, if there was one: its copy says how far it came.
+            callbacks: whether its message may have some. They are confirmed before its ack.
 
         Returns:
             None when it is settled; for a copy that has to be confirmed first, what to wait for:
             it returns the outcome in the end, which is `Released` if the original comes again.
         """
+        if callbacks and (callback := self._callback_of(delivery, outcome, context)) is not None:
+            copies = [callback]
+            if isinstance(outcome, Rejected):
+                copies.insert(0, self._letter(delivery, outcome.failure, context))
+            return self._replacing.replace(delivery, copies, outcome)
         match outcome:
-            case Done() | Answered() | Cancelled():
+            case Done() | Answered() | Cancelled() | Expired() | Superseded():
                 if delivery.stale:
                     # No ack counts any more. If it comes here again, it need not run again.
                     self._settled.remember(delivery)
                 delivery.ack()
-            case Expired() | Superseded():
-                delivery.ack()
             case Released():
                 return self._give_back(delivery, outcome, context)
             case Rejected(failure):
-                target = self._queues[delivery.queue].dead
-                span = context.span if context is not None else None
-                copy = with_first_try(copied(_of(delivery), failure), span)
-                return self._replacing.replace(delivery, copy, target, outcome)
+                letter = self._letter(delivery, failure, context)
+                return self._replacing.replace(delivery, (letter,), outcome)
             case Parked(failure):
                 target = self._queues[delivery.queue].parked
-                return self._replacing.replace(
-                    delivery, copied(_of(delivery), failure), target, outcome
-                )
+                copy = copied(_of(delivery), failure)
+                return self._replace(delivery, copy, target, outcome)
             case Retried(failure, pause):
                 due = self._time() + pause
                 copy = retried(_of(delivery), failure, (failure.attempt or 1) + 1, due)
                 copy = _from_here(copy, context)
-                return self._replacing.replace(delivery, copy, delivery.queue, outcome, due)
+                return self._replace(delivery, copy, delivery.queue, outcome, due)
             case Snoozed(due):
                 copy = _from_here(snoozed(_of(delivery), due), context)
-                return self._replacing.replace(delivery, copy, delivery.queue, outcome, due)
+                return self._replace(delivery, copy, delivery.queue, outcome, due)
             case _:
                 assert_never(outcome)
         return None
+
+    def _replace(
+        self,
+        delivery: Delivery,
+        copy: Properties,
+        target: str,
+        outcome: Outcome,
+        due: float | None = None,
+    ) -> Awaitable[Outcome]:
+        return self._replacing.replace(delivery, (Copy(copy, delivery.body, target, due),), outcome)
+
+    def _letter(self, delivery: Delivery, failure: Failure, context: RunContext | None) -> Copy:
+        span = context.span if context is not None else None
+        copy = with_first_try(copied(_of(delivery), failure), span)
+        return Copy(copy, delivery.body, self._queues[delivery.queue].dead)
+
+    def _callback_of(
+        self, delivery: Delivery, outcome: Outcome, context: RunContext | None
+    ) -> Copy | None:
+        if self._callbacks is None:
+            return None
+        return self._callbacks(delivery, outcome, context, self._queues[delivery.queue].dead)
 
     def leave(self) -> None:
         """Give back what still waits for its copy in no slot."""
         self._replacing.leave()
 
     def _give_back(
-        self, delivery: Delivery, outcome: Outcome, context: Context | None
+        self, delivery: Delivery, outcome: Outcome, context: RunContext | None
     ) -> Awaitable[Outcome] | None:
         queue = self._queues[delivery.queue]
-        if queue.type != "quorum" or delivery.stale or delivery.returns < queue.delivery_limit // 2:
+        few = delivery.returns < queue.delivery_limit // 2
+        if queue.type != "quorum" or delivery.stale or delivery.accepted or few:
             delivery.release()
             return None
         return self._renew(delivery, outcome, context)
 
     async def _renew(
-        self, delivery: Delivery, outcome: Outcome, context: Context | None
+        self, delivery: Delivery, outcome: Outcome, context: RunContext | None
     ) -> Outcome:
         """Give back a copy that was never given back before. Up to 4.2 RabbitMQ counts each time
         towards the delivery limit, and being interrupted often is no reason for the dead letters:
@@ -149,7 +193,7 @@ def _of(delivery: Delivery) -> Properties:
     return delivery.readable_properties()
 
 
-def _from_here(copy: Properties, context: Context | None) -> Properties:
+def _from_here(copy: Properties, context: RunContext | None) -> Properties:
     """A copy of what runs again, that says how far it came."""
     if context is None:
         return copy

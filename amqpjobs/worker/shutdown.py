@@ -1,19 +1,46 @@
-"""What becomes of deliveries and running jobs when a worker stops. Times are the event loop's.
+"""Finishes or requeues deliveries and running jobs when a worker stops. Times are the event loop's.
 
 Changes when the contract of stopping does; `amqpjobs.worker.worker` holds its clock.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
+from amqpjobs.broker.rabbitmq.subscription import CANCEL_TIMEOUT
 from amqpjobs.jobs.outcome import Outcome, Released
+from amqpjobs.worker.endings import stopped_early
+from amqpjobs.worker.recycling import longest_left
 from amqpjobs.worker.reporting import Observer
 from amqpjobs.worker.run import Run
 from amqpjobs.worker.settlement import Settlement
 
+if TYPE_CHECKING:
+    from amqpjobs.worker.consuming import Consuming
+
 Running: TypeAlias = Mapping[Run, "asyncio.Task[Any]"]
+
+
+async def finish(parts: "Consuming", over: asyncio.Event) -> None:
+    """Take no more jobs, and let what runs end: a worker that is recycled is in no hurry, and
+    interrupts no job within its timeout.
+
+    Args:
+        parts: of the worker.
+        over: set when it is told to stop within its budget all the same.
+    """
+    with suppress(TimeoutError):
+        # The first delivery may arrive before the broker has said that there is a consumer, and
+        # what is not known to be there cannot be cancelled.
+        async with asyncio.timeout(CANCEL_TIMEOUT):
+            await parts.started()
+    await asyncio.gather(*(s.cancel() for s in parts.subscriptions))
+    waiting = parts.take_waiting(hurry=False)
+    until = asyncio.get_running_loop().time() + longest_left(parts.running)
+    await give_back(waiting, parts.settlement, parts.report_unstarted, until)
+    await wait_for(parts.running, over, until)
 
 
 async def give_back(
@@ -22,7 +49,7 @@ async def give_back(
     """Give back what was not started, in the order in which it was delivered."""
     if not waiting:
         return
-    outcome: Outcome = Released("not started when the worker was told to stop")
+    outcome: Outcome = Released("not started before the worker stopped")
     settling = [settlement.settle(delivery, outcome) for delivery in waiting]
     for delivery in waiting:
         report(Run(delivery), outcome)
@@ -55,14 +82,13 @@ async def interrupt(running: Running, report: Observer, until: float) -> None:
     tasks = tuple(running.values())
     for run, task in running.items():
         run.interrupted = True
-        task.cancel("the worker was told to stop")
+        task.cancel("the worker is stopping")
     if tasks:
         left = until - asyncio.get_running_loop().time()
         await asyncio.wait(tasks, timeout=max(0.05, left))
-    outcome: Outcome = Released("it did not end when it was cancelled")
     # Those that go on regardless; and those that were cancelled before their first step, of which
     # Python runs nothing at all.
     for run in running:
         if not run.delivery.settled:
             run.delivery.release()
-            report(run, outcome)
+            report(run, stopped_early(run, "it did not end when it was cancelled"))

@@ -1,4 +1,4 @@
-"""Whether jobs start: measured by the deliveries that are held, not by what was said of them.
+"""Detects that no jobs start, by the deliveries that are held.
 
 Changes when what keeps a delivery from being started does.
 """

@@ -26,8 +26,13 @@ async def watch(link: Link, subscriptions: Sequence[Subscription], stopping: Sto
         if link.wire is None:
             suspects.clear()
             continue
-        lost = {s for s in subscriptions if s.starts and not s.consuming and not s.paused}
+        lost = {s for s in subscriptions if s.starts and not _is_in_order(s)}
         for subscription in lost & suspects:
-            log.warning("watchdog: not consuming", extra={"queue": subscription.queue})
+            log.warning("consumer missing, starting it again", extra={"queue": subscription.queue})
             subscription.restart()
         suspects = lost - suspects
+
+
+def _is_in_order(subscription: Subscription) -> bool:
+    """After a lost connection many of them wait for the broker at once, which is no loss."""
+    return subscription.consuming or subscription.paused or subscription.starting

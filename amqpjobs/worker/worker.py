@@ -1,4 +1,4 @@
-"""A worker from start to stop: connects, consumes, and on a signal gives everything back in time.
+"""A worker from start to stop: connects, consumes, and on a signal requeues unfinished jobs.
 
 Changes when starting or stopping does.
 """
@@ -8,26 +8,34 @@ import logging
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.background import first_error
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
-from amqpjobs.broker.rabbitmq.declarer import ensure
-from amqpjobs.jobs.queue.topology import topology_of
-from amqpjobs.telemetry.health.heartbeat import OK, STARTING, STOPPING, Liveness, notify
+from amqpjobs.broker.rabbitmq.shared_topology import SharedTopology
+from amqpjobs.jobs.durations import Seconds, seconds_above_zero
+from amqpjobs.telemetry.health.heartbeat import STARTING, STOPPING, Liveness, notify
+from amqpjobs.telemetry.health.heartbeat_file import OK
+from amqpjobs.telemetry.log_handlers import log_options
+from amqpjobs.telemetry.log_stream import is_unread
+from amqpjobs.telemetry.logs import configure_logs_again
 from amqpjobs.worker.blocked_loop import BlockedLoop
-from amqpjobs.worker.consuming import Consuming
+from amqpjobs.worker.consuming import Consuming, topology_shared_by
 from amqpjobs.worker.duties import Duties
 from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.hooks import hooks_run
+from amqpjobs.worker.recycling import Limits, Recycling
 from amqpjobs.worker.reporting import Observer
 from amqpjobs.worker.room import Room
-from amqpjobs.worker.shutdown import give_back, interrupt, wait_for
+from amqpjobs.worker.shutdown import finish, give_back, interrupt, wait_for
 from amqpjobs.worker.snapshot import Snapshot
+from amqpjobs.worker.unread_log import UNREAD, hold_while_unread
 from amqpjobs.worker.watchdog import watch
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import HasClient
+    from amqpjobs.client.publisher import Publisher
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -39,12 +47,29 @@ class Worker:
         app: whose jobs.
         queues: names of the app's queues; empty for all.
         concurrency: jobs at once; None for the setting.
-        prefetch: deliveries held of each queue; None for the setting, or twice the concurrency.
+        prefetch: deliveries held of each queue; None for what `Settings.prefetch_for` says.
         observers: called with each run that has ended and its outcome, last of all who are told.
             What they raise is logged, and costs the job nothing.
+        until_empty: end when the queues are empty and nothing is left to do here. Delayed jobs, and
+            retries that are still to come, are not waited for.
+        max_jobs: end after so many have started, or up to a tenth fewer; None for the setting, as
+            of the next two.
+        max_memory: bytes; end when more of the process's memory is resident.
+        max_age: seconds, or a timedelta; end when it has run for so long, or up to a tenth less.
+
+    Attributes:
+        recycled: why it ended for another worker to take its place, by one of the three limits;
+            None if it did not.
 
     Raises:
-        ConfigurationError: a queue that the app does not have.
+        ConfigurationError: a queue that the app does not have, or a limit that it cannot keep.
+
+    Example:
+        >>> async with app.testing():
+        ...     handle = await build_report.later(12)
+        ...     await Worker(app, until_empty=True).run()
+        ...     await handle.result()
+        'report 12: 31 orders'
     """
 
     def __init__(
@@ -55,6 +80,10 @@ class Worker:
         concurrency: int | None = None,
         prefetch: int | None = None,
         observers: Iterable[Observer] = (),
+        until_empty: bool = False,
+        max_jobs: int | None = None,
+        max_memory: int | None = None,
+        max_age: Seconds | None = None,
     ) -> None:
         self._client = app.client
         runtime = self._runtime = app.client.runtime
@@ -63,19 +92,26 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._queues = registry.to_consume(queues)
         self.concurrency = concurrency or settings.concurrency
-        self.prefetch = prefetch or settings.prefetch or 2 * self.concurrency
+        self.prefetch = prefetch or settings.prefetch_for(self.concurrency)
         self._observers = tuple(observers)
         self._budget = settings.shutdown_timeout
-        self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
+        self._ending, self._stopping, self._hurry = (asyncio.Event() for _ in range(3))
+        self._until_empty = until_empty
+        self.recycled: str | None = None
+        age = None if max_age is None else seconds_above_zero("max_age", max_age)
+        limits = Limits.of(settings, max_jobs, max_memory, age)
+        self._recycling = Recycling(limits, self._recycle)
         self._stopped_at = 0.0
         self._starting: asyncio.Timeout | None = None
         self._last_resort: asyncio.TimerHandle | None = None
-        self._link = Link(settings, "consume")
-        self._execution = Execution(self.concurrency)
+        self._link = Link(settings, "consume", f"concurrency={self.concurrency}")
+        self._execution = Execution(self.concurrency, log_options(settings))
         self._room = Room(self.stop, self._execution.outliving.obstacle)
+        self._execution.outliving.recycle = self._recycle
         self._holding = False
         self._consuming: Consuming | None = None
-        self._connected = asyncio.Event()
+        self._connected, self._over = asyncio.Event(), asyncio.Event()
+        self._failure: Exception | None = None
 
     def __repr__(self) -> str:
         # In quarantine, too, which is beside the intake's slots.
@@ -90,7 +126,7 @@ class Worker:
         """Whether every queue is being consumed, or paused on purpose, and the worker was not told
         to stop."""
         return (
-            not self._stopping.is_set()
+            not self._ending.is_set()
             and self._room.state is None
             and self._consuming is not None
             and self._consuming.ready
@@ -99,18 +135,22 @@ class Worker:
     @property
     def state(self) -> str:
         """How it is, for probes: see `Liveness`."""
-        if self._stopping.is_set():
+        if self._ending.is_set():
             return STOPPING
         found = STARTING if self._consuming is None else self._consuming.condition
         if found in (OK, STARTING) and (lacking := self._room.state) is not None:
             return lacking
+        if found == OK and is_unread():
+            return UNREAD
         return (self._execution.outliving.state or OK) if found == OK else found
 
     @property
     def stuck(self) -> bool:
-        """Whether a thread that could not be ended still runs: it would keep the process alive."""
-        running = () if self._consuming is None else self._consuming.running.values()
-        return self._execution.abandoned > 0 or any(not task.done() for task in running)
+        """Whether a thread or a handler that could not be ended still runs: it would keep the
+        process alive."""
+        parts = self._consuming
+        tasks = () if parts is None else (*parts.running.values(), *parts.ignoring)
+        return self._execution.abandoned > 0 or any(not task.done() for task in tasks)
 
     def snapshot(self) -> Snapshot:
         """What it runs and holds now, for each AMQP queue; nothing until it is connected."""
@@ -120,13 +160,13 @@ class Worker:
         """Start no more jobs until `resume`. What runs goes on, and deliveries wait."""
         self._holding = True
         if self._consuming is not None:
-            self._consuming.intake.pause()
+            self._consuming.intake.pause("held")
 
     def resume(self) -> None:
         """Start jobs again after `hold`."""
         self._holding = False
         if self._consuming is not None:
-            self._consuming.intake.resume()
+            self._consuming.intake.resume("held")
 
     def stop(self) -> None:
         """Stop within the budget; called again, cancel what runs now. Safe in a signal handler of
@@ -135,12 +175,36 @@ class Worker:
             self._hurry.set()
             return
         self._stopped_at = self._loop.time()
+        self._ending.set()
         self._stopping.set()
         if self._starting is not None:
             self._starting.reschedule(self._stopped_at)
 
+    def _recycle(self, reason: str) -> None:
+        """End, when what runs has ended: `stop` is for what has less time. Nothing more starts."""
+        if not self._ending.is_set():
+            self.recycled = reason
+            log.info("worker ends, another may take over", extra={"reason": reason})
+            self._ending.set()
+            if self._consuming is not None:
+                self._consuming.intake.close()
+
     async def started(self) -> None:
-        """Wait until every queue is consumed."""
+        """Wait until every queue is consumed, or the worker has stopped.
+
+        Raises:
+            AmqpJobsError: what `run` has raised, if it failed before that.
+        """
+        ready, over = (asyncio.ensure_future(w) for w in (self._consumed(), self._over.wait()))
+        try:
+            await asyncio.wait((ready, over), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+            over.cancel()
+        if self._failure is not None and not ready.done():
+            raise self._failure
+
+    async def _consumed(self) -> None:
         await self._connected.wait()
         if self._consuming is not None:
             await self._consuming.started()
@@ -154,6 +218,16 @@ class Worker:
             NotPermitted: the broker's user lacks a permission.
             NoRoom: jobs found no room in this process, for too long.
         """
+        configure_logs_again()
+        try:
+            await self._run()
+        except Exception as error:
+            self._failure = error
+            raise
+        finally:
+            self._over.set()
+
+    async def _run(self) -> None:
         with first_error():
             async with AsyncExitStack() as stack:
                 stack.callback(self._cancel_last_resort)
@@ -170,13 +244,13 @@ class Worker:
         if self._stopping.is_set():
             return None
         registry = self._runtime.registry
+        declare = self._runtime.settings.declare_topology
+        topology = topology_shared_by(self._queues, declare=declare)
         try:
             async with asyncio.timeout(None) as self._starting:
-                wire = await self._link.connect()
-                await stack.enter_async_context(self._client.lifespan())
-                publisher = await self._client.publisher()
-                await self._ensure(wire)
+                wire, publisher = await self._connect(stack, topology)
                 await stack.enter_async_context(hooks_run(registry.worker_hooks, self._left))
+                configure_logs_again()
                 self._execution.home = copy_context()  # each job starts in a copy: nobody's values
         except TimeoutError:
             if not self._stopping.is_set():
@@ -193,20 +267,45 @@ class Worker:
             publisher=publisher,
             execution=self._execution,
             room=self._room,
-            stopping=self._stopping,
-            ensure=self._ensure,
+            stopping=self._ending,
+            started=self._recycling.started,
+            topology=topology,
             observers=self._observers,
             stack=stack,
         )
         parts.overtime.warn(wire.profile)
+        await self._hold(parts, wire)
         if self._holding:
-            parts.intake.pause()
+            parts.intake.pause("held")
         self._connected.set()
         return parts
 
-    async def _ensure(self, wire: Wire) -> None:
-        declare = self._runtime.settings.declare_topology
-        await ensure(wire, topology_of(self._queues), declare=declare)
+    async def _hold(self, parts: Consuming, wire: Wire) -> None:
+        """See what operators have paused, unless told to stop meanwhile."""
+        if self._stopping.is_set():
+            return
+        try:
+            async with asyncio.timeout(None) as self._starting:
+                await parts.hold(wire)
+        except TimeoutError:
+            if not self._stopping.is_set():
+                raise
+        finally:
+            self._starting = None
+
+    async def _connect(
+        self, stack: AsyncExitStack, topology: SharedTopology
+    ) -> "tuple[Wire, Publisher]":
+        """Both connections, with all queues there."""
+        begun = self._loop.time()
+        wire = await self._link.connect_within(self._runtime.settings.wait)
+        await stack.enter_async_context(self._client.lifespan())
+        publisher = await self._client.publisher()
+        if publisher.declared_at >= begun:
+            topology.is_there(wire)  # all queues of the app are, by the same user
+        else:
+            await topology.ensure_all(wire)
+        return wire, publisher
 
     async def _work_whole(self, parts: Consuming) -> None:
         try:
@@ -227,22 +326,38 @@ class Worker:
         liveness = Liveness(self._runtime.settings.heartbeat_file, lambda: self.state)
         subscriptions, settle = parts.subscriptions, parts.settlement.settle
         watched, go_on = (self._link, subscriptions), parts.intake.go_on
+        recycling = self._recycling
         async with asyncio.TaskGroup() as group:
-            duties = Duties(group, self.stop, self._stopping.is_set)
+            duties = Duties(group, self.stop, self._ending.is_set)
             begin = duties.begin
             pausing = begin(lambda: parts.pausing.run(subscriptions, settle), "amqpjobs pausing")
+            parking = begin(parts.parking.run, "amqpjobs parking", returns=True)
             tasks = [
+                parking,
                 begin(self._link.run, "amqpjobs consuming link"),
-                begin(lambda: watch(*watched, self._stopping), "amqpjobs watchdog"),
+                begin(lambda: watch(*watched, self._ending), "amqpjobs watchdog"),
                 begin(lambda: parts.presence.run(subscriptions, go_on), "amqpjobs presence"),
                 begin(liveness.run, "amqpjobs liveness"),
                 begin(blocked.run, "amqpjobs blocked loop", returns=True),
-                begin(parts.parking.run, "amqpjobs parking", returns=True),
                 begin(parts.listen, "amqpjobs control", returns=True),
+                begin(parts.follow, "amqpjobs holds"),
+                begin(lambda: hold_while_unread(parts.intake), "amqpjobs log", returns=True),
                 *(begin(s.run, f"amqpjobs consumer {s.queue}") for s in subscriptions),
                 begin(parts.announce, "amqpjobs announcement", returns=True),
             ]
-            await self._stopping.wait()
+            if recycling.watches:
+                tasks.append(begin(recycling.run, "amqpjobs recycling", returns=True))
+            if self._until_empty:
+                from amqpjobs.worker.until_empty import end_when_empty
+
+                empty = partial(end_when_empty, parts, parking, self.stop)
+                tasks.append(begin(empty, "amqpjobs until empty", returns=True))
+            await self._ending.wait()
+            if not self._stopping.is_set():
+                pausing.cancel()
+                await finish(parts, self._stopping)
+                if not self._stopping.is_set():
+                    self.stop()
             await self._drain(parts, pausing)
             for task in tasks:
                 task.cancel()
@@ -265,6 +380,8 @@ class Worker:
         await give_back(waiting, parts.settlement, parts.report_unstarted, end - margin)
         await wait_for(parts.running, self._hurry, end - margin)
         await interrupt(parts.running, parts.report, end - margin / 2)
+        if parts.hook_calls is not None:
+            await parts.hook_calls.finish(end - margin / 2)
         await asyncio.gather(*(s.close() for s in parts.subscriptions))
         log.info("stopped", extra={"took_s": round(self._loop.time() - self._stopped_at, 3)})
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Install the servers that the tests start: RabbitMQ 3.10 (Debian 12's package) and 4.3 (Debian
 # testing's), and PostgreSQL (Debian's). Run as root, on Debian 12; done before, it returns at once.
-# No service is started.
+# No service is started. The tree of Debian testing also has its newest Python, for pythons.sh.
 #
-# AMQPJOBS_CACHE       where 4.3 goes (default ~/.cache/amqpjobs; about 400 MB)
+# AMQPJOBS_CACHE       where 4.3 goes (default ~/.cache/amqpjobs; about 500 MB)
 # AMQPJOBS_DEBIAN      the Debian mirror to take it from (default: the one that apt uses)
 set -euo pipefail
 
@@ -15,7 +15,9 @@ fail() { printf 'brokers: %s\n' "$*" >&2; exit 1; }
 
 # Debian 12's own package is 3.10.8. Anywhere else, Debian 12 is put in the cache as well.
 packaged_310() { compgen -G '/usr/lib/rabbitmq/lib/rabbitmq_server-3.10.*' >/dev/null; }
-complete() { [ -e "$cache/$1/$server" ]; } # a tree gets its name when it is complete
+complete() { # a tree gets its name when it is complete; one of an older script has no Python
+  [ -e "$cache/$1/$server" ] && { [ "$1" != forky ] || [ -e "$cache/$1/usr/bin/python3.14" ]; }
+}
 on_debian_12() { grep -qx 'VERSION_CODENAME=bookworm' /etc/os-release && grep -qx 'ID=debian' /etc/os-release; }
 
 install_packages() {
@@ -58,8 +60,8 @@ debian_mirror() {
   printf '%s\n' "$mirror" # empty: debootstrap's own default
 }
 
-build_tree() { # release, debootstrap's script for it
-  local release=$1 script=$2 mirror proxy= building
+build_tree() { # release, debootstrap's script for it, packages
+  local release=$1 script=$2 packages=$3 mirror proxy= building
   mirror=$(debian_mirror)
   # debootstrap does not read apt's configuration.
   eval "$(apt-config shell proxy Acquire::http::Proxy)"
@@ -69,7 +71,7 @@ build_tree() { # release, debootstrap's script for it
   chmod 755 "$building"
   say "building Debian $release with rabbitmq-server from ${mirror:-its own mirror} (a minute or two)"
   # In a mount namespace: what debootstrap mounts goes with it, also when it is interrupted.
-  if ! unshare --mount debootstrap --variant=minbase --include=rabbitmq-server \
+  if ! unshare --mount debootstrap --variant=minbase --include="$packages" \
     "$release" "$building" "$mirror" "/usr/share/debootstrap/scripts/$script" >"$cache/$release.log" 2>&1; then
     tail -n 20 "$cache/$release.log" >&2
     fail "debootstrap failed; the whole log is $cache/$release.log"
@@ -77,6 +79,7 @@ build_tree() { # release, debootstrap's script for it
   rm -rf "$building"/var/cache/apt/archives/*.deb "$building"/var/lib/apt/lists/*
   # Nodes are called NAME@localhost, and the tree has no other way to know what that is.
   printf '127.0.0.1 localhost\n' >"$building/etc/hosts"
+  rm -rf --one-file-system "${cache:?}/$release"
   mv -T "$building" "$cache/$release"
 }
 
@@ -102,10 +105,10 @@ if ! everything_is_there; then
     install_packages postgresql
   fi
   if need_310_tree && ! complete bookworm; then
-    build_tree bookworm bookworm
+    build_tree bookworm bookworm rabbitmq-server
   fi
   # Debian 12's debootstrap does not know forky by name; it is built as sid is.
-  complete forky || build_tree forky sid
+  complete forky || build_tree forky sid rabbitmq-server,python3.13,python3.14
 fi
 
 for file in /usr/lib/rabbitmq/lib/rabbitmq_server-* "$cache"/{bookworm,forky}/usr/lib/rabbitmq/lib/rabbitmq_server-*; do

@@ -7,6 +7,8 @@ cache=${AMQPJOBS_CACHE:-$HOME/.cache/amqpjobs}
 cd "$root"
 exec </dev/null # nothing here asks anybody anything
 
+# A container may say so. Here hundreds of programs start, and each would compile all that it imports.
+unset PYTHONDONTWRITEBYTECODE
 export UV_PYTHON_DOWNLOADS=never # the machine's own Python; no downloads from elsewhere than PyPI
 # A step that fails ends the script, so what is printed here is what failed.
 step_name=
@@ -87,7 +89,7 @@ make_venv() {
   if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     "$uv" venv --quiet --clear --python "$python" .venv
   fi
-  "$uv" pip sync --quiet --python .venv/bin/python --require-hashes deploy/requirements-dev.txt
+  "$uv" pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes deploy/requirements-dev.txt
   # hatchling is in that file: with isolation, another one would come without a hash.
   "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
   .venv/bin/python --version

@@ -2,18 +2,27 @@
 # shellcheck shell=bash
 # Most of it is waited for: brokers that start, connections that are given up. The fault suite and
 # the integration tests go by version, so that each of them has one node at a time. What takes the
-# processor itself (unit, guide, conformance) comes after an integration part: those end first.
+# processor itself (unit, guide, conformance) comes behind another part.
 
 scratch=$(mktemp -d)
 folders=(faults integration conformance commands system)
-lanes=('faults-3.10 system' 'faults commands' 'integration-3.10 others' 'integration conformance' static)
-fast_lanes=(quick static)
+lanes=('faults-3.10 system' 'faults commands' 'integration-3.10 others' integration
+  'static python-3.14 python-3.13 python-3.12 conformance')
+# What the newer versions of Python run: units of everything but the model of RabbitMQ, the commands
+# and the web, and one file of integration tests on RabbitMQ 4.3.
+python_tests=(tests/unit/{client,jobs,worker,state,telemetry} tests/unit/broker/rabbitmq tests/integration/test_worker.py)
+# What starts no program. By folders and not by pytest-xdist, whose processes would each collect all
+# of it (10 s).
+fast_lanes=('quick-worker quick-guide' 'static quick-conformance' quick-broker quick-rest)
 
 arguments_of() { # a part; fills `arguments`
   case $1 in
+    python-*) arguments=("${python_tests[@]}" -k 'not rabbitmq-3.10' -m 'not programs' -p no:cacheprovider) ;;
     *-3.10) arguments=("tests/${1%-3.10}" -k rabbitmq-3.10) ;;
     faults | integration) arguments=("tests/$1" -k 'not rabbitmq-3.10') ;;
-    quick) arguments=(-n 4 -m 'not broker and not image' tests/{unit,conformance,guide}) ;;
+    quick-rest) arguments=(tests/unit --ignore=tests/unit/{worker,broker}) ;;
+    quick-worker | quick-broker) arguments=("tests/unit/${1#quick-}") ;;
+    quick-*) arguments=("tests/${1#quick-}") ;;
     others) arguments=(tests "${folders[@]/#/--ignore=tests/}") ;; # unit, guide, and folders to come
     *) arguments=("tests/$1") ;;
   esac
@@ -26,7 +35,13 @@ run_part() {
   fi
   local arguments=()
   arguments_of "$1"
-  run_pytest "${arguments[@]}"
+  [[ $1 != quick-* ]] || arguments+=(-m 'not broker and not image and not programs')
+  local venv=.venv
+  if [[ $1 == python-* ]]; then
+    venv=.venvs/${1#python-}
+    [ -d "$venv" ] || { printf 'not run: no Python %s can be had here\n' "${1#python-}"; return; }
+  fi
+  "$venv/bin/python" -m pytest --durations=15 "${arguments[@]}"
 }
 
 run_static() { # all of them, whatever the others say

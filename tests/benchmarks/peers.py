@@ -12,6 +12,9 @@ them. After each turn the queue must hold what it should (nothing after `consume
 the sum of the order numbers must be right, and what was published must be persistent. Before
 publishing is measured, each contender whose queue we declare must notice a queue that refuses
 messages: one that does not wait for confirms has nothing to compare.
+
+With ``--as-shipped`` a queue is drained by each framework's own command line instead, with its own
+log: see as_shipped.py.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+import as_shipped
 from harness import (
     AIO_PIKA,
     Bench,
@@ -203,7 +207,48 @@ def show(results: Results, works: str) -> list[dict[str, Any]]:
     return shown
 
 
+async def main_as_shipped(options: argparse.Namespace) -> int:
+    """All rounds of the command lines, in turns."""
+    bench = Bench(options.url, options.python, options.timeout)
+    turns: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    failures: list[dict[str, str]] = []
+    async with Broker.connected(options.url) as broker:
+        for number in range(1, options.rounds + 1):
+            for worker in as_shipped.chosen(options.contenders):
+                try:
+                    done = await as_shipped.turn(bench, broker, worker, options)
+                except BenchmarkError as failure:
+                    failures.append({"contender": worker.name, "failure": str(failure)})
+                    print(f"  FAILED {worker.name}: {failure}", file=sys.stderr)
+                    continue
+                turns[worker.name].append(done)
+                print(f"  {number}: {worker.name} {done['rate']:,.0f}/s", file=sys.stderr)
+        described = environment(broker.version, options)
+    cells = []
+    for name, of in turns.items():
+        rates = [turn["rate"] for turn in of]
+        cells.append(
+            [
+                name,
+                f"{statistics.median(rates):,.0f}",
+                f"{min(rates):,.0f}-{max(rates):,.0f}",
+                f"{1e6 * statistics.median(turn['cpu'] for turn in of):.0f}",
+                str(of[0]["processes"]),
+                f"{of[0]['log_bytes'] / options.count:.0f}",
+            ]
+        )
+    heads = ["as shipped", "median/s", "range", "own CPU us", "processes", "bytes of log a job"]
+    print(table(heads, cells))
+    write(
+        options.json,
+        described | {"benchmark": "as shipped", "turns": dict(turns), "failures": failures},
+    )
+    return 1 if failures else 0
+
+
 async def main(options: argparse.Namespace) -> int:
+    if options.as_shipped:
+        return await main_as_shipped(options)
     unknown = set(options.works.split(",")) - set(WORKS)
     if unknown:
         raise SystemExit(f"unknown work {', '.join(unknown)}: choose from {', '.join(WORKS)}")
@@ -239,6 +284,7 @@ if __name__ == "__main__":
     options.add_argument("--prefetch", type=int, default=200, help="prefetch and concurrency")
     options.add_argument("--works", default=",".join(WORKS))
     options.add_argument("--contenders", help="comma-separated, default all")
+    options.add_argument("--as-shipped", action="store_true", help="by each one's command line")
     options.add_argument("--uvloop", action="store_true", help="also run under uvloop")
     options.add_argument("--settle", type=float, default=1.0, help="seconds from fill to consume")
     options.add_argument("--timeout", type=float, default=300.0, help="seconds for one turn")

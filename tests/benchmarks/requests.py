@@ -1,5 +1,6 @@
 """Requests and their replies: amqpjobs, aio-pika's `patterns.RPC`, FastStream's `request`, Node.js
-amqplib, and blocking sockets with no client at all (what the broker and the machine take).
+amqplib (as its tutorial has it, and with confirms, returns and timeouts, which amqpjobs always
+has), and blocking sockets with no client at all (what the broker and the machine take).
 
 Asker and answerer are processes of their own, on one durable classic queue (amqpjobs on a quorum
 queue, its default, as well), and take turns (A B C A B C ...). Measured: requests per second with
@@ -38,8 +39,11 @@ RPC = Contender("aio-pika patterns.RPC", "requests_aio_pika.py", declares=True)
 AMQPJOBS = Contender("amqpjobs", "requests_amqpjobs.py", declares=True)
 FASTSTREAM = Contender("FastStream", "requests_faststream.py", declares=True)
 NODE = Contender("Node.js amqplib", "requests_node.js", uvloop=False, declares=True)
+NODE_CONFIRMED = Contender(
+    "Node.js amqplib, confirmed", "requests_node_confirmed.js", uvloop=False, declares=True
+)
 RAW = Contender("raw sockets (the broker's share)", "requests_raw.py", uvloop=False, declares=True)
-ALL = (RPC, AMQPJOBS, FASTSTREAM, NODE, RAW)
+ALL = (RPC, AMQPJOBS, FASTSTREAM, NODE, NODE_CONFIRMED, RAW)
 IN_FLIGHT = 100
 
 

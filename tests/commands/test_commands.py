@@ -297,6 +297,16 @@ def test_enqueue_prints_the_id_that_the_worker_logs(env: dict[str, str]) -> None
         ids = [command(*keyed, env=env).stdout.strip() for _ in range(2)]
         assert ids[0] == ids[1] == keyed_id("jobs", "quick", "order-7")
         worker.wait_for("job done", times=2, job_id=ids[0])
+        carried = ("--header", "tenant=acme", "--tag", "a", "--tag", "b", "--queue", "lanes")
+        given = ("--id", "order-7", "--run-timeout", "1m", *carried)
+        named = command("enqueue", "quick", "-a", "4", *given, env=env)
+        assert named.stdout == "order-7\n", named
+        worker.wait_for("job done", job_id="order-7", queue="lanes", tags=["a", "b"])
+        one_line(command("enqueue", "quick", "-a", "1", "--queue", "lane", env=env), 2, "'lanes'")
+        one_line(
+            command("enqueue", "quick", "--key", "a", "--id", "b", "-a", "1", env=env), 2, "--id"
+        )
+        one_line(command("enqueue", "quick", "-a", "1", "--header", "a", env=env), 2, "name=value")
         one_line(command("enqueue", "quick", "-a", "1", "--key", " ", env=env), 2, "--key")
         one_line(command("enqueue", "urgent", "-a", "1", "--priority", "7", env=env), 2, "'high'")
         one_line(command("enqueue", "quick", "-a", '"x"', env=env), 2, "--args", "n:")
@@ -406,7 +416,7 @@ def test_queues_can_be_watched(env: dict[str, str]) -> None:
 
 
 def test_looking_where_nothing_was_declared_says_so(env: dict[str, str]) -> None:
-    """No queues yet: the table has dashes, dead letters name the mend."""
+    """No queues yet: the table has dashes, dead letters name the fix."""
     rows = json.loads(command("queues", "--json", env=env).stdout)
     assert {row["exists"] for row in rows} == {False}
     one_line(command("dead", "list", env=env), 1, "does not exist", "topology apply")
@@ -418,13 +428,15 @@ def test_the_shell_knows_the_app_and_awaits(env: dict[str, str], broker_43: Virt
     typed = (
         "job = await quick.later(5)\nprint('id', job.id)\n"
         "print(await quick(4))\nawait fail.later('x')\n"
-        "print(await Album(name='a').publish(1))\nx = 6 * 7\nprint('x', x)\n"
+        "print(await Album(name='a').publish(1))\nx = 6 * 7\nprint('x', x)\nquick.later(6)\n"
     )
     done = command("shell", env=env, stdin=typed)
     assert done.returncode == 0, str(done)
     for part in ("id ", "8", "a 1", "x 42"):
         assert part in done.stdout
-    assert "InvalidArguments" in done.stdout + done.stderr
+    assert "InvalidArguments" in done.stderr
+    assert "not run: Job.later() returned a coroutine; put `await` before it" in done.stderr
+    assert "During handling" not in done.stderr
     job_id = next(li for li in done.stdout.splitlines() if "id " in li).rpartition(" ")[2]
     assert [m.message_id for m in asyncio.run(drain(broker_43.url, "work"))] == [job_id]
     for noise in ("never retrieved", "was destroyed", "Unclosed", "ResourceWarning"):
@@ -433,14 +445,14 @@ def test_the_shell_knows_the_app_and_awaits(env: dict[str, str], broker_43: Virt
 
 def test_the_doctor_examines(env_everywhere: dict[str, str], broker: VirtualHost) -> None:
     """Missing queues are warnings; a different one is an error and exit status 1, each with its
-    mend; all is JSON on request."""
+    fix; all is JSON on request."""
     env = env_everywhere
     bare = command("doctor", "--json", env=env)
     assert bare.returncode == 0, bare
     rows = json.loads(bare.stdout)
     version = next(r for r in rows if r["check"] == "version")
     assert broker.server.server_version() in version["finding"]
-    assert all(r["mend"] for r in rows if r["state"] != "ok")
+    assert all(r["fix"] for r in rows if r["state"] != "ok")
     assert any("missing" in r["finding"] for r in rows)
     assert command("topology", "apply", env=env).returncode == 0
     fine = command("doctor", env=env)

@@ -35,7 +35,7 @@ def test_a_job_is_followed_to_its_end(broker: VirtualHost, tmp_path: Path) -> No
                 Ledger(env).go()
                 assert follower.wait() == 0
             lines = follower._out.read_text().splitlines()
-            assert "succeeded attempt 1" in lines[-1]
+            assert "done attempt 1" in lines[-1]
             assert poll(lambda: status_of(job_id, env)[0] == 0, 20.0)
             failing = command("enqueue", "fail", "--args", '{"n": 3}', env=env).stdout.strip()
             done = command("status", failing, "--follow", env=env)
@@ -44,7 +44,7 @@ def test_a_job_is_followed_to_its_end(broker: VirtualHost, tmp_path: Path) -> No
             assert poll(lambda: status_of(failing, env)[0] == 1, 20.0)
             shown = command("status", failing, env=env)
             assert shown.returncode == 1
-            assert "state     dead" in shown.stdout
+            assert "state     failed" in shown.stdout
         recorder.signal(signal.SIGTERM)
         assert recorder.wait() == 0
     assert command("health", env=env).returncode == 1
@@ -69,10 +69,10 @@ def test_a_store_is_migrated_by_a_command(tmp_path: Path, postgres: Postgres) ->
     checked = command("migrate", "--check", "--json", env=env)
     assert checked.returncode == 1
     assert json.loads(checked.stdout) == {
-        "before": None, "after": "0001", "needed": True, "done": False,
+        "before": None, "after": "0004", "needed": True, "done": False,
     }  # fmt: skip
     done = command("migrate", env=env)
-    assert (done.returncode, done.stdout) == (0, "migrated the store from version none to 0001\n")
+    assert (done.returncode, done.stdout) == (0, "migrated the store from version none to 0004\n")
     assert command("migrate", "--check", env=env).returncode == 0
     assert command("status", "7", env=env).returncode == 4
 

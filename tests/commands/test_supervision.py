@@ -89,7 +89,7 @@ def test_children_do_not_outlive_a_parent_that_is_killed(
 
 
 def test_a_parent_ends_when_no_child_can_start(broker_43: VirtualHost, tmp_path: Path) -> None:
-    """What no restart mends is said once, with its exit status: the queue's name, the login."""
+    """What no restart fixes is said once, with its exit status: the queue's name, the login."""
     env = environment(broker_43.url, tmp_path)
     wrong = command("consume", "nowhere", "--processes", "2", env=env, timeout=30)
     assert wrong.returncode == 2

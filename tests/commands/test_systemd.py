@@ -183,7 +183,7 @@ def test_a_parent_speaks_for_its_children(
     arguments = ("consume", "work", "--processes", "2")
     with running(*arguments, env=env | systemd.variables) as parent:
         ready = systemd.wait_for("READY=1", parent)
-        assert len(parent.logged("worker is ready")) == 2
+        parent.wait_for("worker is ready", times=2)
         assert consumers(env) == 2
         os.kill(min(child_pids(parent)), signal.SIGKILL)
         parent.wait_for("worker process died, starting another")
@@ -210,6 +210,7 @@ def test_the_web_tier_tells_its_whole_life(
     env = environment(broker_43.url, tmp_path, AMQPJOBS_STORE_URL=f"sqlite:///{tmp_path}/store.db")
     with running("web", "--port", "0", env=env | systemd.variables) as web:
         ready = systemd.wait_for("READY=1", web)
+        web.wait_for("web tier is ready")
         url = web.logged("web tier is ready")[0]["url"]
         host, _, port = url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=5):

@@ -106,6 +106,7 @@ def main() -> int:
         environment = {**os.environ, "AMQPJOBS_CONFORMANCE_REPORT": str(report)}
         command = [sys.executable, "-m", "pytest", str(FOLDER), "-q", *sys.argv[1:]]
         command.append(f"--ignore={FOLDER / 'test_table.py'}")  # it looks at what is made here
+        command.append(f"--ignore={FOLDER / 'suites'}")  # no rows
         status = subprocess.run(command, env=environment, check=False).returncode
         results = json.loads(report.read_text())
     before, _, rest = README.read_text().partition(START)

@@ -1,6 +1,9 @@
 """How a connection begins, what it agrees on, and how it ends."""
 
+from contextlib import suppress
+
 import pytest
+from pamqp import encode
 from pamqp.commands import Connection
 from pamqp.header import ContentHeader, ProtocolHeader
 from pamqp.heartbeat import Heartbeat
@@ -27,10 +30,10 @@ def log_in(wire: Wire, login: str, *, capable: bool = True) -> None:
 
 
 def test_greeting(peer: Peer) -> None:
-    """`connection.start` has version 0-9, the mechanism PLAIN and the locale en_US"""
+    """`connection.start` has version 0-9, PLAIN and AMQPLAIN, and the locale en_US"""
     start = peer.connect().started
     assert (start.version_major, start.version_minor) == (0, 9)
-    assert "PLAIN" in start.mechanisms.split()
+    assert {"PLAIN", "AMQPLAIN"} <= set(start.mechanisms.split())
     assert start.locales == "en_US"
 
 
@@ -78,6 +81,47 @@ def test_wrong_password(peer: Peer) -> None:
         "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN."
         " For details see the broker logfile."
     )
+    wire.shut()
+
+
+def amqplain(**fields: str) -> str:
+    """A login by AMQPLAIN: a field table without its length."""
+    return encode.field_table(fields)[4:].decode()
+
+
+def log_in_by_table(wire: Wire, **fields: str) -> object:
+    """Log in by AMQPLAIN; what the broker answers."""
+    properties = {"capabilities": CAPABILITIES}
+    wire.send(0, Connection.StartOk(properties, "AMQPLAIN", amqplain(**fields), "en_US"))
+    return wire.receive()[1]
+
+
+def test_amqplain(peer: Peer) -> None:
+    """A login by AMQPLAIN is as good as one by PLAIN"""
+    wire = started(peer)
+    found = log_in_by_table(wire, LOGIN=peer.address.user, PASSWORD=peer.address.password)
+    assert isinstance(found, Connection.Tune)
+    wire.shut()
+
+
+def test_amqplain_with_a_wrong_password(peer: Peer) -> None:
+    """A wrong password in AMQPLAIN is refused with 403, and with the name of the mechanism"""
+    wire = started(peer)
+    close = log_in_by_table(wire, LOGIN="guest", PASSWORD="wrong")
+    assert isinstance(close, Connection.Close)
+    assert close.reply_code == 403
+    assert close.reply_text == (
+        "ACCESS_REFUSED - Login was refused using authentication mechanism AMQPLAIN."
+        " For details see the broker logfile."
+    )
+    wire.shut()
+
+
+def test_amqplain_without_a_password(peer: Peer) -> None:
+    """A login by AMQPLAIN without a password loses its socket without a word"""
+    wire = started(peer)
+    with pytest.raises(HungUpError):
+        log_in_by_table(wire, LOGIN="guest")
     wire.shut()
 
 
@@ -249,3 +293,46 @@ def test_blamed_method(peer: Peer) -> None:
     with pytest.raises(ClosedError) as refused:
         channel.counts("q")
     assert refused.value.method == (50, 10)
+
+
+def test_what_comes_before_close_is_done(peer: Peer) -> None:
+    """Everything sent ahead of `connection.close` is carried out, then the close is answered"""
+    channel = peer.channel()
+    channel.classic("q")
+    client = peer.connect()
+    publisher = client.channel()
+    for _ in range(200):
+        publisher.publish("q", b"x" * 1000)
+    client.wire.send(0, Connection.Close(200, "", 0, 0))
+    while not isinstance(client.wire.receive()[1], Connection.CloseOk):
+        pass
+    channel.wait_ready("q", 200)
+
+
+def test_close_is_answered_behind_deliveries(peer: Peer) -> None:
+    """A client that has not read its deliveries finds the answer to its close behind them"""
+    channel = peer.channel()
+    channel.classic("q")
+    body = b"x" * 10_000
+    channel.publish_confirmed("q", *[body] * 50)
+    client = peer.connect()
+    consumer = client.channel()
+    consumer.consume("q", no_ack=True)
+    consumer.round_trip()
+    client.wire.send(0, Connection.Close(200, "", 0, 0))
+    while not isinstance(client.wire.receive()[1], Connection.CloseOk):
+        pass
+
+
+def test_close_is_answered_to_a_client_that_goes_on(peer: Peer) -> None:
+    """What comes behind `connection.close` is dropped, and does not cost the client its answer"""
+    channel = peer.channel()
+    channel.classic("q")
+    client = peer.connect()
+    publisher = client.channel()
+    client.wire.send(0, Connection.Close(200, "", 0, 0))
+    for _ in range(200):
+        with suppress(OSError):  # RabbitMQ closes its side at once
+            publisher.publish("q", b"x" * 1000)
+    assert isinstance(client.wire.receive()[1], Connection.CloseOk)
+    assert channel.counts("q") == (0, 0)

@@ -1,7 +1,7 @@
 """Consuming: who is given what, in which order, and how it ends."""
 
 import pytest
-from pamqp.commands import Basic
+from pamqp.commands import Basic, Queue
 from pamqp.commands import Channel as ChannelMethods
 
 from tests.conformance.client import Channel
@@ -234,3 +234,12 @@ def test_no_local(channel: Channel) -> None:
     channel.consume("q", no_local=True)
     channel.publish("q", b"1")
     assert channel.next().body == b"1"
+
+
+def test_a_consumer_that_deletes_its_queue(kind: str, channel: Channel) -> None:
+    """`queue.delete-ok` comes ahead of the `basic.cancel` for consumers of the same channel"""
+    channel.of_kind(kind, "q")
+    channel.consume("q", "c")
+    channel.send(Queue.Delete(queue="q"))
+    arrived = [channel.connection.wire.receive()[1].name for _ in range(2)]
+    assert arrived == ["Queue.DeleteOk", "Basic.Cancel"]

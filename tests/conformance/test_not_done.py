@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from pamqp.commands import Basic, Tx
+from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from tests.conformance.client import Channel
@@ -21,13 +21,6 @@ def only_real(peer: Peer, code: int, scope: str) -> Iterator[None]:
     with pytest.raises(ClosedError) as refused:
         yield
     assert (refused.value.scope, refused.value.code) == (scope, code)
-
-
-@pytest.mark.not_done("540")
-def test_transactions(peer: Peer, channel: Channel) -> None:
-    """Transactions (`tx.select`)"""
-    with only_real(peer, 540, "connection"):
-        channel.call(Tx.Select())
 
 
 @pytest.mark.not_done("540")

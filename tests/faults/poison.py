@@ -6,9 +6,14 @@ import ctypes
 import os
 import signal
 import time
+from pathlib import Path
 
 from amqpjobs import App, Context, Queue, Retry
-from tests.faults.jobs import note
+from tests.faults.jobs import LEDGER, note
+from tests.faults.ledger import Effect, record
+
+STARTS = "starts"
+"""The file beside that of the effects with the starts of culprits, which have no effects."""
 
 app = App("poison", retry=Retry(attempts=1))
 work = Queue("work")
@@ -34,21 +39,23 @@ async def chained(ctx: Context, number: int) -> None:
 
 
 @app.job(queue=work)
-async def culprit(how: str) -> None:
-    die(how)
+async def culprit(ctx: Context, how: str) -> None:
+    die(ctx, how)
 
 
 @app.job(queue=work)
-def culprit_thread(how: str) -> None:
-    die(how)
+def culprit_thread(ctx: Context, how: str) -> None:
+    die(ctx, how)
 
 
 @app.job(queue=work, cpu=True)
-def culprit_cpu(how: str) -> None:
-    die(how)
+def culprit_cpu(ctx: Context, how: str) -> None:
+    die(ctx, how)
 
 
-def die(how: str) -> None:
+def die(ctx: Context, how: str) -> None:
+    start = Effect(ctx.job_id, ctx.attempt, os.getpid(), time.time(), time.time(), how)
+    record(Path(os.environ[LEDGER]).with_name(STARTS), start)
     match how:
         case "segfault":
             ctypes.string_at(0)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from amqpjobs.errors import AmqpJobsError, PublishManyFailed
-from amqpjobs.jobs.message.message import JobHandle, Message
+from amqpjobs.jobs.message.handle import JobHandle
+from amqpjobs.jobs.message.message import Message
 from amqpjobs.settings import Settings, load_settings
 from tests.faults.fleet import Fleet, until
 from tests.faults.jobs import Jobs, build

@@ -158,7 +158,7 @@ async def recorded(app: App, ids: Iterable[str], timeout: float) -> float:
         assert time.monotonic() - began < timeout, f"{len(missing)} are not recorded"
         for job in list(missing):
             found = await app.status(job)
-            if found is not None and found.state == "succeeded":
+            if found is not None and found.state == "done":
                 missing.discard(job)
         await asyncio.sleep(0.05)
     return time.monotonic() - began

@@ -12,7 +12,7 @@ from tests.faults.publishing import finish, leftovers, publishing
 from tests.support.brokers.broker_server import VirtualHost
 
 C = 4
-BLOCKED, ON = "the event loop is blocked", "the event loop goes on"
+BLOCKED, ON = "the event loop is blocked", "the event loop runs again"
 
 
 async def check_blocked_loop(

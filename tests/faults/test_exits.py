@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpjobs.telemetry.health.heartbeat import state_of
+from amqpjobs.telemetry.health.heartbeat_file import state_of
 from tests.faults import exits
 from tests.faults.fleet import Fleet, WorkerProcess, until
 from tests.faults.ledger import Ledger
@@ -95,7 +95,7 @@ async def test_threads_that_outlive_their_jobs_keep_their_slots(
         def over() -> bool:
             nonlocal most
             most = max(most, threads(worker))
-            return len(worker.events("thread that outlived its job has ended")) == jobs * 2
+            return len(worker.events("thread outliving its job has ended")) == jobs * 2
 
         await until(over, 60, "all have ended")
         await publisher.all_done(20)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpjobs.telemetry.health.heartbeat import state_of
+from amqpjobs.telemetry.health.heartbeat_file import state_of
 from tests.faults import roomless
 from tests.faults.fleet import Fleet, until
 from tests.faults.ledger import Ledger

@@ -11,6 +11,7 @@ PAGES = pages()
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
+@pytest.mark.programs
 @pytest.mark.timeout(180)
 @by_name
 def test_what_a_page_shows_works(page: Page, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from tests.support.pages import ROOT, Page, check
 README = Page(ROOT / "README.md")
 
 
+@pytest.mark.programs
 @pytest.mark.timeout(180)
 def test_what_it_shows_works(tmp_path: Path) -> None:
     """In an empty folder, with a broker: a worker, and a program that enqueues and requests."""

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.pages import BlockError, Page, check, missing, slug
 
+pytestmark = pytest.mark.programs
+
 APP = """
 ```python
 # shop.py
@@ -76,7 +78,7 @@ async with app.testing() as own:
 $ export AMQPJOBS_APP=shop:app
 $ amqpjobs consume receipts &
 ...worker is ready...
-...job done ... job=send ...
+... send done ...
 $ amqpjobs enqueue send \\
     --args '"ada"'
 ...-...

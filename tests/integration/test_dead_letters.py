@@ -22,6 +22,7 @@ from amqpjobs import App, Queue
 from amqpjobs.client.deadletters import Letter, Selection
 from amqpjobs.client.deadletters.mover import WINDOW
 from amqpjobs.errors import ConfigurationError, DecodeError
+from amqpjobs.jobs.job import message_from
 from amqpjobs.jobs.message.copies import copied
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.headers import BROKER_HEADERS, HEADER_COPY
@@ -146,7 +147,7 @@ async def test_two_who_look_are_told_of_each_other(app: App) -> None:
     go_on.set()
     await task
     assert look.letters == []
-    assert "somebody else" in str(look.unseen[0])
+    assert "another command reads" in str(look.unseen[0])
     assert len((await bench.look()).letters) == 50
 
 
@@ -347,7 +348,7 @@ async def test_parked_and_unroutable_are_replayed_too(app: App, broker: VirtualH
     from amqpjobs.jobs.job import Job
 
     delayed = Job[..., object, object](job).with_options(delay=1.2)
-    await app.enqueue(delayed.message_of(b"7"))
+    await app.enqueue(message_from(delayed, b"7"))
     async with stranger(broker.url) as channel:
 
         async def caught() -> bool:
@@ -371,7 +372,7 @@ async def test_parked_and_unroutable_are_replayed_too(app: App, broker: VirtualH
     assert message.headers["amqpjobs-history"] == [], "nothing had failed"
 
 
-# Mending
+# Editing
 
 
 async def test_a_letter_is_replaced(app: App, broker: VirtualHost) -> None:
@@ -498,7 +499,7 @@ async def test_discard_asks_on_a_terminal(env: dict[str, str], app: App) -> None
         assert len((await app.dead_letters("work").look()).letters) == left
 
 
-async def test_a_mistake_in_the_editor_can_be_mended(
+async def test_a_mistake_in_the_editor_can_be_fixed(
     env: dict[str, str], app: App, broker: VirtualHost, tmp_path: Path
 ) -> None:
     """It is opened again with what was written, as often as somebody wants."""

@@ -11,7 +11,8 @@ from amqpjobs import Context, Queue
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.queues import connected, delete_queues
 from amqpjobs.errors import TopologyMismatch
-from amqpjobs.jobs.queue.delays import LONGEST_DELAY, level_name, wait_route
+from amqpjobs.jobs.durations import LONGEST_DELAY
+from amqpjobs.jobs.queue.delays import level_name, wait_route
 from amqpjobs.jobs.queue.queue import LEVELS
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 from tests.support.amqp import count, delete_queue, drain, stranger
@@ -112,7 +113,7 @@ async def test_levels_are_made_when_they_are_needed(broker: VirtualHost) -> None
         assert await count(channel, level_name(5)) == 1
 
 
-async def test_without_permission_to_make_levels_the_error_names_the_mend(
+async def test_without_permission_to_make_levels_the_error_names_the_fix(
     broker: VirtualHost,
 ) -> None:
     """Nothing is said to be sent."""

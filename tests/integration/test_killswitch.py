@@ -11,6 +11,7 @@ from amqpjobs import App, Context, KillSwitch, Queue, Retry
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.overview import rows_of
 from amqpjobs.broker.rabbitmq.inspection.queues import connected
+from amqpjobs.client.client import registry_of
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.outcome import Retried
 from amqpjobs.worker.worker import Worker
@@ -31,7 +32,7 @@ FAILED = Retried(
 
 
 class Outage:
-    """An app whose one job needs something that is down, until `mend` is called."""
+    """An app whose one job needs something that is down, until `fix` is called."""
 
     def __init__(self, url: str, switch: KillSwitch = SWITCH, **options: Any) -> None:
         self.app: App = app_at(url)
@@ -274,7 +275,7 @@ async def test_without_permission_there_is_only_the_log(
     server, name = broker.server, f"user-{broker.name}"
     outage = Outage(broker.url)
     async with connected(outage.app.settings, "declare") as wire, Declarer(wire) as declarer:
-        await declarer.apply(outage.app.topology)
+        await declarer.apply(registry_of(outage.app).topology)
     caplog.set_level("INFO", "amqpjobs")
     server.add_user(name, "secret")
     server.set_permissions(name, broker.name, configure="^amqpjobs.delay.*$")
@@ -289,7 +290,7 @@ async def test_without_permission_there_is_only_the_log(
     finally:
         server.delete_user(name)
     assert "queue paused" in caplog.text
-    assert "cannot be marked" in caplog.text
+    assert "pause mark not set" in caplog.text
 
 
 async def test_the_queue_is_left_alone_for_as_long_as_a_job_says(broker: VirtualHost) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from amqpjobs import Queue
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.queue.queue import lanes_of
 from tests.support.amqp import publish, stranger
 from tests.support.brokers.broker_server import VirtualHost
 from tests.support.waiting import until
@@ -50,7 +51,7 @@ async def test_a_stranger_gets_the_middle_priority(broker: VirtualHost) -> None:
     async def job(n: int) -> None:
         done.append((n, "done"))
 
-    assert [lane.queue for lane in app.queues["prints"].lanes] == [
+    assert [lane.queue for lane in lanes_of(app.queues["prints"])] == [
         "prints.high", "prints", "prints.low",
     ]  # fmt: skip
     async with working(app), stranger(broker.url) as channel:

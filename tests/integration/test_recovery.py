@@ -12,7 +12,7 @@ import aio_pika
 import pytest
 
 from amqpjobs import App
-from amqpjobs.telemetry.health.heartbeat import state_of
+from amqpjobs.telemetry.health.heartbeat_file import state_of
 from amqpjobs.worker.worker import Worker
 from tests.support.amqp import close_connections, count, delete_queue, publish, stranger, take
 from tests.support.brokers.broker_server import VirtualHost, poll

@@ -20,6 +20,7 @@ from amqpjobs.errors import (
     InvalidResult,
     JobFailed,
     MessageTooLarge,
+    NoWorker,
     ReplyLost,
     ReplyTimeout,
     Unroutable,
@@ -316,7 +317,7 @@ async def test_a_snooze_beyond_the_deadline_is_a_failure(broker: VirtualHost) ->
 
     async with app.lifespan(), working(app):
         assert await busy.request(0.1) == "done"
-        with pytest.raises(JobFailed, match="put off"):
+        with pytest.raises(JobFailed, match="after the caller"):
             await busy.with_options(timeout=20).request(300)
 
 
@@ -404,7 +405,7 @@ async def test_an_asker_that_is_gone_costs_nothing(
             assert letter.body == b"2"
             await until(lambda: _line(caplog, "job done"), "it is acked")
             assert worker._consuming.replying.gone == 2
-    assert len([r for r in caplog.records if "who asked is gone" in r.getMessage()]) == 2
+    assert len([r for r in caplog.records if vars(r).get("reason") == "the caller is gone"]) == 2
 
 
 async def test_a_result_that_cannot_be_sent_is_told_and_the_job_is_done(
@@ -448,6 +449,52 @@ async def test_what_does_not_fit_is_told_to_who_asked(broker: VirtualHost) -> No
         assert await count(channel, "work.dead") == 0
 
 
+async def test_a_job_that_the_worker_does_not_know_fails_at_once(broker: VirtualHost) -> None:
+    """As between two releases. It is not parked: it would run when nobody waits for it any more."""
+    app, older = app_at(broker.url), app_at(broker.url)
+
+    @app.job(queue="work")
+    async def newer(n: int) -> int:
+        return n
+
+    @older.job(queue="work")
+    async def other(n: int) -> int:
+        return n
+
+    async with working(older), app.lifespan():
+        with pytest.raises(JobFailed, match="no job of this name here: 'newer'") as failed:
+            await newer.with_options(timeout=30).request(1)
+        assert failed.value.error == "unknown-job"
+        await newer.later(2)  # nobody waits for this one
+        async with stranger(broker.url) as channel:
+            await until(lambda: count(channel, "work.parked"), "the other one is parked")
+            assert await count(channel, "work.parked") == 1
+
+
+async def test_a_queue_that_nobody_consumes_fails_before_the_timeout(broker: VirtualHost) -> None:
+    """And one whose job takes long does not."""
+    app = app_at(broker.url, no_worker_timeout=1.5)
+    go_on = asyncio.Event()
+
+    @app.job(queue="work")
+    async def job(n: int) -> int:
+        await go_on.wait()
+        return n
+
+    @app.job(queue="nobody")
+    async def lonely(n: int) -> int:
+        return n
+
+    async with app.lifespan(), working(app, "work"):
+        asking = asyncio.ensure_future(job.with_options(timeout=60).request(1))
+        with pytest.raises(NoWorker, match="no worker consumes the queue 'nobody'") as gone:
+            await lonely.with_options(timeout=60).request(2)
+        assert gone.value.sent
+        go_on.set()
+        assert await asking == 1
+        assert replies_of(app).pending == 0
+
+
 async def test_no_answer_goes_to_a_queue_of_jobs(
     broker: VirtualHost, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -468,7 +515,8 @@ async def test_no_answer_goes_to_a_queue_of_jobs(
         for target in ("work", "work.dead", "amqpjobs.delay.unroutable"):
             assert await count(channel, target) == 0
     assert seen == [1, 1, 1, 5]
-    assert len([r for r in caplog.records if "names a queue of jobs" in r.getMessage()]) == 3
+    reasons = [getattr(r, "reason", None) for r in caplog.records]
+    assert reasons.count("reply_to names a queue of jobs") == 3
 
 
 async def test_cancelling_the_caller_cancels_the_job(
@@ -639,9 +687,14 @@ async def test_closing_fails_what_waits(broker: VirtualHost) -> None:
         await asking
 
 
-async def test_without_a_broker_a_request_ends_in_time() -> None:
-    """Nobody was asked, and the error says so."""
-    app = app_at("amqp://guest:guest@127.0.0.1:1/")
+async def _passed_on(call_next: Any, message: Message[Any]) -> Any:
+    return await call_next(message)
+
+
+@pytest.mark.parametrize("publishing", [(), (_passed_on,)], ids=["bare", "middleware"])
+async def test_without_a_broker_a_request_ends_in_time(publishing: Any) -> None:
+    """Nobody was asked, and the error says so: it was not the middleware."""
+    app = app_at("amqp://guest:guest@127.0.0.1:1/", publishing=publishing)
 
     @app.job(queue="work")
     async def job(n: int) -> int:
@@ -849,7 +902,7 @@ async def test_a_replayed_dead_letter_answers_nobody(broker: VirtualHost) -> Non
 
 
 async def test_without_permission_for_a_reply_queue_the_error_says_so(broker: VirtualHost) -> None:
-    """At once, and with the mend; a worker without it works on, and cannot be told to cancel."""
+    """At once, and with the fix; a worker without it works on, and cannot be told to cancel."""
     app = app_at(broker.url)
 
     @app.job(queue="work")

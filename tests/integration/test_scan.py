@@ -15,6 +15,7 @@ from amqpjobs.errors import BrokerUnavailable, TopologyMismatch
 from amqpjobs.jobs.message.properties import Properties
 from tests.support.amqp import count, delete_queue, drain, stranger
 from tests.support.brokers.broker_server import VirtualHost
+from tests.support.waiting import until
 from tests.support.workers import app_at
 
 QUEUE = "work.dead"
@@ -217,4 +218,10 @@ async def test_a_queue_that_is_not_there_or_goes_away(
                 async for n, _ in scan:
                     if n == 3:
                         wire.protocol.abort()
+    async with stranger(broker_43.url) as channel:
+
+        async def are_back() -> bool:
+            return await count(channel, QUEUE) == 100
+
+        await until(are_back, "RabbitMQ has noticed the lost connection")
     assert await left(broker_43) == list(range(100))

@@ -95,7 +95,7 @@ async def test_a_certificate_is_a_login(broker: VirtualHost) -> None:
 
 
 async def test_an_unknown_authority_is_refused(broker: VirtualHost, tmp_path: Path) -> None:
-    """Said once, with the setting that mends it; trying again would not help."""
+    """Said once, with the setting that fixes it; trying again would not help."""
     app = App("tls", settings=settings(broker, tls_ca_file=None))
     with pytest.raises(BrokerUnavailable, match="AMQPJOBS_TLS_CA_FILE") as caught:
         async with app.lifespan():
@@ -174,7 +174,7 @@ async def refused(**given: object) -> BrokerUnavailable:
     return caught.value
 
 
-async def test_whatever_does_not_fit_is_said_with_its_mend(
+async def test_whatever_does_not_fit_is_said_with_its_fix(
     place: Place, subtests: pytest.Subtests
 ) -> None:
     """Of the server's certificate, of the client's, and of the logins that RabbitMQ takes."""

@@ -39,6 +39,13 @@ async def quick(ctx: Context, n: int) -> int:
     return n * 2
 
 
+@app.job(queue=work, at_most_once=True)
+async def hold_once(ctx: Context, n: int) -> None:
+    """Runs until it is ended; acked before."""
+    note("started", n, ctx)
+    await asyncio.Event().wait()
+
+
 @app.job(queue=work)
 async def hold(ctx: Context, n: int) -> None:
     """Runs until it is cancelled, or the file `<ledger>.go` is there."""
@@ -71,6 +78,12 @@ async def stubborn(ctx: Context, n: int) -> None:
             note("swallowed", n, ctx)
 
 
+@app.job(queue=work, timeout=0.3, grace=0.3)
+async def ignoring(ctx: Context, n: int) -> None:
+    """Ignores that its time is over."""
+    await stubborn(n)
+
+
 @app.job(queue=work)
 async def block(n: int) -> None:
     """Blocks the event loop until the file `<ledger>.go` is there."""
@@ -94,6 +107,9 @@ def forked(ctx: Context, n: int) -> None:
     process.start()
     process.terminate()
     process.join(20)
+    end = time.monotonic() + 20
+    while process.exitcode is None and time.monotonic() < end:
+        time.sleep(0.01)  # another job's start has collected it, and is about to say so
     note("done" if process.exitcode == -signal.SIGTERM else f"exit {process.exitcode}", n, ctx)
 
 
@@ -103,6 +119,15 @@ def spin(n: int) -> None:
     end = time.monotonic() + n / 10
     while time.monotonic() < end:
         pass
+
+
+leaked: list[bytes] = []
+
+
+@app.job(queue=work)
+async def leak(n: int) -> None:
+    """Keeps so many MiB for good."""
+    leaked.append(os.urandom(1) * (n * 2**20))
 
 
 @app.job(queue=work)

@@ -221,7 +221,7 @@ def _parse_command(line: str) -> None:
     """Let the command line parse what it would be given: commands, options and values."""
     import typer
 
-    from amqpjobs.cli.main import program
+    from amqpjobs.cli.program import program_for
 
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
@@ -233,7 +233,7 @@ def _parse_command(line: str) -> None:
             arguments.append(word)
     if not arguments or arguments.pop(0) != "amqpjobs":
         return
-    command: Any = typer.main.get_command(program)
+    command: Any = typer.main.get_command(program_for())
     context: Any = None
     try:
         while True:

@@ -100,8 +100,9 @@ class Program:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """Its log, which is JSON lines."""
-        return [json.loads(line) for line in self._out.read_text().splitlines() if line]
+        """Its log, which is JSON lines. The last one may be half written."""
+        whole = self._out.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line]
 
     def logged(self, event: str, **keys: Any) -> list[dict[str, Any]]:
         """The log lines of that event with these keys."""

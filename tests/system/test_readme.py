@@ -75,4 +75,4 @@ def test_the_web_tier_works_as_it_is_installed(broker_43: VirtualHost, tmp_path:
             with http.stream("GET", enqueued.json()["links"]["events"]) as events:
                 assert events.status_code == 200
                 assert "event: end" in "".join(events.iter_text())
-            assert http.get(enqueued.headers["Location"]).json()["state"] == "succeeded"
+            assert http.get(enqueued.headers["Location"]).json()["state"] == "done"

@@ -11,7 +11,8 @@ import pytest
 
 from amqpjobs.cli.supervisor.supervisor import GRACE
 from amqpjobs.settings import Settings
-from amqpjobs.telemetry.health.heartbeat import INTERVAL, STALE
+from amqpjobs.telemetry.health.heartbeat import INTERVAL
+from amqpjobs.telemetry.health.heartbeat_file import STALE
 from tests.support.programs import KEPT, ROOT, command
 
 FOLDER = ROOT / "deploy/systemd"

@@ -4,14 +4,34 @@ Each wrong call carries an ignore for both checkers; an ignore that is not neede
 so a wrong call that passed would be found.
 """
 
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, assert_type
 
 from pydantic import BaseModel
 
-from amqpjobs import INJECTED, App, Context, Depends, JobHandle, Message, Queue
-from amqpjobs.state.status.values import JobStatus
+from amqpjobs import (
+    INJECTED,
+    App,
+    Batch,
+    BlockingJobHandle,
+    Context,
+    Depends,
+    Ended,
+    JobHandle,
+    JobStatus,
+    Message,
+    Queue,
+    Retry,
+    Router,
+)
+from amqpjobs.client.fleet_answers import WorkerInfo
+from amqpjobs.contrib.audit import Audit
+from amqpjobs.contrib.sentry import Sentry
+from amqpjobs.contrib.timeouts import Timeouts
+from amqpjobs.jobs.message.cancellation import Cancellation
 from amqpjobs.testing import Dead, Enqueued
 
 app = App("typing")
@@ -40,6 +60,35 @@ def threaded(count: int) -> str:
 @app.job(queue="plain", cpu=True, timeout=5, memory_limit=2**30)
 def hard(ctx: Context, count: int) -> int:
     return count
+
+
+@app.job(queue="rows", batch=Batch(100, within=0.5), timeout=30, grace=5)
+async def insert(rows: list[Size]) -> None: ...
+
+
+@app.job(queue="rows", batch=Batch(100, within=timedelta(seconds=1), on_failure="together"))
+async def lengths(ctx: Context, words: list[str]) -> list[int]:
+    return [len(word) for word in words]
+
+
+@app.job(queue="rows", batch=Batch(100))
+async def maybe(words: list[str]) -> list[int] | None:
+    return None
+
+
+async def batches() -> None:
+    assert_type(await insert.later(Size(width=1)), JobHandle[None])
+    assert_type(insert.message(Size(width=1)), Message[None])
+    assert_type(await lengths.request("word"), int)
+    assert_type(await lengths("word"), int)
+    assert_type(await maybe.request("word"), int)
+    await insert.later([Size(width=1)])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await lengths.later(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Batch(100, on_failure="none")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@app.job(queue="rows", batch=Batch(100))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+async def no_list(row: Size) -> None: ...
 
 
 def get_session() -> int:
@@ -94,18 +143,23 @@ async def right() -> None:
     assert_type(await Mail("x").send.later("hello"), JobHandle[bool])
     await app.later_many([thumbnail.message("a"), plain.message(1)])
     with app.blocking() as client:
-        assert_type(client.later(plain.message(1)), JobHandle[str])
+        assert_type(client.later(plain.message(1)), BlockingJobHandle[str])
         assert_type(client.request(plain.message(1), timeout=5), str)
 
 
 async def asked() -> None:
     assert_type(await thumbnail.request("a", factor=2.0), Size)
     assert_type(await thumbnail.with_options(timeout=5).request("a"), Size)
+    acme = thumbnail.with_options(headers={"tenant": "acme", "n": 7, "big": True, "old": None})
+    assert_type(await acme.later("a"), JobHandle[Size])
+    named = acme.with_options(queue="plain", retry=Retry(attempts=2), run_timeout=5, id="7")
+    assert_type(named.with_options(queue=queue, tags=("a", "b")).message("a"), Message[Size])
     assert_type(await threaded.request(3), str)
     assert_type(await Album(album_id=1).publish.request(loudly=True), int)
     assert_type(await Album(album_id=1).remember.request("x"), str)
     assert_type(await Mail("x").send.request("hello"), bool)
     assert_type(await app.request(thumbnail.message("a"), timeout=5), Size)
+    assert_type(await app.request(thumbnail.message("a"), timeout=timedelta(minutes=1)), Size)
     assert_type(await app.request("queue", {"a": 1}, returns=Size), Size)
     assert_type(await app.request("queue", b"", type="t", timeout=1), Any)
 
@@ -113,12 +167,173 @@ async def asked() -> None:
 @app.job(queue="plain", keep_result=timedelta(hours=1), track=True)
 async def told(ctx: Context, count: int) -> int:
     await ctx.progress(0.5, "half")
+    assert_type(ctx.tags, tuple[str, ...])
+    assert_type(ctx.redelivered, bool)
+    assert_type(ctx.delivery_count, int | None)
     return count if ctx.last_progress is None else round(ctx.last_progress.fraction * count)
 
 
 @app.job(queue="plain", keep_result=True)
 def told_in_a_thread(ctx: Context) -> None:
     ctx.progress(0.5)
+
+
+async def handles() -> None:
+    handle = await thumbnail.later("a")
+    assert_type(await handle.result(timeout=30), Size)
+    assert_type(await handle.result(timeout=timedelta(minutes=1)), Size)
+    assert_type(await handle.result(), Size)
+    assert_type(await handle.status(), JobStatus | None)
+    assert_type(await handle.cancel(reason="twice"), Cancellation)
+    async for status in handle.watch():
+        assert_type(status, JobStatus)
+    assert_type(await (await threaded.later(3)).result(), str)
+    assert_type(await (await Album(album_id=1).publish.later()).result(), int)
+    assert_type(await (await Mail("x").send.later("hello")).result(), bool)
+    several = await app.later_many([thumbnail.message("a"), thumbnail.message("b")])
+    assert_type([await each.result() for each in several], list[Size])
+    assert_type(await app.result("id", timeout=5), Any)
+    wider: JobHandle[BaseModel] = handle
+    assert_type(wider.id, str)
+    by_hand: JobHandle[int] = JobHandle("id", "job", "queue")
+    assert_type(await by_hand.result(), int)
+
+
+@app.job(queue="plain", cancellable=True)
+def asked_to_end(ctx: Context) -> bool:
+    return ctx.cancelled
+
+
+async def operating() -> None:
+    assert_type(await app.fleet.pause("plain", for_=timedelta(hours=1)), list[str])
+    assert_type(await app.fleet.set_rate("plain", None), list[str])
+    assert_type(await app.fleet.workers(), list[WorkerInfo])
+    assert_type((await app.fleet.ping()).ok, bool)
+    assert_type(await app.cancel("id"), Cancellation)
+
+
+def blocking_handles() -> None:
+    with app.blocking() as client:
+        handle = client.later(thumbnail.message("a"))
+        assert_type(handle, BlockingJobHandle[Size])
+        assert_type(handle.result(timeout=30), Size)
+        assert_type(handle.status(), JobStatus | None)
+        assert_type(handle.cancel(), Cancellation)
+        for status in handle.watch():
+            assert_type(status, JobStatus)
+        several = client.later_many([plain.message(1)])
+        assert_type([each.result() for each in several], list[str])
+        assert_type(client.result("id"), Any)
+        assert_type(client.status("id"), JobStatus | None)
+        assert_type([each.state for each in client.watch("id")], list[str])
+
+
+class Pool:
+    async def fetch(self, query: str) -> str:
+        return query
+
+
+@asynccontextmanager
+async def opened(app: App) -> AsyncGenerator[Pool, None]:
+    yield Pool()
+
+
+pooled = App("pooled", lifespan=opened)
+
+
+@pooled.on_start
+async def begin() -> None: ...
+
+
+@pooled.on_stop
+def end() -> int:
+    return 0
+
+
+@pooled.job(queue="plain")
+async def report(month: int, pool: Annotated[Pool, Depends(pooled.resources)] = INJECTED) -> str:
+    return await pool.fetch(f"month {month}")
+
+
+@pooled.on_failed
+async def alert(ended: Ended) -> None: ...
+
+
+@pooled.on_success(plain)
+def note(ended: Ended) -> int:
+    return ended.attempt
+
+
+async def around(call_next: Callable[[Context], Awaitable[object]], context: Context) -> object:
+    if context.will_retry or context.would_retry(OSError()):
+        context.arguments["count"] = 1
+    return await call_next(context)
+
+
+surrounded = App("surrounded", processing=[around, Timeouts(60), Audit(), Sentry()])
+layered = Queue("layered", middleware=[around])
+
+
+@surrounded.job(queue=layered, middleware=[around, Timeouts(timedelta(minutes=1))])
+async def inside(count: int) -> str:
+    return str(count)
+
+
+router = Router(prefix="typing")
+app.include(router)
+Router().include(router)
+
+
+@router.job(queue=queue, timeout=30, middleware=[around])
+async def routed(ctx: Context, path: str, factor: float = 0.5) -> Size:
+    return Size(width=len(path))
+
+
+@router.job(queue="plain")
+def routed_in_a_thread(count: int) -> str:
+    return str(count)
+
+
+class Parcel(BaseModel):
+    parcel_id: int
+
+    @router.job(queue="parcels")
+    async def send(self, to: str) -> int:
+        return self.parcel_id
+
+
+@router.on_retry(routed)
+async def noted(ended: Ended) -> None: ...
+
+
+async def routers() -> None:
+    assert_type(await routed("a"), Size)
+    assert_type(await routed.later("a", factor=1), JobHandle[Size])
+    assert_type(await routed_in_a_thread.request(3), str)
+    assert_type(routed_in_a_thread(3), str)
+    assert_type(await Parcel(parcel_id=1).send.request("a"), int)
+    await routed.later(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await Parcel(parcel_id=1).send.later(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    router.job()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    app.include("router")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def callbacks() -> None:
+    both = plain.with_options(on_success=told.message(1), on_failure=told_in_a_thread.message())
+    assert_type(await both.later(1), JobHandle[str])
+    plain.with_options(on_success=plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def hooks() -> None:
+    await alert(Ended("job", "id", "queue", 1, "failed"))  # left as it is
+    assert_type(note(Ended("job", "id", "queue", 1, "done")), int)
+    assert_type(await (await inside.later(1)).result(), str)
+    await begin()  # the function is left as it is
+    assert_type(end(), int)
+    assert_type(pooled.resources(), Any)
+    assert_type(await report(1), str)
+    assert_type(await report.later(1), JobHandle[str])
+    assert_type(await (await report.later(1)).result(), str)
 
 
 async def statuses() -> None:
@@ -143,6 +358,7 @@ async def wrong() -> None:
     await thumbnail.later("a", "b")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await thumbnail.later("a", size=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     thumbnail.message(b"")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    thumbnail.with_options(headers={"tenant": b"acme"})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     thumbnail.with_options(prio="high")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await plain.later("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await threaded.later()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -155,5 +371,16 @@ async def wrong() -> None:
     await Album(album_id=1).remember.request(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await app.request("queue")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     Mail("x").send(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    handle = await plain.later(1)
+    await handle.result(30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await handle.result(timeout="30")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    narrower: JobHandle[int] = handle  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    narrower.id = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    App("x", lifespan=Pool)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pooled.on_failed(begin)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    pooled.on_start(thumbnail)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
     with app.blocking() as client:
+        awaited: JobHandle[str] = client.later(plain.message(1))  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+        assert_type(awaited.id, str)
+        await client.later(plain.message(1)).result()  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
         client.later("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

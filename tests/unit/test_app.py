@@ -11,6 +11,7 @@ import pytest
 
 from amqpjobs import App, JobHandle, Queue
 from amqpjobs import settings as settings_module
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import (
     BrokerUnavailable,
     ConfigurationError,
@@ -51,7 +52,7 @@ def test_jobs_and_queues_are_known_by_name():
 
 
 def test_two_jobs_of_one_name_are_an_error_that_names_both():
-    """A message could not tell them apart; it says how to mend it."""
+    """A message could not tell them apart; it says how to fix it."""
     app = App("a")
     app.job(queue="q")(handler)
     with pytest.raises(ConfigurationError, match=r"'handler'.*test_app\.handler.*name='...'"):
@@ -115,11 +116,11 @@ def test_a_job_is_found_by_its_name():
     """And a wrong name is told with those that there are."""
     app = App("a")
     with pytest.raises(UnknownJob, match="there are: none"):
-        app.find("handler")
+        registry_of(app).find("handler")
     app.job(queue="q")(handler)
-    assert app.find("handler").function is handler
+    assert registry_of(app).find("handler").function is handler
     with pytest.raises(UnknownJob, match=r"no job 'hander'; there are: handler") as caught:
-        app.find("hander")
+        registry_of(app).find("hander")
     assert caught.value.job == "hander"
 
 
@@ -298,6 +299,19 @@ async def test_of_many_messages_it_is_told_which_failed(publishing):
     assert [m.body for m in app.desk.taken] == [b"0", b"2", b"4"]
 
 
+@pytest.mark.parametrize("publishing", [(), (passes,)], ids=["plain", "with middleware"])
+async def test_what_is_no_message_hides_none_that_was_sent(publishing):
+    """A job in place of its call: what was handed over before is told."""
+    app, job = desk_app(*publishing)
+    message = job.message(1)
+    with pytest.raises(
+        PublishManyFailed, match=r"is no message: write job.message\(...\)"
+    ) as failed:
+        await app.later_many([message, job])
+    assert failed.value.results[0].id == message.id
+    assert list(failed.value.errors) == [1]
+
+
 async def test_middleware_that_raises_costs_the_other_messages_nothing():
     """What it raised stands in the place of its message, whatever the class; the rest is sent."""
 
@@ -376,7 +390,7 @@ async def test_a_broker_that_is_away_only_delays_the_opening(caplog):
     app = App("a", settings=nowhere())
     job = app.job(queue="q")(handler)
     async with app.lifespan():
-        assert "going on without it" in caplog.text
+        assert "starting without it" in caplog.text
         with pytest.raises(PublishError, match="it was not sent"):
             await job.later(1)
 

@@ -12,10 +12,12 @@ from amqpjobs.errors import (
     BrokerUnavailable,
     InvalidArguments,
     MessageTooLarge,
+    NoResult,
     NotConfirmed,
     PublishError,
     PublishManyFailed,
     PublishRejected,
+    ResultTimeout,
     TopologyMismatch,
     UnknownJob,
     Unroutable,
@@ -36,6 +38,8 @@ EXAMPLES = [
     PublishRejected("full", message_id="7"),
     NotConfirmed("late", message_id="7", sent=True),
     MessageTooLarge("large", message_id="7"),
+    ResultTimeout("late", job_id="7", timeout=3.0, state="started"),
+    NoResult("not kept", job_id="7", state=None),
     PublishManyFailed("some", results=[1, 2]),
 ]
 

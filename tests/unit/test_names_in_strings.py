@@ -31,10 +31,16 @@ OTHERS = frozenset(
 )
 
 
+FOREIGN = ROOT / "tests/conformance/suites"
+"""It names the tests of other projects."""
+
+
 def texts() -> Iterator[tuple[Path, str]]:
     for name in TEXTS:
         place = ROOT / name
         for path in [place] if place.is_file() else sorted(place.rglob("*")):
+            if FOREIGN in path.parents:
+                continue
             if path.is_file() and not {"__pycache__", "node_modules"} & set(path.parts):
                 try:
                     yield path.relative_to(ROOT), path.read_text()

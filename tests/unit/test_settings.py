@@ -1,11 +1,12 @@
 """Settings from flags, environment, secret files and defaults; and secrets stay secret."""
 
 import os
+from datetime import timedelta
 
 import pytest
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.settings import DEFAULT_URL, Settings, load_settings
+from amqpjobs.settings import DEFAULT_URL, Settings, bytes_of, load_settings, seconds_of
 
 ALIASES = ["AMQPJOBS_URL", "AMQP_URL", "RABBITMQ_URL", "CLOUDAMQP_URL"]
 
@@ -209,3 +210,83 @@ def test_the_watch_on_the_event_loop_can_be_switched_off():
     assert load_settings(blocked_after=0).blocked_after == 0
     with pytest.raises(ConfigurationError, match="AMQPJOBS_BLOCKED_AFTER"):
         load_settings(blocked_after=-1)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90.0), ("1.5", 1.5), (" 7 ", 7.0), ("0", 0.0), ("90s", 90.0), ("500ms", 0.5),
+        ("5m", 300.0), ("2 min", 120.0), ("1h", 3600.0), ("1h30m", 5400.0), ("1 h 30 min", 5400.0),
+        ("7d", 604_800.0), ("1w", 604_800.0), ("0.5h", 1800.0), ("-1", -1.0), ("10sec", 10.0),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_a_duration(text: str, seconds: float) -> None:
+    """As settings and the command line take it; the bounds are theirs."""
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "1y", "1h30", "-1h", "1 month", "1h-5m", "PT1H", "1:30"])
+def test_a_text_that_is_none(text: str) -> None:
+    """Nothing is guessed."""
+    assert seconds_of(text) is None
+
+
+DURATIONS = [
+    "heartbeat", "connect_timeout", "reconnect_limit", "wait", "publish_timeout", "request_timeout",
+    "consumer_timeout", "shutdown_timeout", "blocked_after", "status_ttl", "result_ttl",
+    "no_worker_timeout",
+    "max_age",
+]  # fmt: skip
+
+
+def test_every_duration_may_have_a_unit(monkeypatch):
+    """In variables; no other setting is a number with a point."""
+    numbers = [k for k, v in Settings.model_fields.items() if "float" in str(v.annotation)]
+    assert set(numbers) | {"heartbeat"} == set(DURATIONS)
+    for name in DURATIONS:
+        monkeypatch.setenv(f"AMQPJOBS_{name.upper()}", "1m30s")
+    assert {getattr(load_settings(), name) for name in DURATIONS} == {90}
+
+
+def test_a_program_may_give_a_timedelta():
+    """As to every other timeout."""
+    settings = Settings(shutdown_timeout=timedelta(minutes=1), heartbeat=timedelta(seconds=7))
+    assert (settings.shutdown_timeout, settings.heartbeat) == (60.0, 7)
+
+
+@pytest.mark.parametrize("value", ["1 month", "1h30", "soon", "hunter2"])
+def test_what_is_no_duration_says_what_one_is(value, monkeypatch):
+    """And does not show the value."""
+    monkeypatch.setenv("AMQPJOBS_SHUTDOWN_TIMEOUT", value)
+    with pytest.raises(ConfigurationError, match="90s, 5m, 1h30m or 7d") as caught:
+        load_settings()
+    assert value not in str(caught.value).replace("1h30m", "")
+
+
+def test_bounds_hold_with_a_unit(monkeypatch):
+    """A heartbeat of half a second is too short, as it is without."""
+    monkeypatch.setenv("AMQPJOBS_HEARTBEAT", "1s")
+    with pytest.raises(ConfigurationError, match="greater than or equal to 2"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1048576", 2**20), ("512MiB", 2**29), ("512Mi", 2**29), ("1GiB", 2**30),
+        ("500MB", 500_000_000), ("500M", 500_000_000), ("2kb", 2000), ("7B", 7), ("1TiB", 2**40),
+        ("1.5 gib", 3 * 2**29),
+    ],
+)  # fmt: skip
+def test_a_size_in_the_forms_that_people_and_kubernetes_write(text: str, size: int) -> None:
+    """``i`` is for powers of 1024."""
+    assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "1 month", "-1GiB", "1GiBB", "1Gib ps", "1e9"])
+def test_a_text_that_is_no_size(text: str, monkeypatch) -> None:
+    """Said by the setting, too."""
+    assert bytes_of(text) is None
+    monkeypatch.setenv("AMQPJOBS_MAX_MEMORY", text or "x")
+    with pytest.raises(ConfigurationError, match="AMQPJOBS_MAX_MEMORY.*512MiB, 1GiB"):
+        load_settings()

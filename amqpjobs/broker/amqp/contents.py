@@ -55,6 +55,30 @@ class Sink(Protocol):
         """The broker took a message (`acked`) or refused it; all up to it when `multiple`."""
 
 
+class IdleSink:
+    """A sink that drops everything. A channel's sink overrides what the channel is used for."""
+
+    def delivered(
+        self,
+        consumer_tag: bytes,
+        delivery_tag: int,
+        redelivered: bool,
+        exchange: bytes,
+        routing_key: bytes,
+        header: bytes,
+        body: bytes,
+    ) -> None:
+        """Nothing is consumed on this channel."""
+
+    def returned(
+        self, code: int, text: str, exchange: bytes, routing_key: bytes, header: bytes, body: bytes
+    ) -> None:
+        """Nothing is published on this channel with the mandatory flag."""
+
+    def confirmed(self, delivery_tag: int, multiple: bool, acked: bool) -> None:
+        """This channel has no publisher confirms."""
+
+
 class Owner(Protocol):
     """The connection that a channel's messages come from."""
 

@@ -32,6 +32,7 @@ ACCESS_REFUSED = 403
 NOT_FOUND = 404
 RESOURCE_LOCKED = 405
 PRECONDITION_FAILED = 406
+RESOURCE_ERROR = 506
 NOT_ALLOWED = 530
 NOT_IMPLEMENTED = 540
 INTERNAL_ERROR = 541
@@ -58,6 +59,6 @@ class Refusal(Exception):
         return "channel" if self.code in _SOFT else "connection"
 
 
-def in_vhost(kind: str, name: str) -> str:
+def in_vhost(kind: str, name: str, vhost: str) -> str:
     """A queue or an exchange as RabbitMQ names it in its answers."""
-    return f"{kind} '{name}' in vhost '/'"
+    return f"{kind} '{name}' in vhost '{vhost}'"

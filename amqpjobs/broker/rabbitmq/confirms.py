@@ -7,8 +7,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from amqpjobs.broker.amqp.contents import IdleSink
 from amqpjobs.broker.amqp.frames import encode_publish
 from amqpjobs.broker.rabbitmq.connection import Wire
+from amqpjobs.broker.rabbitmq.lives import until_lost
 from amqpjobs.errors import PublishError, PublishRejected, Unroutable
 from amqpjobs.jobs.message.properties import Properties
 
@@ -29,7 +31,7 @@ class Fate(Protocol):
         ...
 
     def cancel(self) -> bool:
-        """Nobody wants to be told any more."""
+        """The publisher has given up waiting."""
         ...
 
     def set_result(self, result: None, /) -> None:
@@ -67,7 +69,7 @@ class Outgoing:
         self.returned: str | None = None
 
 
-class ConfirmChannel:
+class ConfirmChannel(IdleSink):
     """The publishing channel of one life: numbers what is sent, and matches what comes back."""
 
     def __init__(self, wire: Wire, underlay: Any, on_room: Callable[[], None]) -> None:
@@ -89,16 +91,11 @@ class ConfirmChannel:
 
     async def _until_closed(self) -> None:
         """Wait for whichever goes first: the channel or the whole connection."""
-        closing = self._underlay.closing
-        lost = asyncio.ensure_future(self.wire.lost.wait())
         try:
-            await asyncio.wait((closing, lost), return_when=asyncio.FIRST_COMPLETED)
-            whole = self.wire.lost.is_set() or self._protocol.refusal is not None
-            if not whole and closing.done() and not closing.cancelled():
-                self.error = str(closing.exception() or "closed")
+            reason = await until_lost(self.wire, self._underlay)
+            if not self.wire.lost.is_set() and self._protocol.refusal is None:
+                self.error = reason
         finally:
-            lost.cancel()
-            closing.cancel()
             self.closed.set()
 
     @property
@@ -155,9 +152,6 @@ class ConfirmChannel:
             # Nothing else is on its way, so nothing is gained by waiting for company.
             self._protocol.flush()
 
-    def delivered(self, *_: object) -> None:
-        """Nothing is consumed on this channel."""
-
     def returned(
         self, code: int, text: str, exchange: bytes, routing_key: bytes, header: bytes, body: bytes
     ) -> None:
@@ -192,7 +186,7 @@ class ConfirmChannel:
         self._on_room()
 
     def forget_given_up(self) -> None:
-        """Free the room of messages that nobody waits for any more.
+        """Free the room of messages whose publishers have given up.
 
         A confirm that never comes would take its room for as long as the channel lives, and enough
         of them all of it. None of these would be sent again anyway.

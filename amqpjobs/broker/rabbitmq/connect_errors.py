@@ -1,8 +1,9 @@
-"""Why there is no connection: the one place where a failure becomes a sentence with its mend.
+"""Maps every failure to connect to a `BrokerUnavailable` whose message says how to fix it.
 
-Changes when a failure to connect is told otherwise.
+Changes when a message about a failed connect does.
 """
 
+import re
 import ssl
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -33,7 +34,7 @@ def unavailable(
 
     Args:
         error: aiormq's, or the machine's.
-        refusal: code and words of the broker's `connection.close`, if it said goodbye.
+        refusal: code and words of the broker's `connection.close`, if it sent one.
         settings: with which it was tried.
         hung_up: whether somebody was there, and took the connection.
     """
@@ -42,6 +43,12 @@ def unavailable(
         return BrokerUnavailable(_login_refused(settings), temporary=False)
     if isinstance(error, aiormq_errors.AuthenticationError):
         return BrokerUnavailable(_no_mechanism(error, settings), temporary=False)
+    if refusal is not None and re.search(r"connection limit \(\d+\) is reached", refusal[1]):
+        return BrokerUnavailable(
+            f"RabbitMQ at {where} takes no more connections: {refusal[1]} ({refusal[0]}); a worker "
+            "needs two. Raise the limit (`rabbitmqctl set_vhost_limits` or `set_user_limits`, "
+            "max-connections), or run fewer processes"
+        )
     if refusal is not None:
         return BrokerUnavailable(
             f"RabbitMQ at {where} refused the connection: {refusal[1]} ({refusal[0]}); check the "
@@ -56,13 +63,14 @@ def unavailable(
         hung_up = False
         reason = f"no answer within {settings.connect_timeout:g} s"
     elif hung_up:
-        reason = "whoever is there hung up before a word was said"
+        reason = "the server closed the connection before the handshake"
     else:
         reason = str(cause) or repr(cause)
     if not settings.url_is_given:
         return BrokerUnavailable(
             f"there is no broker: AMQPJOBS_URL is not set, and none is at {where} ({reason}); set "
-            "it, or run `amqpjobs broker`, which is one for development"
+            "it, or run `amqpjobs broker`, which is one for development",
+            unconfigured=any(isinstance(e, ConnectionRefusedError) for e in _causes(error)),
         )
     return BrokerUnavailable(
         f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL "

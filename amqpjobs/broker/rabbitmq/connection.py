@@ -1,8 +1,9 @@
-"""A connection that comes back: one `Link` is a connection to RabbitMQ over all its lives.
+"""A connection that reconnects: one `Link` is a connection to RabbitMQ over all its lives.
 
 Each life is a `Wire`. What needs a connection waits for ``link.up()``, uses that wire until it is
-lost, and waits again. aio-pika's own reconnecting connection is not used: it restores channels
-behind one's back (see the README's architecture). Changes when connecting or reconnecting does.
+lost, and waits again: `amqpjobs.broker.rabbitmq.lives` has that loop. aio-pika's own reconnecting
+connection is not used: it restores channels behind one's back (see the README's architecture).
+Changes when connecting or reconnecting does.
 """
 
 import asyncio
@@ -10,11 +11,10 @@ import logging
 import os
 import random
 import socket
-from contextlib import suppress
-from typing import Any
 
-import aio_pika
-from aiormq.abc import AbstractChannel
+from aio_pika.abc import UnderlayConnection
+from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.exceptions import ConnectionClosed
 from yarl import URL
 
 from amqpjobs.broker.rabbitmq.background import end_if_cancelled
@@ -28,11 +28,20 @@ from amqpjobs.settings import Settings
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
+_QUIET = "aiormq", "aio_pika"
+for _each in map(logging.getLogger, _QUIET):
+    # They log what is raised or logged here anyway. A level that a program has set stays.
+    if _each.level == logging.NOTSET:
+        _each.setLevel(logging.CRITICAL + 1)
+
 LOST = "connection lost, reconnecting"
 """What the log says then; `amqpjobs chaos` reads it."""
 
 FIRST_PAUSE = 0.2
 """Seconds; the upper bound of the first random pause before reconnecting. It doubles each time."""
+
+START_PAUSE = 1.0
+"""Seconds between two attempts of a program that waits for its broker at its start."""
 
 CLOSE_TIMEOUT = 2.0
 """Seconds for the closing handshake; a broker that does not answer is left."""
@@ -48,7 +57,7 @@ class Wire:
     """
 
     def __init__(
-        self, connection: aio_pika.Connection, protocol: SplitterProtocol, generation: int
+        self, connection: AbstractConnection, protocol: SplitterProtocol, generation: int
     ) -> None:
         self.connection = connection
         self.protocol = protocol
@@ -56,18 +65,10 @@ class Wire:
         self.lost = asyncio.Event()
         self.reason: str | None = None
         protocol.on_lost.append(self._on_lost)
-        underlay = self._underlay
-        self.profile: Profile = profile_of(underlay.server_properties)
-        self.frame_max: int = underlay.connection_tune.frame_max or 0
-        self.channel_max: int = underlay.connection_tune.channel_max or 65535
+        self.profile: Profile = profile_of(connection.server_properties)
+        self.frame_max: int = connection.connection_tune.frame_max or 0
+        self.channel_max: int = connection.connection_tune.channel_max or 65535
         protocol.frame_max = self.frame_max or protocol.frame_max
-
-    @property
-    def _underlay(self) -> Any:
-        transport = self.connection.transport
-        if transport is None:
-            raise BrokerUnavailable("the connection is closed")
-        return transport.connection
 
     def _on_lost(self, error: BaseException | None) -> None:
         self.reason = str(error) if error else "the connection was closed"
@@ -82,27 +83,30 @@ class Wire:
         """
         if self.lost.is_set():
             raise BrokerUnavailable(self.reason or "the connection was lost")
-        if len(self._underlay.channels) >= self.channel_max:
+        if len(self.connection.channels) >= self.channel_max:
             raise ConfigurationError(
                 f"the broker allows {self.channel_max} channels a connection, and this process "
                 "needs more: raise channel_max on the broker, or consume fewer queues"
             )
         try:
             with from_broker():
-                channel: AbstractChannel = await self._underlay.channel(publisher_confirms=confirms)
+                return await self.connection.channel(publisher_confirms=confirms)
         except FAILURES as error:
             raise BrokerUnavailable(f"no channel could be opened: {error!r}") from error
-        return channel
+
+    def channels_for(self, most: int) -> int:
+        """How many channels a short work may open: `most`, or half of what is left."""
+        return max(1, min(most, (self.channel_max - len(self.connection.channels)) // 2))
 
     async def close(self) -> None:
-        """Say goodbye, so that what was written arrives; after `CLOSE_TIMEOUT` just leave."""
+        """Close by the handshake, so that what was written arrives; after `CLOSE_TIMEOUT` abort."""
         self.protocol.flush()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 with from_broker():
-                    await self.connection.close()
+                    await self.connection.close(ConnectionClosed)
         except FAILURES as error:
-            log.debug("closing the connection: %r", error)
+            log.debug("closing the connection failed", extra={"error": repr(error)})
         self.protocol.abort()
 
 
@@ -112,13 +116,15 @@ class Link:
     Args:
         settings: where to, and how patiently.
         purpose: a word for the broker's list of connections: ``publish`` or ``consume``.
+        note: for the same list, behind the name.
 
     Attributes:
         reconnects: how often a connection was lost.
     """
 
-    def __init__(self, settings: Settings, purpose: str) -> None:
+    def __init__(self, settings: Settings, purpose: str, note: str = "") -> None:
         self._settings = settings
+        self._note = note
         self.purpose = purpose
         self._wire: Wire | None = None
         self._up = asyncio.Event()
@@ -157,6 +163,26 @@ class Link:
         self.last_error = None
         self._up.set()
         return self._wire
+
+    async def connect_within(self, seconds: float) -> Wire:
+        """Connect, and try again for so long while RabbitMQ is away.
+
+        Raises:
+            BrokerUnavailable: the last attempt's, or one that trying again does not help.
+        """
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        while True:
+            try:
+                return await self.connect()
+            except BrokerUnavailable as error:
+                left = end - clock()
+                if not error.temporary or left <= 0:
+                    raise
+                log.warning(
+                    "waiting for RabbitMQ", extra={"left_s": round(left), "error": str(error)}
+                )
+            await asyncio.sleep(min(START_PAUSE, max(0.0, end - clock())))
 
     async def run(self) -> None:
         """Keep the connection up until cancelled."""
@@ -202,21 +228,21 @@ class Link:
 
     async def _open(self) -> Wire:
         factory = SplitterTransportFactory()
-        connection = aio_pika.Connection(
-            _amqp_url(self._settings, self.purpose), ssl_context=ssl_context(self._settings)
-        )
-        # aio-pika passes `kwargs` on to aiormq.connect, which takes the factory; its constructor
-        # would drop a keyword that it does not know.
-        connection.kwargs["transport_factory"] = factory
         try:
             with from_broker():
                 async with asyncio.timeout(self._settings.connect_timeout):
-                    await connection.connect()
+                    # Not aio_pika.Connection: it leaves a task of its own behind each connection
+                    # that is closed, for its close callbacks, and a loop that ends then says so.
+                    connection = await UnderlayConnection.make_connection(
+                        _amqp_url(self._settings, self.purpose, self._note),
+                        context=ssl_context(self._settings),
+                        transport_factory=factory,
+                    )
         except BaseException as error:
-            with suppress(*FAILURES), from_broker():
-                await connection.close()
             if isinstance(error, (*FAILURES, ProtocolError, ValueError)):
-                raise self._no_connection(error, factory.protocol) from error
+                told = self._no_connection(error, factory.protocol)
+                # Where nothing is configured the message has the whole of the cause.
+                raise told from (None if told.unconfigured else error)
             raise
         assert factory.protocol is not None  # noqa: S101 - it made the connection
         self._generation += 1
@@ -233,7 +259,7 @@ class Link:
         return unavailable(error, refusal, self._settings, hung_up=protocol is not None)
 
 
-def _amqp_url(settings: Settings, purpose: str) -> URL:
+def _amqp_url(settings: Settings, purpose: str, note: str = "") -> URL:
     try:
         url = URL(settings.url.get_secret_value())
         port = url.port
@@ -252,7 +278,7 @@ def _amqp_url(settings: Settings, purpose: str) -> URL:
         )
     if port is None:
         url = url.with_port(5671 if url.scheme == "amqps" else 5672)
-    name = f"amqpjobs {purpose} {socket.gethostname()}:{os.getpid()}"
+    name = f"amqpjobs {purpose} {socket.gethostname()}:{os.getpid()} {note}".rstrip()
     query = {"heartbeat": str(settings.heartbeat), "name": name}
     if settings.tls_cert_file and not url.user:
         # The certificate is the login: without this aiormq would try PLAIN with guest/guest.

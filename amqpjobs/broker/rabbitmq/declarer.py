@@ -1,4 +1,4 @@
-"""Making a topology real, or checking that it is. Never deletes or changes anything.
+"""Declares a topology, or checks that it is there. Never deletes or changes anything.
 
 Each declaration has a channel of its own where it may fail: RabbitMQ answers a difference by
 closing the channel. Changes when declaring does.
@@ -6,19 +6,22 @@ closing the channel. Changes when declaring does.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from aiormq import exceptions as aiormq_errors
 from aiormq.abc import AbstractChannel
 
+from amqpjobs.broker.rabbitmq.background import end_if_cancelled
 from amqpjobs.broker.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.broker.rabbitmq.connection import Wire
+from amqpjobs.broker.rabbitmq.node_errors import dead_lettering_ended
 from amqpjobs.broker.rabbitmq.permission_errors import not_to_be_looked_at, refusal_of
 from amqpjobs.errors import (
+    AmqpJobsError,
     BrokerUnavailable,
     ConfigurationError,
     NotPermitted,
@@ -34,7 +37,16 @@ from amqpjobs.jobs.queue.topology import (
 TIMEOUT = 15.0
 """Seconds for one declaration; a quorum queue in a cluster elects its leader first."""
 
+MANY = 16
+"""So many declarations are made over several channels; fewer are not worth opening them."""
+
+MOST_CHANNELS = 8
+"""That declare side by side."""
+
 Declaration = ExchangeDeclaration | QueueDeclaration | BindingDeclaration
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _REFUSALS = (
     aiormq_errors.ChannelPreconditionFailed,
@@ -95,20 +107,31 @@ class Declarer:
             NotPermitted: this user may declare something, and not what belongs to it; or may not
                 even look.
         """
-        declarations: list[Declaration] = [*_entities(topology), *topology.bindings]
         others: set[str] = set()
-        for declaration in declarations:
-            try:
-                await self._do(declaration)
-            except aiormq_errors.ChannelPreconditionFailed as error:
-                raise _mismatch(declaration, str(error)) from error
-            except aiormq_errors.ChannelAccessRefused as error:
-                refusal = refusal_of(error, partial(_needs, declaration))
-                if strictly or _belongs_to_us(declaration, others):
-                    raise refusal from error
-                if not isinstance(declaration, BindingDeclaration):
-                    others.add(declaration.name)
-                    await self._require(declaration, refusal)
+
+        async def one(declarer: Declarer, declaration: Declaration) -> None:
+            await declarer._apply(declaration, others, strictly=strictly)
+
+        # A queue may need its exchanges, and a binding both of its ends.
+        kinds: list[Sequence[Declaration]]
+        kinds = [topology.exchanges, topology.queues, topology.bindings]
+        for kind in kinds:
+            await self.side_by_side(kind, one)
+
+    async def _apply(self, declaration: Declaration, others: set[str], *, strictly: bool) -> None:
+        try:
+            await self._do(declaration)
+        except aiormq_errors.ChannelPreconditionFailed as error:
+            raise _mismatch(declaration, str(error)) from error
+        except BrokerUnavailable as error:
+            raise dead_lettering_ended(error, declaration) or error from error.__cause__
+        except aiormq_errors.ChannelAccessRefused as error:
+            refusal = refusal_of(error, partial(_needs, declaration))
+            if strictly or _belongs_to_us(declaration, others):
+                raise refusal from error
+            if not isinstance(declaration, BindingDeclaration):
+                others.add(declaration.name)
+                await self._require(declaration, refusal)
 
     async def require(self, topology: Topology) -> None:
         """Check that all of it is there, declaring nothing.
@@ -117,12 +140,11 @@ class Declarer:
             TopologyMismatch: something is missing.
             NotPermitted: this user may not even look.
         """
-        for declaration in _entities(topology):
-            await self._require(declaration)
+        await self.side_by_side(_entities(topology), Declarer._require)
 
     async def check(self, topology: Topology) -> list[Finding]:
         """Compare, changing nothing. Arguments can only be compared by whoever may declare."""
-        return [await self._compare(declaration) for declaration in _entities(topology)]
+        return await self.side_by_side(_entities(topology), Declarer._compare)
 
     async def look(self, queue: str) -> Any:
         """The broker's `queue.declare-ok`: how many messages are ready, how many consume.
@@ -132,6 +154,54 @@ class Declarer:
             NotPermitted: this user may not look at it.
         """
         return await self._require(QueueDeclaration(queue, {}))
+
+    async def look_at_all(self, queues: Iterable[str]) -> dict[str, Any]:
+        """The same for many queues; None for one that does not exist.
+
+        Raises:
+            NotPermitted: this user may not look at one of them.
+        """
+
+        async def one(declarer: Declarer, queue: str) -> Any:
+            try:
+                return await declarer.look(queue)
+            except TopologyMismatch:
+                return None
+
+        names = list(dict.fromkeys(queues))
+        return dict(zip(names, await self.side_by_side(names, one), strict=True))
+
+    async def side_by_side(
+        self, things: Sequence[T], do: Callable[["Declarer", T], Awaitable[R]]
+    ) -> list[R]:
+        """Do something with each, over a few channels if there are many: a channel waits for each
+        answer. The results are in the order of the things.
+
+        Raises:
+            AmqpJobsError: what failed, the first in that order; what was not begun then is left.
+        """
+        if len(things) < MANY:
+            return [await do(self, thing) for thing in things]
+        todo, done = iter(enumerate(things)), dict[int, R]()
+        errors: dict[int, Exception] = {}
+
+        async def work(declarer: Declarer) -> None:
+            async with declarer:
+                for place, thing in todo:
+                    try:
+                        done[place] = await do(declarer, thing)
+                    except (AmqpJobsError, *FAILURES) as error:
+                        end_if_cancelled()
+                        errors[place] = error
+                    if errors:
+                        return
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._wire.channels_for(MOST_CHANNELS)):
+                group.create_task(work(Declarer(self._wire)))
+        if errors:
+            raise errors[min(errors)]
+        return [done[place] for place in range(len(things))]
 
     async def _compare(self, declaration: ExchangeDeclaration | QueueDeclaration) -> Finding:
         entity = _entity(declaration)
@@ -249,6 +319,15 @@ def _needs(declaration: Declaration, refused: str) -> str:
 
 def _mismatch(declaration: Declaration, text: str) -> TopologyMismatch:
     entity, difference = _entity(declaration), _difference(text)
+    limit = re.search(r"queue limit in (.+) \((\d+)\) is reached", text)
+    if limit is not None:
+        return TopologyMismatch(
+            f"{entity} could not be made: the limit of {limit[2]} queues in {limit[1]} is reached. "
+            "Raise it with `rabbitmqctl set_vhost_limits -p VHOST '{\"max-queues\": N}'`, or "
+            "delete queues that nothing uses",
+            entity=entity,
+            difference="missing",
+        )
     return TopologyMismatch(
         f"{entity} is there with other arguments: {difference}. Nothing was changed: make the "
         "declaration agree with it, or move its messages away, delete it, and run "

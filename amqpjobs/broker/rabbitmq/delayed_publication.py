@@ -1,4 +1,4 @@
-"""Sending messages that are not to arrive before a time: over the ladder of delays.
+"""Publishes delayed messages over the ladder of wait queues.
 
 Levels of the ladder are made when they are first needed. Changes when the way of a delayed message
 does; the layout of the ladder is `amqpjobs.jobs.queue.delays`.
@@ -11,8 +11,9 @@ from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import BrokerUnavailable, NotConfirmed, PublishError, TopologyMismatch
 from amqpjobs.jobs.clock import MACHINE, Clock
+from amqpjobs.jobs.durations import LONGEST_DELAY
 from amqpjobs.jobs.message.properties import Properties
-from amqpjobs.jobs.queue.delays import LONGEST_DELAY, ladder, level_of, wait_route
+from amqpjobs.jobs.queue.delays import ladder, level_of, wait_route
 from amqpjobs.jobs.queue.topology import Topology
 
 TOLERANCE = 0.05

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from amqpjobs.broker.amqp.contents import IdleSink
 from amqpjobs.broker.amqp.frames import (
     HeaderView,
     encode_ack,
@@ -40,7 +41,12 @@ class Delivery:
     __slots__ = ("_channel", "_header", "_view", "body", "queue", "redelivered", "settled", "tag")
 
     def __init__(
-        self, channel: "ConsumerChannel", tag: int, redelivered: bool, header: bytes, body: bytes
+        self,
+        channel: "ConsumerChannel | _Acked",
+        tag: int,
+        redelivered: bool,
+        header: bytes,
+        body: bytes,
     ) -> None:
         self._channel = channel
         self._header = header
@@ -80,9 +86,23 @@ class Delivery:
         return readable_properties(self._header)
 
     @property
-    def channel(self) -> "ConsumerChannel":
-        """The channel that it came on, and that its ack goes to."""
-        return self._channel
+    def channel(self) -> "ConsumerChannel | None":
+        """The channel that it came on, and that its ack goes to; None if it is `accepted`."""
+        channel = self._channel
+        return channel if isinstance(channel, ConsumerChannel) else None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it was acked before its job ran: what comes of it is no concern of RabbitMQ's."""
+        return isinstance(self._channel, _Acked)
+
+    def accept(self) -> None:
+        """Ack it now, before its job runs. It is settled in the end as any other, of which RabbitMQ
+        learns nothing more; and it is not `stale`, whatever becomes of the channel."""
+        channel = self._channel
+        if isinstance(channel, ConsumerChannel):
+            channel.ack_now(self.tag)
+            self._channel = _Acked(channel)
 
     @property
     def stale(self) -> bool:
@@ -94,7 +114,7 @@ class Delivery:
     def lose(self) -> None:
         """RabbitMQ has taken it back although its channel lives, as 4.3 does when the consumer
         timeout is over. It ignores an ack then, so that nothing else need be known here."""
-        self._channel.taken_back.add(self.tag)
+        self._channel.lose(self.tag)
 
     @property
     def returns(self) -> int:
@@ -155,10 +175,31 @@ class Delivery:
         return f"<Delivery {self.tag} of {self.queue}{', settled' if self.settled else ''}>"
 
 
+class _Acked:
+    """In place of the channel of a delivery that was acked before its job ran: RabbitMQ is told
+    nothing more."""
+
+    closed = False
+    taken_back: frozenset[int] = frozenset()
+
+    def __init__(self, channel: "ConsumerChannel") -> None:
+        self.queue: str = channel.queue
+        self.nack_counts: bool = channel.nack_counts
+
+    def lose(self, tag: int) -> None:
+        """It is not RabbitMQ's to take back."""
+
+    def ack(self, tag: int) -> None:
+        """It was acked."""
+
+    def nack(self, tag: int, requeue: bool = True) -> None:
+        """It cannot be given back."""
+
+
 OnDelivery = Callable[[Delivery], None]
 
 
-class ConsumerChannel:
+class ConsumerChannel(IdleSink):
     """The channel of one consumer in one life: turns frames into deliveries, batches the acks."""
 
     def __init__(self, wire: Wire, underlay: Any, queue: str, on_delivery: OnDelivery) -> None:
@@ -191,11 +232,9 @@ class ConsumerChannel:
         """A message, as the splitter hands it over."""
         self._on_delivery(Delivery(self, delivery_tag, redelivered, header, body))
 
-    def returned(self, *_: object) -> None:
-        """Nothing is published on this channel."""
-
-    def confirmed(self, delivery_tag: int, multiple: bool, acked: bool) -> None:
-        """Nothing is published on this channel."""
+    def lose(self, tag: int) -> None:
+        """RabbitMQ has taken this one back."""
+        self.taken_back.add(tag)
 
     def ack(self, tag: int) -> None:
         """Ack at the end of this turn of the event loop, together with the others of it."""
@@ -205,6 +244,13 @@ class ConsumerChannel:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self.flush)
+
+    def ack_now(self, tag: int) -> None:
+        """Ack before anything else happens in this turn of the event loop, such as a handler that
+        ends the process."""
+        self.ack(tag)
+        self.flush()
+        self._protocol.flush()
 
     def nack(self, tag: int, requeue: bool = True) -> None:
         """Give back, or reject, after the acks that were made before."""

@@ -1,4 +1,4 @@
-"""Sending events: many in one message, never waited for, and never in anybody's way.
+"""Publishes events: many in one message, without waiting for confirms.
 
 What cannot be sent is dropped and counted, and nobody listening costs next to nothing: then
 RabbitMQ returns a message, and for two seconds no other is sent. Changes when the way of events
@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+from amqpjobs.broker.amqp.contents import IdleSink
 from amqpjobs.broker.amqp.frames import encode_publish
-from amqpjobs.broker.rabbitmq.background import end_if_cancelled
-from amqpjobs.broker.rabbitmq.calls import FAILURES
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.declarer import Declarer
-from amqpjobs.errors import AmqpJobsError, ConfigurationError
-from amqpjobs.jobs.context import context_of_nobody
+from amqpjobs.broker.rabbitmq.lives import Lives, pause, until_lost
+from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.message.events import EVENTS_TYPE, Announcement
 from amqpjobs.jobs.message.properties import JSON, TRANSIENT, Properties
 from amqpjobs.jobs.queue.topology import EVENTS_EXCHANGE, EVENTS_TOPOLOGY
+from amqpjobs.jobs.run_context import context_of_nobody
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
@@ -28,7 +28,10 @@ INTERVAL = 0.05
 """Seconds that an event waits for others, at most."""
 
 BATCH = 500
-"""Events in one message; and how many are kept while none can be sent."""
+"""Events in one message; and how many are kept without a listener."""
+
+KEPT = 10 * BATCH
+"""Events that are kept while none can be sent: work begins before the channel for them is open."""
 
 BATCH_BYTES = 1_000_000
 """Bytes of results in one message: results are large, events are not."""
@@ -49,6 +52,12 @@ declaring need them."""
 
 LAST_WORDS = 1.0
 """Seconds for the channel to come up when this process ends before it did."""
+
+FIX = (
+    f"run `amqpjobs topology apply`, permit to write to the exchange {EVENTS_EXCHANGE}, or set "
+    "AMQPJOBS_EVENTS=0"
+)
+"""What to do when events cannot be sent; until then the status of running jobs is unknown."""
 
 Encode: TypeAlias = Callable[[Iterable[Announcement]], bytes]
 
@@ -88,7 +97,7 @@ class Announcements:
         self._properties = Properties(
             content_type=JSON, delivery_mode=TRANSIENT, type=EVENTS_TYPE, app_id=self._routing_key
         )
-        self._waiting: deque[Announcement] = deque(maxlen=BATCH)
+        self._waiting: deque[Announcement] = deque()
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._channel: _Channel | None = None
@@ -98,7 +107,7 @@ class Announcements:
         self._own = context_of_nobody()  # not that of the job which has the first event
 
     def __repr__(self) -> str:
-        state = "listening" if self.listening else "nobody listens"
+        state = "listening" if self.listening else "no listener"
         return f"<Announcements: {len(self._waiting)} waiting, {state}, {self.dropped} dropped>"
 
     def add(self, announcement: Announcement, size: int = 0) -> None:
@@ -110,13 +119,14 @@ class Announcements:
         if not self.enabled:
             return
         waiting = self._waiting
-        if len(waiting) == BATCH:
+        if len(waiting) >= BATCH and (len(waiting) >= KEPT or not self.listening):
+            waiting.popleft()
             self.dropped += 1
         waiting.append(announcement)
         self._bytes += size
         if self._timer is None:
             self._timer = self._loop.call_later(INTERVAL, self._flush, context=self._own)
-        elif (len(waiting) == BATCH and self.listening) or self._bytes > BATCH_BYTES:
+        elif (not len(waiting) % BATCH and self.listening) or self._bytes > BATCH_BYTES:
             self._send()
 
     def wake(self) -> None:
@@ -134,24 +144,29 @@ class Announcements:
 
     def _send(self) -> bool:
         """Send what waits, and whether there was a way."""
-        channel = self._channel
-        if channel is None or not channel.has_room:
-            if self._bytes > BATCH_BYTES:
-                self._drop()
-            return False
-        batch = tuple(self._waiting)
-        self._waiting.clear()
-        self._bytes = 0
+        while self._waiting:
+            channel = self._channel
+            if channel is None or not channel.has_room:
+                if self._bytes > BATCH_BYTES:
+                    self._drop()
+                return False
+            self._send_batch(channel)
+        return True
+
+    def _send_batch(self, channel: "_Channel") -> None:
+        waiting = self._waiting
+        batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
+        if not waiting:
+            self._bytes = 0
         try:
             body = self._encode(batch)
         except Exception:
             # An event must never fail a job, and one that cannot be encoded is a bug of ours.
-            log.exception("events that cannot be encoded are dropped")
+            log.exception("events not encodable, dropped")
             self.dropped += len(batch)
-            return True
+            return
         channel.transmit(self._routing_key, self._properties, body)
         self.sent += len(batch)
-        return True
 
     def _drop(self) -> None:
         self.dropped += len(self._waiting)
@@ -169,22 +184,16 @@ class Announcements:
         """Keep a channel open in each life of the link, until cancelled."""
         if not self.enabled:
             return
-        while True:
-            wire = await self._link.up()
+        async for wire, channel in Lives(self._link.up, self._attach, self._not_attached):
             try:
-                channel = await self._attach(wire)
-            except (AmqpJobsError, *FAILURES) as error:
-                end_if_cancelled()
-                await self._refused(wire, str(error) or repr(error))
-                continue
-            try:
-                reason = await channel.closed()
+                reason = await until_lost(wire, channel.underlay)
             finally:
                 self._channel = None
                 self._attached.clear()
                 channel.leave()
             if not wire.lost.is_set():
-                await self._refused(wire, reason)
+                self._report(reason)
+                await pause(wire, REFUSED)
 
     async def _attach(self, wire: Wire) -> "_Channel":
         if wire.channel_max < FEWEST_CHANNELS:
@@ -202,21 +211,18 @@ class Announcements:
         self._complained = False
         return channel
 
-    async def _refused(self, wire: Wire, reason: str) -> None:
+    async def _not_attached(self, wire: Wire, error: Exception, failures: int) -> float:
+        self._report(str(error) or repr(error))
+        return REFUSED
+
+    def _report(self, reason: str) -> None:
         level = logging.DEBUG if self._complained else logging.WARNING
         self._complained = True
         log.log(
             level,
-            "no events are sent, and no status is known of what runs now: run `amqpjobs topology "
-            "apply`, permit to write to the exchange %s, or set AMQPJOBS_EVENTS=0",
-            EVENTS_EXCHANGE,
-            extra={"reason": reason},
+            "events cannot be sent",
+            extra={"reason": reason, "fix": FIX},
         )
-        try:
-            async with asyncio.timeout(REFUSED):
-                await wire.lost.wait()
-        except TimeoutError:
-            return
 
     async def last_words(self) -> None:
         """Send what waits before the connection is closed, waiting a moment for the channel."""
@@ -225,7 +231,7 @@ class Announcements:
                 async with asyncio.timeout(LAST_WORDS):
                     await self._attached.wait()
             except TimeoutError:
-                log.debug("%d events were not sent", len(self._waiting))
+                log.debug("events not sent at close", extra={"count": len(self._waiting)})
         if self._timer is not None:
             self._timer.cancel()
         self._flush()
@@ -234,12 +240,12 @@ class Announcements:
             self._timer.cancel()
 
 
-class _Channel:
+class _Channel(IdleSink):
     """The channel of one life: no confirms, only returns."""
 
     def __init__(self, wire: Wire, underlay: Any, on_return: Callable[[], None]) -> None:
         self._wire = wire
-        self._underlay = underlay
+        self.underlay = underlay
         self._on_return = on_return
         self._open = True
         self._blocked = False
@@ -257,7 +263,7 @@ class _Channel:
             self._open
             and not self._blocked
             and self._protocol.writable
-            and not self._underlay.is_closed
+            and not self.underlay.is_closed
         )
 
     def transmit(self, routing_key: str, properties: Properties, body: bytes) -> None:
@@ -268,23 +274,10 @@ class _Channel:
             )
         )
 
-    async def closed(self) -> str:
-        """Wait until the channel or the connection is gone, and why."""
-        closing = self._underlay.closing
-        lost = asyncio.ensure_future(self._wire.lost.wait())
-        try:
-            await asyncio.wait((closing, lost), return_when=asyncio.FIRST_COMPLETED)
-            if closing.done() and not closing.cancelled():
-                return str(closing.exception() or "the channel was closed")
-            return self._wire.reason or "the connection was lost"
-        finally:
-            lost.cancel()
-            closing.cancel()
-
     def leave(self) -> None:
         """Stop using the channel."""
         self._open = False
-        if self._wire.lost.is_set() or self._underlay.is_closed:
+        if self._wire.lost.is_set() or self.underlay.is_closed:
             self._protocol.undivert(self._number)
         # Else the connection is about to be closed. What comes back until then stays ours: aiormq
         # would write it into the log, results and all.
@@ -300,12 +293,8 @@ class _Channel:
     def _on_close(self) -> None:
         self._open = False
 
-    def delivered(self, *_: object) -> None:
-        """Nothing is consumed on this channel."""
-
-    def returned(self, *_: object) -> None:
+    def returned(
+        self, code: int, text: str, exchange: bytes, routing_key: bytes, header: bytes, body: bytes
+    ) -> None:
         """A message that no queue wants."""
         self._on_return()
-
-    def confirmed(self, delivery_tag: int, multiple: bool, acked: bool) -> None:
-        """It has no confirms."""

@@ -1,7 +1,7 @@
 """A queue of one's own: what is sent to this process alone, for as long as its connection lives.
 
-Replies, events and the word to cancel come this way. Nothing is acked, and nothing outlives the
-connection: whoever listens must bear to miss a message. Changes when listening does.
+Replies, events and cancellations come this way. Nothing is acked, and nothing outlives the
+connection: listeners must tolerate missed messages. Changes when listening does.
 """
 
 import asyncio
@@ -11,22 +11,23 @@ from typing import Any
 
 from aiormq import exceptions as aiormq_errors
 
+from amqpjobs.broker.amqp.contents import IdleSink
 from amqpjobs.broker.amqp.frames import HeaderView, split_header
-from amqpjobs.broker.rabbitmq.background import end_if_cancelled
-from amqpjobs.broker.rabbitmq.calls import FAILURES, from_broker
+from amqpjobs.broker.rabbitmq.calls import close_channel, from_broker, unused_callback
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.declarer import TIMEOUT
-from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError
+from amqpjobs.broker.rabbitmq.lives import Lives, pause, restart_pause, until_lost
+from amqpjobs.errors import ConfigurationError, DecodeError
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
-RESTART_PAUSE = 0.5
-"""Seconds before a queue that was lost is made again; five times that at most."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds for RabbitMQ to answer that a channel is closed."""
 
 OnMessage = Callable[[HeaderView, bytes], None]
 
 
-class Listener:
+class Listener(IdleSink):
     """An exclusive queue, named by the server, made again in each life of its link.
 
     Exclusive and classic, since RabbitMQ 4.3 refuses queues that are neither durable nor exclusive
@@ -60,6 +61,7 @@ class Listener:
         self._on_message = on_message
         self._bindings = tuple(bindings)
         self._on_lost = on_lost
+        self._channel: Any = None
         self._ready = asyncio.Event()
         self._cancelled = asyncio.Event()
 
@@ -79,32 +81,30 @@ class Listener:
             ConfigurationError: at the first start: RabbitMQ does not let this user have such a
                 queue, or bind it. Later it is tried again and again, since it did work once.
         """
-        failures = 0
-        while True:
-            wire = await self._link.up()
-            channel: Any = None
+        async for wire, _ in Lives(self._link.up, self._listen, self._not_listening):
             try:
-                channel = await wire.channel()
-                reason = await self._listen(wire, channel)
-            except (AmqpJobsError, *FAILURES) as error:
-                end_if_cancelled()
-                if not self.starts and _is_refusal(error):
-                    raise _refused(error, self._bindings) from error
-                reason = str(error) or repr(error)
-                failures += 1
-            else:
-                failures = 0
+                lost = await until_lost(wire, self._channel, self._cancelled)
             finally:
-                was_there = self._leave_queue(wire, channel)
-            if was_there and self._on_lost is not None:
+                self.queue = None
+                self._ready.clear()
+                wire.protocol.undivert(self._channel.number)
+            reason = "the broker has deleted the queue" if lost is None else lost
+            if self._on_lost is not None:
                 self._on_lost(reason)
-            await _close(channel)
-            if not wire.lost.is_set():
-                log.warning("listening was interrupted", extra={"reason": reason})
-                await _pause(wire, max(1, min(failures, 5)) * RESTART_PAUSE)
+            seconds = await self._interrupted(wire, reason, failures=1)
+            await pause(wire, seconds)
 
-    async def _listen(self, wire: Wire, channel: Any) -> str:
-        """Make the queue and consume it until it is lost, and why."""
+    async def _listen(self, wire: Wire) -> None:
+        """Make the queue and consume it."""
+        self._channel = None
+        self._channel = channel = await wire.channel()
+        try:
+            await self._consume(wire, channel)
+        except BaseException:
+            wire.protocol.undivert(channel.number)
+            raise
+
+    async def _consume(self, wire: Wire, channel: Any) -> None:
         self._cancelled.clear()
         channel.on_consumer_cancel_callbacks.add(lambda _: self._cancelled.set())
         wire.protocol.divert(channel.number, self)
@@ -114,33 +114,23 @@ class Listener:
                 queue: str = made.queue
                 for exchange, routing_key in self._bindings:
                     await channel.queue_bind(queue, exchange, routing_key)
-                await channel.basic_consume(queue, _unused, no_ack=True)
+                await channel.basic_consume(queue, unused_callback, no_ack=True)
         self.queue = queue
         self.starts += 1
         self._ready.set()
-        log.debug("listening on %s", queue)
-        return await self._until_lost(wire, channel)
+        log.debug("listening", extra={"queue": queue})
 
-    async def _until_lost(self, wire: Wire, channel: Any) -> str:
-        closing = channel.closing
-        waits = [asyncio.ensure_future(e.wait()) for e in (wire.lost, self._cancelled)]
-        try:
-            await asyncio.wait((closing, *waits), return_when=asyncio.FIRST_COMPLETED)
-            if wire.lost.is_set():
-                return wire.reason or "the connection was lost"
-            if closing.done() and not closing.cancelled():
-                return str(closing.exception() or "the channel was closed")
-            return "the broker has deleted the queue"
-        finally:
-            for wait in (closing, *waits):
-                wait.cancel()
+    async def _not_listening(self, wire: Wire, error: Exception, failures: int) -> float:
+        if not self.starts and _is_refusal(error):
+            raise _refused(error, self._bindings) from error
+        return await self._interrupted(wire, str(error) or repr(error), failures)
 
-    def _leave_queue(self, wire: Wire, channel: Any) -> bool:
-        was_there, self.queue = self.queue is not None, None
-        self._ready.clear()
-        if channel is not None:
-            wire.protocol.undivert(channel.number)
-        return was_there
+    async def _interrupted(self, wire: Wire, reason: str, failures: int) -> float:
+        """Leave the channel; for how long to wait before there is another."""
+        await close_channel(self._channel, CLOSE_TIMEOUT)
+        if not wire.lost.is_set():
+            log.warning("listening interrupted", extra={"reason": reason})
+        return restart_pause(failures)
 
     def delivered(
         self,
@@ -157,19 +147,9 @@ class Listener:
             view = split_header(header)
         except DecodeError as error:
             self.malformed += 1
-            log.debug("a message that cannot be read, dropped: %s", error)
+            log.debug("unreadable message dropped", extra={"error": str(error)})
             return
         self._on_message(view, body)
-
-    def returned(self, *_: object) -> None:
-        """Nothing is published on this channel."""
-
-    def confirmed(self, delivery_tag: int, multiple: bool, acked: bool) -> None:
-        """Nothing is published on this channel."""
-
-
-async def _unused(message: object) -> None:
-    """aiormq wants a callback; the splitter takes every delivery before it."""
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -191,22 +171,3 @@ def _refused(error: BaseException, bindings: tuple[tuple[str, str], ...]) -> Con
         rf"configure, write and read for ^amq\.gen-.*${bound}; `amqpjobs topology users` shows "
         "what each user must be allowed"
     )
-
-
-async def _close(channel: Any) -> None:
-    if channel is not None and not channel.is_closed:
-        try:
-            async with asyncio.timeout(1):
-                with from_broker():
-                    await channel.close()
-        except FAILURES as error:
-            log.debug("closing a channel: %r", error)
-
-
-async def _pause(wire: Wire, seconds: float) -> None:
-    """Do not spin on a connection that gives no queue."""
-    try:
-        async with asyncio.timeout(seconds):
-            await wire.lost.wait()
-    except TimeoutError:
-        return

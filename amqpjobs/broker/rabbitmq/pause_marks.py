@@ -1,4 +1,4 @@
-"""Marks on the broker for queues that a worker has paused: there is no other place to say so.
+"""Marks paused queues on the broker, so that other processes can see the pause.
 
 A mark is an exclusive queue, so that it is gone with its worker's connection. Changes when it is
 told otherwise that a queue is paused.
@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 from aiormq import exceptions as aiormq_errors
 
-from amqpjobs.broker.rabbitmq.background import end_if_cancelled
 from amqpjobs.broker.rabbitmq.calls import FAILURES
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.declarer import Declarer
+from amqpjobs.broker.rabbitmq.lives import Lives
 from amqpjobs.broker.rabbitmq.permission_errors import refusal_of
 from amqpjobs.errors import AmqpJobsError, TopologyMismatch
 
@@ -47,14 +47,11 @@ class Mark:
 
     async def hold(self) -> None:
         """Set it, and again on each new connection, until cancelled."""
-        while True:
-            wire = await self._link.up()
-            try:
-                await self._declare(wire)
-            except (AmqpJobsError, *FAILURES) as error:
-                end_if_cancelled()
-                log.info("a paused queue cannot be marked: %s", error)
+        async for wire, _ in Lives(self._link.up, self._declare, self._not_set):
             await wire.lost.wait()
+
+    async def _not_set(self, wire: Wire, error: Exception, failures: int) -> None:
+        log.info("pause mark not set", extra={"error": str(error)})
 
     async def _declare(self, wire: Wire) -> None:
         async with Declarer(wire) as declarer:
@@ -62,10 +59,11 @@ class Mark:
             try:
                 await declarer.call(lambda c: c.queue_declare(self._name, exclusive=True))
             except aiormq_errors.ChannelLockedResource:
-                log.debug("mark %s: another worker has it", self._name)
+                log.debug("pause mark held by another worker", extra={"mark": self._name})
                 self._held_on = None
             except aiormq_errors.ChannelAccessRefused as error:
-                log.info("a paused queue cannot be marked: %s", refusal_of(error, "configure"))
+                refusal = refusal_of(error, "configure")
+                log.info("pause mark not set", extra={"error": str(refusal)})
                 self._held_on = None
 
     async def remove(self) -> None:
@@ -77,18 +75,22 @@ class Mark:
             async with asyncio.timeout(END_TIMEOUT), Declarer(wire) as declarer:
                 await declarer.call(lambda c: c.queue_delete(self._name))
         except (AmqpJobsError, *FAILURES) as error:
-            log.warning("a paused queue stays marked until this worker ends: %r", error)
+            log.warning("pause mark not removed", extra={"mark": self._name, "error": repr(error)})
 
 
 async def marked(wire: Wire, queues: Iterable[str]) -> set[str]:
     """Which of these queues some worker has paused."""
-    paused = set()
+
+    async def one(declarer: Declarer, queue: str) -> bool:
+        try:
+            await declarer.look(mark_of(queue))
+        except TopologyMismatch:
+            return False
+        except aiormq_errors.ChannelLockedResource:
+            return True  # it is there, and another connection's
+        return False
+
+    names = list(queues)
     async with Declarer(wire) as declarer:
-        for queue in queues:
-            try:
-                await declarer.look(mark_of(queue))
-            except TopologyMismatch:
-                continue
-            except aiormq_errors.ChannelLockedResource:
-                paused.add(queue)  # it is there, and another connection's
-    return paused
+        answers = await declarer.side_by_side(names, one)
+    return {queue for queue, answer in zip(names, answers, strict=True) if answer}

@@ -1,6 +1,6 @@
-"""RabbitMQ's words for a missing permission, as ours, which name the mend.
+"""Maps RabbitMQ's messages about missing permissions to errors that say how to fix them.
 
-Changes when RabbitMQ's words do, or when the mend does.
+Changes when RabbitMQ's messages do, or when the fix does.
 """
 
 import re

@@ -12,16 +12,18 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from amqpjobs.broker.rabbitmq.background import end_if_cancelled
-from amqpjobs.broker.rabbitmq.calls import FAILURES
 from amqpjobs.broker.rabbitmq.confirms import ConfirmChannel, Fate, Outgoing
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
+from amqpjobs.broker.rabbitmq.lives import Lives
 from amqpjobs.broker.rabbitmq.refused_publication import Trials
 from amqpjobs.broker.rabbitmq.splitter import DEFAULT_FRAME_MAX
-from amqpjobs.errors import AmqpJobsError, NotConfirmed
+from amqpjobs.errors import NotConfirmed
 from amqpjobs.jobs.message.properties import Properties
 
 log = logging.getLogger("amqpjobs.rabbitmq")
+
+NO_CHANNEL_PAUSE = 1.0
+"""Seconds before a channel is asked for again on a connection that gave none."""
 
 
 class Publication:
@@ -200,15 +202,7 @@ class Publication:
 
     async def run(self) -> None:
         """Open a channel in each life of the link, until cancelled."""
-        while True:
-            wire = await self._link.up()
-            try:
-                channel = await self._attach(wire)
-            except (AmqpJobsError, *FAILURES) as error:
-                end_if_cancelled()
-                log.warning("no channel to publish on", extra={"error": repr(error)})
-                await _settle_down(wire)
-                continue
+        async for _, channel in Lives(self._link.up, self._attach, self._not_attached):
             try:
                 await channel.closed.wait()
             finally:
@@ -225,6 +219,10 @@ class Publication:
         self._channel = channel
         self._drain()
         return channel
+
+    async def _not_attached(self, wire: Wire, error: Exception, failures: int) -> float:
+        log.warning("no channel to publish on", extra={"error": repr(error)})
+        return NO_CHANNEL_PAUSE
 
     def _detach(self, channel: "ConfirmChannel") -> None:
         self._channel = None
@@ -260,7 +258,7 @@ class Publication:
         self._trials.block(True)
 
     def _on_unblocked(self) -> None:
-        log.info("RabbitMQ takes messages again")
+        log.info("RabbitMQ accepts messages again")
         self._unblock()
         self._drain()
 
@@ -271,15 +269,6 @@ class Publication:
             _, outgoing = backlog.popitem(last=False)
             if not outgoing.fate.done():
                 channel.transmit(outgoing)
-
-
-async def _settle_down(wire: Wire) -> None:
-    """Do not spin on a connection that gives no channel."""
-    try:
-        async with asyncio.timeout(1):
-            await wire.lost.wait()
-    except TimeoutError:
-        return
 
 
 def _closed(outgoing: Outgoing) -> NotConfirmed:

@@ -12,7 +12,7 @@ from typing import Any
 from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.broker.rabbitmq.background import end_if_cancelled
-from amqpjobs.broker.rabbitmq.calls import FAILURES, from_broker
+from amqpjobs.broker.rabbitmq.calls import close_channel
 from amqpjobs.broker.rabbitmq.confirms import ConfirmChannel, Fate, Outgoing
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.permission_errors import is_refusal, refusal_of
@@ -90,7 +90,7 @@ class Trials:
                 self._waiting.pop(fate, None)
                 self._lives.pop(fate, None)
         except Exception:
-            log.critical("a bug in amqpjobs around a publish", exc_info=True)
+            log.critical("a bug in amqpjobs", extra={"during": "publish"}, exc_info=True)
         finally:
             # No await before all of this is done: what is added from then on has a task of its own.
             self._task = None
@@ -168,14 +168,7 @@ class Trials:
         if channel is None:
             return
         channel.give_up()
-        if underlay.is_closed:
-            return
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                with from_broker():
-                    await underlay.close()
-        except FAILURES as error:
-            log.debug("closing a channel: %r", error)
+        await close_channel(underlay, CLOSE_TIMEOUT)
 
 
 def _tell(outgoing: Outgoing, error: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""Consuming: a consumer that is always there again.
+"""Consumes a queue, and consumes it again after each loss.
 
 Changes when starting, losing or ending a consumer does.
 """
@@ -6,21 +6,24 @@ Changes when starting, losing or ending a consumer does.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiormq import exceptions as aiormq_errors
 
-from amqpjobs.broker.rabbitmq.background import end_if_cancelled
-from amqpjobs.broker.rabbitmq.calls import FAILURES, from_broker
+from amqpjobs.broker.rabbitmq.calls import (
+    FAILURES,
+    close_channel,
+    from_broker,
+    unused_callback,
+)
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.delivery import ConsumerChannel, OnDelivery
+from amqpjobs.broker.rabbitmq.lives import Lives, down_pause, is_down, restart_pause, until_lost
 from amqpjobs.broker.rabbitmq.permission_errors import refusal_of
-from amqpjobs.errors import AmqpJobsError, ConfigurationError
+from amqpjobs.errors import ConfigurationError
 
 log = logging.getLogger("amqpjobs.rabbitmq")
-
-RESTART_PAUSE = 0.5
-"""Seconds before a consumer that was lost is started again; five times that at most."""
 
 ACKS_ARRIVE = 0.1
 """Seconds between the last ack and closing its channel. RabbitMQ 4.3.6 can give acked messages of a
@@ -42,6 +45,10 @@ class Subscription:
         ensure: called before each start; declares or checks the queue.
         arguments: of `basic.consume` on this connection.
         on_lost: called with the queue and the reason when the consumer is lost.
+
+    Attributes:
+        starts: how often it has begun to consume.
+        starting: whether it is about to, and waits for the broker, or for a queue that is down.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class Subscription:
         self.queue = queue
         self.prefetch = prefetch
         self.starts = 0
+        self.starting = False
         self._link = link
         self._on_delivery = on_delivery
         self._ensure = ensure
@@ -64,6 +72,7 @@ class Subscription:
         self._on_lost = on_lost
         self._channel: ConsumerChannel | None = None
         self._underlay: Any = None
+        self._wire: Wire | None = None  # where that channel is
         self._tag: str | None = None
         self._cancelled = asyncio.Event()
         self._started = asyncio.Event()
@@ -118,7 +127,7 @@ class Subscription:
             with from_broker():
                 await underlay.basic_qos(prefetch_count=self.prefetch)
         except FAILURES as error:
-            log.debug("no answer on the channel of %s: %r", self.queue, error)
+            log.debug("channel did not answer", extra={"queue": self.queue, "error": repr(error)})
             if channel is not None:
                 channel.close()  # what came on it is stale, whoever learns first that it is gone
 
@@ -130,46 +139,70 @@ class Subscription:
         """Consume until cancelled or `cancel` is called.
 
         Raises:
-            ConfigurationError: at the first start: what trying again would not mend, such as a
+            ConfigurationError: at the first start: what trying again would not fix, such as a
                 missing permission.
         """
-        failures = 0
-        while not self._stopping.is_set():
-            self._resting.set()
-            wire = await self._link.up()
-            if self.paused:
-                await self._rest(wire)
-                continue
-            self._resting.clear()
-            try:
-                await self._start(wire)
-            except (AmqpJobsError, *FAILURES) as error:
-                end_if_cancelled()
-                await self._drop()
-                if self.starts == 0 and isinstance(error, ConfigurationError):
-                    raise
-                failures += 1
-                log.warning(
-                    "consumer could not start, trying again",
-                    extra={"queue": self.queue, "error": str(error) or repr(error)},
-                )
-                await _pause(wire, min(failures, 5) * RESTART_PAUSE)
-                continue
-            failures = 0
+        async for wire, _ in Lives(self._next_wire, self._start, self._not_started):
             reason = await self._until_ended(wire)
             if self._stopping.is_set():
                 # Running jobs are still to be settled on this channel.
                 return
-            if reason is None:
-                continue
-            log.warning("consumer lost", extra={"queue": self.queue, "reason": reason})
-            channel_lost = self._channel_lost(wire)
-            if channel_lost and self._channel is not None:
-                self._channel.close()  # before anybody asks which deliveries are stale
-            if self._on_lost is not None:
-                self._on_lost(self.queue, reason)
-            if channel_lost:
-                await self._drop()
+            if reason is not None:
+                await self._consumer_lost(wire, reason)
+
+    async def _next_wire(self) -> Wire | None:
+        """The connection to consume on, once it is to consume; None when stopping."""
+        while not self._stopping.is_set():
+            self._resting.set()
+            wire = await self._link.up()
+            if not self.paused:
+                self._resting.clear()
+                return wire
+            await self._rest(wire)
+        return None
+
+    async def _not_started(self, wire: Wire, error: Exception, failures: int) -> float:
+        await self._drop()
+        if self.starts == 0 and isinstance(error, ConfigurationError):
+            raise error
+        if is_down(wire):
+            return await self._is_down(failures)
+        log.warning(
+            "consumer could not start, trying again",
+            extra={"queue": self.queue, "error": str(error) or repr(error)},
+        )
+        return restart_pause(failures)
+
+    async def _is_down(self, failures: int) -> float:
+        """Wait longer each time: RabbitMQ closes the whole connection over a consumer of a queue
+        that has no leader, and with it go the consumers of all other queues. They begin again at
+        once, and must be left in peace. One that was about to start meanwhile fails with it: so the
+        first failure says nothing, and no two queues wait equally long."""
+        seconds = down_pause(failures)
+        if failures > 1:
+            log.warning(
+                "queue is down, trying again",
+                extra={"queue": self.queue, "pause_s": round(seconds, 3)},
+            )
+        # Not until the connection is lost, as other pauses: it is lost already.
+        self.starting = True
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._stopping.wait()
+        finally:
+            self.starting = False
+        return 0.0
+
+    async def _consumer_lost(self, wire: Wire, reason: str) -> None:
+        log.warning("consumer lost", extra={"queue": self.queue, "reason": reason})
+        channel_lost = self._channel_lost(wire)
+        if channel_lost and self._channel is not None:
+            self._channel.close()  # before anybody asks which deliveries are stale
+        if self._on_lost is not None:
+            self._on_lost(self.queue, reason)
+        if channel_lost:
+            await self._drop()
 
     async def _rest(self, wire: Wire) -> None:
         """Wait until told to consume; leave the channel if it is lost meanwhile."""
@@ -178,16 +211,16 @@ class Subscription:
             self._cancelled.clear()
             if self._underlay is None:
                 await self._changed.wait()
-            elif await self._until_lost(wire) is not None:
+            elif await self._until_told(wire) is not None:
                 await self._drop()
                 return
 
     async def _until_ended(self, wire: Wire) -> str | None:
         """Wait until the consumer is lost, and why; None if it was ended to consume otherwise."""
-        if not self.consuming and self.paused:
-            return None  # told so while it was about to start
+        if self._underlay is None or (not self.consuming and self.paused):
+            return None  # told so, or to stop, while it was about to start
         while True:
-            reason = await self._until_lost(wire)
+            reason = await self._until_told(wire)
             if reason is not None or self._stopping.is_set():
                 return reason
             self._changed.clear()
@@ -198,9 +231,19 @@ class Subscription:
     async def _start(self, wire: Wire) -> None:
         """Consume: on the channel that is there, so that what runs can still be settled on it, or
         on a new one."""
-        await self._ensure(wire)
+        self.starting = True
+        try:
+            if self._wire is not None and self._wire is not wire:
+                # It was lost between two consumers, when nobody waited for its end.
+                await self._consumer_lost(self._wire, self._wire.reason or "connection lost")
+            await self._ensure(wire)
+            await self._consume(wire)
+        finally:
+            self.starting = False
+
+    async def _consume(self, wire: Wire) -> None:
         if self._underlay is None:
-            self._underlay = await wire.channel()
+            self._underlay, self._wire = await wire.channel(), wire
             self._underlay.on_consumer_cancel_callbacks.add(lambda _: self._cancelled.set())
             self._channel = ConsumerChannel(wire, self._underlay, self.queue, self._on_delivery)
         if self.paused:
@@ -215,7 +258,7 @@ class Subscription:
             with from_broker():
                 await self._underlay.basic_qos(prefetch_count=self._has)
                 answer = await self._underlay.basic_consume(
-                    self.queue, _unused, arguments=arguments
+                    self.queue, unused_callback, arguments=arguments
                 )
         except aiormq_errors.ChannelAccessRefused as error:
             raise refusal_of(error, "read") from error
@@ -227,42 +270,22 @@ class Subscription:
     def _channel_lost(self, wire: Wire) -> bool:
         return wire.lost.is_set() or self._underlay is None or self._underlay.is_closed
 
-    async def _until_lost(self, wire: Wire) -> str | None:
+    async def _until_told(self, wire: Wire) -> str | None:
         """Wait, and say why; None if it was told something meanwhile."""
-        closing = self._underlay.closing
-        waits = [
-            asyncio.ensure_future(wire.lost.wait()),
-            asyncio.ensure_future(self._cancelled.wait()),
-            asyncio.ensure_future(self._changed.wait()),
-        ]
-        try:
-            await asyncio.wait((closing, *waits), return_when=asyncio.FIRST_COMPLETED)
-            if wire.lost.is_set():
-                return wire.reason or "the connection was lost"
-            if closing.done() and not closing.cancelled():
-                return str(closing.exception() or "the channel was closed")
-            if self._changed.is_set() and not self._cancelled.is_set():
-                return None
+        reason = await until_lost(wire, self._underlay, self._cancelled, self._changed)
+        if reason is None and self._cancelled.is_set():
             return "cancelled by the broker, or by the watchdog"
-        finally:
-            for wait in (closing, *waits):
-                wait.cancel()
+        return reason
 
     async def _drop(self) -> None:
         """Leave the channel: whatever is unsettled on it, RabbitMQ delivers again."""
         self._started.clear()
         channel, self._channel = self._channel, None
-        underlay, self._underlay = self._underlay, None
+        underlay, self._underlay, self._wire = self._underlay, None, None
         if channel is not None:
             channel.flush()
             channel.close()
-        if underlay is not None and not underlay.is_closed:
-            try:
-                async with asyncio.timeout(CANCEL_TIMEOUT):
-                    with from_broker():
-                        await underlay.close()
-            except FAILURES as error:
-                log.debug("closing a channel: %r", error)
+        await close_channel(underlay, CANCEL_TIMEOUT)
 
     async def cancel(self) -> None:
         """Ask for no more deliveries. What is unsettled can still be settled."""
@@ -282,7 +305,10 @@ class Subscription:
                 with from_broker():
                     await asyncio.shield(asyncio.ensure_future(underlay.basic_cancel(tag)))
         except FAILURES as error:
-            log.warning("basic.cancel: %r", error, extra={"queue": self.queue})
+            log.warning(
+                "cancelling the consumer failed",
+                extra={"queue": self.queue, "error": repr(error)},
+            )
 
     def flush(self) -> None:
         """Write the acks that wait for the end of this turn."""
@@ -299,16 +325,3 @@ class Subscription:
                 age = asyncio.get_running_loop().time() - self._channel.acked_at
                 await asyncio.sleep(max(0.0, ACKS_ARRIVE - age))
         await self._drop()
-
-
-async def _unused(message: object) -> None:
-    """aiormq wants a callback; the splitter takes every delivery before it."""
-
-
-async def _pause(wire: Wire, seconds: float) -> None:
-    if seconds:
-        try:
-            async with asyncio.timeout(seconds):
-                await wire.lost.wait()
-        except TimeoutError:
-            return

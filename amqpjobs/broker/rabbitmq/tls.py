@@ -1,4 +1,4 @@
-"""What a TLS connection is made with: the CA to trust, and the certificate to show.
+"""The TLS context of a connection: the CA to trust, and the client certificate.
 
 Changes when a setting of TLS is added.
 """
@@ -44,7 +44,9 @@ def verifying_context(settings: Settings) -> ssl.SSLContext:
         ) from error
     _show_certificate(context, settings)
     if settings.tls_insecure:
-        log.warning("AMQPJOBS_TLS_INSECURE is set: the server's certificate is not verified")
+        log.warning(
+            "server certificate is not verified", extra={"setting": "AMQPJOBS_TLS_INSECURE"}
+        )
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context

@@ -1,4 +1,4 @@
-"""Notices: messages that help if they arrive, and whose loss nobody minds.
+"""Publishes without confirms: messages that may be lost.
 
 Not on the channel of the publication: RabbitMQ closes a channel over an exchange that is not there
 or may not be written to, and all that was unconfirmed on it would be in doubt. Changes when sending
@@ -15,8 +15,8 @@ from amqpjobs.broker.rabbitmq.background import end_if_cancelled
 from amqpjobs.broker.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.errors import AmqpJobsError
-from amqpjobs.jobs.context import context_of_nobody
 from amqpjobs.jobs.message.properties import Properties
+from amqpjobs.jobs.run_context import context_of_nobody
 
 log = logging.getLogger("amqpjobs.rabbitmq")
 
@@ -75,7 +75,7 @@ class Notices:
                     await self._send_all()
             except (AmqpJobsError, *FAILURES) as error:
                 end_if_cancelled()
-                log.debug("notices were not sent: %r", error)
+                log.debug("notices not sent", extra={"error": repr(error)})
                 self._waiting.clear()
 
     async def _send_all(self) -> None:

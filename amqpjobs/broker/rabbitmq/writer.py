@@ -93,7 +93,7 @@ class FrameWriter(asyncio.StreamReaderProtocol):
         if self.error is not None:
             return
         self.error = error
-        # aiormq waits on the reader: this wakes it at once, ahead of the transport's own goodbye.
+        # aiormq waits on the reader: this wakes it at once, ahead of the transport's own end.
         self._reader.set_exception(error)
         if self._wire is not None:
             self._wire.abort()
@@ -124,7 +124,7 @@ class FrameWriter(asyncio.StreamReaderProtocol):
 
         Not at once: what this turn of the event loop still has to tell others is told first.
         """
-        _logger.error("a callback failed; the connection is closed", exc_info=problem)
+        _logger.error("callback failed, connection closed", exc_info=problem)
         error = CallbackError(f"a callback failed: {problem!r}")
         error.__cause__ = problem
         self._event_loop.call_soon(self.fail, error)

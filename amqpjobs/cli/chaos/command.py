@@ -17,8 +17,12 @@ from urllib.parse import urlsplit
 import typer
 
 from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
+from amqpjobs.cli.duration_option import duration_option
 from amqpjobs.cli.output import print_json, print_rows, say
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
+from amqpjobs.jobs.job import message_from
+from amqpjobs.jobs.queue.queue import lanes_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -33,35 +37,40 @@ def chaos(
     app: AppOption = None,
     job: Annotated[
         str | None,
-        typer.Option("--job", help="Enqueue this job, over the whole time; else what waits."),
+        typer.Option("--job", help="Enqueue this job throughout the run; default: run what waits."),
     ] = None,
     args: Annotated[str, typer.Option("--args", "-a", help="Its arguments as JSON.")] = "{}",
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How often.")] = 1_000,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, help="How many jobs to enqueue.")
+    ] = 1_000,
     workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="At once.")] = 3,
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, help="Jobs at once in each worker.")
     ] = 10,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Of faults.")] = 30.0,
+    seconds: Annotated[
+        float, duration_option("--seconds", "How long faults go on.", least=1)
+    ] = 30.0,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, help="So many faults in place of seconds.")
+        int | None, typer.Option("--rounds", min=1, help="Number of faults, instead of a duration.")
     ] = None,
     patience: Annotated[
-        float, typer.Option("--patience", min=1, help="Seconds for the jobs to end afterwards.")
+        float, duration_option("--patience", "For the jobs to end afterwards.", least=1)
     ] = 120.0,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Of a run whose choices to make again.")
+        int | None, typer.Option("--seed", help="The seed of an earlier run, to repeat it.")
     ] = None,
     yes_really: Annotated[
-        bool, typer.Option("--yes-really", help="On a broker that is not on this machine.")
+        bool, typer.Option("--yes-really", help="Allow a broker on another machine.")
     ] = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Kill, freeze and restart workers while they run your jobs, and count what became of these.
+    """Kill, freeze and restart workers while they run your jobs.
 
-    Every job must end, no more often than the workers' deaths and lost connections explain, and
-    no restart may take longer than its budget: else the exit status is 1. Jobs run for real, and
-    some run twice. For a development broker, and a queue that nobody else consumes.
+    It counts how the jobs ended. Every job must end, no more often than the workers' deaths and
+    lost connections explain, and no restart may take longer than its budget: else the exit status
+    is 1. Jobs run for real, and some run twice. For a development broker, and a queue that nobody
+    else consumes.
     """
     from amqpjobs.cli.chaos.run import Chaos, Plan
 
@@ -133,13 +142,13 @@ def _on_loopback(host: str) -> bool:
 def _message(app: "App", queue: "Queue", name: str, args: str) -> "Message[object]":
     from amqpjobs.jobs.job import Job
 
-    definition = app.find(name)
+    definition = registry_of(app).find(name)
     if definition.queue is not queue:
         raise ConfigurationError(
             f"job {name!r} goes to {definition.queue.name!r}: give --queue {definition.queue.name}"
         )
     try:
-        return Job[..., object, object](definition).message_of(args.encode())
+        return message_from(Job[..., object, object](definition), args.encode())
     except DecodeError as error:
         raise InvalidArguments(f"--args: {error}", job=name) from error
 
@@ -159,16 +168,16 @@ async def _prepare(app: "App", queue: "Queue", *, look: bool) -> "list[str | Non
     from amqpjobs.broker.rabbitmq.inspection.queues import connected, depths, peek
     from amqpjobs.cli.chaos.run import MOST
 
-    lanes = [lane.queue for lane in queue.lanes]
+    lanes = [lane.queue for lane in lanes_of(queue)]
     async with connected(app.settings, "chaos") as wire:
         async with Declarer(wire) as declarer:
-            await declarer.apply(app.topology)
+            await declarer.apply(registry_of(app).topology)
         found = await depths(wire, lanes, app.settings)
         consumers = sum(depth.consumers for depth in found.values() if depth is not None)
         if consumers:
             raise ConfigurationError(
-                f"{queue.name!r} has {consumers} consumers already: stop them, for what they do "
-                "could not be told from what was done to the jobs here"
+                f"{queue.name!r} has {consumers} consumers already: stop them, or "
+                "what they do is counted as done by this run"
             )
         if not look:
             return []

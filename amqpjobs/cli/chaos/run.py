@@ -19,12 +19,12 @@ from amqpjobs.cli.chaos.workers import Effects, Victim, undisturbed, victim_envi
 from amqpjobs.cli.consume import SUPERVISOR
 from amqpjobs.cli.output import say
 from amqpjobs.cli.supervisor.supervisor import child_command
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.client.blocking import BlockingApp
     from amqpjobs.jobs.message.message import Message
-    from amqpjobs.jobs.queue.queue import Queue
 
 TICK = 0.05
 """Seconds between two looks at the workers."""
@@ -157,7 +157,7 @@ class Chaos:
         self._plan = plan
         self._folder = folder
         self._random = Random(plan.seed)  # noqa: S311 - not a secret
-        self._command = child_command([queue.name], place, plan.concurrency, None)
+        self._command = child_command([queue.name], {"app": place, "concurrency": plan.concurrency})
         self._url = settings.url.get_secret_value()
         self._proxy = Proxy(self._url)
         self._followed: set[str] = set()
@@ -346,7 +346,7 @@ class Chaos:
         """Whether nothing waits in the queue: second copies of what is done, or jobs without id."""
         from amqpjobs.broker.rabbitmq.inspection.queues import connected, depths
 
-        names = [lane.queue for lane in self._queue.lanes]
+        names = [lane.queue for lane in lanes_of(self._queue)]
 
         async def ask() -> bool:
             async with connected(self._app.settings, "chaos") as wire:
@@ -384,7 +384,7 @@ class Chaos:
             delayed = {d.id for d in await look(wire, await counts(wire), MOST)}
             waiting = {
                 found.properties.message_id
-                for lane in queue.lanes
+                for lane in lanes_of(queue)
                 for found in await peek(wire, lane.queue, MOST)
             }
             put_aside = {

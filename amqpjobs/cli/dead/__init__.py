@@ -5,7 +5,7 @@ import typer
 from amqpjobs.cli.dead import editing, files, looking, moving
 
 group = typer.Typer(
-    help="Work on dead letters: what failed for good, was parked, or lost its queue.",
+    help="Work on jobs that failed for good, were parked, or lost a queue.",
     no_args_is_help=True,
 )
 

@@ -1,4 +1,4 @@
-"""``amqpjobs dead edit``: a letter's body in an editor, and sent when it fits its job."""
+"""``amqpjobs dead edit``: edits a body in an editor, and requeues it if it fits its job."""
 
 import asyncio
 import os
@@ -45,9 +45,10 @@ def edit(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Edit the arguments of a letter ($VISUAL, $EDITOR), and send it back when they fit its job.
+    """Edit the arguments of a dead letter, and requeue it.
 
-    While the editor is open nothing is held. What is left unchanged is not sent.
+    In $VISUAL or $EDITOR. It is requeued if they fit its job. While the editor is open nothing is
+    held. What is left unchanged is not sent.
     """
     bench = bench_of(load_app(app, url=url), queues, parked=parked, unroutable=unroutable)
     editor = _editor()
@@ -65,7 +66,7 @@ def edit(
         raise
     if not sent:
         say(
-            "amqpjobs: the letter is not there any more: somebody replays it, or has taken it out; "
+            "amqpjobs: the dead letter is gone: another command replayed or removed it; "
             f"nothing was sent. Your text is in {path}"
         )
         raise typer.Exit(1)
@@ -102,14 +103,14 @@ def _editor() -> list[str]:
 
 def _write(letter: "Letter") -> Path:
     """The body in a file that nobody else can read."""
-    text = pretty(letter.body)
+    text = pretty(letter.readable_body)
     if text is None:
         try:
-            text = letter.body.decode()
+            text = letter.readable_body.decode()
         except UnicodeDecodeError:
             raise ConfigurationError(
                 "its body is no text: `amqpjobs dead show --raw` writes it as it is; export it, "
-                "mend the file, and import it"
+                "fix the file, and import it"
             ) from None
     handle, name = tempfile.mkstemp(prefix="amqpjobs-", suffix=".json")
     with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
@@ -121,7 +122,7 @@ def _edited(editor: list[str], path: Path, bench: "DeadLetters", letter: "Letter
     """The body that fits the job, or None if nothing was changed.
 
     Raises:
-        typer.Exit: it does not fit, and nobody wants to mend it; the file is still there.
+        typer.Exit: it does not fit, and the user gives up; the file is still there.
     """
     before = path.read_text(encoding="utf-8")
     while True:

@@ -1,6 +1,5 @@
-"""``amqpjobs dead export`` and ``dead import``: letters as lines of JSON."""
+"""``amqpjobs dead export`` and ``dead import``: dead letters as lines of JSON."""
 
-import os
 import shutil
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from amqpjobs.cli.dead.options import (
     selection_of,
 )
 from amqpjobs.cli.dead.running import work
+from amqpjobs.cli.new_file import new_file
 from amqpjobs.errors import ConfigurationError
 
 
@@ -35,10 +35,10 @@ def export(
     app: AppOption = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Into this new file.", show_default=False),
+        typer.Option("--output", "-o", help="Write to this new file.", show_default=False),
     ] = None,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Take out what is safe in the file.")
+        bool, typer.Option("--remove", help="Remove from the queue what is safely in the file.")
     ] = False,
     queues: QueuesOption = None,
     job: JobOption = None,
@@ -51,9 +51,10 @@ def export(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Write letters whole, one line of JSON for each, to stdout or a new file.
+    """Export dead letters whole, as lines of JSON.
 
-    `dead import` brings them back. With --json, and a file, the counts are JSON.
+    To stdout, or to a new file. `dead import` brings them back. With --json, and a file, the counts
+    are JSON.
     """
     if output is None and (remove or as_json):
         raise ConfigurationError("--remove and --json need a file: --output FILE")
@@ -76,7 +77,7 @@ def import_(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Put exported letters back into the dead letters that each was in.
+    """Import exported dead letters into the queues they came from.
 
     Every line is checked before the first is sent, and each is confirmed.
     """
@@ -96,19 +97,7 @@ def _target(output: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    try:
-        # A file that is there may hold letters that an interrupted export has taken out.
-        # What jobs were given is for who has asked for it.
-        file = os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-    except FileExistsError:
-        raise ConfigurationError(f"{output} is there already: export to a new file") from None
-    with file:
-        # A file is safe when its name is, too.
-        folder = os.open(output.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with new_file(output) as file:
         yield file
 
 
@@ -116,7 +105,11 @@ def _target(output: Path | None) -> Iterator[BinaryIO]:
 def _source(file: str) -> Iterator[BinaryIO]:
     """A file that can be read twice."""
     if file != "-":
-        with Path(file).open("rb") as opened:
+        try:
+            opened = Path(file).open("rb")  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise ConfigurationError(f"{file!r} cannot be read: {error.strerror}") from None
+        with opened:
             yield opened
         return
     with tempfile.TemporaryFile() as kept:

@@ -27,10 +27,12 @@ from amqpjobs.cli.dead.rows import (
     LETTERS,
     group_row,
     letter_row,
+    mark,
     pretty,
     whole_row,
 )
-from amqpjobs.cli.output import console, print_json, print_rows, say, table_of
+from amqpjobs.cli.output import console, print_json, print_rows, say, shown_whole, table_of
+from amqpjobs.jobs.hints import did_you_mean
 from amqpjobs.telemetry.safe_text import printable
 
 if TYPE_CHECKING:
@@ -43,9 +45,11 @@ SHOWN_AT_ONCE = 100
 def list_(
     queues: QueuesArgument = None,
     app: AppOption = None,
-    each: Annotated[bool, typer.Option("--each", help="One row for each, oldest first.")] = False,
+    each: Annotated[
+        bool, typer.Option("--each", help="One row for each dead letter, oldest first.")
+    ] = False,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, help="With --each: at most, of each queue.")
+        int, typer.Option("--limit", min=1, help="With --each: rows per queue, at most.")
     ] = 100,
     job: JobOption = None,
     reason: ReasonOption = None,
@@ -57,20 +61,26 @@ def list_(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """List dead letters by what they died of: exception and place in the code; how many, when."""
-    bench = bench_of(load_app(app, url=url), queues, parked=parked, unroutable=unroutable)
+    """List dead letters by error: how many, and when.
+
+    A group is one exception at one place in the code.
+    """
+    loaded = load_app(app, url=url)
+    bench = bench_of(loaded, queues, parked=parked, unroutable=unroutable)
     selection = selection_of(None, job, reason, exception, since, until)
-    empty = f"no {word_of(parked=parked, unroutable=unroutable)}"
+    # A job that the app does not have may have been removed: no error.
+    hint = "" if job is None or job in loaded.jobs else did_you_mean(job, loaded.jobs)
+    empty = f"no {word_of(parked=parked, unroutable=unroutable)}{hint}"
     if each:
         look = asyncio.run(bench.look(selection, limit=limit, bodies=False))
         rows = [letter_row(letter) for letter in look.letters]
-        print_rows(rows, LETTERS, as_json=as_json, empty=empty)
+        print_rows(rows, LETTERS, as_json=as_json, empty=empty, mark=mark)
         if look.more:
             say(f"the oldest {limit} of each queue; --limit shows more")
     else:
         look = asyncio.run(bench.groups(selection))
         rows = [group_row(group) for group in look.groups]
-        print_rows(rows, GROUPS, as_json=as_json, empty=empty)
+        print_rows(rows, GROUPS, as_json=as_json, empty=empty, mark=mark)
     warn(look)
 
 
@@ -80,15 +90,15 @@ def show(
     ],
     queues: QueuesOption = None,
     app: AppOption = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Only the body, as it is.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Only the body, unchanged.")] = False,
     parked: ParkedOption = False,
     unroutable: UnroutableOption = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Show one dead letter whole: properties, failure, earlier errors, body.
+    """Show one dead letter whole.
 
-    Of a group, the youngest.
+    Its properties, failure, earlier errors and body. Of a group, the youngest.
     """
     bench = bench_of(load_app(app, url=url), queues, parked=parked, unroutable=unroutable)
     found = asyncio.run(_find(bench, which))
@@ -127,7 +137,7 @@ async def _find(bench: "DeadLetters", which: str) -> "Look":
 def _write_raw(letters: "list[Letter]") -> None:
     if len(letters) > 1:
         ids = ", ".join(printable(letter.id or "-") for letter in letters[:5])
-        say(f"amqpjobs: --raw is for one letter, and these are {len(letters)}: {ids}")
+        say(f"amqpjobs: --raw shows one dead letter, and {len(letters)} match: {ids}")
         raise typer.Exit(1)
     sys.stdout.flush()
     sys.stdout.buffer.write(letters[0].body)
@@ -137,12 +147,12 @@ def _print_whole(letter: "Letter") -> None:
     whole = whole_row(letter)
     history, body = whole.pop("history"), whole.pop("body")
     del whole["why"]
-    rows = [{"property": k, "value": v} for k, v in _flat(whole)]
+    rows = [{"property": k, "value": shown_whole(v)} for k, v in _flat(whole)]
     console().print(table_of(rows, ("property", "value")))
     if history:
         sys.stdout.write("\nearlier runs:\n")
         console().print(table_of(history, HISTORY))
-    text = pretty(letter.body)
+    text = pretty(letter.readable_body)
     sys.stdout.write(f"\n{printable(body if text is None else text)}\n")
 
 

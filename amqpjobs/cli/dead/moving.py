@@ -1,4 +1,4 @@
-"""``amqpjobs dead replay`` and ``dead discard``: what takes letters out."""
+"""``amqpjobs dead replay`` and ``dead discard``: the commands that remove dead letters."""
 
 import asyncio
 import sys
@@ -42,7 +42,7 @@ def replay(
     everything: AllOption = False,
     to: ToOption = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", min=0.001, help="At most so many a second.")
+        float | None, typer.Option("--rate", min=0.001, help="At most so many per second.")
     ] = None,
     dry_run: DryRunOption = False,
     parked: ParkedOption = False,
@@ -50,7 +50,7 @@ def replay(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Send letters back to their queues, for another life with all of its attempts.
+    """Requeue dead letters, each with all of its attempts again.
 
     Each is published, confirmed, and only then taken out. Ctrl-C ends it in order, and the same
     command goes on.
@@ -77,21 +77,21 @@ def discard(
     since: SinceOption = None,
     until: UntilOption = None,
     everything: AllOption = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: DryRunOption = False,
     parked: ParkedOption = False,
     unroutable: UnroutableOption = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Throw letters away, for good. Asks before it does."""
+    """Discard dead letters for good. Asks for confirmation."""
     bench = bench_of(load_app(app, url=url), queues, parked=parked, unroutable=unroutable)
     selection = selection_of(which, job, reason, exception, since, until)
     require_choice(selection, everything)
     limit: int | None = None
     if not (yes or dry_run):
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise ConfigurationError("nobody is here to be asked: --yes discards without asking")
+            raise ConfigurationError("not a terminal: pass --yes to discard without confirmation")
         limit = asyncio.run(bench.discard(selection, dry_run=True)).done
         what = word_of(parked=parked, unroutable=unroutable)
         if limit and not agrees(f"Throw {limit} {what} away, for good?", default=False):

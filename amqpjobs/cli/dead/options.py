@@ -1,6 +1,5 @@
-"""What a command on dead letters is told: which letters, and where. Changes when that does."""
+"""Options of the commands on dead letters. Changes when an option does."""
 
-import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.settings import seconds_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -22,7 +22,7 @@ OneArgument = Annotated[
 ]
 QueuesArgument = Annotated[
     list[str] | None,
-    typer.Argument(help="Names of queues; all of the app's if none.", show_default=False),
+    typer.Argument(help="Names of queues; default: all queues of the app.", show_default=False),
 ]
 QueuesOption = Annotated[
     list[str] | None,
@@ -40,17 +40,17 @@ SinceOption = Annotated[
     typer.Option("--since", help="Only from this time on: 2026-01-31T12:00 (UTC), or 2h ago."),
 ]
 UntilOption = Annotated[str | None, typer.Option("--until", help="Only from before this time.")]
-AllOption = Annotated[bool, typer.Option("--all", help="All of them.")]
-ParkedOption = Annotated[bool, typer.Option("--parked", help="Jobs that no worker knew, instead.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Select all of them.")]
+ParkedOption = Annotated[
+    bool, typer.Option("--parked", help="Parked jobs (unknown to the workers) instead.")
+]
 UnroutableOption = Annotated[
-    bool, typer.Option("--unroutable", help="Delayed jobs whose queue was gone, instead.")
+    bool, typer.Option("--unroutable", help="Delayed jobs whose queue was missing, instead.")
 ]
 ToOption = Annotated[
-    str | None, typer.Option("--to", help="Into this AMQP queue.", show_default=False)
+    str | None, typer.Option("--to", help="Send to this AMQP queue.", show_default=False)
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
 
 def bench_of(
@@ -112,9 +112,10 @@ def require_choice(selection: "Selection", everything: bool) -> None:
 def _time(name: str, text: str | None, now: float) -> float | None:
     if text is None:
         return None
-    ago = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.removesuffix(" ago"))
-    if ago:
-        return now - float(ago[1]) * UNITS[ago[2]]
+    before = text.removesuffix(" ago").strip()
+    # Digits alone are a date of ISO 8601, such as 20260131.
+    if (seconds := None if before.isdigit() else seconds_of(before)) is not None:
+        return now - seconds
     try:
         time = datetime.fromisoformat(text)
     except ValueError:

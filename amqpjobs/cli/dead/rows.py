@@ -1,12 +1,12 @@
-"""Letters and groups as rows of tables and as JSON. Changes when a column does."""
+"""Dead letters and groups as rows of tables and as JSON. Changes when a column does."""
 
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from amqpjobs.cli.output import moment
+from amqpjobs.cli.output import YELLOW, Moment, moment
 
 if TYPE_CHECKING:
     from amqpjobs.client.deadletters import Group, Letter
@@ -19,6 +19,15 @@ HISTORY = ("time", "attempt", "why", "worker")
 SHOWN = ("content_type", "priority", "correlation_id", "reply_to", "timestamp", "app_id")
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+
+RECENT = 3600.0
+"""Seconds: what failed since then may go on failing."""
+
+
+def mark(column: str, row: Mapping[str, Any]) -> str | None:
+    """What failed lately."""
+    last = row.get(column) if column in ("last", "time") else None
+    return YELLOW if isinstance(last, Moment) and last.age < RECENT else None
 
 
 def letter_row(letter: "Letter") -> dict[str, Any]:
@@ -80,7 +89,7 @@ def whole_row(letter: "Letter") -> dict[str, Any]:
     row["headers"] = {k: v for k, v in properties.headers.items() if k not in FAILURES}
     row["history"] = [history_row(failure) for failure in history_of(properties.headers)]
     try:
-        row["body"], row["json"] = json.loads(letter.body), True
+        row["body"], row["json"] = json.loads(letter.readable_body), True
     except (ValueError, RecursionError):
         row["body"], row["json"] = base64.b64encode(letter.body).decode(), False
     return row

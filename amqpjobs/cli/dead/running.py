@@ -1,6 +1,6 @@
-"""Long work on letters: its progress, its end by Ctrl-C, and what it says in the end.
+"""Runs long commands on dead letters: progress, Ctrl-C, and the final report.
 
-Changes when a person is told something else of it.
+Changes when the report does.
 """
 
 import asyncio

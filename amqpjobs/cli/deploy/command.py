@@ -10,9 +10,10 @@ import typer
 
 from amqpjobs.cli.app_option import AppOption, JsonOption, load_app
 from amqpjobs.cli.deploy import Timed, files_of, plan_of
+from amqpjobs.cli.duration_option import duration_option
 from amqpjobs.cli.output import print_json, say
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.queue.delays import LONGEST_DELAY
+from amqpjobs.jobs.durations import LONGEST_DELAY
 
 if TYPE_CHECKING:
     from amqpjobs.cli.deploy.folder import Written
@@ -27,12 +28,12 @@ Repeated = list[str] | None
 @group.command()
 def render(
     image: Annotated[
-        str, typer.Option("--image", help="Of all pods: registry.example/photos:1.4.0")
+        str, typer.Option("--image", help="Image of all pods: registry.example/photos:1.4.0")
     ],
     app: AppOption = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", metavar="DIR", help="Write files there; else to stdout."),
+        typer.Option("--output", metavar="DIR", help="Folder to write to; default: stdout."),
     ] = None,
     namespace: Annotated[
         str | None, typer.Option("--namespace", help="Else the one that kubectl uses.")
@@ -49,16 +50,15 @@ def render(
     ] = None,
     shutdown_timeout: Annotated[
         float | None,
-        typer.Option("--shutdown-timeout", help="Seconds from SIGTERM to the end."),
+        duration_option("--shutdown-timeout", "From SIGTERM to the end."),
     ] = None,
     longest_delay: Annotated[
         float | None,
-        typer.Option(
+        duration_option(
             "--longest-delay",
-            min=0,
-            max=LONGEST_DELAY,
-            help="Seconds that delays must reach, as pods cannot add to them; by default the "
-            "longest pause of the app's retries.",
+            "What delays must reach, as pods cannot add to them; by default the longest pause of "
+            "the app's retries.",
+            most=LONGEST_DELAY,
         ),
     ] = None,
     enqueue: Annotated[
@@ -74,7 +74,7 @@ def render(
         typer.Option(
             "--run",
             metavar="JOB=SCHEDULE[=JSON]",
-            help="The same, in a pod of its own in place of a worker.",
+            help="The same, run in its own pod instead of by a worker.",
         ),
     ] = None,
     env: Annotated[
@@ -83,7 +83,7 @@ def render(
     claim: Annotated[
         Repeated,
         typer.Option(
-            "--claim", metavar="NAME:PATH", help="A PersistentVolumeClaim that all pods see."
+            "--claim", metavar="NAME:PATH", help="A PersistentVolumeClaim to mount in all pods."
         ),
     ] = None,
     egress: Annotated[
@@ -99,18 +99,17 @@ def render(
             metavar="PORT",
             min=1,
             max=65535,
-            help="A TCP port of all pods that others may ask.",
+            help="A TCP port of all pods that others may connect to.",
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite files that were edited.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite edited files.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a kustomize base and overlays for the app's queues, to review and commit.
+    """Write a kustomize base and overlays for the app's queues.
 
-    What it knows from the app: the queues, their priorities and jobs. It asks neither RabbitMQ nor
-    a cluster, and writes no secret. The same app and options give the same files.
+    To review and to commit. What it knows from the app: the queues, their priorities and jobs. It
+    asks neither RabbitMQ nor a cluster, and writes no secret. The same app and options give the
+    same files.
     """
     loaded = load_app(
         app, concurrency=concurrency, prefetch=prefetch, shutdown_timeout=shutdown_timeout
@@ -153,7 +152,7 @@ def _tell(output: Path, done: "Written") -> None:
     for path in done.kept:
         say(f"{output / path} is yours, and was left as it is (--force overwrites it)")
     for path in done.left:
-        say(f"{output / path} is a part of nothing any more: remove it")
+        say(f"{output / path} is no longer used: remove it")
 
 
 def _timed(how: "How", given: Iterable[str] | None) -> Iterator[Timed]:

@@ -1,4 +1,4 @@
-"""A manifest as a value: what goes to Kubernetes, and what is said to who reads it.
+"""A manifest as a value: its content for Kubernetes, and its comments for people.
 
 Changes when all manifests get something in common.
 """

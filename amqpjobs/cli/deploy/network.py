@@ -1,4 +1,4 @@
-"""Who may talk to the pods, and to whom they may talk. Changes when a pod needs another peer.
+"""Network policies of the pods. Changes when a pod needs another peer.
 
 Rules of several policies add up; a cluster without a network plugin that enforces them has none
 (https://kubernetes.io/docs/concepts/services-networking/network-policies/).

@@ -61,7 +61,7 @@ class Plan:
         asgi: the user's own application beside the API of the web tier, or None.
         namespace: None for the one that kubectl uses.
         concurrency: jobs at once in a worker.
-        prefetch: deliveries that a worker holds of each AMQP queue; None for twice as many.
+        prefetch: deliveries that a worker holds of each AMQP queue; None for the default.
         shutdown_timeout: seconds from SIGTERM to the end of a process.
         work: the queues.
         timed: the jobs that start by the clock.

@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from amqpjobs.cli.deploy.plan import How, Plan, Timed, Work
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.worker.flow.token_bucket import prefetch_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def plan_of(
             f"--namespace {namespace!r} is no namespace: small letters, digits and '-', up to 63"
         )
     settings = app.settings
-    prefetch = settings.prefetch or 2 * settings.concurrency
+    prefetch = settings.prefetch_for(settings.concurrency)
     return Plan(
         app.name, place, image, asgi, namespace, settings.concurrency, settings.prefetch,
         settings.shutdown_timeout, tuple(_work(app, q, prefetch) for q in app.queues.values()),
@@ -73,7 +74,8 @@ def plan_of(
         MappingProxyType({name: _value(name, value) for name, value in environment.items()}),
         MappingProxyType({name: _path(name, path) for name, path in claims.items()}),
         tuple(sorted(set(egress))), longest_delay,
-        tuple(sorted(hook.variable for hook in app.hooks.values())), tuple(sorted(set(ingress))),
+        tuple(sorted(hook.variable for hook in registry_of(app).hooks.values())),
+        tuple(sorted(set(ingress))),
     )  # fmt: skip
 
 
@@ -83,7 +85,9 @@ def _work(app: "App", queue: Queue, prefetch: int) -> Work:
     known = [limit for limit in limits if limit is not None]
     return Work(
         queue.name,
-        MappingProxyType({lane.queue: prefetch_of(queue, lane, prefetch) for lane in queue.lanes}),
+        MappingProxyType(
+            {lane.queue: prefetch_of(queue, lane, prefetch) for lane in lanes_of(queue)}
+        ),
         tuple(sorted(job.name for job in jobs)),
         max(known) if known and len(known) == len(limits) else None,
         queue.rate,
@@ -103,7 +107,7 @@ def _all_checked(app: "App", timed: Iterable[Timed]) -> tuple[Timed, ...]:
 
 
 def _checked(app: "App", timed: Timed) -> Timed:
-    definition = app.find(timed.job)
+    definition = registry_of(app).find(timed.job)
     said = f"--{timed.how} {timed.job}={timed.schedule}"
     fields = timed.schedule.split()
     if timed.schedule not in MACROS and not (

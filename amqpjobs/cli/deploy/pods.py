@@ -1,4 +1,4 @@
-"""The pods: who they run as, what they may write, what they are told, how they are asked and ended.
+"""Pods: user, writable paths, environment, probes and shutdown.
 
 Changes when a rule for all pods does. The rules are those of the restricted profile
 (https://kubernetes.io/docs/concepts/security/pod-security-standards/), and a read-only root.

@@ -11,13 +11,14 @@ from typing import Any
 
 from amqpjobs.cli.deploy.manifests import Manifest, Octal
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.hints import install
 
 try:
     import yaml
 except ModuleNotFoundError as error:
     raise ConfigurationError(
-        f"manifests are written by {error.name!r}, which is not installed: pip install "
-        "'amqpjobs[deploy]'; --json needs nothing"
+        f"manifests are written by {error.name!r}, which is not installed: "
+        f"{install('amqpjobs[deploy]')}; --json needs nothing"
     ) from error
 
 WIDTH = 98

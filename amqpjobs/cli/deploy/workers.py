@@ -9,6 +9,9 @@ QUEUE_LABEL = "amqpjobs/queue"
 """Of the pods of a queue. Its value is the name of their Deployment, as a queue's own name may be
 longer than a label, or have other characters."""
 
+WAIT = "120"
+"""Seconds that a worker waits for RabbitMQ at its start: both may be starting."""
+
 ABOUT = """\
 Workers for the queue {queue}: {jobs}.
 
@@ -60,13 +63,20 @@ def worker_of(plan: Plan, work: Work) -> Manifest:
 
 
 def _pod(plan: Plan, work: Work) -> Json:
-    # Each question is a process of its own, of about 0.7 s of a core: none is asked often.
+    # Each question is a process of its own, of about 0.06 s of a core: none is asked often.
     alive = ["amqpjobs", "health"]
     container = container_of(
         plan,
         "worker",
-        # `--` for a queue whose name begins as an option does.
-        ["consume", *(["--"] if work.queue.startswith("-") else []), literal(work.queue)],
+        # `--` for a queue whose name begins as an option does. The wait ends before the startup
+        # probe does, so that the pod's last line says what it had waited for.
+        [
+            "consume",
+            "--wait",
+            WAIT,
+            *(["--"] if work.queue.startswith("-") else []),
+            literal(work.queue),
+        ],
         startupProbe=_probe(alive, periodSeconds=5, failureThreshold=36),
         livenessProbe=_probe(alive, periodSeconds=60, failureThreshold=2),
         # No Service asks: a release that does not come to consume stops its own rollout.

@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from amqpjobs.telemetry.health.heartbeat import INTERVAL, OK, STOPPING, notify, watchdog_interval
+from amqpjobs.telemetry.health.heartbeat import INTERVAL, STOPPING, notify, watchdog_interval
+from amqpjobs.telemetry.health.heartbeat_file import OK
 
 log = logging.getLogger("amqpjobs.supervisor")
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from amqpjobs.cli.ending import RECYCLED, Deadline
 from amqpjobs.cli.supervisor.notify_relay import Signs
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.telemetry.health.heartbeat import file_of, files_of
+from amqpjobs.telemetry.health.heartbeat_file import file_of, files_of
 
 if TYPE_CHECKING:
-    from amqpjobs.cli.ending import Deadline
     from amqpjobs.settings import Settings
 
 log = logging.getLogger("amqpjobs.supervisor")
@@ -45,6 +45,8 @@ class Supervisor:
         environment: variables for them, beyond this process's own.
         settings: for the shutdown budget.
         reload: restart them when a Python file below the current folder changes.
+        until_empty: a child that ends with status 0 is not replaced, and when all have, so does
+            this.
         metrics_port: where the first child serves its metrics; each other has the next one. None
             for nowhere, 0 for any that is free.
 
@@ -63,6 +65,7 @@ class Supervisor:
         settings: "Settings",
         *,
         reload: bool = False,
+        until_empty: bool = False,
         metrics_port: int | None = None,
     ) -> None:
         self._command = command
@@ -71,12 +74,12 @@ class Supervisor:
         self._own = [_metrics_at(metrics_port, place) for place in range(count)]
         self._children = [_Child() for _ in range(count)]
         self._heartbeat = settings.heartbeat_file
-        self._reload = reload
+        self._reload, self._until_empty = reload, until_empty
         self._stopped_at: float | None = None
         # Else nobody listens, and the children would tell systemd what only their parent knows.
         self._signs = Signs(count) if os.environ.get("NOTIFY_SOCKET") else None
 
-    def run(self, deadline: "Deadline | None" = None) -> int:
+    def run(self, deadline: Deadline | None = None) -> int:
         """Supervise until told to stop.
 
         Args:
@@ -126,27 +129,37 @@ class Supervisor:
                 continue
             status = child.take_status()
             if status is not None and not stopping:
-                if self._reload and status == 2:
-                    # A file that does not compile, most likely: the next change may mend it.
-                    child.may_start_at = math.inf
-                    continue
-                if status in (2, 3) and not child.was_healthy:
-                    # Usage, or no broker at start: the next one would say the same.
+                if self._is_hopeless(child, status):
                     self._stop_all()
                     return status
-                log.error(
-                    "worker process died, starting another",
-                    extra={"status": status, "signal": _signal_name(status)},
-                )
+                self._ended(child, status)
             if not stopping and child.may_start():
                 self._start(child, place)
         if self._stopped_at is None:
-            return None
+            return 0 if all(child.finished for child in self._children) else None
         late = time.monotonic() - self._stopped_at > self.budget
         if late:
             for child in self._children:
                 child.end(0)
         return 0 if late or not any(c.alive for c in self._children) else None
+
+    def _is_hopeless(self, child: "_Child", status: int) -> bool:
+        """Usage, or no broker at start: the next one would say the same."""
+        return status in (2, 3) and not child.was_healthy and not (self._reload and status == 2)
+
+    def _ended(self, child: "_Child", status: int) -> None:
+        """A child has ended that nobody has told to stop."""
+        if self._reload and status == 2:
+            # A file that does not compile, most likely: the next change may fix it.
+            child.may_start_at = math.inf
+        elif status == 0 and self._until_empty:
+            child.finished, child.may_start_at = True, math.inf
+        elif status == RECYCLED:
+            child.recycle()
+            log.info("worker process recycled, starting another")
+        else:
+            keys = {"status": status, "signal": _signal_name(status)}
+            log.error("worker process died, starting another", extra=keys)
 
     def _start(self, child: "_Child", place: int) -> None:
         child.start(self._command, self._environment_of(place))
@@ -203,7 +216,7 @@ class _Child:
         self._started_at = 0.0
         self._failures = 0
         self.may_start_at = 0.0
-        self.was_healthy = False
+        self.was_healthy = self.finished = False
 
     @property
     def alive(self) -> bool:
@@ -227,6 +240,10 @@ class _Child:
         self.may_start_at = time.monotonic() + pause
         return status
 
+    def recycle(self) -> None:
+        """Its process has ended on purpose, which is no failure: the next may start at once."""
+        self._failures, self.may_start_at = 0, 0.0
+
     def may_start(self) -> bool:
         return time.monotonic() >= self.may_start_at
 
@@ -246,14 +263,15 @@ class _Child:
 
 
 def child_command(
-    queues: list[str], app: str | None, concurrency: int | None, prefetch: int | None
+    queues: list[str], options: Mapping[str, object], *, until_empty: bool = False
 ) -> list[str]:
-    """The command line of one worker. The URL goes by the environment: it has a password."""
+    """The command line of one worker, with these options where they are not None. The URL goes by
+    the environment: it has a password."""
     command = [sys.executable, "-m", "amqpjobs", "consume", *queues]
-    for name, value in (("--app", app), ("--concurrency", concurrency), ("--prefetch", prefetch)):
+    for name, value in options.items():
         if value is not None:
-            command += [name, str(value)]
-    return command
+            command += [f"--{name}", str(value)]
+    return [*command, "--until-empty"] if until_empty else command
 
 
 def _metrics_at(port: int | None, place: int) -> dict[str, str]:

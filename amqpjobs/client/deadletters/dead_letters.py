@@ -1,6 +1,6 @@
-"""Working on dead letters: looking, replaying, mending, throwing away.
+"""Lists, replays, edits and discards dead letters.
 
-Changes when something else can be done with a letter.
+Changes when there is another operation on dead letters.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.inspection.queues import connected
 from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery
+from amqpjobs.client.deadletters.announcing import announce_replay
 from amqpjobs.client.deadletters.export import Writer, read_lines, send_lines
 from amqpjobs.client.deadletters.letter import Grouping, Kind, Letter, Place
 from amqpjobs.client.deadletters.mover import Mover
@@ -26,7 +27,7 @@ from amqpjobs.errors import (
     UnknownJob,
 )
 from amqpjobs.jobs.message.properties import JSON, Properties
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ OnProgress: TypeAlias = Callable[[Moved], None]
 
 
 class DeadLetters:
-    """The letters of some queues of an app: ``app.dead_letters("receipts")``.
+    """The dead letters of some queues of an app: ``app.dead_letters("receipts")``.
 
     Each method opens connections of its own and closes them. While one goes through a queue it
-    holds what it has seen; somebody else who looks at the same time sees the rest, and is told so.
+    holds what it has seen; another command at the same time sees the rest, and reports it.
     All that is not taken out is at its place when the method returns. A method that is cancelled
     first waits for the confirms of what it has sent, and acks that; all else stays.
 
@@ -82,7 +83,7 @@ class DeadLetters:
     async def look(
         self, selection: Selection = EVERYTHING, *, limit: int | None = None, bodies: bool = True
     ) -> Look:
-        """The letters that are chosen, and their groups.
+        """Return the selected dead letters, and their groups.
 
         Args:
             limit: of letters from each place; None for all, which are all in memory then.
@@ -114,7 +115,7 @@ class DeadLetters:
         return look
 
     async def groups(self, selection: Selection = EVERYTHING) -> Look:
-        """The groups of the letters that are chosen. Memory holds one letter of each group.
+        """Return the groups of the selected dead letters. Memory holds one letter of each group.
 
         Raises:
             TopologyMismatch: a place does not exist.
@@ -135,7 +136,7 @@ class DeadLetters:
         dry_run: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Moved:
-        """Send letters back to where they came from: published, confirmed, and only then acked.
+        """Requeue dead letters where they came from: published, confirmed, and only then acked.
 
         They get another life: attempts are counted from 1 again, the deadline is gone, the epoch is
         one more, and what they died of is the last of their history. A letter whose queue is not
@@ -172,14 +173,14 @@ class DeadLetters:
         return moved
 
     async def replace(self, letter: Letter, body: bytes, *, to: str | None = None) -> bool:
-        """Replay one letter with another body, which `check_body` has passed.
+        """Replay one dead letter with another body, which `check_body` has passed.
 
         Args:
             letter: as `look` has found it, with its body.
             to: an AMQP queue to send it to instead of its own.
 
         Returns:
-            False if it is not there any more: somebody else has it, or took it out.
+            False if it is gone: another command holds it, or removed it.
 
         Raises:
             PublishError: RabbitMQ did not take it; the letter stays as it was.
@@ -214,7 +215,7 @@ class DeadLetters:
         dry_run: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Moved:
-        """Throw letters away, for good.
+        """Discard dead letters for good.
 
         Args:
             limit: of letters, the oldest of the first place first: no more than somebody has
@@ -252,7 +253,7 @@ class DeadLetters:
         remove: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Moved:
-        """Write letters as lines of JSON (`deadletters.lines`), whole.
+        """Write dead letters as lines of JSON (`deadletters.lines`), whole.
 
         Args:
             out: where to; with ``remove`` a file.
@@ -280,7 +281,7 @@ class DeadLetters:
     async def import_lines(
         self, file: BinaryIO, *, to: str | None = None, on_progress: OnProgress | None = None
     ) -> Moved:
-        """Put exported letters back into the dead letters, each published and confirmed.
+        """Import exported dead letters into their queues, each published and confirmed.
 
         Args:
             file: read twice: every line is checked before the first is sent.
@@ -312,7 +313,7 @@ class DeadLetters:
         )
 
     def check_body(self, letter: Letter, body: bytes) -> None:
-        """Whether the job of a letter could be run with this body.
+        """Check that the job of a dead letter could run with this body.
 
         Raises:
             UnknownJob: it names no job of this app.
@@ -362,7 +363,7 @@ class DeadLetters:
             def told(properties: Properties) -> None:
                 definition = self._registry.jobs.get(properties.type or "")
                 if replays and definition is not None and definition.track:
-                    publisher.announce_replay(properties, definition.queue.name)
+                    announce_replay(publisher.announcements, properties, definition.queue.name)
 
             timeout = self._settings.publish_timeout
             mover = Mover(publisher.publication, timeout, rate=rate, on_sent=told)
@@ -388,9 +389,9 @@ class DeadLetters:
 
     async def _check_target(self, wire: Wire, to: str) -> None:
         if to in {place.name for place in self.places}:
-            raise ConfigurationError(f"{to!r} is where the letters are already")
+            raise ConfigurationError(f"{to!r} already holds these dead letters")
         await check_there(wire, [to])
 
 
 def _lanes(queues: Iterable[Queue]) -> frozenset[str]:
-    return frozenset(lane.queue for queue in queues for lane in queue.lanes)
+    return frozenset(lane.queue for queue in queues for lane in lanes_of(queue))

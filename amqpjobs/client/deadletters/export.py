@@ -1,4 +1,4 @@
-"""Letters into files and out of them. Changes when the promise of an export or an import does."""
+"""Exports dead letters to files, and imports them. Changes when their promises do."""
 
 import asyncio
 import math
@@ -27,7 +27,7 @@ FRAME = 131072 - 20
 
 
 class Writer:
-    """Writes letters, and takes them out of their queue when they are safe, if it is to.
+    """Writes dead letters, and optionally removes each from its queue once it is safe.
 
     Args:
         out: where to; for ``remove`` a file, since nothing else can be made safe.

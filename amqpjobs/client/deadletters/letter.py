@@ -1,6 +1,6 @@
 """Dead letters as values, and the groups that they fall into.
 
-Changes when something else is told of a letter, or when other letters belong together.
+Changes when a dead letter has another field, or when grouping does.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from amqpjobs.jobs.message.compression import readable
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.headers import failure_of
 from amqpjobs.jobs.message.properties import Properties
@@ -71,6 +72,11 @@ class Letter:
     def id(self) -> str | None:
         """The job's id."""
         return self.properties.message_id
+
+    @property
+    def readable_body(self) -> bytes:
+        """The body as it was before it was compressed, if it is and that can be undone."""
+        return readable(self.body, self.properties.content_encoding)
 
     @property
     def job(self) -> str | None:
@@ -136,7 +142,7 @@ def _death(properties: Properties) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Letters that failed alike.
+    """Dead letters with the same error.
 
     Attributes:
         id: the same for the same failure, today and after a release.
@@ -155,7 +161,7 @@ class Group:
 
 
 class Grouping:
-    """Counts letters by group. Memory holds one letter of each."""
+    """Counts dead letters by group. Memory holds one letter of each."""
 
     def __init__(self) -> None:
         self._groups: dict[str, _Counted] = {}

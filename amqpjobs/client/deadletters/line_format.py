@@ -1,4 +1,4 @@
-"""Letters as lines of JSON, and back without a loss: headers keep the types that AMQP gave them.
+"""Dead letters as lines of JSON, and back without a loss: headers keep their AMQP types.
 
 A table, a list, a text, a number are what they are in JSON. Of the rest each is an object with one
 key: ``$bytes`` (base64), ``$timestamp`` (ISO 8601), ``$decimal``, ``$float`` (what JSON has no
@@ -30,7 +30,7 @@ KEYS = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A letter as a file has it.
+    """A dead letter as a line of a file.
 
     Attributes:
         place: the AMQP queue that it was in.
@@ -75,6 +75,12 @@ def read_line(line: bytes) -> Line:
     except RecursionError:
         raise DecodeError("nested too deeply") from None
     except ValueError as error:
+        if line.lstrip().startswith(b"{") and not line.endswith((b"}", b"\n")):
+            # What an export takes out of a queue has a whole line in the file before that.
+            raise DecodeError(
+                "it is cut off; if an export was interrupted, its job is still in its queue, so "
+                "remove the line"
+            ) from None
         raise DecodeError(f"not JSON: {error}") from None
 
 
@@ -82,7 +88,7 @@ def _read(told: Any) -> Line:
     if not isinstance(told, dict):
         raise DecodeError("not a JSON object")
     if unknown := sorted(told.keys() - KEYS):
-        raise DecodeError(f"{unknown[0]!r} is nothing that a letter has")
+        raise DecodeError(f"{unknown[0]!r} is not a field of a dead letter")
     headers = told.get("headers", {})
     if not isinstance(headers, dict):
         raise DecodeError("'headers' is not an object")

@@ -1,4 +1,4 @@
-"""Sending letters on: published, confirmed, and only then settled; several at a time.
+"""Moves dead letters: published, confirmed, and only then settled; several at a time.
 
 Changes when the promise of a replay does.
 """
@@ -65,7 +65,7 @@ class Mover:
         task.add_done_callback(self._tasks.discard)
 
     async def drain(self) -> None:
-        """Wait until the fate of all that was sent is told."""
+        """Wait until the fate of all that was sent is known."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

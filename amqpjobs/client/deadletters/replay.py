@@ -1,4 +1,4 @@
-"""Where letters go. Changes when the queue that one goes back to is another."""
+"""Chooses the queue that a dead letter is replayed to. Changes when that choice does."""
 
 from collections.abc import Callable, Iterable
 

@@ -1,4 +1,4 @@
-"""What came of going through letters. Changes when something else is told of it."""
+"""The results of commands on dead letters. Changes when there is more to report."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ MAX_ERRORS = 20
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """Letters that somebody else had, or took, while they were to be looked at.
+    """Dead letters that another consumer held or removed meanwhile.
 
     Attributes:
         place: the AMQP queue.
@@ -30,18 +30,18 @@ class Unseen:
     def __str__(self) -> str:
         if self.missed:
             return (
-                f"{self.missed} of {self.total} in {self.place} were not seen: somebody else held "
-                "them, or took them out"
+                f"{self.missed} of {self.total} in {self.place} were not seen: another consumer "
+                "held or removed them"
             )
         return (
-            f"somebody else is looking through {self.place} (consumers: {self.others}): what they "
-            "hold was not seen"
+            f"another command reads {self.place} (consumers: {self.others}): what it holds was "
+            "not seen"
         )
 
 
 @dataclass(slots=True)
 class Gone:
-    """How far it has gone through the letters.
+    """Progress of a command on dead letters.
 
     Attributes:
         total: letters that were there when it began, of the places it has come to.
@@ -86,7 +86,7 @@ class Moved(Gone):
     """What was done.
 
     Attributes:
-        done: letters that were sent and confirmed, or thrown away, or written; with ``dry_run``:
+        done: letters that were sent and confirmed, or discarded, or written; with ``dry_run``:
             that would be.
         failed: letters that are still where they were.
         doubtful: letters that were sent and confirmed when the connection went away: they may still

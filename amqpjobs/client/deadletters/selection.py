@@ -1,4 +1,4 @@
-"""Which letters are meant. Changes when they can be chosen by something else."""
+"""Selects dead letters. Changes when there is another condition to select by."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from amqpjobs.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Letters that all of this is true of. Without any condition: every letter.
+    """The conditions that a dead letter must meet, all of them. Without any: every letter.
 
     Attributes:
         which: ids of jobs, how such ids begin, or ids of groups; one of them is enough.
@@ -69,7 +69,7 @@ class Choice:
         return tuple(name for name in self._selection.which if name not in self._met)
 
     def takes(self, letter: Letter) -> bool:
-        """Whether a letter is meant."""
+        """Whether a dead letter is selected."""
         wanted, failure = self._selection, letter.failure
         if wanted.queues and letter.queue not in wanted.queues:
             return False

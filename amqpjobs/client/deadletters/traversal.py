@@ -1,6 +1,6 @@
-"""The way through the places where letters are, one after the other.
+"""Visits the dead letters of several queues, one queue after the other.
 
-Changes when letters are held otherwise while somebody works on them.
+Changes when letters are held otherwise while a command works on them.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,7 +23,7 @@ that it neither acks nor releases is taken for one that it still works on."""
 
 
 class Chooser(Protocol):
-    """Says which letters are meant."""
+    """Says which dead letters are selected."""
 
     def takes(self, letter: Letter) -> bool:
         """Whether this one is."""
@@ -76,7 +76,7 @@ class Way:
         places: in the order in which they are gone through.
         lanes: the app's AMQP queues, see `letter_of`.
         bodies: whether letters have theirs.
-        finish: waits until nothing is under way any more: before letters are given back.
+        finish: waits until nothing is under way, before letters are requeued.
         page: letters that are held before their turn, at most.
     """
 
@@ -88,7 +88,7 @@ class Way:
     page: int = LONGEST_PAGE
 
     async def go(self, chooser: Chooser, gone: Gone, act: Act) -> None:
-        """Act on each letter that is chosen.
+        """Act on each selected letter.
 
         Cancelled, or when ``act`` raises, it waits for what is under way, and gives the rest back.
 
@@ -103,7 +103,7 @@ class Way:
     async def count(
         self, chooser: Chooser, gone: Gone, counted: Callable[[Letter], object]
     ) -> None:
-        """Tell of each letter that is chosen, and hold none of them in memory.
+        """Report each selected letter, and hold none of them in memory.
 
         Args:
             counted: called for each, from the event loop, and must be quick.

@@ -1,5 +1,6 @@
-// The page of the album. Three parts: what is known of each photograph (kept over a reload), sending
-// photographs in, and one stream of what becomes of them. Names come from strangers: they are only
+// The page of the album. Four parts: what is known of each photograph (kept over a reload), sending
+// photographs in, one stream of what becomes of them, and a look every one or two seconds whether
+// the server is there. Names come from strangers: they are only
 // ever text.
 
 const MOST = 200; // photographs on one page, as the server follows them
@@ -9,8 +10,8 @@ const KEPT = "photo-album";
 
 const WORDS = {
   sending: "sending", queued: "waiting", started: "in work", retrying: "failed, is tried again",
-  snoozed: "put off", released: "waiting", parked: "waiting for a newer worker", succeeded: "done",
-  failed: "failed", dead: "failed", expired: "came too late", cancelled: "cancelled",
+  snoozed: "put off", released: "waiting", parked: "waiting for a newer worker", done: "done",
+  failed: "failed", expired: "came too late", cancelled: "cancelled",
 };
 
 const find = (id) => document.getElementById(id);
@@ -19,7 +20,7 @@ const photographs = new Map(); // by id, in order: {id, name, state, error, prog
 // ---- what is known
 
 function kindOf(photograph) {
-  if (photograph.state === "succeeded") return "done";
+  if (photograph.state === "done") return "done";
   if (photograph.ended || photograph.state === "lost") return "failed";
   return photograph.state === "queued" || photograph.state === "sending" ? "waiting" : "working";
 }
@@ -94,11 +95,11 @@ function draw() {
   frame = 0;
   const fresh = document.createDocumentFragment();
   for (const photograph of dirty) {
-    if (!tiles.has(photograph.id)) fresh.append(newTile(photograph));
+    if (!tiles.has(photograph.id)) fresh.prepend(newTile(photograph)); // the newest first
     drawTile(tiles.get(photograph.id), photograph);
   }
   dirty.clear();
-  find("tiles").append(fresh);
+  find("tiles").prepend(fresh);
   drawOverview();
   keep();
 }
@@ -271,7 +272,7 @@ function reasonOf(request) {
 function take(files) {
   for (const file of files) {
     if (photographs.size >= MOST) {
-      say("connection", `A page shows ${MOST} photographs. Clear it to go on.`);
+      say("full", `A page shows ${MOST} photographs. Clear it to go on.`);
       break;
     }
     if (file.size > LARGEST) {
@@ -302,13 +303,13 @@ function follow() {
     stream = null;
     followed = ids;
     if (ids) listen(ids);
-    else say("connection", "");
+    else connected("stream", true);
   }, 50);
 }
 
 function listen(ids) {
   stream = new EventSource(`photographs/events?${ids}`);
-  stream.onopen = () => say("connection", "");
+  stream.onopen = () => connected("stream", true);
   stream.onmessage = (event) => learn(JSON.parse(event.data));
   stream.addEventListener("end", () => {
     stream.close();
@@ -316,7 +317,7 @@ function listen(ids) {
     followed = "";
   });
   stream.onerror = () => {
-    say("connection", "Connection lost. Trying again…");
+    connected("stream", false);
     // A browser tries again by itself, but not after an answer such as 502 of a proxy.
     if (stream?.readyState === EventSource.CLOSED) {
       stream = null;
@@ -325,22 +326,55 @@ function listen(ids) {
   };
 }
 
-// ---- others
+// ---- the server
+
+const LOOK = { shared: 1000, alone: 2000 }; // milliseconds between two looks
+const SILENCE = 2000; // milliseconds without an answer, after which the server is lost
+const lost = new Set(); // what has no connection: the stream, the looks
+
+function connected(what, isSo) {
+  if (isSo) lost.delete(what);
+  else lost.add(what);
+  say("connection", lost.size ? "Connection lost. Trying again…" : "");
+}
 
 const cleared = new Set(); // ids; they are not shown again
 
-// Where all pages are one person's (a show), each shows what was put in on any of them.
-async function showOthers() {
-  const answer = await fetch("photographs").catch(() => null);
-  const others = answer?.ok ? await answer.json() : { shared: true, photographs: [] };
-  for (const { id, name } of others.photographs) {
+// The stream alone does not tell: without photographs there is none, and a server that hangs, or a
+// network that is gone, leaves it open. Where all pages are one person's (a show), the answer has what
+// was put in on any of them.
+async function look() {
+  const wasLost = lost.has("look");
+  let pause = LOOK.shared;
+  try {
+    const answer = await fetch("photographs", { signal: AbortSignal.timeout(SILENCE) });
+    if (!answer.ok) throw new Error(answer.status);
+    const others = await answer.json();
+    showOthers(others.photographs);
+    if (!others.shared) pause = LOOK.alone;
+    connected("look", true);
+    if (wasLost) followAnew();
+  } catch {
+    connected("look", false);
+  }
+  setTimeout(look, pause);
+}
+
+// What the old stream would have said may be lost with the connection that it has.
+function followAnew() {
+  stream?.close();
+  stream = null;
+  follow();
+}
+
+function showOthers(others) {
+  for (const { id, name } of others) {
     if (photographs.has(id) || cleared.has(id)) continue;
     if (photographs.size >= MOST) forgetOldest();
     photographs.set(id, { id, name, state: "queued", ended: false, sent: true });
     changed(photographs.get(id));
     follow();
   }
-  if (others.shared) setTimeout(showOthers, 1000);
 }
 
 function forgetOldest() {
@@ -360,6 +394,7 @@ function clear() {
   dirty.clear();
   line.length = 0;
   find("tiles").replaceChildren();
+  say("full", "");
   drawOverview();
   keep();
   follow();
@@ -437,4 +472,4 @@ for (const photograph of photographs.values()) {
 }
 follow();
 offerThoseHere();
-showOthers();
+look();

@@ -1,1 +1,1 @@
-"""What an app tells other programs: its AsyncAPI document and JSON Schemas."""
+"""Describes an app to other programs: its AsyncAPI document and JSON Schemas."""

@@ -16,10 +16,11 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.contract.schemas import Schemas, schemas_of
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.headers import ALL, HeaderInfo
+from amqpjobs.jobs.message.header_info import HeaderInfo
+from amqpjobs.jobs.message.headers import ALL
 from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, PERSISTENT
 from amqpjobs.jobs.message.trace_context import BAGGAGE, TRACE_PARENT, TRACE_STATE
-from amqpjobs.jobs.queue.queue import Lane, Queue
+from amqpjobs.jobs.queue.queue import Lane, Queue, lanes_of
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.registry import Registry
@@ -86,7 +87,7 @@ class _Keys:
 def _keys(registry: "Registry", answering: Collection[str]) -> _Keys:
     jobs = _distinct({job: job for job in registry.jobs}, [ERROR_REPLY])
     queues = _distinct(
-        {lane.queue: lane.queue for q in registry.queues.values() for lane in q.lanes}
+        {lane.queue: lane.queue for q in registry.queues.values() for lane in lanes_of(q)}
     )
     return _Keys(
         jobs,
@@ -179,7 +180,7 @@ def _channels(runtime: "Runtime", keys: _Keys) -> Json:
     for job, key in keys.replies.items():
         channels[key] = {
             "address": None,
-            "description": "The queue that the asker named in `reply_to`, by the default exchange.",
+            "description": "The caller's queue, named in `reply_to`, by the default exchange.",
             "messages": _references((keys.results[job], ERROR_REPLY)),
         }
     return channels
@@ -192,7 +193,7 @@ def _references(messages: Iterable[str]) -> Json:
 def _lanes(registry: "Registry") -> Iterator[tuple[Queue, Lane, list[Definition]]]:
     for queue in registry.queues.values():
         jobs = [job for job in registry.jobs.values() if job.queue is queue]
-        for lane in queue.lanes:
+        for lane in lanes_of(queue):
             yield queue, lane, jobs
 
 
@@ -228,7 +229,10 @@ def _operations(registry: "Registry", keys: _Keys) -> Json:
                         "bindingVersion": BINDING_VERSION,
                     }
                 },
-                "x-amqpjobs": {"timeout": job.timeout, "attempts": attempts},
+                "x-amqpjobs": {
+                    "timeout": job.timeout,
+                    "attempts": 1 if job.at_most_once else attempts,
+                },
             }
             if job.name in keys.replies:
                 operations[name]["reply"] = _reply(keys, job.name)
@@ -249,7 +253,7 @@ def _reply(keys: _Keys, job: str) -> Json:
     answers = keys.results[job], ERROR_REPLY
     return {
         "address": {
-            "description": "The AMQP property `reply_to`. Without it nothing is answered.",
+            "description": "The AMQP property `reply_to`. Without it no reply is sent.",
             "location": "$message.header#/replyTo",
         },
         "channel": {"$ref": channel},
@@ -299,7 +303,8 @@ def _headers() -> Json:
     own = {name: _header(info) for name, info in ALL.items() if info.type == "integer"}
     return {
         "type": "object",
-        "description": "All may be missing.",
+        "description": "All may be missing. Others are allowed: the job's `ctx.headers`.",
+        "additionalProperties": True,
         "properties": {
             **own,
             TRACE_PARENT: {"type": "string", "description": "W3C trace context."},

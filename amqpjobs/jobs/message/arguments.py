@@ -14,6 +14,7 @@ from pydantic_core import CoreSchema, PydanticSerializationError, core_schema
 from typing_extensions import TypedDict
 
 from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
+from amqpjobs.jobs.roundtrip.encoded_bytes import TRANSPARENT, adapter_of
 from amqpjobs.jobs.roundtrip.findings import findings
 from amqpjobs.jobs.roundtrip.roundtrip import NotTheSame, RoundTrip
 
@@ -50,6 +51,7 @@ class Payload:
     ) -> None:
         self.job = job
         self._signature = inspect.Signature(parameters)
+        self._hints = hints
         self._single = parameters[0] if len(parameters) == 1 else None
         self._leading = {
             p.name: p.default for p in parameters if p.name == "self" or p.kind is p.POSITIONAL_ONLY
@@ -68,7 +70,7 @@ class Payload:
             return None
         try:
             if self._single is not None:
-                return TypeAdapter(jsonable(hints[self._single.name]))
+                return adapter_of(jsonable(hints[self._single.name]))
             fields = {
                 p.name: jsonable(hints[p.name])
                 if p.default is EMPTY
@@ -79,7 +81,7 @@ class Payload:
             arguments: Any = TypedDict("arguments", fields)  # type: ignore[misc]
             # An argument that the handler does not know is a mistake of the caller, not a detail.
             arguments.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
-            return TypeAdapter(arguments)
+            return adapter_of(arguments)
         except PydanticUserError as error:
             raise ConfigurationError(
                 f"job {self.job!r}: its parameters cannot travel as JSON: "
@@ -93,7 +95,7 @@ class Payload:
         for parameter in parameters:
             if parameter.default is EMPTY:
                 continue
-            adapter: TypeAdapter[Any] = TypeAdapter(jsonable(hints[parameter.name]))
+            adapter = adapter_of(jsonable(hints[parameter.name]))
             try:
                 adapter.dump_json(adapter.validate_python(parameter.default), by_alias=True)
             except (PydanticValidationError, PydanticSerializationError) as error:
@@ -101,6 +103,21 @@ class Payload:
                     f"job {self.job!r}: the default of {parameter.name!r} does not fit its "
                     f"annotation or cannot become JSON: {_first_line(error)}"
                 ) from error
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters, in order."""
+        return tuple(self._signature.parameters)
+
+    def kind_of(self, name: str) -> str | None:
+        """The JSON type of one parameter, such as ``object``; None where there are several, or
+        pydantic knows none."""
+        hint = self._hints[name]
+        try:
+            kind = adapter_of(jsonable(hint)).json_schema().get("type")
+        except PydanticUserError:
+            return None
+        return kind if isinstance(kind, str) else None
 
     def dump(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Validate arguments and encode them.
@@ -172,6 +189,24 @@ class Payload:
         # With its default, one that was left out does not let the next one move up.
         return tuple(value.pop(n, default) for n, default in self._leading.items()), value
 
+    def by_name(self, arguments: Arguments) -> dict[str, Any]:
+        """Loaded arguments by the names of their parameters; those that were left out are not
+        among them, unless they are positional."""
+        args, kwargs = arguments
+        return {**dict(zip(self.positional, args, strict=True)), **kwargs}
+
+    def spread(self, by_name: Mapping[str, Any]) -> Arguments:
+        """The other way round."""
+        left, positional = dict(by_name), self.positional
+        parameters = self._signature.parameters
+        args = tuple(left.pop(name, parameters[name].default) for name in positional)
+        return args, left
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The parameters without a default."""
+        return tuple(p.name for p in self._signature.parameters.values() if p.default is EMPTY)
+
     def _describe(self, error: PydanticValidationError, found: list[tuple[str, str]]) -> str:
         """Pydantic's findings without the input, which may hold secrets."""
         problems = [f"{self._at(place)}: {problem}" for place, problem in found[:SHOWN]]
@@ -234,6 +269,7 @@ class _AttrsSchema:
             serialization=core_schema.plain_serializer_function_ser_schema(
                 self._fields_of, return_schema=fields
             ),
+            metadata={TRANSPARENT: True},
         )
 
     def _build(self, values: dict[str, Any]) -> Any:

@@ -6,8 +6,8 @@ another property.
 
 from amqpjobs.jobs.message.events import Progress
 from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.header_info import JobHeaders
 from amqpjobs.jobs.message.headers import (
-    JobHeaders,
     first_try_header,
     first_try_of,
     for_copy,
@@ -66,7 +66,7 @@ def with_first_try(copy: Properties, span: SpanIds | None) -> Properties:
 
     Args:
         span: of the run that ends now: it was the first, if the copy does not name one already.
-            One that nobody recorded is not worth a header.
+            One that was not recorded needs no header.
     """
     if span is None or not span.trace_flags & SAMPLED:
         return copy
@@ -76,8 +76,8 @@ def with_first_try(copy: Properties, span: SpanIds | None) -> Properties:
 
 
 def replayed(original: Properties) -> Properties:
-    """The properties of a dead letter that gets another life: attempts are counted from 1 again,
-    the epoch is one more, the deadline is gone, nobody waits for an answer, and why it died is the
+    """The properties of a dead letter that is requeued: attempts are counted from 1 again,
+    the epoch is one more, the deadline is gone, no caller waits for a reply, and why it died is the
     last of its history."""
     copy = _with(original, for_replay(original.headers))
     return copy._replace(reply_to=None, correlation_id=None)

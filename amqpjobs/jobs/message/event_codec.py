@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, Validati
 from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
+from amqpjobs.jobs.message.carried import LONGEST_TAG, MAX_TAGS
 from amqpjobs.jobs.message.events import QUEUED, STATES, Announcement, Event
 
 WORKER = f"{socket.gethostname()}:{getpid()}"
@@ -17,6 +18,7 @@ WORKER = f"{socket.gethostname()}:{getpid()}"
 _NO_NUL = r"^[^\x00]*$"
 _Name = Annotated[str, StringConstraints(max_length=255, pattern=_NO_NUL)]
 _Text = Annotated[str, StringConstraints(max_length=10_000, pattern=_NO_NUL)]
+_Tag = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TAG, pattern=_NO_NUL)]
 _Time = Annotated[float, Field(ge=0, le=1e13, allow_inf_nan=False)]
 
 
@@ -38,9 +40,12 @@ class _Checked(TypedDict):
     progress: NotRequired[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]]
     detail: NotRequired[_Text]
     error: NotRequired[_Text]
+    reason: NotRequired[_Name]
+    answered: NotRequired[bool]
     worker: NotRequired[_Name]
     result: NotRequired[Any]
     keep: NotRequired[_Time]
+    tags: NotRequired[Annotated[list[_Tag], Field(max_length=MAX_TAGS)]]
 
 
 _ONE: TypeAdapter[Any] = TypeAdapter(_Checked)

@@ -14,20 +14,19 @@ STARTED = "started"
 RETRYING = "retrying"
 SNOOZED = "snoozed"
 RELEASED = "released"
-SUCCEEDED = "succeeded"
+DONE = "done"
 FAILED = "failed"
-DEAD = "dead"
 PARKED = "parked"
 EXPIRED = "expired"
 CANCELLED = "cancelled"
 
 STATES = (
-    QUEUED, STARTED, RETRYING, SNOOZED, RELEASED, SUCCEEDED, FAILED, DEAD, PARKED, EXPIRED,
+    QUEUED, STARTED, RETRYING, SNOOZED, RELEASED, DONE, FAILED, PARKED, EXPIRED,
     CANCELLED,
 )  # fmt: skip
 """Every state a job can be in, and the name of the event that brings it there."""
 
-ENDED = frozenset({SUCCEEDED, FAILED, DEAD, EXPIRED, CANCELLED})
+ENDED = frozenset({DONE, FAILED, EXPIRED, CANCELLED})
 """Nothing more comes of a job in these, unless it is replayed. What is parked is not over: it goes
 on when a worker that knows it starts."""
 
@@ -74,10 +73,14 @@ class Event(_Always, total=False):
         due: when the next run may begin.
         progress: a fraction from 0 to 1, the last that the job told.
         detail: the words that came with it.
-        error: the name of the exception, and its message; or why a result is not kept.
+        error: the name of the exception, and its message; or why a result was not stored.
+        reason: of a job that failed: ``failed``, ``rejected``, ``invalid``, ... as its dead letter
+            has it.
+        answered: of a job that failed: its caller received the error, and there is no dead letter.
         worker: host and process id.
         result: what the handler returned, as JSON.
         keep: seconds for which the result is to be kept.
+        tags: that the caller gave the job.
     """
 
     started: float
@@ -85,9 +88,12 @@ class Event(_Always, total=False):
     progress: float
     detail: str
     error: str
+    reason: str
+    answered: bool
     worker: str
     result: Any
     keep: float
+    tags: list[str]
 
 
 _last = 0
@@ -125,6 +131,16 @@ def is_fraction(value: object) -> bool:
         and math.isfinite(value)
         and 0 <= value <= 1
     )
+
+
+def progress_from(table: object) -> Progress | None:
+    """The progress in a header; None if it is none, or makes no sense."""
+    if not isinstance(table, Mapping):
+        return None
+    fraction, message = table.get("fraction"), table.get("message", "")
+    if not is_fraction(fraction) or not isinstance(message, str):
+        return None
+    return Progress(float(fraction), readable(message))  # type: ignore[arg-type]
 
 
 def readable(text: str, longest: int = LONGEST_TEXT) -> str:

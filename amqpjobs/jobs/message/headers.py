@@ -7,11 +7,13 @@ Any program that may publish can have written them. What decides whether a job r
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, TypeVar
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.events import Progress, is_fraction, readable
+from amqpjobs.jobs.message.carried import Carried, retry_from, retry_table, tags_from, timeout_from
+from amqpjobs.jobs.message.events import Progress, progress_from
 from amqpjobs.jobs.message.failure import Failure, failure_from, table_of, text_or_none
+from amqpjobs.jobs.message.header_info import HeaderInfo, JobHeaders, milliseconds
 from amqpjobs.jobs.message.ids import new_token
 from amqpjobs.jobs.message.properties import FieldValue, Headers, is_whole
 from amqpjobs.jobs.message.trace_context import (
@@ -21,6 +23,8 @@ from amqpjobs.jobs.message.trace_context import (
     span_of,
     traceparent_of,
 )
+
+T = TypeVar("T")
 
 PREFIX: Final = b"amqpjobs-"
 """What the name of each begins with, as it stands in an encoded table."""
@@ -35,25 +39,17 @@ HEADER_ERROR: Final = "amqpjobs-error"
 HEADER_FIRST_TRY: Final = "amqpjobs-first-try"
 HEADER_COPY: Final = "amqpjobs-copy"
 HEADER_DROPPED: Final = "amqpjobs-dropped"
+HEADER_RETRY: Final = "amqpjobs-retry"
+HEADER_RUN_TIMEOUT: Final = "amqpjobs-run-timeout"
+HEADER_TAGS: Final = "amqpjobs-tags"
+HEADER_ACCEPT: Final = "amqpjobs-accept"
+HEADER_CALLBACKS: Final = "amqpjobs-callbacks"
 
 DUE_ENCODED: Final = HEADER_DUE.encode()
 """By which a message without it is recognised before its table is decoded."""
 
-
-class HeaderInfo(NamedTuple):
-    """What a header is.
-
-    Attributes:
-        type: in words; AMQP has several types for an integer and for text.
-        meaning: what it says, for people.
-        minimum: of an integer.
-        default: what a missing one means.
-    """
-
-    type: str
-    meaning: str
-    minimum: int | None = None
-    default: int | None = None
+CALLBACKS_ENCODED: Final = HEADER_CALLBACKS.encode()
+"""The same of callbacks."""
 
 
 ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
@@ -76,6 +72,15 @@ ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
     ),
     HEADER_DROPPED: HeaderInfo(
         "list of text", "names of headers that a copy had no room for, or that AMQP cannot hold"
+    ),
+    HEADER_RETRY: HeaderInfo(
+        "table", "`attempts`, `first`, `factor`, `limit`, `jitter` of this job's retries"
+    ),
+    HEADER_RUN_TIMEOUT: HeaderInfo("integer", "milliseconds that one run may take", 1),
+    HEADER_TAGS: HeaderInfo("list of text", "words for people, up to 16 of 64 characters"),
+    HEADER_ACCEPT: HeaderInfo("text", "of a request: how its reply may be compressed"),
+    HEADER_CALLBACKS: HeaderInfo(
+        "table", "`success` and `failure`: jobs that are enqueued when this one has ended"
     ),
 })  # fmt: skip
 """All of them, as the guide lists them."""
@@ -116,28 +121,13 @@ headers: amqpjobs itself writes no larger ones."""
 KEPT_FIRST: Final[Mapping[str, int]] = MappingProxyType({
     HEADER_ERROR: SMALL * 4, HEADER_COPY: SMALL, HEADER_ATTEMPT: SMALL, HEADER_DUE: SMALL,
     HEADER_DEADLINE: SMALL, HEADER_EPOCH: SMALL, HEADER_FIRST_TRY: SMALL, TRACE_PARENT: SMALL,
-    HEADER_PROGRESS: SMALL,
+    HEADER_RETRY: SMALL, HEADER_RUN_TIMEOUT: SMALL, HEADER_PROGRESS: SMALL, HEADER_TAGS: SMALL * 3,
+    HEADER_CALLBACKS: SMALL * 5,
 })  # fmt: skip
 """What such a copy keeps before the headers of other programs, in this order: bytes of each."""
 
 KEPT_LAST: Final = HEADER_HISTORY
 """What it keeps after them."""
-
-
-class JobHeaders(NamedTuple):
-    """What a message says of when its job is run, and of earlier runs.
-
-    Attributes:
-        attempt: which run, from 1.
-        deadline: seconds since the epoch, after which it is not started; None for no deadline.
-        due: seconds since the epoch, before which it is not started; None for at once.
-        epoch: how often the job was replayed from the dead letters.
-    """
-
-    attempt: int = 1
-    deadline: float | None = None
-    due: float | None = None
-    epoch: int = 0
 
 
 def read(headers: Headers) -> JobHeaders:
@@ -189,10 +179,45 @@ def write(said: JobHeaders) -> dict[str, FieldValue]:
     return headers
 
 
-def milliseconds(time: float) -> int:
-    """A time in seconds since the epoch as headers have it. Rounded up: never early."""
-    nearest = round(time * 1000)
-    return nearest if nearest / 1000 >= time else nearest + 1
+def read_carried(headers: Headers) -> Carried | None:
+    """What the headers say of the call's options; None if they say nothing of them.
+
+    Raises:
+        DecodeError: one that decides something makes no sense; the error names the header.
+    """
+    get = headers.get
+    retry, timeout, tags = get(HEADER_RETRY), get(HEADER_RUN_TIMEOUT), get(HEADER_TAGS)
+    if retry is None and timeout is None and tags is None:
+        return None
+    policy, limit = (
+        _of(HEADER_RETRY, retry_from, retry),
+        _of(HEADER_RUN_TIMEOUT, timeout_from, timeout),
+    )
+    return Carried(policy, limit, tags_from(tags))
+
+
+def _of(name: str, read_value: Callable[[FieldValue], T], value: FieldValue) -> T | None:
+    try:
+        return None if value is None else read_value(value)
+    except DecodeError as error:
+        raise DecodeError(f"header {name} {error}") from None
+
+
+def tags_of(headers: Headers) -> tuple[str, ...]:
+    """The tags of a job, as far as the headers say them."""
+    return tags_from(headers.get(HEADER_TAGS))
+
+
+def write_carried(carried: Carried) -> dict[str, FieldValue]:
+    """The headers that say this."""
+    headers: dict[str, FieldValue] = {}
+    if carried.retry is not None:
+        headers[HEADER_RETRY] = retry_table(carried.retry)
+    if carried.timeout is not None:
+        headers[HEADER_RUN_TIMEOUT] = max(1, round(carried.timeout * 1000))
+    if carried.tags:
+        headers[HEADER_TAGS] = carried.tags
+    return headers
 
 
 def epoch_of(headers: Headers) -> int:
@@ -329,6 +354,17 @@ def dropped_header(names: Iterable[str]) -> dict[str, FieldValue]:
     return {HEADER_DROPPED: list(names)}
 
 
+def callback_table(headers: Headers, kind: str) -> FieldValue:
+    """What is enqueued when the job has ended so; None for nothing."""
+    tables = headers.get(HEADER_CALLBACKS)
+    return tables.get(kind) if isinstance(tables, Mapping) else tables
+
+
+def callbacks_header(tables: Mapping[str, FieldValue]) -> dict[str, FieldValue]:
+    """The header that says so."""
+    return {HEADER_CALLBACKS: tables}
+
+
 def first_try_of(headers: Headers) -> RemoteSpan | None:
     """The span of the job's first run; None if that was not traced."""
     return span_of(headers.get(HEADER_FIRST_TRY))
@@ -341,15 +377,20 @@ def first_try_header(span: SpanIds) -> dict[str, FieldValue]:
 
 def progress_of(headers: Headers) -> Progress | None:
     """How far the job was when it ran last; None if the message does not say, or says nonsense."""
-    table = headers.get(HEADER_PROGRESS)
-    if not isinstance(table, Mapping):
-        return None
-    fraction, message = table.get("fraction"), table.get("message", "")
-    if not is_fraction(fraction) or not isinstance(message, str):
-        return None
-    return Progress(float(fraction), readable(message))  # type: ignore[arg-type]
+    return progress_from(headers.get(HEADER_PROGRESS))
 
 
 def progress_header(progress: Progress) -> dict[str, FieldValue]:
     """The header that says so, on the copies that run again."""
     return {HEADER_PROGRESS: {"fraction": progress.fraction, "message": progress.message}}
+
+
+def accepts(headers: Headers, encoding: str) -> bool:
+    """Whether who asked can undo a reply in this encoding."""
+    told = headers.get(HEADER_ACCEPT)
+    return isinstance(told, str) and encoding in told[:100].replace(" ", "").split(",")
+
+
+def accept_header(encodings: str) -> dict[str, FieldValue]:
+    """The header of a request that says so."""
+    return {HEADER_ACCEPT: encodings}

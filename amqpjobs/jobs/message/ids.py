@@ -11,11 +11,31 @@ import time
 _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
+_STOCK = 128
+"""So many pieces of random digits are got at once: one system call costs as much as making ten."""
+
+_stock: list[str] = []
+
+
+def random_digits() -> str:
+    """32 hexadecimal digits of the system's random source: 128 bits that nobody can guess."""
+    try:
+        return _stock.pop()  # one step, also for threads
+    except IndexError:
+        digits = os.urandom(16 * _STOCK).hex()
+        _stock.extend(digits[start : start + 32] for start in range(32, len(digits), 32))
+        return digits[:32]
+
+
+# Or both processes would go on with the same digits.
+os.register_at_fork(after_in_child=_stock.clear)
+
+
 def new_job_id() -> str:
     """A UUID of version 7 (RFC 9562): sorts by time, and is made without asking anybody."""
     # Put together from digits: half the time of shifting and masking one large number.
     time_ = f"{time.time_ns() // 1_000_000:012x}"
-    random = os.urandom(10).hex()
+    random = random_digits()
     return (
         f"{time_[:8]}-{time_[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:19]}"
     )
@@ -29,9 +49,14 @@ def is_new_job_id(job_id: str) -> bool:
     return _NEW_JOB_ID.fullmatch(job_id) is not None
 
 
+def time_of(job_id: str) -> float:
+    """When an id of that form was made: seconds since the epoch."""
+    return int(job_id[:8] + job_id[9:13], 16) / 1000
+
+
 def new_token() -> str:
     """A random token that tells one publish of a job from every other."""
-    return os.urandom(8).hex()
+    return random_digits()[:16]
 
 
 NAMESPACE = "5f0e3a52-6a9b-5f1c-9d3e-6b1c8e3f7a10"

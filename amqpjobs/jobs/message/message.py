@@ -1,7 +1,11 @@
 """A call of a job that can be sent, as a value. Changes when a call gets another option."""
 
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, HeaderValue
+from amqpjobs.jobs.retry import Retry
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -13,12 +17,20 @@ class Options:
     Attributes:
         priority: the name of one of the queue's ``priorities``, or a number on a classic queue with
             ``max_priority``; None for the queue's middle one.
-        expires: seconds after which a job that was not started is not run any more.
+        expires: seconds after which a job that was not started is no longer run.
         timeout: seconds that this call itself may take: for ``later`` until the broker has
             confirmed; None for the setting ``AMQPJOBS_PUBLISH_TIMEOUT``; for ``request`` until
             the answer is there; None for ``AMQPJOBS_REQUEST_TIMEOUT``.
         delay: seconds, counted from publishing, before which it is not started.
         at: the same as a time: seconds since the epoch.
+        headers: of the message: each a str, bool, int or float. Checked when it is published.
+        queue: the name of the queue it goes to; None for the job's own. Read when the message is
+            made, as the priority and the id are.
+        retry: the numbers of its retries; None for the job's own.
+        run_timeout: seconds that one run may take; None for the job's own.
+        id: of the job, chosen by the caller; None for a new one.
+        tags: words for people.
+        callbacks: what is enqueued when the job has ended; None for nothing.
     """
 
     priority: str | int | None = None
@@ -26,6 +38,13 @@ class Options:
     timeout: float | None = None
     delay: float | None = None
     at: float | None = None
+    headers: Mapping[str, HeaderValue] = NO_OWN_HEADERS
+    queue: str | None = None
+    retry: Retry | None = None
+    run_timeout: float | None = None
+    id: str | None = None
+    tags: tuple[str, ...] = ()
+    callbacks: "Callbacks | None" = None
 
     def due(self, now: float) -> float | None:
         """Not to be started before this time (seconds since the epoch), if it is still to come."""
@@ -51,7 +70,7 @@ class Message(_Unsent, Generic[R_co]):
     Its arguments are a snapshot: what happens to the objects afterwards changes nothing.
 
     Attributes:
-        id: the job's id, a UUID of version 7. The same over all its runs.
+        id: the job's id: a UUID of version 7, or the caller's own. The same over all its runs.
         job: the job's name.
         queue: the queue it goes to (the one of its priority).
         body: the arguments as JSON.
@@ -66,6 +85,19 @@ class Message(_Unsent, Generic[R_co]):
     options: Options = NO_OPTIONS
     native_priority: int | None = None
     tracked: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What is enqueued when a job has ended.
+
+    Attributes:
+        success: when it is done.
+        failure: when it has failed for good.
+    """
+
+    success: Message[Any] | None = None
+    failure: Message[Any] | None = None
 
 
 _mark, _unmark = object.__setattr__, object.__delattr__
@@ -86,16 +118,7 @@ def takes_own_id(message: Message[R_co]) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class JobHandle(Generic[R_co]):
-    """What ``later`` returns: RabbitMQ has the job and confirmed it.
-
-    Attributes:
-        id: the job's id, which is in every log line about it.
-        job: the job's name.
-        queue: the queue that it waits in.
-    """
-
-    id: str
-    job: str
-    queue: str
+def with_headers(message: Message[R_co], headers: Mapping[str, HeaderValue]) -> Message[R_co]:
+    """The same message with these headers, to be published in its place."""
+    changed = replace(message, options=replace(message.options, headers=headers))
+    return has_own_id(changed) if takes_own_id(message) else changed

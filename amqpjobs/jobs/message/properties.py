@@ -34,11 +34,22 @@ ERROR_REPLY = "amqpjobs.error"
 `amqpjobs.jobs.message.reply`."""
 
 CANCEL = "amqpjobs.cancel"
-"""The AMQP ``type`` of the word that an asker does not want the answer any more. It has the id, the
+"""The AMQP ``type`` of a cancellation: the caller no longer waits. It has the id, the
 ``correlation_id`` and the ``reply_to`` of the request, which nobody else knows all of."""
 
+HOLDS_CHANGED = "amqpjobs.holds"
+"""The AMQP ``type`` of a notice: an operator has paused or resumed queues, or set rates. A worker
+looks at the marker then."""
+
+INSPECT = "amqpjobs.inspect"
+"""The AMQP ``type`` of a request to every worker to describe itself; the routing key is `FLEET`."""
+
+CANCEL_JOB = "amqpjobs.cancel-job"
+"""The AMQP ``type`` of a request to every worker: do not run the job with this ``message_id``, and
+cancel it if it runs; the routing key is `FLEET`."""
+
 DIRECT_REPLY = "amq.rabbitmq.reply-to"
-"""RabbitMQ's address for answers without a queue (https://www.rabbitmq.com/docs/direct-reply-to)."""
+"""RabbitMQ's address for replies without a queue (https://www.rabbitmq.com/docs/direct-reply-to)."""
 
 
 class Properties(NamedTuple):

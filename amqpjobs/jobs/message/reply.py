@@ -1,4 +1,4 @@
-"""What an answer says: the result, or why there is none. Written by workers, read by askers.
+"""The format of a reply: a result, or an error. Written by workers, read by callers.
 
 A result is JSON. A failure has the AMQP ``type`` ``amqpjobs.error`` and a JSON object as its body:
 ``error`` (the exception's name), ``message``, ``job``, ``attempt``. Changes when these do.
@@ -43,7 +43,12 @@ def read_error(
         job_id: of the request.
         known: exception classes by name; of other names it is a `JobFailed`.
     """
-    failed = _job_failed(body, job, job_id)
+    return as_raised(_job_failed(body, job, job_id), known)
+
+
+def as_raised(failed: JobFailed, known: Mapping[str, type[Exception]]) -> Exception:
+    """The job's own exception in place of a `JobFailed`, if its class is known and is made of a
+    message alone."""
     kind = known.get(failed.error)
     if kind is None:
         return failed
@@ -60,7 +65,7 @@ def _job_failed(body: bytes, job: str, job_id: str | None) -> JobFailed:
     error, message = told.get("error"), told.get("message")
     if not isinstance(error, str) or not isinstance(message, str):
         return JobFailed(
-            "it failed, and its answer does not say why: no JSON object with the texts `error` and "
+            "it failed, and its reply does not say why: no JSON object with the texts `error` and "
             "`message`",
             error="unknown",
             job=job,
@@ -106,7 +111,7 @@ def read_value(queue: str, body: bytes, content_type: str | None, returns: Any) 
     except PydanticValidationError as error:
         problems = "; ".join(f"{place}: {problem}" for place, problem in findings(error, adapter))
         raise InvalidResult(
-            f"the answer from {queue!r} is not what was expected: {problems}"
+            f"the reply from {queue!r} is not what was expected: {problems}"
         ) from None
 
 
@@ -116,4 +121,4 @@ def _any_json(queue: str, body: bytes, *, certain: bool) -> Any:
     except ValueError as error:
         if not certain:
             return body
-        raise InvalidResult(f"the answer from {queue!r} is not JSON: {error}") from None
+        raise InvalidResult(f"the reply from {queue!r} is not JSON: {error}") from None

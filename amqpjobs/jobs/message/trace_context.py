@@ -15,7 +15,7 @@ _TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{
 
 
 def trace_parent(headers: Headers) -> str | None:
-    """The ``traceparent`` of a message, if it is one: strangers write headers."""
+    """The ``traceparent`` of a message, if it is one: headers may come from foreign senders."""
     value = headers.get(TRACE_PARENT)
     return value if isinstance(value, str) and _TRACE.fullmatch(value) else None
 
@@ -55,7 +55,7 @@ def traceparent_of(span: SpanIds) -> str:
 
 
 def span_of(traceparent: FieldValue) -> RemoteSpan | None:
-    """The span that a ``traceparent`` names, if it is one: strangers write headers."""
+    """The span that a ``traceparent`` names, if it is one: senders may be foreign."""
     text = trace_parent({TRACE_PARENT: traceparent})
     if text is None:
         return None

@@ -12,7 +12,7 @@ Changes when the layout of the ladder does.
 from collections.abc import Iterable
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.queue.queue import LEVELS
+from amqpjobs.jobs.durations import LEVELS, LONGEST_DELAY
 from amqpjobs.jobs.queue.topology import (
     DELAY_DELIVER,
     KEPT_FOR_GOOD,
@@ -21,9 +21,6 @@ from amqpjobs.jobs.queue.topology import (
     QueueDeclaration,
     Topology,
 )
-
-LONGEST_DELAY = 2**LEVELS - 1
-"""Seconds; eight and a half years."""
 
 
 def level_name(level: int) -> str:

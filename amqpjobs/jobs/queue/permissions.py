@@ -1,4 +1,4 @@
-"""Who may do what on the broker: RabbitMQ's permissions for the users of an app, as values.
+"""RabbitMQ's permissions for the users of an app, as values.
 
 RabbitMQ has three regular expressions for each user, over the names of queues and exchanges alike:
 configure, write and read (https://www.rabbitmq.com/docs/access-control). Changes when a role needs
@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from amqpjobs.jobs.queue.queue import Queue
-from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE, EVENTS_EXCHANGE, RECORDER_QUEUE
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE, EVENTS_EXCHANGE, HOLDS, RECORDER_QUEUE
 
 OURS = r"amqpjobs\..*"
 """The names of what amqpjobs itself has on the broker: delays, events, dead letters, control."""
@@ -57,29 +57,32 @@ def permissions_of(queues: Iterable[Queue], prefix: str) -> tuple[Permissions, .
         prefix: of the users' names, which a cluster has once for all its virtual hosts.
 
     Returns:
-        ``deploy`` declares, looks and moves dead letters; ``worker`` consumes, and does what jobs
-        do; ``publisher`` enqueues, asks, watches and records, as a web tier does.
+        ``deploy`` declares, looks, moves dead letters, and pauses queues; ``worker`` consumes, and
+        does what jobs do; ``publisher`` enqueues, asks, watches and records, as a web tier does.
     """
     queues = tuple(queues)
-    lanes = [_literal(lane.queue) for queue in queues for lane in queue.lanes]
+    lanes = [_literal(lane.queue) for queue in queues for lane in lanes_of(queue)]
     dead = [_literal(queue.dead) for queue in queues]
     parked = [_literal(queue.parked) for queue in queues]
     whole = [OURS, *lanes, *dead, *parked]
     marks = [PAUSED + _literal(queue.name) for queue in queues]
-    control, events, recorder = map(_literal, (CONTROL_EXCHANGE, EVENTS_EXCHANGE, RECORDER_QUEUE))
+    control, events, recorder, holds = map(
+        _literal, (CONTROL_EXCHANGE, EVENTS_EXCHANGE, RECORDER_QUEUE, HOLDS)
+    )
     writes = _any_of([DEFAULT_EXCHANGE, ALONE, *whole])
     return (
         Permissions(
             "deploy", f"{prefix}-deploy", "management",
-            _any_of(whole), _any_of([DEFAULT_EXCHANGE, *whole]), _any_of(whole),
+            _any_of([ALONE, *whole]), writes, _any_of([ALONE, *whole]),
         ),
         Permissions(
             "worker", f"{prefix}-worker", "",
-            _any_of([ALONE, *marks]), writes, _any_of([ALONE, control, events, *lanes, *parked]),
+            _any_of([ALONE, *marks]), writes,
+            _any_of([ALONE, control, events, holds, *lanes, *parked]),
         ),
         Permissions(
             "publisher", f"{prefix}-publisher", "",
-            _any_of([ALONE]), writes, _any_of([ALONE, events, recorder]),
+            _any_of([ALONE]), writes, _any_of([ALONE, events, holds, recorder]),
         ),
     )  # fmt: skip
 
@@ -92,7 +95,7 @@ def definitions_of(
     Args:
         permissions: of the users.
         vhost: the virtual host, which is made if it is not there.
-        users: make the users, too, without passwords: nobody can log in by a password until one is
+        users: make the users, too, without passwords: no login by password until one is
             set. Those that are there lose theirs, so this is for the first time only.
     """
     found = tuple(permissions)

@@ -1,15 +1,14 @@
 """A queue that jobs wait in, as a value. Changes when a queue gets another option."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.durations import LEVELS
+from amqpjobs.jobs.middleware import Processing, checked
 from amqpjobs.jobs.queue.limits import LONGEST_HOLD, KillSwitch, starts_per_second
-
-LEVELS = 28
-"""Of the delays: see `amqpjobs.jobs.queue.delays`."""
 
 MAX_NAME = 255 - 2 * LEVELS
 """Bytes. AMQP's routing keys end at 255, and a delay has its bits in front of the name."""
@@ -37,9 +36,9 @@ class Queue:
     Args:
         name: its name on the broker.
         priorities: names and weights, from the most to the least urgent. Each is an AMQP queue
-            ``<name>.<priority>``; the middle one is ``<name>`` itself, so that a stranger who knows
-            only the name gets the middle priority. With weights 6, 3 and 1, ten starts with all of
-            them waiting are six, three and one: the least urgent never starves.
+            ``<name>.<priority>``; the middle one is ``<name>`` itself, so that a sender that
+            knows only the name gets the middle priority. With weights 6, 3 and 1, ten starts with
+            all of them waiting are six, three and one: the least urgent never starves.
         type: ``quorum`` (replicated, the default) or ``classic``.
         max_priority: for classic queues: native AMQP priorities from 0 to this number.
         delivery_limit: for quorum queues: how often a delivery may come back after a sudden death
@@ -48,9 +47,17 @@ class Queue:
         rate: how many jobs one worker process starts at most, over all priorities: ``"100/s"``,
             ``"30/m"``, ``"20/h"``; up to one second's worth at once.
         kill_switch: when consuming pauses because what the jobs depend on is down; None for never.
+        middleware: around every run of its jobs, outermost first: inside that of the app, around
+            that of the job.
 
     Raises:
         ConfigurationError: a name, weight or combination that cannot work.
+
+    Example:
+        >>> receipts = Queue("receipts", priorities={"high": 6, "normal": 3, "low": 1})
+        >>> receipts.dead
+        'receipts.dead'
+        >>> mails = Queue("mails", rate="100/s", kill_switch=KillSwitch(at_least=20))
     """
 
     name: str
@@ -60,9 +67,12 @@ class Queue:
     delivery_limit: int = 20
     rate: str | None = None
     kill_switch: KillSwitch | None = None
+    middleware: "Sequence[Processing]" = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "priorities", MappingProxyType(dict(self.priorities)))
+        layers = checked(self.middleware, f"middleware of Queue({self.name!r})")
+        object.__setattr__(self, "middleware", layers)
         problem = self._problem()
         if problem:
             raise ConfigurationError(f"Queue({self.name!r}): {problem}")
@@ -73,7 +83,7 @@ class Queue:
     def _problem(self) -> str | None:
         if not self.name or self.name.startswith("amq."):
             return "a queue needs a name, and names with 'amq.' in front are RabbitMQ's own"
-        if max(len(lane.queue.encode()) for lane in self.lanes) > MAX_NAME:
+        if max(len(lane.queue.encode()) for lane in lanes_of(self)) > MAX_NAME:
             return f"the name, with its longest priority, is over {MAX_NAME} bytes"
         if {"*", "#"} & set(self.name.split(".")):
             return "a part of the name that is only '*' or '#' is a wildcard in a routing key"
@@ -99,7 +109,7 @@ class Queue:
 
     def _limit_problem(self) -> str | None:
         try:
-            slowest = self.slowest_starts
+            slowest = slowest_starts_of(self)
         except ConfigurationError as error:
             return str(error)
         if slowest is not None and 1 / slowest > LONGEST_HOLD:
@@ -112,19 +122,6 @@ class Queue:
         return None
 
     @property
-    def starts(self) -> float | None:
-        """Its rate, in starts a second."""
-        return None if self.rate is None else starts_per_second(self.rate)
-
-    @property
-    def slowest_starts(self) -> float | None:
-        """Of its rate, what is left for the least urgent priority, in starts a second."""
-        starts = self.starts
-        if starts is None or not self.priorities:
-            return starts
-        return starts * min(self.priorities.values()) / sum(self.priorities.values())
-
-    @property
     def dead(self) -> str:
         """The name of the queue with its dead letters."""
         return f"{self.name}.dead"
@@ -134,41 +131,56 @@ class Queue:
         """The name of the queue with jobs that no worker knew."""
         return f"{self.name}.parked"
 
-    @property
-    def lanes(self) -> tuple[Lane, ...]:
-        """Its AMQP queues, the most urgent first; one without priorities."""
-        if not self.priorities:
-            return (Lane(None, self.name, 1),)
-        middle = len(self.priorities) // 2
-        return tuple(
-            Lane(name, self.name if i == middle else f"{self.name}.{name}", weight)
-            for i, (name, weight) in enumerate(self.priorities.items())
-        )
 
-    def route(self, priority: str | int | None) -> tuple[str, int | None]:
-        """Where a message of this priority goes.
+def lanes_of(queue: Queue) -> tuple[Lane, ...]:
+    """Its AMQP queues, the most urgent first; one without priorities."""
+    if not queue.priorities:
+        return (Lane(None, queue.name, 1),)
+    middle = len(queue.priorities) // 2
+    return tuple(
+        Lane(name, queue.name if i == middle else f"{queue.name}.{name}", weight)
+        for i, (name, weight) in enumerate(queue.priorities.items())
+    )
 
-        Returns:
-            The AMQP queue's name, and the AMQP priority property or None.
 
-        Raises:
-            ConfigurationError: this queue has no such priority.
-        """
-        if priority is None:
-            return self.name, None
-        if isinstance(priority, str):
-            for lane in self.lanes:
-                if lane.priority == priority:
-                    return lane.queue, None
-        elif self.max_priority is not None and 0 <= priority <= self.max_priority:
-            return self.name, priority
-        raise ConfigurationError(
-            f"queue {self.name!r} has no priority {priority!r}; {self._known_priorities()}"
-        )
+def starts_of(queue: Queue) -> float | None:
+    """Its rate, in starts a second."""
+    return None if queue.rate is None else starts_per_second(queue.rate)
 
-    def _known_priorities(self) -> str:
-        if self.max_priority is not None:
-            return f"it takes numbers from 0 to {self.max_priority}"
-        if self.priorities:
-            return f"it has {', '.join(repr(p) for p in self.priorities)}"
-        return "give it some: Queue(..., priorities={'high': 6, 'normal': 3, 'low': 1})"
+
+def slowest_starts_of(queue: Queue) -> float | None:
+    """Of its rate, what is left for the least urgent priority, in starts a second."""
+    starts = starts_of(queue)
+    if starts is None or not queue.priorities:
+        return starts
+    return starts * min(queue.priorities.values()) / sum(queue.priorities.values())
+
+
+def route_of(queue: Queue, priority: str | int | None) -> tuple[str, int | None]:
+    """Where a message of this priority goes.
+
+    Returns:
+        The AMQP queue's name, and the AMQP priority property or None.
+
+    Raises:
+        ConfigurationError: this queue has no such priority.
+    """
+    if priority is None:
+        return queue.name, None
+    if isinstance(priority, str):
+        for lane in lanes_of(queue):
+            if lane.priority == priority:
+                return lane.queue, None
+    elif queue.max_priority is not None and 0 <= priority <= queue.max_priority:
+        return queue.name, priority
+    raise ConfigurationError(
+        f"queue {queue.name!r} has no priority {priority!r}; {_known_priorities(queue)}"
+    )
+
+
+def _known_priorities(queue: Queue) -> str:
+    if queue.max_priority is not None:
+        return f"it takes numbers from 0 to {queue.max_priority}"
+    if queue.priorities:
+        return f"it has {', '.join(repr(p) for p in queue.priorities)}"
+    return "give it some: Queue(..., priorities={'high': 6, 'normal': 3, 'low': 1})"

@@ -8,12 +8,24 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.queue.queue import LEVELS, Queue
+from amqpjobs.jobs.durations import LEVELS
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
 
 DEAD_EXCHANGE = "amqpjobs.dead"
 
 CONTROL_EXCHANGE = "amqpjobs.control"
-"""Where workers are told to cancel what nobody waits for any more; the routing key is the queue."""
+"""Where cancellations and operators' requests are published for workers; the routing key is the
+queue, or `FLEET`."""
+
+FLEET = "amqpjobs.workers"
+"""The routing key on the control exchange that reaches every worker."""
+
+HOLDS = "amqpjobs.hold"
+"""The queue with the marker of paused queues and operators' rates. No part of `topology_of`: the
+first pause declares it."""
+
+HOLD_LOCK = "amqpjobs.hold.lock"
+"""An exclusive queue: whoever has it changes the marker."""
 
 DELAY_DELIVER = "amqpjobs.delay.deliver"
 """The exchange behind the last level of the delays: it knows the queues."""
@@ -95,6 +107,24 @@ RECORDER_TOPOLOGY = Topology(
 full queue forgets the oldest."""
 
 
+HOLD_TOPOLOGY = Topology(
+    (ExchangeDeclaration(CONTROL_EXCHANGE, "direct"),),
+    (
+        QueueDeclaration(
+            HOLDS,
+            {
+                "x-queue-type": "quorum",
+                "x-delivery-limit": KEPT_FOR_GOOD,
+                "x-max-length": 1,
+                "x-overflow": "drop-head",
+            },
+        ),
+    ),
+    (),
+)
+"""What pausing by hand needs: a queue of one message, in which a new one replaces the old one."""
+
+
 def topology_of(queues: Iterable[Queue]) -> Topology:
     """The topology of these queues.
 
@@ -112,7 +142,7 @@ def topology_of(queues: Iterable[Queue]) -> Topology:
                 )
             declarations[declaration.name] = declaration
         bindings.append(BindingDeclaration(DEAD_EXCHANGE, queue.dead, queue.dead))
-        for lane in queue.lanes:
+        for lane in lanes_of(queue):
             # Exactly so many words in front: `#.high` would also match a queue `mails.high`.
             key = "*." * LEVELS + lane.queue
             bindings.append(BindingDeclaration(DELAY_DELIVER, lane.queue, key))
@@ -142,7 +172,7 @@ def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
         arguments["x-delivery-limit"] = queue.delivery_limit
     if queue.max_priority is not None:
         arguments["x-max-priority"] = queue.max_priority
-    for lane in queue.lanes:
+    for lane in lanes_of(queue):
         yield QueueDeclaration(lane.queue, arguments)
 
 

@@ -1,4 +1,4 @@
-"""Asking for the status of jobs: `App.status` and `App.watch`, on whatever event loop that is.
+"""Reads the status of jobs: `App.status`, `App.result` and `App.watch`, on any event loop.
 
 Changes when there is something else to ask.
 """
@@ -8,11 +8,13 @@ import logging
 import weakref
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
+from amqpjobs.jobs.durations import Seconds
+from amqpjobs.jobs.message.status import JobStatus
 from amqpjobs.state.status.opening import open_store
-from amqpjobs.state.status.values import JobStatus, Row
+from amqpjobs.state.status.values import Row, order_of_status
 from amqpjobs.state.store.engine import store_exists
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from amqpjobs.state.status.watcher import Watching
 
 log = logging.getLogger("amqpjobs.status")
+
+REMEMBERED = 100
+"""Ends that were watched, and are known here although a recorder may not have written them yet."""
 
 
 class Statuses:
@@ -42,6 +47,7 @@ class Statuses:
         self._watchings: weakref.WeakKeyDictionary[Publisher, Watching] = (
             weakref.WeakKeyDictionary()
         )
+        self._watched_ends: dict[str, JobStatus] = {}
 
     def __repr__(self) -> str:
         return f"<Statuses of {self.client.runtime.registry.name}>"
@@ -59,7 +65,14 @@ class Statuses:
     async def get(self, job_id: str) -> JobStatus | None:
         """See `App.status`."""
         store = await self._reader().store()
-        return None if store is None else await store.get(job_id)
+        found = None if store is None else await store.get(job_id)
+        watched = self._watched_ends.get(job_id)
+        if watched is None:
+            return found
+        if found is None or order_of_status(found) < order_of_status(watched):
+            return watched
+        self._watched_ends.pop(job_id, None)
+        return found
 
     async def recent(
         self,
@@ -84,6 +97,25 @@ class Statuses:
 
     async def watch(self, job_id: str) -> AsyncGenerator[JobStatus, None]:
         """See `App.watch`."""
+        if job_id in self._watched_ends and (known := await self._known_end(job_id)) is not None:
+            yield known
+            return
+        async with aclosing(self._watched(job_id)) as updates:
+            async for status in updates:
+                if status.ended:
+                    self._remember(status)
+                yield status
+
+    async def _known_end(self, job_id: str) -> JobStatus | None:
+        """The end that was watched here before, unless the store knows of a newer run. Whoever
+        asks again is told as much as before: the store may be behind."""
+        try:
+            found = await self.get(job_id)
+        except (ConfigurationError, StoreUnavailable):
+            found = self._watched_ends.get(job_id)
+        return found if found is not None and found.ended else None
+
+    async def _watched(self, job_id: str) -> AsyncGenerator[JobStatus, None]:
         from amqpjobs.state.status.watcher import Watching
 
         publisher = await self.client.publisher()
@@ -98,11 +130,42 @@ class Statuses:
             async for status in updates:
                 yield status
 
+    def _remember(self, status: JobStatus) -> None:
+        while len(self._watched_ends) >= REMEMBERED:
+            self._watched_ends.pop(next(iter(self._watched_ends)), None)
+        self._watched_ends[status.id] = status
+
+    async def result(
+        self, job_id: str, *, timeout: Seconds | None = None, job: str | None = None
+    ) -> Any:
+        """See `App.result`."""
+        from amqpjobs.state.status.results import result_of
+
+        return await result_of(self, self.client.runtime, job_id, timeout, job)
+
+    async def has_store(self) -> bool:
+        """Whether statuses are kept anywhere.
+
+        Raises:
+            ConfigurationError: the store cannot be used, or is behind.
+            StoreUnavailable: it cannot be reached.
+        """
+        return await self._reader().store() is not None
+
     async def close(self) -> None:
         """Close the store on this event loop. The next use opens it again."""
         reader = self._readers.pop(asyncio.get_running_loop(), None)
         if reader is not None:
             await reader.close()
+
+
+def statuses_of(client: "Client") -> Statuses:
+    """The statuses of a client's app, made on first use."""
+    known = client.statuses
+    if isinstance(known, Statuses):
+        return known
+    made = client.statuses = Statuses(client)
+    return made
 
 
 class _Reader:
@@ -129,7 +192,7 @@ class _Reader:
         except (ConfigurationError, StoreUnavailable) as error:
             if not self._complained:
                 self._complained = True
-                log.warning("watching without a store: %s", error)
+                log.warning("watching without a store", extra={"error": str(error)})
             return None
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ from amqpjobs.jobs.message.events import Event
 from amqpjobs.jobs.queue.topology import RECORDER_QUEUE, RECORDER_TOPOLOGY
 from amqpjobs.state.status.opening import open_store
 from amqpjobs.telemetry.health.condition import condition
-from amqpjobs.telemetry.health.heartbeat import OK
+from amqpjobs.telemetry.health.heartbeat_file import OK
 
 if TYPE_CHECKING:
     from amqpjobs.settings import Settings
@@ -184,7 +184,7 @@ class Recorder:
             found, dropped = decode_events(delivery.body)
             if dropped:
                 self.dropped += dropped
-                log.debug("%d in a message of events are none, and dropped", dropped)
+                log.debug("malformed events dropped", extra={"count": dropped})
             events += found
             deliveries.append(delivery)
         return deliveries, events
@@ -198,7 +198,7 @@ class Recorder:
             except StoreUnavailable as error:
                 if not self._failing:
                     self._failing = True
-                    log.error("events are not recorded now, and wait: %s", error)  # noqa: TRY400 - the error says it
+                    log.error("events not recorded, trying again", extra={"error": str(error)})  # noqa: TRY400 - the error says it
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE, pause * 2)
                 continue
@@ -218,5 +218,5 @@ class Recorder:
                     pruned = await store.prune(now - self._settings.status_ttl, now)
                     more = pruned >= PRUNE_BATCH
             except StoreUnavailable as error:
-                log.debug("not pruned: %s", error)
+                log.debug("pruning failed", extra={"error": str(error)})
             await asyncio.sleep(PRUNE_EVERY)

@@ -16,8 +16,9 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, StoreUnavailable
 from amqpjobs.jobs.message.events import Event
-from amqpjobs.state.status.table import jobs
-from amqpjobs.state.status.values import JobStatus, Row, merged, row_of, status_of
+from amqpjobs.jobs.message.status import JobStatus
+from amqpjobs.state.status.table import cancelled, jobs
+from amqpjobs.state.status.values import Row, merged, row_of, status_of
 from amqpjobs.state.store.engine import open_engine, try_file
 from amqpjobs.state.store.migrate import look, migrate
 
@@ -193,6 +194,44 @@ class Store:
             found = await connection.execute(query.limit(max(1, min(limit, LONGEST_LIST))))
             now = time.time()
             return [status_of(dict(row), now) for row in found.mappings()]
+
+    async def cancel(self, app: str, job_id: str, reason: str, now: float, until: float) -> None:
+        """Keep that a job was cancelled.
+
+        Args:
+            now: cancellations that were to be kept until before this time are forgotten.
+            until: seconds since the epoch.
+
+        Raises:
+            StoreUnavailable: it cannot be reached.
+        """
+        same = (cancelled.c.id == job_id) & (cancelled.c.app == app)
+        values = {"id": job_id, "app": app, "reason": reason, "expires_at": until}
+        insert: Any = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
+        keys = [cancelled.c.id, cancelled.c.app]
+        async with self._writing() as connection:
+            await connection.execute(delete(cancelled).where(cancelled.c.expires_at < now))
+            await connection.execute(
+                insert(cancelled)
+                .values(values)
+                .on_conflict_do_update(index_elements=keys, set_=values, where=same)
+            )
+
+    async def cancelled(self, app: str, now: float, most: int) -> list[tuple[str, str, float]]:
+        """Ids, reasons and ends of the newest cancellations, the oldest of them first.
+
+        Raises:
+            StoreUnavailable: it cannot be reached.
+        """
+        query = (
+            select(cancelled.c.id, cancelled.c.reason, cancelled.c.expires_at)
+            .where(cancelled.c.app == app, cancelled.c.expires_at > now)
+            .order_by(cancelled.c.expires_at.desc())
+            .limit(most)
+        )
+        async with self._reading() as connection:
+            rows = (await connection.execute(query)).all()
+        return [(row.id, row.reason, row.expires_at) for row in reversed(rows)]
 
     async def prune(self, older_than: float, now: float) -> int:
         """Forget some of what is old: one batch, so that nobody waits for long.

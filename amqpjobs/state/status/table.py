@@ -29,15 +29,29 @@ jobs = Table(
     Column("progress", Double),
     Column("detail", Text, nullable=False, server_default=""),
     Column("error", Text),
+    Column("reason", String(255)),
+    Column("answered", Boolean, nullable=False, server_default=false()),
     Column("worker", String(255)),
     Column("result", Text),
     Column("result_expires_at", Double),
     Column("due_at", Double),
     Column("queued_at", Double),
     Column("started_at", Double),
+    Column("tags", Text),
     Index("amqpjobs_status_sequence", "sequence"),
     Index("amqpjobs_status_state", "state", "sequence"),
     Index("amqpjobs_status_queue", "queue", "sequence"),
     Index("amqpjobs_status_results", "result_expires_at"),
 )
 """One row for each job; its columns are those of `amqpjobs.state.status.values.Row`."""
+
+cancelled = Table(
+    "amqpjobs_cancelled",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("app", String(255), primary_key=True),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("expires_at", Double, nullable=False),
+    Index("amqpjobs_cancelled_expiry", "expires_at"),
+)
+"""One row for each job that was cancelled, until it is forgotten."""

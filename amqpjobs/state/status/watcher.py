@@ -1,6 +1,6 @@
-"""Watching jobs: what the store knows, and then what is told, without a gap in between.
+"""Watches jobs: the state in the store, then live events, without a gap in between.
 
-One queue hears the events for all who watch in this process. Changes when watching does.
+One queue receives the events for all watches of this process. Changes when watching does.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from amqpjobs.broker.rabbitmq.listener import Listener
 from amqpjobs.errors import BrokerUnavailable
 from amqpjobs.jobs.message.event_codec import decode_events
 from amqpjobs.jobs.message.events import EVENTS_TYPE, Event
+from amqpjobs.jobs.message.status import JobStatus
 from amqpjobs.jobs.queue.topology import EVENTS_EXCHANGE, EVENTS_TOPOLOGY
-from amqpjobs.state.status.values import JobStatus, Row, merged, order_of_row, row_of, status_of
+from amqpjobs.state.status.values import Row, merged, order_of_row, row_of, status_of
 
 log = logging.getLogger("amqpjobs.status")
 
@@ -25,7 +26,7 @@ FEW = 16
 """So many ids are looked for in a message before it is decoded: most are about other jobs."""
 
 FIRST_LOOK, LAST_LOOK = 0.5, 15.0
-"""Seconds until the store is asked again; they double. An event that was told before somebody
+"""Seconds until the store is read again; they double. An event that was sent before somebody
 watched is in the store only when a recorder has written it, and one may be lost altogether."""
 
 Read = Callable[[str], Awaitable[Row | None]]
@@ -117,7 +118,7 @@ class Watching:
                 watch.hear(event)
 
     def _lost(self, reason: str) -> None:
-        log.info("events may be missed, and the store is asked", extra={"reason": reason})
+        log.info("events may be missed, reading store", extra={"reason": reason})
         for watches in self._watches.values():
             for watch in watches:
                 watch.lost = True
@@ -181,7 +182,7 @@ class _Listening:
                     await declarer.apply(EVENTS_TOPOLOGY)
                 return
             except BrokerUnavailable as error:
-                log.debug("not listening yet: %s", error)
+                log.debug("not listening yet", extra={"error": str(error)})
 
     async def ready(self) -> None:
         """Wait until it hears, or is stopped.

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from amqpjobs.broker.rabbitmq.own_thread import in_own_thread
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.hints import install
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from amqpjobs.settings import Settings
 
 BUSY_TIMEOUT = 10.0
 """Seconds that SQLite waits for whoever else is writing."""
+
+QUERY_TIMEOUT = 10.0
+"""Seconds that one statement may take in PostgreSQL, and connecting to it."""
 
 POOL = 5
 """Connections to PostgreSQL that one process keeps, at most."""
@@ -68,15 +73,28 @@ def open_engine(settings: "Settings") -> "AsyncEngine":
                 event.listen(engine.sync_engine, "do_connect", lambda *_: _make_private(database))
             event.listen(engine.sync_engine, "connect", _set_up_sqlite)
             return engine
-        query = dict(url.query)
-        if "sslmode" in query:
-            # libpq's word; asyncpg takes the same values by another.
-            query["ssl"] = query.pop("sslmode")
-        return create_async_engine(
-            url.set(query=query), pool_size=POOL, max_overflow=0, pool_pre_ping=True
-        )
+        return create_async_engine(_for_asyncpg(url), **_limits())
     except ImportError as error:
         raise missing(error) from error
+
+
+def _limits() -> dict[str, Any]:
+    """Of PostgreSQL: connections, and how long anything may take."""
+    return {
+        "pool_size": POOL,
+        "max_overflow": 0,
+        "pool_pre_ping": True,
+        "pool_timeout": QUERY_TIMEOUT,
+        "connect_args": {"command_timeout": QUERY_TIMEOUT, "timeout": QUERY_TIMEOUT},
+    }
+
+
+def _for_asyncpg(url: "URL") -> "URL":
+    query = dict(url.query)
+    if "sslmode" in query:
+        # libpq's word; asyncpg takes the same values by another.
+        query["ssl"] = query.pop("sslmode")
+    return url.set(query=query)
 
 
 async def try_file(engine: "AsyncEngine") -> None:
@@ -126,7 +144,7 @@ def missing(error: ImportError) -> ConfigurationError:
     """The error for what is not installed."""
     found = error.name or str(error)  # SQLAlchemy's own error, without greenlet, names no module
     return ConfigurationError(
-        f"the status of jobs needs what is not installed ({found}): pip install 'amqpjobs[sql]'"
+        f"the status of jobs needs what is not installed ({found}): {install('amqpjobs[sql]')}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Bringing a store up to date, by Alembic. Changes when migrating does, not with a migration."""
+"""Migrates a store, by Alembic. Changes when migrating does, not with a migration."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def _version(connection: "Connection") -> str | None:
     return version
 
 
-def _run_alembic(connection: "Connection") -> None:
+def _run_alembic(connection: "Connection", target: str = "head") -> None:
     try:
         from alembic import command
         from alembic.config import Config
@@ -92,7 +92,7 @@ def _run_alembic(connection: "Connection") -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, target)
     except CommandError as error:
         raise ConfigurationError(
             f"the store cannot be migrated: {error}; was it made by a newer amqpjobs?"

@@ -1,4 +1,4 @@
-"""How a worker is, in a word or two, for probes. Changes when there is another way to be unwell."""
+"""A worker's health as a short string, for probes. Changes when there is another state."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -6,7 +6,8 @@ from typing import Protocol
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.broker.rabbitmq.subscription import Subscription
-from amqpjobs.telemetry.health.heartbeat import OK, STARTING
+from amqpjobs.telemetry.health.heartbeat import STARTING
+from amqpjobs.telemetry.health.heartbeat_file import OK
 
 
 class Publishing(Protocol):
@@ -30,7 +31,7 @@ def condition(
     if publisher is not None and publisher.publication.blocked is not None:
         return f"blocked: {publisher.publication.blocked}"
     subscriptions = list(subscriptions)
-    if not all(subscription.starts for subscription in subscriptions):
+    if not all(subscription.starts or subscription.paused for subscription in subscriptions):
         return STARTING
     if link.wire is None or (publisher is not None and publisher.link.wire is None):
         return "reconnecting"

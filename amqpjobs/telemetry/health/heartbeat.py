@@ -1,30 +1,24 @@
-"""Signs of life for whoever watches the process: a heartbeat file, and systemd's notifications.
+"""Writes a heartbeat file, and notifies systemd.
 
 Both are written by the event loop, so that a blocked loop shows. Changes when a sign is added.
 """
 
 import asyncio
-import glob
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
+
+from amqpjobs.telemetry.health.heartbeat_file import OK
 
 log = logging.getLogger("amqpjobs.worker")
 
 INTERVAL = 5.0
 """Seconds between two signs."""
 
-STALE = 30.0
-"""Seconds after which a heartbeat file means that its process is stuck or gone."""
-
 LOOK = 1.0
 """Seconds between two looks at the state: a new one is told at once."""
-
-OK = "ok"
-"""The state of a worker that has all it needs."""
 
 NOT_HEALTHY = "not healthy"
 """What the log says of another state; `amqpjobs chaos` reads it."""
@@ -40,7 +34,8 @@ class Liveness:
         state: how the worker is: ``ok``; ``starting``; ``stopping``; ``reconnecting``;
             ``not consuming: queue, queue``; ``not starting jobs: queue`` while deliveries are held
             and none is started; ``blocked: reason`` while RabbitMQ takes no messages;
-            ``no room: reason``; ``threads outlive their jobs in 1 of 8 slots: job, id``.
+            ``no room: reason``; ``log not read``; ``threads outlive their jobs in 1 of 8 slots:
+            job, id``.
     """
 
     def __init__(self, file: Path | None, state: Callable[[], str] = lambda: OK) -> None:
@@ -73,7 +68,7 @@ class Liveness:
             self._file.unlink(missing_ok=True)
         except OSError as error:
             # It grows old by itself; a worker that has done all its work must not fail over it.
-            log.warning("heartbeat file: %s", error)
+            log.warning("heartbeat file not removed", extra={"error": str(error)})
 
     def _beat(self) -> None:
         notify("WATCHDOG=1")
@@ -83,7 +78,7 @@ class Liveness:
         try:
             self._file.write_text(f"{os.getpid()} {self._told}\n")
         except OSError as error:
-            log.warning("heartbeat file: %s", error)
+            log.warning("heartbeat file not written", extra={"error": str(error)})
 
     def _tell(self) -> None:
         """Put a new state into the log."""
@@ -95,35 +90,6 @@ class Liveness:
             log.info("healthy again", extra={"was": before})
         elif self._told not in (OK, STARTING, STOPPING):
             log.warning(NOT_HEALTHY, extra={"state": self._told})
-
-
-def age_of(file: Path) -> float | None:
-    """Seconds since the file was touched; None if it is not there."""
-    try:
-        return max(0.0, time.time() - file.stat().st_mtime)
-    except FileNotFoundError:
-        return None
-
-
-def files_of(file: Path) -> list[Path]:
-    """The heartbeat file, or those of the worker processes that share its name (``--processes``):
-    each has one of its own, so that one that is stuck is not covered by its neighbours."""
-    shared = sorted(file.parent.glob(f"{glob.escape(file.name)}.*"))
-    return [file] if file.exists() or not shared else shared
-
-
-def file_of(file: Path, number: int) -> Path:
-    """The heartbeat file of one of several worker processes."""
-    return file.with_name(f"{file.name}.{number}")
-
-
-def state_of(file: Path) -> str:
-    """How the worker was when it touched the file."""
-    try:
-        _, _, state = file.read_text(errors="replace").strip().partition(" ")
-    except OSError:
-        return OK  # it has ended since its age was looked at
-    return state or OK
 
 
 def watchdog_interval() -> float | None:
@@ -147,4 +113,4 @@ def notify(state: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.sendto(state.encode(), address)
     except OSError as error:
-        log.warning("systemd could not be notified: %s", error)
+        log.warning("systemd could not be notified", extra={"error": str(error)})

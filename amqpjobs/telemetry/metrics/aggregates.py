@@ -3,7 +3,7 @@ for. It knows no OpenTelemetry.
 
 One `record` of OpenTelemetry's SDK costs more than half of what a job that does nothing costs
 (some 20 us of 36): it builds a value, cleans and hashes the attributes, and takes a lock. So a job
-adds to numbers that it found once, and the SDK is told of them when it collects. Changes when there
+adds to numbers that it found once, and the SDK reads them when it collects. Changes when there
 is another way of counting.
 """
 

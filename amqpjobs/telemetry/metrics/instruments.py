@@ -1,4 +1,4 @@
-"""The instruments of this process, where somebody has set a meter provider up; else there are none,
+"""The instruments of this process, where a meter provider is set up; else there are none,
 and nothing is counted.
 
 Only OpenTelemetry's API is used; the SDK is the program's. Changes when there is another metric.
@@ -52,11 +52,11 @@ class Readings:
         self._kept: list[tuple[float, Attributes]] = []
 
     def add(self, source: Reading) -> None:
-        """Somebody has come."""
+        """Register a source."""
         self._sources.append(source)
 
     def remove(self, source: Reading) -> None:
-        """It has gone. Of a count its last word is kept: such a metric never goes down."""
+        """Remove it. The last value of a count is kept: such a metric never goes down."""
         self._sources.remove(source)
         if self.metric in names.GROWING:
             self._kept += source()
@@ -96,8 +96,8 @@ class Meters:
         self.readings = {
             metric: self._readings(metric)
             for metric in (
-                names.RUNNING, names.SLOTS, names.QUEUES, names.RECONNECTS, names.BLOCKED,
-                names.UNCONFIRMED, names.LOOP_LAG,
+                names.RUNNING, names.SLOTS, names.LOST, names.QUEUES, names.RECONNECTS,
+                names.BLOCKED, names.UNCONFIRMED, names.LOOP_LAG,
             )
         }  # fmt: skip
 

@@ -1,6 +1,6 @@
-"""What a publisher counts of its messages, and what can be read off it, for metrics.
+"""Metrics of a publisher: what it counts, and what is read from it.
 
-Made only where somebody has set a meter provider up. Changes when a metric of publishers does.
+Made only where a meter provider is set up. Changes when a metric of publishers does.
 """
 
 import time

@@ -24,6 +24,7 @@ from amqpjobs.jobs.message.headers import first_try_of
 from amqpjobs.jobs.message.properties import NO_HEADERS, Headers
 from amqpjobs.jobs.message.trace_context import LARGEST, TRACE_PARENT, span_of
 from amqpjobs.jobs.outcome import Outcome, Released
+from amqpjobs.jobs.refusal import Refused
 from amqpjobs.jobs.verdicts import Snooze, Verdict
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.traces.spans import end, fail, link_to
@@ -31,7 +32,7 @@ from amqpjobs.telemetry.traces.tracer import Tracing
 
 if TYPE_CHECKING:
     from amqpjobs.broker.rabbitmq.delivery import Delivery
-    from amqpjobs.jobs.context import Context
+    from amqpjobs.jobs.run_context import RunContext
 
 NOWHERE = TraceContext()
 """No trace. What is current where deliveries arrive belongs to whoever has started the worker."""
@@ -86,7 +87,7 @@ class Run(Protocol):
         ...
 
     @property
-    def context(self) -> "Context | None":
+    def context(self) -> "RunContext | None":
         """The handler's; None for a message that got none."""
         ...
 
@@ -144,6 +145,8 @@ class TracedRuns:
         except Verdict as verdict:
             _ruled(span, verdict)
             raise
+        except Refused:
+            raise  # it was not started, which is no failure of it
         except BaseException as error:
             if not (run.interrupted or run.cancelled):
                 fail(span, error)

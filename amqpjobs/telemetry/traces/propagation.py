@@ -1,4 +1,4 @@
-"""The trace context of what is published, and whether anybody traces at all.
+"""The trace context of published messages, and whether tracing is on.
 
 A job's own messages go on with the trace of the job. Imports no OpenTelemetry by itself: that costs
 a program that does not trace 70 ms, and one that does has it. Changes when propagation does.
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.message.properties import FieldValue
 from amqpjobs.jobs.message.trace_context import BAGGAGE, TRACE_PARENT, traceparent_of
+from amqpjobs.jobs.run_context import RunContext
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -64,11 +64,11 @@ class Traced:
             try:
                 self._tracing = tracing_of(provider, self._settings())
             except Exception:
-                log.exception("no spans: the tracer provider has no tracer for us")
+                log.exception("tracer provider failed, no spans")
         return self._tracing
 
 
-def outgoing_trace(context: Context | None) -> dict[str, FieldValue]:
+def outgoing_trace(context: RunContext | None) -> dict[str, FieldValue]:
     """The headers that carry the trace of whoever publishes now; none where there is no trace."""
     carrier: dict[str, Any] = {}
     if API in sys.modules:
@@ -80,7 +80,7 @@ def outgoing_trace(context: Context | None) -> dict[str, FieldValue]:
     return carrier if context is None else {**context.passed_on(), **carrier}
 
 
-def reply_trace(context: Context | None) -> dict[str, FieldValue]:
+def reply_trace(context: RunContext | None) -> dict[str, FieldValue]:
     """The headers of an answer: it names the span of the run that gives it."""
     span = context.span if context is not None else None
     return {TRACE_PARENT: traceparent_of(span)} if span is not None else {}
@@ -89,7 +89,7 @@ def reply_trace(context: Context | None) -> dict[str, FieldValue]:
 @contextmanager
 def continuing(carrier: Mapping[str, Any] | None) -> Iterator[None]:
     """In the process of a job: the spans that its handler makes belong to the worker's, where that
-    process has an SDK of its own; what it sends is seen to by `Context.passed_on`."""
+    process has an SDK of its own; what it sends is seen to by `RunContext.passed_on`."""
     if not carrier or API not in sys.modules:
         yield
         return

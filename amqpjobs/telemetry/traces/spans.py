@@ -1,4 +1,4 @@
-"""What is said of any span: that it failed, where it links to, that it is over.
+"""What all spans share: errors, links, and their end.
 
 Changes when that does.
 """
@@ -84,4 +84,4 @@ def end(span: Span, end_time: int | None = None) -> None:
     try:
         span.end(end_time)
     except Exception:
-        log.exception("a span is lost: its processor has failed")
+        log.exception("span processor failed, span lost")

@@ -28,10 +28,10 @@ from opentelemetry.trace import (
 )
 
 from amqpjobs.errors import DecodeError, NotConfirmed
-from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.message.event_codec import WORKER
 from amqpjobs.jobs.message.properties import FieldValue
 from amqpjobs.jobs.message.trace_context import TRACE_PARENT, span_of
+from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.traces.spans import around, end, fail, link_to
 
@@ -125,7 +125,7 @@ class Tracing:
                 set_status_on_exception=False,
             )
         except Exception:
-            log.exception("no span: the tracer, or a sampler, has failed")
+            log.exception("tracer or sampler failed, no span")
             return INVALID_SPAN
 
     def _attributes(self, operation: str, type_: str | None, queue: str) -> dict[str, str | int]:
@@ -182,7 +182,7 @@ class Tracing:
             yield asking
 
     @contextmanager
-    def running(self, context: Context) -> Iterator[None]:
+    def running(self, context: RunContext) -> Iterator[None]:
         """The span of a job that is run by itself: no message, so none of messaging."""
         said = {names.JOB: context.job, names.QUEUE: context.queue}
         span = self._start(f"{names.RUN} {context.job}", None, SpanKind.INTERNAL, said)

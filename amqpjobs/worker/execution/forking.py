@@ -1,4 +1,4 @@
-"""Processes that a job forks: they have the usual signals, and nothing of their worker's.
+"""Resets processes that a job forks: default signals, and no connections of the worker.
 
 Changes when a worker has more that a child must not share.
 """

@@ -9,9 +9,10 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from typing import cast
 
-from amqpjobs.settings import load_settings
-from amqpjobs.telemetry.logs import LOG_STREAM, configure_logs
+from amqpjobs.telemetry.log_handlers import LogHandler, LogOptions
+from amqpjobs.telemetry.logs import LOG_STREAM, LogFormat, configure_logs
 from amqpjobs.worker.execution.forking import default_signals_in_children
 from amqpjobs.worker.execution.parent_death import die_with
 from amqpjobs.worker.execution.runner import Runner
@@ -19,8 +20,9 @@ from amqpjobs.worker.execution.session import end_session_with_this_process
 
 
 def main() -> None:
-    """Serve until the worker hangs up. ``sys.argv``: the socket, and the worker's process id."""
-    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    """Serve until the worker hangs up. ``sys.argv``: the socket, the worker's process id, and
+    `LogOptions`."""
+    descriptor, parent, logs = int(sys.argv[1]), int(sys.argv[2]), LogOptions(*sys.argv[3:6])
     del sys.argv[1:]
     die_with(parent, signal.SIGKILL)
     # Programs that a handler starts must not hold the line open, nor the one that is started next:
@@ -28,7 +30,7 @@ def main() -> None:
     os.set_inheritable(descriptor, False)
     end_session_with_this_process()
     leave_signals_to_the_worker()
-    set_up_output()
+    set_up_output(logs)  # from the settings of the worker
     with socket.socket(fileno=descriptor) as connection:
         close_inherited()
         connection.setblocking(True)
@@ -53,15 +55,17 @@ def leave_signals_to_the_worker() -> None:
     default_signals_in_children()
 
 
-def set_up_output() -> None:
+def set_up_output(logs: LogOptions) -> None:
     """Where log lines and prints go: the worker's own stdout and stderr, line by line."""
     if sys.stderr is not None:
         faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    settings = load_settings()
     to_stderr = os.environ.get(LOG_STREAM) == "stderr"
     configure_logs(
-        settings.log_level, settings.log_format, stream=sys.stderr if to_stderr else sys.stdout
+        logs.level,
+        cast("LogFormat", logs.form),
+        stream=sys.stderr if to_stderr else sys.stdout,
+        handler=cast("LogHandler", logs.handler),
     )

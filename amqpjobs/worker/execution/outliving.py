@@ -8,12 +8,17 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 
-from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.arguments import Arguments
+from amqpjobs.jobs.run_context import RunContext
 
 log = logging.getLogger("amqpjobs.worker")
+
+LOST_FOR = 60.0
+"""Seconds for which half of the slots have to be taken by such threads until the worker is
+recycled: some end a little after their job."""
 
 NAMED = 3
 """Threads that are named in the state of a worker."""
@@ -29,9 +34,13 @@ class ThreadCall:
         since: when its job was over and it was not, by the monotonic clock.
         free: gives the slot back.
         on_end: called in its thread when the handler is over, if its job was over before.
+        error: what the handler has raised; None if its job was over before. It is no error of the
+            call: the future that anyio makes for it, and the frames that it would be raised
+            through, hold each other, and what the handler had in its variables would be there until
+            the garbage collector runs.
     """
 
-    def __init__(self, definition: Definition, context: Context, arguments: Arguments) -> None:
+    def __init__(self, definition: Definition, context: RunContext, arguments: Arguments) -> None:
         self._definition = definition
         self.context = context
         self._arguments = arguments
@@ -39,9 +48,10 @@ class ThreadCall:
         self.since = 0.0
         self.free: Callable[[], object] | None = None
         self.on_end: Callable[[], object] | None = None
+        self.error: BaseException | None = None
 
     def __call__(self) -> object:
-        """Run the handler."""
+        """Run the handler. It returns None if that raises."""
         self.begun = True
         if self.dropped:
             self._end()
@@ -49,24 +59,31 @@ class ThreadCall:
         try:
             result: object = self._definition.invoke(self.context, self._arguments)
             return result
-        except GeneratorExit as error:
-            # Raised from the future, it would close the coroutines that wait, not be thrown into
-            # them: only the outermost would see it.
-            return Left(error)
+        except BaseException as error:  # noqa: BLE001 - raised by `raise_error`
+            self.error = error
+            return None
         finally:
             self._end()
 
+    def raise_error(self) -> None:
+        """Raise what the handler has raised, if anything, and keep it no longer.
+
+        GeneratorExit too: raised from a future, it would close the coroutines that wait, not be
+        thrown into them, and only the outermost would see it.
+        """
+        error, self.error = self.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+
     def _end(self) -> None:
         self.ended = True
+        if self.dropped:
+            self.error = None
         if self.on_end is not None:
             self.on_end()
-
-
-class Left:
-    """Stands for what a handler has raised and a future cannot carry."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
 
 
 class Outliving:
@@ -74,18 +91,24 @@ class Outliving:
 
     Attributes:
         calls: by the context of the job; empty nearly always.
+        recycle: ends the worker for another to take its place, and is told why. Called when half of
+            the slots are lost for long.
     """
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
         self._loop = asyncio.get_running_loop()
-        self.calls: dict[Context, ThreadCall] = {}
-        self._changed = 0.0
+        self.calls: dict[RunContext, ThreadCall] = {}
+        self.recycle: Callable[[str], object] = lambda reason: None
+        self._end: asyncio.TimerHandle | None = None
+        self._home = copy_context()  # of no job, for what is logged of the worker
 
     def add(self, call: ThreadCall) -> None:
         """A job is over, and its thread is not."""
-        call.since = self._changed = time.monotonic()
+        call.since = time.monotonic()
         self.calls[call.context] = call
+        if self._end is None and self._half_lost:
+            self._end = self._loop.call_later(LOST_FOR, self._recycle, context=self._home)
         call.on_end = lambda: self._tell(call)
         if call.ended:  # just now, and it has not seen `on_end`
             self._ended(call)
@@ -93,7 +116,7 @@ class Outliving:
         if not call.context.stopping.is_set():
             log.warning("thread outlives its job", extra=self._keys(call))
 
-    def keep(self, context: Context | None, free: Callable[[], object]) -> bool:
+    def keep(self, context: RunContext | None, free: Callable[[], object]) -> bool:
         """Whether a thread still runs in this job's slot: it gives that back when it ends."""
         call = self.calls.get(context) if context is not None else None
         if call is None:
@@ -101,12 +124,21 @@ class Outliving:
         call.free = free
         return True
 
-    def obstacle(self) -> tuple[str, float] | None:
-        """Why no job can start, if no slot is left without such a thread, and for how many seconds
-        none of them has ended."""
-        if len(self.calls) < self._concurrency or (state := self.state) is None:
-            return None
-        return state, time.monotonic() - self._changed
+    def obstacle(self) -> str | None:
+        """Why no job can start, if no slot is left without such a thread."""
+        return None if len(self.calls) < self._concurrency else self.state
+
+    def close(self) -> None:
+        """Recycle nothing any more."""
+        if self._end is not None:
+            self._end.cancel()
+
+    @property
+    def _half_lost(self) -> bool:
+        return 2 * len(self.calls) >= self._concurrency
+
+    def _recycle(self) -> None:
+        self.recycle(f"threads lost: {self.state}")
 
     @property
     def state(self) -> str | None:
@@ -134,7 +166,10 @@ class Outliving:
     def _ended(self, call: ThreadCall) -> None:
         if self.calls.pop(call.context, None) is None:
             return
-        log.warning("thread that outlived its job has ended", extra=self._keys(call))
+        if self._end is not None and not self._half_lost:
+            self._end.cancel()
+            self._end = None
+        log.warning("thread outliving its job has ended", extra=self._keys(call))
         if call.free is not None:
             call.free()
 

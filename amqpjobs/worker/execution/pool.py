@@ -15,9 +15,10 @@ from amqpjobs.errors import (
     NoRoom,
     RemoteError,
 )
-from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.results import load_result
+from amqpjobs.jobs.run_context import RunContext
+from amqpjobs.telemetry.log_handlers import LOG_DEFAULTS, LogOptions
 from amqpjobs.worker.execution.process import KILL_TIME, JobProcess
 from amqpjobs.worker.execution.protocol import (
     Answer,
@@ -46,14 +47,21 @@ class ProcessPool:
             it before, so that job is run once more, in a new one.
         home: the context in which they are started and watched, since a process outlives the job
             that was its first; None for the one in which this is made.
+        logs: how they log.
     """
 
     def __init__(
-        self, size: int, *, expendable: bool = False, home: Variables | None = None
+        self,
+        size: int,
+        *,
+        expendable: bool = False,
+        home: Variables | None = None,
+        logs: LogOptions = LOG_DEFAULTS,
     ) -> None:
         self._size = size
         self._home = home or copy_context()
         self._expendable = expendable
+        self._logs = logs
         self._slots = asyncio.Semaphore(size)
         self._idle: list[JobProcess] = []
         self._alive: set[JobProcess] = set()
@@ -64,7 +72,7 @@ class ProcessPool:
             f"<ProcessPool: {len(self._alive)} of {self._size} processes, {len(self._idle)} idle>"
         )
 
-    async def run(self, definition: Definition, context: Context, body: bytes) -> object:
+    async def run(self, definition: Definition, context: RunContext, body: bytes) -> object:
         """Run a job's handler, and return its result.
 
         Cancelling kills the process, with all that the handler has started in its process group.
@@ -84,7 +92,7 @@ class ProcessPool:
                 answer = await self._ask(None, call, context)
         return _result(definition, answer)
 
-    async def _first_answer(self, call: bytes, context: Context) -> Answer:
+    async def _first_answer(self, call: bytes, context: RunContext) -> Answer:
         idle = self._take_idle()
         try:
             return await self._ask(idle, call, context)
@@ -93,7 +101,7 @@ class ProcessPool:
                 raise
             return Worn()
 
-    async def _ask(self, process: JobProcess | None, call: bytes, context: Context) -> Answer:
+    async def _ask(self, process: JobProcess | None, call: bytes, context: RunContext) -> Answer:
         process = process or await self._start()
         reusable = False
         try:
@@ -132,7 +140,7 @@ class ProcessPool:
             raise NoRoom(f"no process can be started: {error}") from error
 
     async def _started(self) -> JobProcess:
-        process = await JobProcess.start(expendable=self._expendable)
+        process = await JobProcess.start(expendable=self._expendable, logs=self._logs)
         self._alive.add(process)
         process.ended.add_done_callback(lambda _: self._alive.discard(process))
         return process
@@ -158,7 +166,7 @@ class ProcessPool:
 
 class NotPassedOn:
     """Stands for what a handler returned in its process, and what cannot leave it. The job has
-    succeeded all the same; only who asked for the result has to do without."""
+    succeeded all the same; only its caller gets no result."""
 
     def __repr__(self) -> str:
         return "<a result that cannot leave the process of its job>"

@@ -1,4 +1,4 @@
-"""One process that runs jobs, as the worker sees it: started, asked, and killed.
+"""One process that runs jobs, seen from the worker: started, called, and killed.
 
 What runs in it is `amqpjobs.worker.execution.main`. Changes when its life does.
 """
@@ -12,7 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from amqpjobs.errors import JobProcessDied
-from amqpjobs.jobs.context import Context, Stopping
+from amqpjobs.jobs.context import Stopping
+from amqpjobs.jobs.run_context import RunContext
+from amqpjobs.telemetry.log_handlers import LOG_DEFAULTS, LogOptions
 from amqpjobs.worker.execution.protocol import (
     LARGEST_HEADER,
     LARGEST_RESULT,
@@ -25,7 +27,7 @@ from amqpjobs.worker.execution.protocol import (
 
 # Not `-m`: this way amqpjobs itself is found where the worker found it.
 BOOT = (
-    "import sys; sys.path[:] = sys.argv[3:]; "
+    "import sys; sys.path[:] = sys.argv[6:]; "
     "from amqpjobs.worker.execution.main import main; main()"
 )
 
@@ -62,11 +64,15 @@ class JobProcess:
         )
 
     @classmethod
-    async def start(cls, *, expendable: bool = False) -> "JobProcess":
+    async def start(
+        cls, *, expendable: bool = False, logs: LogOptions = LOG_DEFAULTS
+    ) -> "JobProcess":
         """Start one, in a session of its own: a terminal's Ctrl-C is for the worker to handle.
 
         Args:
             expendable: the kernel is to kill it before all others when memory runs out.
+            logs: how it logs. Given, since reading the settings costs as much as all else that
+                it imports.
 
         Raises:
             OSError: the machine has no room for it.
@@ -76,7 +82,7 @@ class JobProcess:
         try:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-c", BOOT, str(theirs.fileno()), str(os.getpid()),
+                    sys.executable, "-c", BOOT, str(theirs.fileno()), str(os.getpid()), *logs,
                     *map(str, sys.path),
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
@@ -107,7 +113,7 @@ class JobProcess:
             pass
         return False
 
-    async def ask(self, call: bytes, context: Context) -> Answer:
+    async def ask(self, call: bytes, context: RunContext) -> Answer:
         """Send a call and wait for its answer; pass on what the job tells of its progress, and to
         it if the worker is told to stop.
 
@@ -126,14 +132,14 @@ class JobProcess:
         except (EOFError, OSError) as error:
             raise JobProcessDied(await self._cause_of_death()) from error
         except ValueError as error:
-            raise JobProcessDied("the process said something that is no answer") from error
+            raise JobProcessDied("the process sent something that is not an answer") from error
 
     async def _tell(self, stopping: Stopping) -> None:
         await stopping.wait()
         with suppress(OSError):
             await self._loop.sock_sendall(self._connection, STOP)
 
-    async def _answer(self, context: Context) -> Answer:
+    async def _answer(self, context: RunContext) -> Answer:
         data = bytearray()
         while True:
             await self._receive(data, LENGTHS.size)

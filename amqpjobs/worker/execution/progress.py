@@ -1,4 +1,4 @@
-"""How a job in a process of its own tells its progress: over the socket that its answer will take.
+"""Reports the progress of a job in its own process, over the socket that its answer will take.
 
 Changes when it tells something else.
 """
@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import suppress
 
-from amqpjobs.jobs.context import Context
+from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.worker.execution.protocol import Told, frame_of_told
 
 EVERY = 0.2
@@ -29,7 +29,7 @@ class Speaker:
         self._unsaid = False
         self._ended = False
 
-    def __call__(self, context: Context) -> None:
+    def __call__(self, context: RunContext) -> None:
         """Pass on what the job told last, unless it has just spoken."""
         with self._lock:
             if self._ended:
@@ -41,14 +41,14 @@ class Speaker:
             self._spoke = now
             self._say(context)
 
-    def end(self, context: Context) -> None:
+    def end(self, context: RunContext) -> None:
         """The handler has ended: its last word, if it was not said, and none after it."""
         with self._lock:
             self._ended = True
             if self._unsaid:
                 self._say(context)
 
-    def _say(self, context: Context) -> None:
+    def _say(self, context: RunContext) -> None:
         self._unsaid = False
         if context.told is not None:
             # A worker that is gone takes this process along.

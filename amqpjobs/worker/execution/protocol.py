@@ -1,4 +1,4 @@
-"""What a worker and its job processes say to each other.
+"""The messages between a worker and its job processes.
 
 A frame is two lengths, a JSON header, and a body which is JSON already: the message's, or the
 result. Never pickle: a job gets here what it would get over the wire, and nothing else. Changes
@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from amqpjobs.jobs.context import Context, Stopping, Tell
+from amqpjobs.jobs.context import Stopping
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.message.carried import Carried, retry_table
 from amqpjobs.jobs.message.events import is_fraction
 from amqpjobs.jobs.message.headers import progress_header, progress_of
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.trace_context import span_of, traceparent_of
+from amqpjobs.jobs.retry import Retry
+from amqpjobs.jobs.run_context import RunContext, Tell
 from amqpjobs.jobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
 from amqpjobs.telemetry.traces.propagation import outgoing_trace
 
@@ -42,6 +45,8 @@ class Call:
         context: what the `Context` is made of.
         memory_limit: bytes of address space, or None.
         trace: the headers that what it sends goes on with.
+        app: the name of the app.
+        included_by: the module that includes the router of the job in the app; None without one.
     """
 
     module: str
@@ -49,6 +54,8 @@ class Call:
     context: Header
     memory_limit: int | None
     trace: Header
+    app: str | None = None
+    included_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,7 @@ _ANSWERS: dict[str, type[Answer | Told]] = {
 }
 
 
-def call_of(definition: Definition, context: Context) -> Call:
+def call_of(definition: Definition, context: RunContext) -> Call:
     """How a process finds the handler, and what it is told.
 
     Raises:
@@ -150,16 +157,23 @@ def call_of(definition: Definition, context: Context) -> Call:
             f"another process, such as that of a cpu=True job, cannot import it from {where}; put "
             "the job in an importable module, at its top level"
         )
+    if definition.included_by == "__main__":
+        raise definition.fail(
+            "another process, such as that of a cpu=True job, cannot import the app from the "
+            "program's main module: include the router in an importable module"
+        )
     return Call(
         function.__module__,
         function.__qualname__,
         _told(context),
         definition.memory_limit,
         outgoing_trace(context),
+        definition.registered_in,
+        definition.included_by,
     )
 
 
-def _told(context: Context) -> Header:
+def _told(context: RunContext) -> Header:
     properties = context.message
     known = {name: getattr(properties, name) for name in Properties._fields}
     # Of the headers, those that JSON can hold: byte strings, times and nested tables stay behind.
@@ -174,18 +188,32 @@ def _told(context: Context) -> Header:
     return {
         "job": context.job, "job_id": context.job_id, "queue": context.queue,
         "attempt": context.attempt, "deadline": context.deadline, "epoch": context.epoch,
+        "redelivered": context.redelivered,
         "properties": known,
+        "carried": _carried_by(context),
         "span": None if context.span is None else traceparent_of(context.span),
     }  # fmt: skip
 
 
-def context_of(call: Call, stopping: Stopping, tell: Tell | None = None) -> Context:
+def _carried_by(context: RunContext) -> tuple[Header | None, float | None, tuple[str, ...]] | None:
+    if context.carried is None:
+        return None
+    retry, timeout, tags = context.carried
+    return None if retry is None else retry_table(retry), timeout, tags
+
+
+def context_of(call: Call, stopping: Stopping, tell: Tell | None = None) -> RunContext:
     """The context of a call, in the process that runs it."""
     told = dict(call.context)
     properties = Properties(**told.pop("properties"))
-    span = span_of(told.pop("span"))
-    context = Context(stopping=stopping, properties=lambda: properties, tell=tell, **told)
-    context.span, context.carrier = span, call.trace
+    span, carried = span_of(told.pop("span")), told.pop("carried")
+    redelivered = told.pop("redelivered")
+    context = RunContext(stopping=stopping, properties=lambda: properties, tell=tell, **told)
+    context.span, context.carrier, context.redelivered = span, call.trace, redelivered
+    if carried is not None:
+        retry, timeout, tags = carried
+        policy = None if retry is None else Retry(**retry)
+        context.carried = Carried(policy, timeout, tuple(tags))
     return context
 
 

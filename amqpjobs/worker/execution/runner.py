@@ -8,23 +8,28 @@ import importlib
 import json
 import logging
 import socket
+import sys
+import time
 import traceback
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import reduce
 from inspect import isawaitable
+from types import ModuleType
 
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, InvalidResult
-from amqpjobs.jobs.context import Context, current_context
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.exceptions import class_name
 from amqpjobs.jobs.handlers import check_result, landed
 from amqpjobs.jobs.hooks import WorkerHooks
-from amqpjobs.jobs.job import Job
+from amqpjobs.jobs.job import Job, definition_of
 from amqpjobs.jobs.message.arguments import Arguments
 from amqpjobs.jobs.results import dump_result
+from amqpjobs.jobs.run_context import RunContext, current_context
+from amqpjobs.jobs.surroundings import Surroundings, surroundings
 from amqpjobs.jobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
+from amqpjobs.telemetry.logs import configure_logs_again, configured_by_import
 from amqpjobs.telemetry.traces.propagation import continuing
 from amqpjobs.worker.execution.handlers import within
 from amqpjobs.worker.execution.memory import Memory, limited_to
@@ -43,7 +48,7 @@ from amqpjobs.worker.execution.protocol import (
     frame_of_answer,
 )
 from amqpjobs.worker.failures import exception_name, innermost_frames
-from amqpjobs.worker.hooks import hooks_run
+from amqpjobs.worker.hooks import HooksKept
 
 log = logging.getLogger("amqpjobs.worker.runner")
 
@@ -89,18 +94,17 @@ class Runner:
         self._memory = Memory()
         # One for all calls: the clients that handlers keep are bound to their event loop.
         self._events = asyncio.Runner()
-        self._definitions: dict[tuple[str, str], Definition] = {}
+        self._definitions: dict[tuple[str | None, ...], Definition] = {}
         self._home = copy_context()  # with the resources of the apps in `_entered`
-        self._hooks = AsyncExitStack()
-        self._entered: set[int] = set()
+        self._entered: dict[WorkerHooks, HooksKept] = {}
 
     def serve(self) -> None:
         """Work until the worker hangs up, or this process is of no use any more."""
         try:
             self._serve()
         finally:
-            if self._entered:
-                self._events.run(self._hooks.aclose(), context=self._home)
+            for kept in reversed(self._entered.values()):
+                self._events.run(kept.leave())
             self._events.close()
 
     def _serve(self) -> None:
@@ -132,7 +136,7 @@ class Runner:
         context = context_of(call, ToldToStop(self._connection), speaker)
         try:
             # In a context of its own: what a handler sets is not there for the next.
-            self._enter(definition.app.worker_hooks)
+            self._enter(definition.worker_hooks)
             result = self._home.copy().run(self._run, call, definition, context, arguments)
         except Verdict as verdict:
             return ruled(verdict)
@@ -148,9 +152,11 @@ class Runner:
         return returned(definition, result)
 
     def _run(
-        self, call: Call, definition: Definition, context: Context, arguments: Arguments
+        self, call: Call, definition: Definition, context: RunContext, arguments: Arguments
     ) -> object:
         current_context.set(context)
+        jobs = {definition.name: definition}
+        surroundings.set(Surroundings(jobs, time.time, app=definition.sender))
         with limited_to(call.memory_limit), continuing(call.trace):
             result = None
             if definition.kind != "async":
@@ -159,37 +165,69 @@ class Runner:
                     check_result(result)
                     return result
             handler = awaited(definition, context, arguments, result)
-            return self._events.run(handler, context=copy_context())
+            return value_of(self._events.run(handler, context=copy_context()))
 
-    def _enter(self, hooks: WorkerHooks) -> None:
+    def _enter(self, hooks: WorkerHooks | None) -> None:
         """Run the hooks of an app before its first job here, on the event loop of all jobs."""
-        used = hooks.lifespan is not None or hooks.on_start or hooks.on_stop
-        if used and id(hooks) not in self._entered:
-            entering = self._hooks.enter_async_context(hooks_run(hooks))
-            self._events.run(entering, context=self._home)
-            self._entered.add(id(hooks))
+        if hooks is None or hooks in self._entered:
+            return
+        if hooks.lifespan is not None or hooks.on_start or hooks.on_stop:
+            kept = HooksKept(hooks)
+            self._events.run(kept.enter(self._home))
+            configure_logs_again()
+            self._entered[hooks] = kept
 
     def _definition(self, call: Call) -> Definition:
-        place = call.module, call.qualname
+        place = call.module, call.qualname, call.app
         if place not in self._definitions:
             with self._memory.used_by_code():
-                self._definitions[place] = find(*place)
+                if call.included_by is not None:
+                    module_of(call.included_by)  # without it the router is in no app
+                found = find(call.module, call.qualname).in_app(call.app)
+                if call.included_by is not None and found.registered_in != call.app:
+                    raise found.fail(
+                        f"its process finds it in no app {call.app!r}: {call.included_by} must "
+                        "include its router when it is imported, not in a function"
+                    )
+                self._definitions[place] = found
         return self._definitions[place]
 
 
 async def awaited(
-    definition: Definition, context: Context, arguments: Arguments, result: object
+    definition: Definition, context: RunContext, arguments: Arguments, result: object
 ) -> object:
     """The result of an ``async def``, which is run in a process when a worker has died with it; or
-    of what a ``def`` has returned, which may be something to await."""
+    of what a ``def`` has returned, which may be something to await. A `Failed` if that fails."""
     try:
         if definition.kind == "async":
             result = definition.invoke(context, arguments)
-        return await within(definition.timeout, landed(result))
+        return await within(context.timeout_of(definition.timeout), landed(result))
+    except Exception as error:  # noqa: BLE001 - `value_of` raises it
+        return Failed(error)
     finally:
         # Nothing runs between two calls: a connection that was left open would miss its heartbeats.
         with suppress(AmqpJobsError):
             await definition.app.close()
+
+
+class Failed:
+    """What a handler on the event loop has raised. Raised through the loop, the error and the task
+    of the handler would hold each other, and what the handler had in its variables with them."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error: Exception | None = error
+
+
+def value_of(result: object) -> object:
+    """The result; or what a handler has raised is raised, and held no longer."""
+    if not isinstance(result, Failed):
+        return result
+    error, result.error = result.error, None
+    try:
+        assert error is not None  # noqa: S101 - it is taken once
+        raise error
+    finally:
+        del error
 
 
 def receive(connection: socket.socket, size: int) -> bytes | None:
@@ -209,14 +247,7 @@ def find(module: str, qualname: str) -> Definition:
     Raises:
         ConfigurationError: the module cannot be imported, or there is no job of this name in it.
     """
-    try:
-        place = importlib.import_module(module)
-    except BaseException as error:
-        log.exception("cannot import %s", module)
-        raise ConfigurationError(
-            f"the process of a job cannot import {module}: {exception_name(error)}: "
-            f"{text_of(error)}"
-        ) from error
+    place = module_of(module)
     try:
         job: object = reduce(getattr, qualname.split("."), place)
     except AttributeError:
@@ -226,12 +257,34 @@ def find(module: str, qualname: str) -> Definition:
             f"the process of a job finds no job at {module}:{qualname}; @app.job must be "
             "its outermost decorator, and its name must not be used again"
         )
-    return job.definition
+    return definition_of(job)
+
+
+def module_of(module: str) -> ModuleType:
+    """Import a module that has jobs, or an app.
+
+    Raises:
+        ConfigurationError: it cannot be imported.
+    """
+    try:
+        return sys.modules.get(module) or imported(module)
+    except BaseException as error:
+        log.exception("importing the job failed", extra={"imported": module})
+        raise ConfigurationError(
+            f"the process of a job cannot import {module}: {exception_name(error)}: "
+            f"{text_of(error)}"
+        ) from error
+
+
+def imported(module: str) -> ModuleType:
+    """Import a module, which may configure logging."""
+    with configured_by_import():
+        return importlib.import_module(module)
 
 
 def returned(definition: Definition, result: object) -> Answer:
-    """The answer for what a handler returned. Only of a ``cpu=True`` job is it asked that it can be
-    passed on: others are here by way of exception, and have succeeded."""
+    """The answer for what a handler returned. Only a ``cpu=True`` job must return
+    what can be serialized; others run here as an exception, and are done."""
     if isinstance(result, Verdict):
         return ruled(result)
     try:

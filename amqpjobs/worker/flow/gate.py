@@ -5,7 +5,7 @@ Most queues have none. Changes when there is another reason to hold jobs back.
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.jobs.outcome import Outcome
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, starts_of
 from amqpjobs.worker.flow.kill_switch import Switch, speaks
 from amqpjobs.worker.flow.token_bucket import Bucket
 
@@ -23,19 +23,23 @@ class Gate:
         switch: None without one.
         closed_until: seconds of the clock; a job asked for it.
         rests_until: the same, of a pause so long that nothing is held meanwhile.
+        held_until: the same, of a pause by an operator; infinite until the operator resumes it.
     """
 
     def __init__(self, queue: Queue) -> None:
         self._policy = queue.kill_switch
         self.switch = Switch(queue.kill_switch) if queue.kill_switch else None
-        self._bucket = Bucket(queue.starts) if queue.starts else None
+        starts = starts_of(queue)
+        self._bucket = Bucket(starts) if starts else None
         self._epochs: dict[Delivery, int] = {}
         self._trial: Delivery | None = None
-        self.closed_until = self.rests_until = 0.0
+        self.closed_until = self.rests_until = self.held_until = 0.0
 
     def wait(self, now: float) -> float:
         """Seconds until the next may start; `UNTIL_TOLD` if it is not a matter of time."""
         switch = self.switch
+        if now < self.held_until:
+            return UNTIL_TOLD
         if switch is not None and (
             switch.state == "paused" or (switch.state == "trying" and self._trial is not None)
         ):
@@ -81,9 +85,14 @@ class Gate:
             self.rests_until = until
         return True
 
+    def limit(self, queue: Queue) -> None:
+        """Start jobs at the rate of this queue from now on."""
+        starts = starts_of(queue)
+        self._bucket = Bucket(starts) if starts else None
+
     def consuming(self, now: float) -> bool | None:
         """Whether the queue is to be consumed: False for not at all, None for one at a time."""
-        if now < self.rests_until:
+        if now < self.rests_until or now < self.held_until:
             return False
         if self.switch is None or self.switch.state == "consuming":
             return True
@@ -93,4 +102,4 @@ class Gate:
         """Seconds after which a queue that is not to be consumed may be."""
         paused = self.switch is not None and self.switch.state == "paused"
         until = self.switch.resumes_at if self.switch is not None and paused else now
-        return max(self.rests_until, until) - now
+        return max(self.rests_until, self.held_until, until) - now

@@ -3,7 +3,7 @@
 Changes when rates mean something else.
 """
 
-from amqpjobs.jobs.queue.queue import Lane, Queue
+from amqpjobs.jobs.queue.queue import Lane, Queue, lanes_of, starts_of
 
 WAITING = 30.0
 """Seconds' worth of starts that are prefetched of a queue with a rate: what waits here cannot be
@@ -44,8 +44,8 @@ class Bucket:
 
 def prefetch_of(queue: Queue, lane: Lane, wanted: int) -> int:
     """How many deliveries of a lane to hold: where a rate is slow, no more than start soon."""
-    rate = queue.starts
+    rate = starts_of(queue)
     if rate is None:
         return wanted
-    share = lane.weight / sum(each.weight for each in queue.lanes)
+    share = lane.weight / sum(each.weight for each in lanes_of(queue))
     return max(1, min(wanted, int(WAITING * rate * share)))

@@ -2,7 +2,9 @@
 // contenders (see asking.py); amqplib is found through NODE_PATH.
 //
 // Levelled: prefetch, ack after the answer, a durable queue, transient requests. Validation is
-// written by hand. Not levelled: nothing is confirmed, and a request has no timeout.
+// written by hand. Not levelled: nothing is confirmed, and a request has no timeout; but with
+// CONFIRMS=1 (requests_node_confirmed.js) requests and answers are confirmed, what no queue takes is
+// returned, a request is acked when its answer is confirmed, and each request has a timeout.
 'use strict';
 const amqp = require('amqplib');
 const { order, validate } = require('./order');
@@ -11,21 +13,33 @@ const WARM_UP = 100; // requests that are not measured
 const [url, queue, work, countText, inFlightText] = process.argv.slice(2);
 const count = Number(countText);
 const inFlight = Number(inFlightText);
+const confirms = process.env.CONFIRMS === '1';
+const open = (connection) =>
+  confirms ? connection.createConfirmChannel() : connection.createChannel();
+const TIMEOUT = 30_000; // milliseconds
 
 async function answer(connection) {
-  const channel = await connection.createChannel();
+  const channel = await open(connection);
   await channel.assertQueue(queue, { durable: true });
   await channel.prefetch(200);
   await channel.consume(queue, (message) => {
     const body = Buffer.from(JSON.stringify(validate(message.content).order_id));
     const { replyTo, correlationId } = message.properties;
-    channel.sendToQueue(replyTo, body, { correlationId, contentType: 'application/json' });
-    channel.ack(message);
+    const options = { correlationId, contentType: 'application/json' };
+    if (!confirms) {
+      channel.sendToQueue(replyTo, body, options);
+      channel.ack(message);
+      return;
+    }
+    channel.sendToQueue(replyTo, body, { ...options, mandatory: true }, (error) => {
+      if (error) channel.nack(message);
+      else channel.ack(message);
+    });
   });
 }
 
 async function asker(connection) {
-  const channel = await connection.createChannel();
+  const channel = await open(connection);
   const { queue: replyTo } = await channel.assertQueue('', { exclusive: true });
   const waiting = new Map();
   let last = 0;
@@ -37,7 +51,7 @@ async function asker(connection) {
     },
     { noAck: true },
   );
-  return (value) =>
+  const plain = (value) =>
     new Promise((resolve) => {
       last += 1;
       const correlationId = String(last);
@@ -45,6 +59,23 @@ async function asker(connection) {
       const body = Buffer.from(JSON.stringify(value));
       channel.sendToQueue(queue, body, { correlationId, replyTo, contentType: 'application/json' });
     });
+  channel.on('return', (message) => {
+    throw new Error(`no queue ${message.fields.routingKey}`);
+  });
+  const confirmed = (value) =>
+    new Promise((resolve, reject) => {
+      last += 1;
+      const correlationId = String(last);
+      const timer = setTimeout(() => reject(new Error('no answer in time')), TIMEOUT);
+      waiting.set(correlationId, (answered) => {
+        clearTimeout(timer);
+        resolve(answered);
+      });
+      const body = Buffer.from(JSON.stringify(value));
+      const options = { correlationId, replyTo, contentType: 'application/json', mandatory: true };
+      channel.sendToQueue(queue, body, options, (error) => error && reject(error));
+    });
+  return confirms ? confirmed : plain;
 }
 
 async function ask(connection) {

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from amqpjobs import Context, Job, Reject, RetryAfter, Snooze
+from amqpjobs.broker.rabbitmq import event_publication
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import JobFailed
+from amqpjobs.jobs.job import definition_of
 from tests.support.amqp import stranger
 from tests.support.brokers.broker_server import VirtualHost
 from tests.support.brokers.brokers import Broker
@@ -70,8 +73,8 @@ async def test_a_job_is_queued_started_and_succeeds(broker: VirtualHost) -> None
         handle = await work.later(1)
         await heard.ended(handle.id, "started")
         go.set()
-        events = await heard.ended(handle.id, "succeeded")
-    assert heard.states(handle.id) == ["queued", "started", "succeeded"]
+        events = await heard.ended(handle.id, "done")
+    assert heard.states(handle.id) == ["queued", "started", "done"]
     assert [e["attempt"] for e in events] == [0, 1, 1]
     assert {(e["job"], e["queue"], e["epoch"]) for e in events} == {(work.name, "q", 0)}
     assert events[1]["started"] == pytest.approx(events[2]["started"], abs=0.001)
@@ -96,7 +99,7 @@ async def test_a_job_that_is_over_at_once_is_one_event(broker_43: VirtualHost) -
     async with hearing(broker_43.url) as heard, working(app):
         handles = await app.later_many([work.message() for _ in range(200)])
         for handle in handles:
-            await heard.ended(handle.id, "succeeded")
+            await heard.ended(handle.id, "done")
     own = [e for e in heard.events if e["state"] != "queued"]
     assert len(own) < 300
     assert all(e["started"] <= e["sequence"] / 1e6 for e in own)
@@ -128,16 +131,16 @@ async def test_every_ending_has_its_event(broker: VirtualHost) -> None:
         async with working(app):
             failing, rejected = await work.later("fail"), await work.later("reject")
             snoozed = await work.later("snooze")
-            dead = await heard.ended(failing.id, "dead")
+            dead = await heard.ended(failing.id, "failed")
             assert dead[-1]["error"] == "ValueError: no such thing"
-            assert (await heard.ended(rejected.id, "dead"))[-1]["error"] == "not today"
+            assert (await heard.ended(rejected.id, "failed"))[-1]["error"] == "not today"
             (expired,) = [e for e in await heard.ended(late.id, "expired") if e["attempt"]]
             assert "started" not in expired
             await until(
                 lambda: heard.states(snoozed.id)[-2:] == ["snoozed", "started"], "it runs again"
             )
             again.set()
-            events = await heard.ended(snoozed.id, "succeeded")
+            events = await heard.ended(snoozed.id, "done")
     nap = next(e for e in events if e["state"] == "snoozed")
     assert nap["due"] > nap["started"]
     assert (nap["progress"], nap["detail"]) == (0.5, "half")
@@ -157,9 +160,9 @@ async def test_a_retry_says_when_and_why(broker: VirtualHost) -> None:
     registry.retry = type(registry.retry)(attempts=3)
     async with hearing(broker.url) as heard, working(app):
         handle = await work.later()
-        events = await heard.ended(handle.id, "succeeded")
+        events = await heard.ended(handle.id, "done")
     assert [(e["state"], e["attempt"]) for e in events if e["state"] != "started"] == [
-        ("queued", 0), ("retrying", 1), ("succeeded", 2),
+        ("queued", 0), ("retrying", 1), ("done", 2),
     ]  # fmt: skip
     again = next(e for e in events if e["state"] == "retrying")
     assert again["error"]
@@ -230,9 +233,9 @@ async def test_what_is_interrupted_is_released(broker: VirtualHost) -> None:
             await first.wait()
         await heard.ended(handle.id, "released")
         async with working(app):
-            await heard.ended(handle.id, "succeeded")
+            await heard.ended(handle.id, "done")
     told = [state for state in heard.states(handle.id) if state != "started"]
-    assert told == ["queued", "released", "succeeded"]
+    assert told == ["queued", "released", "done"]
 
 
 async def test_an_untracked_job_tells_nothing(broker_43: VirtualHost) -> None:
@@ -261,7 +264,7 @@ async def test_an_untracked_job_tells_nothing(broker_43: VirtualHost) -> None:
         async with working(app):
             await secret.later()
             await until(lambda: "secret" in ran, "it ran")
-            await heard.ended((await last.later()).id, "succeeded")
+            await heard.ended((await last.later()).id, "done")
     assert {e["job"] for e in heard.events} == {last.name}
 
 
@@ -281,7 +284,7 @@ async def test_nobody_listening_is_noticed_and_somebody_too(broker: VirtualHost)
         sent = events.sent
         second = await work.later()
         async with hearing(broker.url) as heard:
-            await heard.ended(second.id, "succeeded")
+            await heard.ended(second.id, "done")
             assert heard.states(first.id) == []
             assert events.listening
     assert events.sent > sent
@@ -302,12 +305,12 @@ async def test_results_are_kept_on_request(broker_43: VirtualHost) -> None:
 
     async with hearing(broker_43.url) as heard, working(app):
         small, large, odd = await kept.later(3), await kept.later(300), await wrong.later()
-        (good,) = [e for e in await heard.ended(small.id, "succeeded") if "result" in e]
+        (good,) = [e for e in await heard.ended(small.id, "done") if "result" in e]
         assert (good["result"], good["keep"]) == ([0, 1, 2], 86400.0)
-        bad = (await heard.ended(large.id, "succeeded"))[-1]
+        bad = (await heard.ended(large.id, "done"))[-1]
         assert "result" not in bad
         assert "the limit is 100" in bad["error"]
-        assert "annotation" in (await heard.ended(odd.id, "succeeded"))[-1]["error"]
+        assert "annotation" in (await heard.ended(odd.id, "done"))[-1]["error"]
 
 
 @pytest.mark.parametrize("kind", ["async", "thread"])
@@ -330,7 +333,7 @@ async def test_progress_is_told_seldom_and_its_last_word_is_not_lost(
     handler = app.job(queue="q", name="talk")(talk if kind == "thread" else talk_async)
     async with hearing(broker_43.url) as heard, working(app):
         handle = await handler.later()
-        events = await heard.ended(handle.id, "succeeded")
+        events = await heard.ended(handle.id, "done")
     told = [e for e in events if "progress" in e and e["state"] == "started"]
     assert 1 <= len(told) <= 6
     assert (events[-1]["progress"], events[-1]["detail"]) == (0.999, "step 999")
@@ -342,13 +345,13 @@ async def test_progress_is_told_seldom_and_its_last_word_is_not_lost(
 async def test_a_job_in_a_process_tells_its_progress(broker_43: VirtualHost) -> None:
     """Over the socket of its answer: seldom, and its last word is not lost."""
     app = app_at(broker_43.url)
-    from tests.unit.worker.cpu_jobs import tell
+    from tests.commands.processes.cpu_jobs import tell
 
-    app.job(queue="q", name="tell", cpu=True)(tell.definition.function)
+    app.job(queue="q", name="tell", cpu=True)(definition_of(tell).function)
     async with hearing(broker_43.url) as heard, working(app):
-        job: Job[Any, Any, Any] = Job(app.find("tell"))
+        job: Job[Any, Any, Any] = Job(registry_of(app).find("tell"))
         handle = await app.enqueue(job.message(500))
-        events = await heard.ended(handle.id, "succeeded")
+        events = await heard.ended(handle.id, "done")
     assert (events[-1]["progress"], events[-1]["detail"]) == (0.998, "step 499")
     assert len(events) < 20
 
@@ -369,9 +372,9 @@ async def test_a_quiet_job_is_not_forgotten(broker_43: VirtualHost) -> None:
         await until(
             lambda: any(e.get("detail") == "two" for e in heard.of(handle.id)), "the second word"
         )
-        assert "succeeded" not in heard.states(handle.id)
+        assert "done" not in heard.states(handle.id)
         go.set()
-        await heard.ended(handle.id, "succeeded")
+        await heard.ended(handle.id, "done")
 
 
 async def test_who_may_not_tell_works_all_the_same(
@@ -393,17 +396,17 @@ async def test_who_may_not_tell_works_all_the_same(
         async with working(app):
             publisher = await app.client.publisher()
             await work.later(1)
-            await until(lambda: "no events are sent" in caplog.text, "it is said")
+            await until(lambda: "events cannot be sent" in caplog.text, "it is said")
             link = publisher.link
             assert link.reconnects == 0
-            await app.later_many([work.message(n) for n in range(2, 1000)])
-            await until(lambda: len(done) == 999, "all are done")
+            await app.later_many([work.message(n) for n in range(2, 4000)])
+            await until(lambda: len(done) == 3999, "all are done")
             assert link.reconnects == 0
-            assert len(publisher.announcements._waiting) <= 500
+            assert len(publisher.announcements._waiting) <= event_publication.KEPT
             assert publisher.announcements.dropped > 0
     finally:
         server.delete_user(name)
-    assert caplog.text.count("no events are sent") == 1
+    assert caplog.text.count("events cannot be sent") == 1
 
 
 async def test_what_is_told_while_the_broker_is_away_is_bounded(own_broker_43: Broker) -> None:
@@ -418,14 +421,14 @@ async def test_what_is_told_while_the_broker_is_away_is_bounded(own_broker_43: B
         events = (await app.client.publisher()).announcements
         own_broker_43.kill()
         await until(lambda: events._channel is None, "it is noticed")
-        for n in range(2000):
+        for n in range(event_publication.KEPT + 1500):
             events.add((str(n), "j", "q", "started", 0, 1, n, 0.0, None))
-        assert len(events._waiting) == 500
+        assert len(events._waiting) == event_publication.KEPT
         assert events.dropped >= 1500
         own_broker_43.start()
         async with hearing(own_broker_43.url) as heard:
             handle = await work.later()
-            await heard.ended(handle.id, "succeeded")
+            await heard.ended(handle.id, "done")
 
 
 async def test_what_comes_back_at_the_end_is_in_no_log(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
 from amqpjobs.jobs.message.events import Event
@@ -22,7 +23,7 @@ from amqpjobs.state.status.store import Store
 from amqpjobs.state.status.values import merged, row_of
 from amqpjobs.state.store.engine import _set_up_sqlite, open_engine
 from amqpjobs.state.store.metadata import HEAD, metadata
-from amqpjobs.state.store.migrate import look, migrate
+from amqpjobs.state.store.migrate import _run_alembic, look, migrate
 from tests.support.brokers.postgres import Postgres, execute
 from tests.unit.state.test_values import event, histories
 
@@ -37,15 +38,20 @@ async def test_what_is_recorded_is_there(store: Store) -> None:
     """All of it; and what nobody told of is not."""
     await store.record([
         of("a", "queued", attempt=0, sequence=1_000_000),
-        of("a", "succeeded", sequence=3_000_000, started=2.0, progress=0.5, detail="half",
-           worker="w:1", result={"n": [1, None]}),
+        of("c", "failed", sequence=3_000_000, reason="rejected", error="no", answered=True),
+        of("a", "done", sequence=3_000_000, started=2.0, progress=0.5, detail="half",
+           worker="w:1", result={"n": [1, None]}, tags=["é", "b"]),
     ])  # fmt: skip
     found = await store.get("a")
     assert found is not None
-    assert (found.state, found.attempt, found.worker) == ("succeeded", 1, "w:1")
+    assert (found.state, found.attempt, found.worker) == ("done", 1, "w:1")
+    assert found.tags == ("é", "b")
     assert (found.queued_at, found.started_at, found.ended_at) == (1.0, 2.0, 3.0)
-    assert (found.progress, found.detail) == (0.5, "half")
+    assert (found.progress, found.detail) == (1.0, "half")
     assert (found.result, found.has_result) == ({"n": [1, None]}, True)
+    failed = await store.get("c")
+    assert failed is not None
+    assert (failed.reason, failed.error, failed.answered) == ("rejected", "no", True)
     assert await store.get("b") is None
 
 
@@ -124,22 +130,22 @@ async def test_two_who_write_the_same_jobs_at_once_lose_nothing(
 
 async def test_lists_are_newest_first_by_state_and_queue(store: Store) -> None:
     """A page at a time."""
-    states = ["started", "dead", "succeeded"]
+    states = ["started", "failed", "done"]
     await store.record(
         [of(f"{n}", states[n % 3], sequence=n + 1, queue=f"q{n % 2}") for n in range(12)]
     )
     assert [s.id for s in await store.recent(limit=3)] == ["11", "10", "9"]
     assert [s.id for s in await store.recent(limit=3, before=10)] == ["8", "7", "6"]
-    assert [s.id for s in await store.recent(states=["dead"], queue="q1")] == ["7", "1"]
+    assert [s.id for s in await store.recent(states=["failed"], queue="q1")] == ["7", "1"]
     assert await store.recent(job="other") == []
 
 
 async def test_what_is_old_is_forgotten_and_results_before_it(store: Store) -> None:
     """A job that is still to run is not old."""
     await store.record([
-        of("old", "succeeded", sequence=10_000_000),
+        of("old", "done", sequence=10_000_000),
         of("waits", "retrying", sequence=10_000_000, due=500.0),
-        of("young", "succeeded", sequence=200_000_000, result=1, keep=10.0),
+        of("young", "done", sequence=200_000_000, result=1, keep=10.0),
     ])  # fmt: skip
     assert await store.prune(older_than=100.0, now=205.0) == 1
     assert [s.id for s in await store.recent()] == ["young", "waits"]
@@ -199,6 +205,31 @@ async def test_migrating_is_safe_for_several_at_once(settings: Settings) -> None
         await engine.dispose()
 
 
+async def test_words_of_the_first_version_become_those_of_today(settings: Settings) -> None:
+    """``succeeded``, ``dead``, and ``failed`` for what was answered."""
+    engine = open_engine(settings)
+    async with engine.connect() as connection:
+        await connection.run_sync(_run_alembic, "0001")
+        for state in ("succeeded", "dead", "failed", "retrying"):
+            await connection.execute(
+                text(
+                    "INSERT INTO amqpjobs_status (id, job, queue, state, epoch, attempt, sequence)"
+                    " VALUES (:state, 'j', 'q', :state, 0, 1, 1000000)"
+                ),
+                {"state": state},
+            )
+        await connection.commit()
+    assert (await migrate(engine)).before == "0001"
+    await engine.dispose()
+    store = await open_store(settings)
+    found = {status.id: (status.state, status.answered) for status in await store.recent()}
+    await store.close()
+    assert found == {
+        "succeeded": ("done", False), "dead": ("failed", False), "failed": ("failed", True),
+        "retrying": ("retrying", False),
+    }  # fmt: skip
+
+
 def test_the_newest_migration_is_the_one_that_is_known() -> None:
     """Looking whether a store is behind does not import Alembic."""
     from alembic.config import Config
@@ -250,7 +281,7 @@ async def test_migrating_makes_a_file_for_its_owner_alone(tmp_path: Path) -> Non
 
 
 async def test_postgresql_is_not_migrated_unasked(postgres: Postgres) -> None:
-    """A clear error names the mend."""
+    """A clear error names the fix."""
     settings = load_settings(store_url=postgres.new_database())
     with pytest.raises(ConfigurationError, match="run `amqpjobs migrate`"):
         await open_store(settings)
@@ -287,7 +318,7 @@ async def test_a_database_that_is_away_is_said_without_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_without_the_extra_the_mend_is_named() -> None:
+def test_without_the_extra_the_fix_is_named() -> None:
     """No traceback of an import."""
     program = (
         "import asyncio, sys\n"
@@ -300,4 +331,5 @@ def test_without_the_extra_the_mend_is_named() -> None:
         [sys.executable, "-c", program], check=False, capture_output=True, text=True
     )
     assert "ConfigurationError: " in done.stderr
-    assert "pip install 'amqpjobs[sql]'" in done.stderr
+    assert "pip install" in done.stderr
+    assert done.stderr.endswith(" 'amqpjobs[sql]'\n")

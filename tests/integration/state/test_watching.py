@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from amqpjobs import Context
+from amqpjobs.state.status.reader import statuses_of
 from tests.integration.state.test_recorder import ended, recording
 from tests.support.amqp import close_connections
 from tests.support.brokers.broker_server import VirtualHost
@@ -46,7 +47,7 @@ async def test_a_job_is_watched_to_its_end_without_a_store(broker: VirtualHost) 
             await until(lambda: seen or publisher.announcements.sent, "somebody spoke")
             go.set()
             await watching
-    assert seen[-1].state == "succeeded"
+    assert seen[-1].state == "done"
     assert [s.sequence for s in seen] == sorted({s.sequence for s in seen})
 
 
@@ -62,7 +63,7 @@ async def test_who_comes_late_gets_the_end_from_the_store(
     async with recording(app), working(app):
         handle = await work.later()
         await ended(app, handle.id)
-        assert await states(app, handle.id) == [("succeeded", None)]
+        assert await states(app, handle.id) == [("done", 1.0)]
 
 
 async def test_an_event_that_was_missed_is_read_from_the_store(
@@ -83,7 +84,7 @@ async def test_an_event_that_was_missed_is_read_from_the_store(
         async with recording(app):
             again = await work.later()
             await ended(app, again.id)
-            assert (await states(app, again.id))[-1] == ("succeeded", None)
+            assert (await states(app, again.id))[-1] == ("done", 1.0)
         watch.cancel()
         await asyncio.wait([watch])
 
@@ -117,7 +118,7 @@ async def test_a_lost_connection_is_made_up_for_by_the_store(
         await until(lambda: close_connections(broker, "publish") >= 2, "all were cut")
         go.set()
         async with asyncio.timeout(PATIENCE):
-            assert (await watching)[-1] == "succeeded"
+            assert (await watching)[-1] == "done"
 
 
 async def test_many_watch_with_one_queue_and_leave_none(broker_43: VirtualHost) -> None:
@@ -133,13 +134,14 @@ async def test_many_watch_with_one_queue_and_leave_none(broker_43: VirtualHost) 
         handles = [await work.later() for _ in range(20)]
         watches = [asyncio.create_task(states(app, h.id)) for h in handles]
         publisher = await app.client.publisher()
-        watching = await until(lambda: app.statuses._watchings.get(publisher), "somebody watches")
+        statuses = statuses_of(app.client)
+        watching = await until(lambda: statuses._watchings.get(publisher), "somebody watches")
         assert watching._listening is not None
         queue = await watching._listening._listener.ready()
         assert queue
         go.set()
         for found in await asyncio.gather(*watches):
-            assert found[-1][0] == "succeeded"
+            assert found[-1][0] == "done"
         assert repr(watching) == "<Watching: 0 jobs, not listening>"
 
 
@@ -149,7 +151,8 @@ async def test_who_stops_watching_is_forgotten(broker_43: VirtualHost) -> None:
     async with app.lifespan():
         watch = asyncio.create_task(states(app, "1"))
         publisher = await app.client.publisher()
-        watching = await until(lambda: app.statuses._watchings.get(publisher), "it watches")
+        statuses = statuses_of(app.client)
+        watching = await until(lambda: statuses._watchings.get(publisher), "it watches")
         await until(lambda: "1 jobs, listening" in repr(watching), "it watches")
         watch.cancel()
         await asyncio.wait([watch])

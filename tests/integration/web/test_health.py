@@ -82,3 +82,22 @@ async def test_a_broker_that_blocks_is_no_readiness(own_broker_43: Broker) -> No
             return (await client.get("/readyz")).status_code == 200
 
         await until(ready, "ready again")
+
+
+async def test_a_store_that_cannot_be_made_is_no_readiness(
+    broker_43: VirtualHost, tmp_path: Path
+) -> None:
+    """Nothing would be recorded. As soon as it can be made, it is, and all is well."""
+    folder = tmp_path / "later"
+    shop = shop_at(broker_43.url, store_url=f"sqlite:///{folder}/s.db")
+    async with served(shop, recorder=True) as client:
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        assert "nothing is recorded" in answer.text
+        assert (await client.post("/jobs/add", json={"a": 1})).status_code == 202
+        folder.mkdir()
+
+        async def ready() -> bool:
+            return (await client.get("/readyz")).status_code == 200
+
+        await until(ready, "ready")

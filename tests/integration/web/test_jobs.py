@@ -42,6 +42,22 @@ async def test_a_job_is_accepted_and_in_its_queue(shop: App, broker: VirtualHost
     assert json.loads(message.body) == ORDER
 
 
+async def test_headers_are_in_the_query(shop: App, broker: VirtualHost) -> None:
+    """As often as there are headers; those that are not ours to send are refused."""
+    async with served(shop) as client:
+        query = "header=tenant%3Dacme&header=sum%3D1%2B1%3D2&tag=a&tag=b"
+        answer = await client.post(f"/jobs/send_receipt?{query}", json=ORDER)
+        assert answer.status_code == 202, answer.text
+        for wrong in ("header=tenant", "header=x-own%3D1", "header=amqpjobs-due%3D1", "tag="):
+            refused = await client.post(f"/jobs/send_receipt?{wrong}", json=ORDER)
+            assert refused.status_code == 422
+            assert refused.json()["reason"] == "invalid-options"
+    message = await take(broker.url, "receipts")
+    assert message.headers["amqpjobs-tags"] == ["a", "b"]
+    own = {name: message.headers[name] for name in ("tenant", "sum")}
+    assert own == {"tenant": "acme", "sum": "1+1=2"}
+
+
 async def test_options_are_the_query(shop: App, broker: VirtualHost) -> None:
     """Priority, delay and expiry as in `with_options`."""
     async with served(shop) as client:
@@ -230,8 +246,22 @@ async def test_schemas_describe_every_job(client: httpx.AsyncClient) -> None:
     assert (await client.get("/jobs/schemas/none")).status_code == 404
 
 
-async def test_a_queue_that_is_gone_is_unavailable(shop: App, broker: VirtualHost) -> None:
-    """503, with the id that the job would have had."""
+async def test_a_queue_that_is_gone_is_declared_again(shop: App, broker: VirtualHost) -> None:
+    """A broker that came back empty loses nothing that is enqueued now."""
+    async with served(shop) as client:
+        await client.post("/jobs/add", json={"a": 1})
+        delete_queue(broker, "receipts")
+        answer = await client.post("/jobs/add", json={"a": 2})
+    assert answer.status_code == 202
+    assert [json.loads(m.body)["a"] for m in await drain(broker.url, "receipts")] == [2]
+
+
+async def test_a_queue_that_is_gone_is_unavailable(broker: VirtualHost) -> None:
+    """Where it may not be declared: 503, with the id that the job would have had."""
+    shop = shop_at(broker.url)
+    async with served(shop):
+        pass
+    shop.configure(declare_topology=False)
     async with served(shop) as client:
         await client.post("/jobs/add", json={"a": 1})
         delete_queue(broker, "receipts")

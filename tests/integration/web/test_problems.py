@@ -3,6 +3,7 @@
 import pytest
 
 from amqpjobs import App
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import DecodeError, NotPermitted
 from amqpjobs.web.problems import invalid_body, problem_of
 
@@ -24,7 +25,7 @@ def test_a_body_that_does_not_fit_is_told_without_its_keys() -> None:
     async def job(ages: dict[str, int], name: str) -> None: ...
 
     with pytest.raises(DecodeError) as caught:
-        app.find("job").payload.load(b'{"ages": {"ada@example.org": "x"}, "name": 1}')
+        registry_of(app).find("job").payload.load(b'{"ages": {"ada@example.org": "x"}, "name": 1}')
     errors = invalid_body(caught.value).more["errors"]
     assert [each["where"] for each in errors] == ["ages.[key]", "name"]
     assert "ada@" not in str(errors)

@@ -58,7 +58,7 @@ def everything(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
 def test_beyond_loopback_there_must_be_a_token(tmp_path: Path, host: str) -> None:
-    """Refused before anything is opened: usage, one line, with the mend."""
+    """Refused before anything is opened: usage, one line, with the fix."""
     env = environment("amqp://nowhere", tmp_path)
     done = command("web", "--host", host, "--port", "0", env=env)
     if host == "":

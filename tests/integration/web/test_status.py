@@ -48,7 +48,7 @@ async def test_a_job_is_known_from_its_acceptance_to_its_result(
         queued = await reached(client, job_id, "queued")
         assert (queued["job"], queued["queue"], queued["attempt"]) == ("add", "receipts", 0)
         async with working(app):
-            done = await reached(client, job_id, "succeeded")
+            done = await reached(client, job_id, "done")
     assert done["result"] == 5
     assert done["has_result"] is True
     assert done["ended_at"] >= done["started_at"] >= queued["queued_at"]
@@ -60,8 +60,30 @@ async def test_a_failure_is_known_with_its_error(broker_43: VirtualHost, tmp_pat
     app = recorded(broker_43, tmp_path)
     async with served(app, recorder=True) as client, working(app):
         job_id = (await client.post("/jobs/fail", json="no paper")).json()["id"]
-        dead = await reached(client, job_id, "dead")
+        dead = await reached(client, job_id, "failed")
     assert "no paper" in dead["error"]
+
+
+async def test_a_job_is_cancelled(broker: VirtualHost, tmp_path: Path) -> None:
+    """It waits in its queue until a worker drops it; the answer says who knows of it."""
+    app = recorded(broker, tmp_path)
+    async with served(app, recorder=True) as client:
+        job_id = (await client.post("/jobs/add", json={"a": 2, "b": 3})).json()["id"]
+        answer = await client.delete(f"/jobs/{job_id}?reason=ordered twice")
+        assert answer.status_code == 202
+        assert answer.json() == {
+            "id": job_id, "cancelled": [], "running": [], "workers": [], "stored": True
+        }  # fmt: skip
+        async with working(app):
+            cancelled = await reached(client, job_id, "cancelled")
+        assert cancelled["reason"] == "ordered twice"
+
+
+@pytest.mark.parametrize("job_id", ["%00", "%C3%A9" * 200, "x" * 256])
+async def test_what_no_id_can_be_is_not_cancelled(client: httpx.AsyncClient, job_id: str) -> None:
+    """A mistake of the caller, which another try does not help."""
+    answer = await client.delete(f"/jobs/{job_id}")
+    assert (answer.status_code, answer.json()["reason"]) == (422, "invalid-request")
 
 
 async def test_the_newest_jobs_are_listed(broker_43: VirtualHost, tmp_path: Path) -> None:
@@ -71,7 +93,7 @@ async def test_the_newest_jobs_are_listed(broker_43: VirtualHost, tmp_path: Path
         async with working(app, "receipts"):
             ids = [(await client.post("/jobs/add", json={"a": n})).json()["id"] for n in range(5)]
             for job_id in ids:
-                await reached(client, job_id, "succeeded")
+                await reached(client, job_id, "done")
         waiting = (await client.post("/jobs/urgent", json=1)).json()["id"]
         await reached(client, waiting, "queued")
 
@@ -82,24 +104,24 @@ async def test_the_newest_jobs_are_listed(broker_43: VirtualHost, tmp_path: Path
             return rows
 
         assert (await listed("limit=1"))[0]["id"] == waiting
-        assert {row["id"] for row in await listed("state=succeeded")} == set(ids)
-        assert {row["id"] for row in await listed("state=succeeded&state=queued")} == {
+        assert {row["id"] for row in await listed("state=done")} == set(ids)
+        assert {row["id"] for row in await listed("state=done&state=queued")} == {
             *ids, waiting
         }  # fmt: skip
         assert [row["id"] for row in await listed("queue=lanes")] == [waiting]
         assert len(await listed("job=add&limit=2")) == 2
-        assert await listed("state=dead") == []
+        assert await listed("state=failed") == []
         pages, before = [], ""
         while rows := await listed(f"limit=2{before}"):
             pages += [row["id"] for row in rows]
             before = f"&before={rows[-1]['sequence']}"
         assert sorted(pages) == sorted([*ids, waiting])
-        assert all(row["result"] is None for row in await listed("state=succeeded"))
-        assert all(row["has_result"] for row in await listed("state=succeeded"))
+        assert all(row["result"] is None for row in await listed("state=done"))
+        assert all(row["has_result"] for row in await listed("state=done"))
 
 
 @pytest.mark.parametrize(
-    "query", ["state=done", "limit=0", "limit=1001", "limit=x", "before=-1", "before=1e99"]
+    "query", ["state=finished", "limit=0", "limit=1001", "limit=x", "before=-1", "before=1e99"]
 )
 async def test_a_list_that_cannot_be_is_refused(client: httpx.AsyncClient, query: str) -> None:
     """422 says what can."""

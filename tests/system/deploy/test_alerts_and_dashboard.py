@@ -123,7 +123,7 @@ def test_the_dashboard_has_its_variables_and_rows() -> None:
             assert panel["targets"]
 
 
-def test_every_alert_is_tested_and_names_its_mend() -> None:
+def test_every_alert_is_tested_and_names_its_fix() -> None:
     """One that never fires in the tests might never fire at all."""
     tests = yaml.safe_load((DEPLOY / "prometheus/alerts_test.yaml").read_text())["tests"]
     fired = {

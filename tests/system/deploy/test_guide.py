@@ -73,3 +73,5 @@ def test_the_site_is_built_without_a_warning() -> None:
     assert built.returncode == 0, built.stdout + built.stderr
     for name in (*listed(), "index", "reference/api", "reference/settings", "reference/commands"):
         assert (ROOT / f"dist/guide/{name}.html").exists()
+    api = (ROOT / "dist/guide/reference/api.html").read_text()
+    assert 'id="amqpjobs.app.App.job"' in api  # which it inherits

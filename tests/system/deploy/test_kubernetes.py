@@ -154,7 +154,7 @@ def test_kubectl_reads_names_as_they_are(tmp_path: Path) -> None:
         if "-worker-" in name
     ]
     expected = [
-        ["consume", *(["--"] if name.startswith("-") else []), name.replace("$", "$$")]
+        ["consume", "--wait", "120", *(["--"] if name[0] == "-" else []), name.replace("$", "$$")]
         for name in HARD
     ]
     assert sorted(consumed) == sorted(expected)

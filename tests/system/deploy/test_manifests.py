@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from amqpjobs import App, KillSwitch, Queue
 from amqpjobs.cli.deploy import Plan, files_of, plan_of
 from amqpjobs.cli.deploy.text import text_of
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.job import Job
 from amqpjobs.jobs.queue.queue import MAX_NAME
@@ -346,6 +347,6 @@ def test_the_same_app_gives_the_same_text() -> None:
 def test_the_secrets_of_webhooks_are_asked_for() -> None:
     """Without one of them the web tier does not start."""
     app = shop_app()
-    app.hook("orders", job=Job(app.find("send_receipt")))
+    app.hook("orders", job=Job(registry_of(app).find("send_receipt")))
     (web, *_) = files_of(shop_plan(app))["base/web.yaml"]
     assert "AMQPJOBS_WEB_TOKEN, AMQPJOBS_HOOK_ORDERS_SECRET." in web.about.replace("\n", " ")

@@ -114,7 +114,7 @@ def test_a_release_and_a_night(cluster: Cluster) -> None:
                 path = cluster.container("web")[kind]["httpGet"]["path"]
                 assert http.get(path, headers={"Authorization": ""}).status_code == 200
             # The recorder in the web tier knows both as one job.
-            assert poll(lambda: http.get(f"/jobs/{ids[0]}").json().get("state") == "succeeded", 30)
+            assert poll(lambda: http.get(f"/jobs/{ids[0]}").json().get("state") == "done", 30)
             assert len(http.get("/jobs?job=tidy").json()) == 1
         for program in (worker, web):
             program.signal()

@@ -1,12 +1,15 @@
 """The photo album's page, in a real browser, with a real worker, web tier and RabbitMQ."""
 
 import asyncio
+import io
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image, ImageChops
 from playwright.async_api import Browser, Page, Route, expect
 
 from tests.support.album import SMALL, Tier, file, jpeg
@@ -180,6 +183,116 @@ async def test_the_page_outlives_a_restart_of_the_server(tier_43: Tier, browser:
         watched.check()
 
 
+async def test_a_server_that_hangs_is_noticed_within_five_seconds(
+    tier_43: Tier, browser: Browser
+) -> None:
+    """With nothing to follow, and with a connection that stays open; and when it is back, too."""
+    with tier_43.serving() as server:
+        watched = await opened(browser, tier_43)
+        connection = watched.page.locator("#connection")
+        await expect(watched.page.get_by_text("Drop photographs here")).to_be_visible()
+        await expect(connection).to_be_empty()
+        server.signal(signal.SIGSTOP)
+        try:
+            await expect(connection).to_contain_text("Connection lost", timeout=5_000)
+        finally:
+            server.signal(signal.SIGCONT)
+        await expect(connection).to_be_empty()
+        watched.check()
+
+
+async def test_what_a_hanging_server_did_not_say_is_seen_once_it_is_back(
+    tier_43: Tier, browser: Browser
+) -> None:
+    """The stream is opened anew."""
+    with tier_43.serving() as server:
+        watched = await opened(browser, tier_43)
+        await watched.choose(file("One.jpg", SMALL))
+        await expect(watched.tile("One.jpg").locator(".state")).to_have_text("waiting")
+        server.signal(signal.SIGSTOP)
+        try:
+            await expect(watched.page.locator("#connection")).to_contain_text("Connection lost")
+        finally:
+            server.signal(signal.SIGCONT)
+        with tier_43.working():
+            await watched.has(1, of=1)
+        await expect(watched.page.locator("#connection")).to_be_empty()
+        watched.check()
+
+
+async def test_the_newest_is_first(tier_43: Tier, browser: Browser) -> None:
+    """Also of those that are chosen together, and after a reload."""
+    with tier_43.serving():
+        watched = await opened(browser, tier_43)
+        names = watched.page.locator(".tile .name")
+        await watched.choose(file("One.jpg", SMALL), file("Two.jpg", SMALL))
+        await expect(names).to_have_text(["Two.jpg", "One.jpg"])
+        await watched.choose(file("Three.jpg", SMALL))
+        await expect(names).to_have_text(["Three.jpg", "Two.jpg", "One.jpg"])
+        await watched.page.reload()
+        await expect(names).to_have_text(["Three.jpg", "Two.jpg", "One.jpg"])
+
+
+async def test_it_says_what_it_is_and_leads_to_the_guide(tier_43: Tier, browser: Browser) -> None:
+    """Queue, workers, dead letters; pages of the guide lead to each other and back."""
+    with tier_43.serving():
+        watched = await opened(browser, tier_43)
+        page = watched.page
+        await page.get_by_role("link", name="What happens here").click()
+        about = page.locator("#about")
+        await expect(about).to_be_in_viewport()
+        for words in ("thumbnails", "Workers", "dead letter", "amqpjobs dead replay"):
+            await expect(about).to_contain_text(words)
+        await about.get_by_role("link", name="dead letters").click()
+        await expect(page.get_by_role("heading", name="Dead letters", level=1)).to_be_visible()
+        await page.get_by_role("navigation").get_by_role("link", name="Guide").click()
+        await page.get_by_role("main").get_by_role("link").first.click()
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        await page.get_by_role("link", name="Photo album", exact=True).click()
+        await expect(page).to_have_url(tier_43.url)
+        watched.check()
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+async def test_the_focus_is_seen_everywhere(colours: Any, tier_43: Tier, browser: Browser) -> None:
+    """Whatever the keyboard reaches has a ring of its own: no picture covers it."""
+    with tier_43.serving(), tier_43.working():
+        watched = await opened(browser, tier_43, color_scheme=colours)
+        await watched.choose(file("One.jpg", SMALL))
+        await watched.has(1, of=1)
+        await is_a_picture(watched.tile("One.jpg"))
+        page = watched.page
+        before = await still(page)
+        for stop in ("What happens here", "From this", "Add photo", "Clear", "One.jpg", "write"):
+            await page.keyboard.press("Tab")
+            ring = page.locator(":focus, .button:has(:focus), .tile:has(:focus)").first
+            await expect(ring).to_contain_text(stop)
+            box = await ring.bounding_box()
+            assert box is not None
+            area = _around(box, 6)
+            changed = changes(before, await still(page), area)
+            # A ring three pixels wide, of which a line of text may leave some corners.
+            assert changed >= 2 * 2 * (box["width"] + box["height"]), stop
+        watched.check()
+
+
+def _around(box: Any, by: int) -> tuple[float, ...]:
+    right, bottom = box["x"] + box["width"], box["y"] + box["height"]
+    return (box["x"] - by, box["y"] - by, right + by, bottom + by)
+
+
+async def still(page: Page) -> Image.Image:
+    """All of the page as it is seen, when nothing moves any more."""
+    return Image.open(io.BytesIO(await page.screenshot(animations="disabled"))).convert("RGB")
+
+
+def changes(one: Image.Image, other: Image.Image, area: tuple[float, ...]) -> int:
+    """How many pixels differ clearly."""
+    box = tuple(round(side) for side in area)
+    difference = ImageChops.difference(one.crop(box), other.crop(box)).convert("L")  # type: ignore[arg-type]
+    return sum(difference.point(lambda value: value > 40).histogram()[1:])
+
+
 async def test_fifty_at_once_and_one_stream(tier_43: Tier, browser: Browser) -> None:
     """A browser has six connections to a server: fifty streams would wait for each other."""
     with tier_43.serving(), tier_43.working():
@@ -197,8 +310,8 @@ async def test_names_are_text_and_no_paths(tier_43: Tier, browser: Browser) -> N
         watched = await opened(browser, tier_43)
         await watched.choose(file(hostile, SMALL), file("a&b\"c'.jpg", b"no picture"))
         await watched.has(1, of=2)
-        await expect(watched.page.locator(".name").first).to_have_text(hostile)
-        await expect(watched.page.locator(".tile").nth(1)).to_contain_text("not a JPEG, PNG")
+        await expect(watched.page.locator(".name").nth(1)).to_have_text(hostile)
+        await expect(watched.page.locator(".tile").first).to_contain_text("not a JPEG, PNG")
         assert await watched.page.evaluate("window.owned") is None
         names = {path.name for path in tier_43.album.rglob("*") if path.is_file()}
         assert not any("owned" in name for name in names)
@@ -213,6 +326,8 @@ async def test_those_that_are_here_are_chosen_by_keyboard(tier_43: Tier, browser
         page = watched.page
         button = page.get_by_role("button", name="From this server")
         await expect(button).to_be_visible()
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name="What happens here")).to_be_focused()
         await page.keyboard.press("Tab")
         await expect(button).to_be_focused()
         await page.keyboard.press("Enter")

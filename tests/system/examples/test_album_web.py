@@ -108,6 +108,19 @@ def test_the_page_runs_nobody_elses_code(client: httpx.Client) -> None:
         assert "innerHTML" not in text
 
 
+def test_pages_of_the_guide_are_served_and_nothing_else(client: httpx.Client) -> None:
+    """By name, with or without the ending of the file."""
+    for name in ("first-job", "first-job.md", "index"):
+        answer = client.get(f"/guide/{name}")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "<h1>" in answer.text
+        assert "<!-- run" not in answer.text
+    for name in ("nothing", "..%2Ferrors.py", "%2e%2e", "first-job.md.md"):
+        assert client.get(f"/guide/{name}").status_code == 404
+
+
 def test_what_others_put_in_is_nobodys_business(client: httpx.Client) -> None:
     """Unless it is a show, where all pages are one person's."""
     put = client.put(f"/photographs/{uuid4()}?name=mine.jpg", content=SMALL)

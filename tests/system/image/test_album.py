@@ -70,7 +70,7 @@ def status_of(http: httpx.Client, photograph: str) -> dict[str, Any]:
 
     def ended() -> bool:
         found.update(http.get(f"/jobs/{photograph}", headers=headers).json())
-        return bool(found.get("ended", found.get("state") in ("succeeded", "dead")))
+        return bool(found.get("ended", found.get("state") in ("done", "failed")))
 
     assert poll(ended, PATIENCE), found
     return found
@@ -114,7 +114,7 @@ def test_the_album_runs_from_one_image(
     migrated = place.run(*command_of("migrate"))
     assert (migrated.returncode, migrated.stdout) == (
         0,
-        "migrated the store from version none to 0001\n",
+        "migrated the store from version none to 0004\n",
     )
     with (
         place.running(*command_of("web")) as web,
@@ -130,11 +130,11 @@ def test_the_album_runs_from_one_image(
             assert http.get("/jobs").status_code == 401
             photograph = put_in(http, jpeg(2400, 1600), "Sunset")
             broken = put_in(http, b"no photograph", "Broken")
-            assert status_of(http, photograph)["state"] == "succeeded"
+            assert status_of(http, photograph)["state"] == "done"
             picture = http.get(f"/photographs/{photograph}/thumbnail")
             assert Picture.open(io.BytesIO(picture.content)).size == (256, 171)
             failed = status_of(http, broken)
-            assert failed["state"] == "dead"
+            assert failed["state"] == "failed"
             assert "Broken is not a JPEG" in failed["error"]
             assert http.get("/readyz").status_code == 200
         for container in (web, worker, recorder):

@@ -70,7 +70,7 @@ def test_nothing_can_be_written_but_tmp(place: Make) -> None:
     assert said["/new"] == said["/opt/amqpjobs/bin/amqpjobs"] == str(errno.EROFS)
 
 
-def test_wrong_settings_are_one_line_that_names_the_mend(
+def test_wrong_settings_are_one_line_that_names_the_fix(
     broker_43: VirtualHost, place: Make
 ) -> None:
     """In the log of a container there is nobody to ask."""

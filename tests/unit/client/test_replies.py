@@ -6,7 +6,8 @@ import pytest
 from pamqp import commands
 
 from amqpjobs.broker.rabbitmq.publication import Publication
-from amqpjobs.client.replies import Question, Replies
+from amqpjobs.client.question import Question
+from amqpjobs.client.replies import Replies
 from amqpjobs.errors import ConfigurationError, PublishRejected, ReplyLost, ReplyTimeout, Unroutable
 from amqpjobs.jobs.message.headers import HEADER_DEADLINE
 from amqpjobs.jobs.message.properties import CANCEL, Properties

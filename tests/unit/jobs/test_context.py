@@ -5,11 +5,11 @@ import logging
 
 import pytest
 
-from amqpjobs import Context, Snooze
+from amqpjobs import Snooze
 from amqpjobs.errors import ConfigurationError, DecodeError
-from amqpjobs.jobs.context import plain_context
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.trace_context import RemoteSpan
+from amqpjobs.jobs.run_context import RunContext, plain_context
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
@@ -17,7 +17,8 @@ PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 
 def context(headers=None, properties=None):
     made = Properties(headers=headers or {}, type="resize")
-    return Context("resize", "7", "photos", 2, 12.5, asyncio.Event(), properties or (lambda: made))
+    stopping = asyncio.Event()
+    return RunContext("resize", "7", "photos", 2, 12.5, stopping, properties or (lambda: made))
 
 
 def test_it_says_which_job_runs():
@@ -76,14 +77,17 @@ def test_what_a_job_sends_goes_on_with_the_trace_of_its_message():
 
 
 def test_every_log_line_carries_the_job(caplog):
-    """And keeps the keys of its own; the call's go before the job's."""
+    """And keeps the keys of the call; one that has the name of a job's is kept beside it."""
     caplog.set_level(logging.INFO)
     context({"traceparent": PARENT}).log.info("half way", extra={"page": 3, "attempt": 9})
     record = vars(caplog.records[0])
-    keys = {k: record[k] for k in ("job", "job_id", "queue", "attempt", "trace_id", "page")}
+    keys = {
+        k: record[k]
+        for k in ("job", "job_id", "queue", "attempt", "trace_id", "page", "extra_attempt")
+    }
     assert keys == {
-        "job": "resize", "job_id": "7", "queue": "photos", "attempt": 9, "trace_id": TRACE_ID,
-        "page": 3,
+        "job": "resize", "job_id": "7", "queue": "photos", "attempt": 2, "trace_id": TRACE_ID,
+        "page": 3, "extra_attempt": 9,
     }  # fmt: skip
 
 
@@ -138,7 +142,7 @@ def test_a_rate_limit_is_a_snooze():
     verdict = plain_context("resize", "7").rate_limited(30)
     assert isinstance(verdict, Snooze)
     assert verdict.seconds == 30
-    with pytest.raises(ConfigurationError, match="seconds from 0, not -1"):
+    with pytest.raises(ConfigurationError, match=r"seconds from 0 to .*, not -1"):
         context().rate_limited(-1)
 
 

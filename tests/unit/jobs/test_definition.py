@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from amqpjobs import INJECTED, App, Context, Depends
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def test_a_default_that_does_not_fit_or_cannot_be_json_is_refused():
     refused(unserialisable, "default of 'x'|cannot travel")
 
 
-def test_a_name_that_only_type_checkers_see_is_refused_with_the_mend():
+def test_a_name_that_only_type_checkers_see_is_refused_with_the_fix():
     """The worker needs it at run time."""
 
     async def price(x: Decimal) -> None: ...
@@ -136,7 +137,7 @@ def test_a_name_that_is_defined_further_down_is_resolved_at_start():
     globals()["Later"] = int
     try:
         app.check()
-        assert app.find("early").payload.load(b"3") == ((3,), {})
+        assert registry_of(app).find("early").payload.load(b"3") == ((3,), {})
     finally:
         del globals()["Later"]
 
@@ -148,6 +149,7 @@ def test_a_name_that_is_defined_further_down_is_resolved_at_start():
         (plain, {"timeout": -1}, "timeout"),
         (plain, {"memory_limit": 1000}, "memory_limit needs cpu=True"),
         (coroutine, {"cpu": True}, "plain `def`"),
+        (coroutine, {"batch": 5}, r"batch is a Batch\(...\), .* not 5"),
     ],
 )
 def test_options_that_cannot_work_together_are_refused(function, options, hint):
@@ -167,7 +169,7 @@ def context_of(function):
     app = App("a")
     app.job(queue="q", name="job")(function)
     app.check()
-    return app.find("job").takes_context
+    return registry_of(app).find("job").takes_context
 
 
 def test_the_context_is_taken_as_first_parameter_only():
@@ -202,7 +204,7 @@ def test_a_decorated_function_is_known_as_the_one_it_wraps():
 
     app = App("a")
     app.job(queue="q")(logged(coroutine))
-    assert app.find("coroutine").payload.load(b"3") == ((3,), {})
+    assert registry_of(app).find("coroutine").payload.load(b"3") == ((3,), {})
 
 
 def test_where_a_function_was_made_is_no_part_of_its_name():
@@ -233,8 +235,8 @@ def test_what_is_injected_needs_no_schema():
     globals()["get"] = get
     try:
         app.check()
-        assert app.find("marked").payload.dump((1,), {}) == b"1"
-        assert app.find("bare").payload.dump((1,), {}) == b"1"
+        assert registry_of(app).find("marked").payload.dump((1,), {}) == b"1"
+        assert registry_of(app).find("bare").payload.dump((1,), {}) == b"1"
     finally:
         del globals()["get"]
 

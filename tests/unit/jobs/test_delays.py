@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.queue.delays import LONGEST_DELAY, destination_of, ladder, level_name, wait_route
+from amqpjobs.jobs.durations import LONGEST_DELAY
+from amqpjobs.jobs.queue.delays import destination_of, ladder, level_name, wait_route
 from amqpjobs.jobs.queue.queue import LEVELS, MAX_NAME, Queue
 from amqpjobs.jobs.queue.topology import DELAY_DELIVER, topology_of
 

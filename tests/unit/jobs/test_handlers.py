@@ -11,6 +11,7 @@ import pytest
 
 from amqpjobs import INJECTED, App, Depends, Retry
 from amqpjobs.errors import ConfigurationError, InvalidResult
+from amqpjobs.jobs.job import definition_of
 from amqpjobs.settings import Settings
 
 
@@ -103,7 +104,7 @@ async def test_a_decorated_coroutine_function_runs_to_its_end(app, decorate, kin
         return 2 * n
 
     job = app.job(queue="work", name="job")(decorate(handler))
-    assert job.definition.kind == kind
+    assert definition_of(job).kind == kind
     async with app.testing() as t:
         await job.later(4)
         await t.run_until_idle()

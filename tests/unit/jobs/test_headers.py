@@ -13,6 +13,7 @@ from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message import headers as ours
 from amqpjobs.jobs.message.events import LONGEST_TEXT, Progress
 from amqpjobs.jobs.message.failure import Failure
+from amqpjobs.jobs.message.header_info import JobHeaders, milliseconds
 from amqpjobs.jobs.message.headers import (
     ALL,
     HEADER_ATTEMPT,
@@ -27,7 +28,6 @@ from amqpjobs.jobs.message.headers import (
     MAX_ATTEMPT,
     MAX_EPOCH,
     MAX_HISTORY,
-    JobHeaders,
     dropped_header,
     dropped_of,
     failure_of,
@@ -37,7 +37,6 @@ from amqpjobs.jobs.message.headers import (
     for_copy,
     for_retry,
     history_of,
-    milliseconds,
     progress_header,
     progress_of,
     read,

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from amqpjobs import INJECTED, App, Context, Depends, Message, Queue
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
-from amqpjobs.jobs.context import current_context
+from amqpjobs.jobs.job import definition_of, message_from
+from amqpjobs.jobs.run_context import RunContext, current_context
 
 app = App("jobs")
 queue = Queue("jobs", priorities={"high": 2, "low": 1})
@@ -22,12 +24,12 @@ T = TypeVar("T")
 
 
 def make_context(definition, job_id="id"):
-    return Context(definition.name, job_id, "jobs", 3, None, asyncio.Event(), lambda: None)
+    return RunContext(definition.name, job_id, "jobs", 3, None, asyncio.Event(), lambda: None)
 
 
 async def in_a_worker(message: Message):
     """What a worker calls: the handler of the message's job, with the message's body."""
-    definition = app.find(message.job)
+    definition = registry_of(app).find(message.job)
     result = definition.invoke(make_context(definition), definition.payload.load(message.body))
     return await result if definition.kind == "async" else result
 
@@ -77,7 +79,7 @@ async def test_the_context_is_supplied_in_a_plain_call_and_in_a_worker():
 
 async def test_a_plain_call_within_a_job_sees_that_jobs_context():
     """It is part of that job: the same id in the logs, the same stopping."""
-    outer = make_context(double.definition)
+    outer = make_context(definition_of(double))
     scope = copy_context()
     scope.run(current_context.set, outer)
     assert scope.run(who_plain) == "double 3"
@@ -128,9 +130,9 @@ def test_wrong_arguments_are_told_before_anything_is_sent():
 
 def test_a_message_can_be_made_of_json():
     """As the command line does."""
-    assert double.message_of(b"4").body == b"4"
+    assert message_from(double, b"4").body == b"4"
     with pytest.raises(DecodeError):
-        double.message_of(b'"four"')
+        message_from(double, b'"four"')
 
 
 def test_options_are_of_the_calls_made_through_them():
@@ -144,7 +146,9 @@ def test_options_are_of_the_calls_made_through_them():
 
 def test_options_add_up():
     """What was given before stays, unless it is given again."""
-    options = double.with_options(priority="high", timeout=5).with_options(timeout=6).options
+    options = (
+        double.with_options(priority="high", timeout=5).with_options(timeout=6).message(1).options
+    )
     assert (options.priority, options.timeout) == ("high", 6)
 
 
@@ -190,21 +194,25 @@ def test_a_time_is_the_same_moment_in_every_zone():
     """Whoever reads the message."""
     moment = datetime(2027, 1, 1, 12, tzinfo=UTC)
     elsewhere = moment.astimezone(timezone(timedelta(hours=5)))
-    dues = {double.with_options(at=at).options.due(0.0) for at in (moment, elsewhere)}
+    dues = {double.with_options(at=at).message(1).options.due(0.0) for at in (moment, elsewhere)}
     assert dues == {moment.timestamp()}
 
 
 def test_a_time_that_has_passed_means_at_once():
     """As somebody would expect who was late."""
-    assert double.with_options(at=datetime(2020, 1, 1, tzinfo=UTC)).options.due(2e9) is None
+    assert (
+        double.with_options(at=datetime(2020, 1, 1, tzinfo=UTC)).message(1).options.due(2e9) is None
+    )
 
 
 def test_a_delay_takes_the_place_of_a_time_that_was_given_before():
     """And the other way round: the last word counts."""
     at = datetime(2027, 1, 1, tzinfo=UTC)
-    options = double.with_options(at=at).with_options(delay=5).options
+    options = double.with_options(at=at).with_options(delay=5).message(1).options
     assert (options.delay, options.at) == (5, None)
-    options = double.with_options(delay=5).with_options(at=at).with_options(timeout=3).options
+    options = (
+        double.with_options(delay=5).with_options(at=at).with_options(timeout=3).message(1).options
+    )
     assert (options.delay, options.at, options.timeout) == (None, at.timestamp(), 3)
 
 

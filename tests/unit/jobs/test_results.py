@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from amqpjobs import App, Reject
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import InvalidResult
 from amqpjobs.jobs.results import dump_result, load_result
 
@@ -26,7 +27,7 @@ def definition_of(annotation):
     job.__annotations__["return"] = annotation
     app = App("a")
     app.job(queue="q")(job)
-    return app.find("job")
+    return registry_of(app).find("job")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def changed(value):
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [
-        (int, "hunter2"), (Any, object()), (bytes, b"\xff"), (float, float("nan")),
+        (int, "hunter2"), (Any, object()), (Any, b"\xff"), (float, float("nan")),
         (Size, changed(Size(width=1))), (Box, changed(Box(1))), (SecretStr, SecretStr("hunter2")),
     ],
     ids=["other type", "no JSON", "no text", "nan", "changed model", "changed object", "secret"],

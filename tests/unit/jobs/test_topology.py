@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from amqpjobs import Queue
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.queue.queue import LEVELS, MAX_NAME, Lane
+from amqpjobs.jobs.queue.queue import LEVELS, MAX_NAME, Lane, lanes_of, route_of
 from amqpjobs.jobs.queue.topology import (
     CONTROL_EXCHANGE,
     DEAD_EXCHANGE,
@@ -21,13 +21,13 @@ from amqpjobs.jobs.queue.topology import (
 
 def test_a_queue_without_priorities_has_one_lane():
     """Its own name, taking every turn."""
-    assert Queue("q").lanes == (Lane(None, "q", 1),)
+    assert lanes_of(Queue("q")) == (Lane(None, "q", 1),)
 
 
 def test_each_priority_is_a_queue_and_the_middle_one_has_the_plain_name():
     """A stranger who knows only the name gets the middle priority."""
     queue = Queue("q", priorities={"high": 6, "normal": 3, "low": 1})
-    assert queue.lanes == (
+    assert lanes_of(queue) == (
         Lane("high", "q.high", 6),
         Lane("normal", "q", 3),
         Lane("low", "q.low", 1),
@@ -40,13 +40,13 @@ def test_each_priority_is_a_queue_and_the_middle_one_has_the_plain_name():
 def test_of_an_even_number_of_priorities_the_less_urgent_of_the_middle_is_plain(names, plain):
     """A stranger must not get ahead of those who know."""
     queue = Queue("q", priorities=dict.fromkeys(names, 1))
-    assert [lane.priority for lane in queue.lanes if lane.queue == "q"] == [plain]
+    assert [lane.priority for lane in lanes_of(queue) if lane.queue == "q"] == [plain]
 
 
 def test_a_priority_leads_to_its_queue():
     """None leads to the plain one."""
     queue = Queue("q", priorities={"high": 6, "normal": 3, "low": 1})
-    routes = {p: queue.route(p) for p in ("high", "normal", "low", None)}
+    routes = {p: route_of(queue, p) for p in ("high", "normal", "low", None)}
     assert routes == {
         "high": ("q.high", None), "normal": ("q", None), "low": ("q.low", None), None: ("q", None)
     }  # fmt: skip
@@ -55,9 +55,9 @@ def test_a_priority_leads_to_its_queue():
 def test_a_native_priority_is_a_property_of_the_message():
     """On classic queues with `max_priority`: 0 to that number."""
     queue = Queue("q", type="classic", max_priority=10)
-    assert queue.route(0) == ("q", 0)
-    assert queue.route(10) == ("q", 10)
-    assert queue.route(None) == ("q", None)
+    assert route_of(queue, 0) == ("q", 0)
+    assert route_of(queue, 10) == ("q", 10)
+    assert route_of(queue, None) == ("q", None)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_native_priority_is_a_property_of_the_message():
 def test_a_priority_that_a_queue_lacks_is_an_error_that_says_which_there_are(queue, priority, hint):
     """Before anything is sent."""
     with pytest.raises(ConfigurationError, match=hint):
-        queue.route(priority)
+        route_of(queue, priority)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +190,6 @@ def test_two_queues_that_would_be_one_on_the_broker_are_an_error(queues):
 @given(st.dictionaries(st.text("abcxyz", min_size=1, max_size=3), st.integers(1, 9), max_size=6))
 def test_every_lane_has_a_queue_of_its_own_and_exactly_one_the_plain_name(priorities):
     """Whatever the priorities are called."""
-    names = [lane.queue for lane in Queue("q", priorities=priorities).lanes]
+    names = [lane.queue for lane in lanes_of(Queue("q", priorities=priorities))]
     assert len(set(names)) == len(names) == max(1, len(priorities))
     assert names.count("q") == 1

@@ -40,7 +40,9 @@ def histories(draw: st.DrawFn) -> list[Event]:
             made["detail"] = draw(st.text("aä€😀", max_size=3))
         if draw(st.booleans()):
             made["error"] = draw(st.text("aä€😀", max_size=3))
-        if state == "succeeded" and draw(st.booleans()):
+        if draw(st.booleans()):
+            made["tags"] = draw(st.lists(st.text("aä", min_size=1, max_size=2), max_size=2))
+        if state == "done" and draw(st.booleans()):
             made["result"] = draw(st.none() | st.integers() | st.lists(st.text("ab", max_size=2)))
         events.append(made)
     return events
@@ -68,16 +70,16 @@ def test_clocks_that_differ_do_not_hide_an_end() -> None:
     whose clock is ahead has still queued it before."""
     ahead = event("queued", attempt=0, sequence=9_000_000)
     released = event("released", sequence=5_000_000)
-    done = event("succeeded", sequence=1_000_000, started=0.5)
+    done = event("done", sequence=1_000_000, started=0.5)
     found = status(released, done, ahead)
-    assert (found.state, found.ended_at, found.queued_at) == ("succeeded", 1.0, 9.0)
+    assert (found.state, found.ended_at, found.queued_at) == ("done", 1.0, 9.0)
 
 
 def test_a_replay_starts_again() -> None:
     """It is newer than whatever was before it, and keeps when it was enqueued first."""
     found = status(
         event("queued", attempt=0, sequence=1_000_000),
-        event("dead", attempt=8, sequence=5_000_000),
+        event("failed", attempt=8, sequence=5_000_000),
         event("started", epoch=1, sequence=4_000_000, started=4.0),
     )  # fmt: skip
     assert (found.state, found.attempt, found.epoch) == ("started", 1, 1)
@@ -88,12 +90,12 @@ def test_a_replay_starts_again() -> None:
 def test_a_job_is_over_when_nothing_more_comes_of_it(state: str) -> None:
     """What is parked waits for a worker that knows it."""
     assert status(event(state)).ended is (state in ENDED)
-    assert (state in ENDED) == (state in {"succeeded", "failed", "dead", "expired", "cancelled"})
+    assert (state in ENDED) == (state in {"done", "failed", "expired", "cancelled"})
 
 
 def test_a_result_expires() -> None:
     """By itself, whether or not anybody has pruned it."""
-    row = row_of(event("succeeded", sequence=10_000_000, result=None, keep=5.0))
+    row = row_of(event("done", sequence=10_000_000, result=None, keep=5.0))
     assert status_of(row, now=14.0).has_result
     assert status_of(row, now=14.0).result is None
     assert not status_of(row, now=15.5).has_result

@@ -7,15 +7,15 @@ import logging
 
 import pytest
 
-from amqpjobs import Context
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.cli.output import print_json
 from amqpjobs.errors import BrokerUnavailable
-from amqpjobs.jobs.context import current_context
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.trace_context import RemoteSpan
+from amqpjobs.jobs.run_context import JobLogger, RunContext, current_context
 from amqpjobs.settings import Settings
 from amqpjobs.telemetry.logs import ConsoleFormatter, JsonFormatter, configure_logs
+from tests.support.logs import logging_of_its_own
 from tests.support.tracing import context_of, traced
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -23,14 +23,14 @@ TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was():
-    root = logging.getLogger()
-    names = ("aiormq", "aio_pika")
-    before = (list(root.handlers), root.level, [logging.getLogger(n).level for n in names])
-    yield
-    root.handlers[:], levels = before[0], before[2]
-    root.setLevel(before[1])
-    for name, level in zip(names, levels, strict=True):
-        logging.getLogger(name).setLevel(level)
+    with logging_of_its_own():
+        yield
+
+
+def configure_alone(level, form, stream):
+    """Without the handlers of pytest, which would keep what the tests write for its report."""
+    logging.getLogger().handlers[:] = []
+    configure_logs(level, form, stream=stream)
 
 
 class Terminal(io.StringIO):
@@ -52,7 +52,7 @@ def text_of(stream):
 def job():
     """A job that runs here."""
     properties = Properties(headers={"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"})
-    context = Context("resize", "7", "photos", 2, None, asyncio.Event(), lambda: properties)
+    context = RunContext("resize", "7", "photos", 2, None, asyncio.Event(), lambda: properties)
     token = current_context.set(context)
     yield context
     current_context.reset(token)
@@ -60,14 +60,14 @@ def job():
 
 def json_lines(say, level="info"):
     stream = strict_stream()
-    configure_logs(level, "json", stream=stream)
+    configure_alone(level, "json", stream=stream)
     say(logging.getLogger("user"))
     return [json.loads(line) for line in text_of(stream).split("\n")[:-1]]
 
 
 def console_text(say):
     stream = Terminal()
-    configure_logs("debug", "auto", stream=stream)
+    configure_alone("debug", "auto", stream=stream)
     say(logging.getLogger("user"))
     return stream.getvalue()
 
@@ -98,7 +98,8 @@ def test_lines_outside_of_a_job_carry_none():
 
 def test_a_line_that_names_another_job_keeps_its_own_keys(job):
     """As the line about a finished job does while another one runs."""
-    [line] = json_lines(lambda log: log.info("done", extra={"job_id": "8"}))
+    ours = logging.getLogger("amqpjobs.worker")
+    [line] = json_lines(lambda _: ours.info("done", extra={"job_id": "8"}))
     assert (line["job_id"], line["queue"]) == ("8", "photos")
 
 
@@ -124,7 +125,7 @@ def test_no_line_ends_within_a_line():
     ends = "".join(c for c in map(chr, range(0x110000)) if len(f"a{c}b".splitlines()) > 1)
     assert len(ends) >= 10
     stream = strict_stream()
-    configure_logs("info", "json", stream=stream)
+    configure_alone("info", "json", stream=stream)
     logging.getLogger("user").info("a %s", ends, extra={"key": ends, ends: {ends: ends}})
     [line] = text_of(stream).splitlines()
     told = json.loads(line)
@@ -134,7 +135,7 @@ def test_no_line_ends_within_a_line():
 def test_hostile_text_stays_within_its_line():
     """Whatever strangers put into a name: one line, valid JSON, valid UTF-8."""
     stream = strict_stream()
-    configure_logs("info", "json", stream=stream)
+    configure_alone("info", "json", stream=stream)
     log = logging.getLogger("user")
     log.info("event %s", HOSTILE, extra={"key": HOSTILE, "deep": {"a": [HOSTILE]}})
     log.info("next")
@@ -155,7 +156,7 @@ def test_a_number_that_json_lacks_does_not_spoil_the_line(value):
         raise AssertionError(name)
 
     stream = strict_stream()
-    configure_logs("info", "json", stream=stream)
+    configure_alone("info", "json", stream=stream)
     logging.getLogger("user").info("ratio", extra={"ratio": value, "more": [value]})
     read = json.loads(text_of(stream), parse_constant=no_constant)
     assert read["event"] == "ratio"
@@ -187,13 +188,15 @@ def test_at_debug_the_libraries_speak_too():
 
 
 def test_the_form_follows_the_stream():
-    """Readable on a terminal, JSON elsewhere; and as told where it is told."""
+    """Readable on a terminal, JSON elsewhere; and as the setting says where there is one."""
     for form, stream, kind in (
         ("auto", Terminal(), ConsoleFormatter), ("auto", io.StringIO(), JsonFormatter),
         ("json", Terminal(), JsonFormatter), ("console", io.StringIO(), ConsoleFormatter),
+        ("verbose", io.StringIO(), ConsoleFormatter),
     ):  # fmt: skip
-        configure_logs("info", form, stream=stream)
-        [handler] = logging.getLogger().handlers
+        with logging_of_its_own() as root:
+            configure_alone("info", form, stream=stream)
+            [handler] = root.handlers
         assert isinstance(handler.formatter, kind)
 
 
@@ -201,8 +204,8 @@ def test_a_line_on_a_terminal_has_the_keys_behind_it(job):
     """Quoted where they have blanks."""
     text = console_text(lambda log: log.info("hello", extra={"page": "3 of 4", "none": ""}))
     assert "hello" in text
-    assert "job=resize job_id=7 queue=photos attempt=2" in text
-    assert 'page="3 of 4" none=""' in text
+    assert "resize: hello" in text
+    assert '7 page="3 of 4" none=""' in text
 
 
 def test_no_key_moves_the_cursor_or_adds_a_line():
@@ -223,14 +226,23 @@ def test_no_message_and_no_traceback_moves_the_cursor():
     assert "\x1b[2J" not in console_text(fail)
 
 
-@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-def test_colours_can_be_had_or_not(variable, value, monkeypatch):
-    """https://no-color.org, and terminals without any."""
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    assert "\x1b[31m" in console_text(lambda log: log.error("bad"))
-    monkeypatch.setenv(variable, value)
-    assert "\x1b" not in console_text(lambda log: log.error("bad"))
+def test_json_has_all_frames():
+    """A terminal leaves those of the framework out."""
+
+    async def fail():
+        raise LookupError("boom")
+
+    def say(log):
+        try:
+            asyncio.run(fail())
+        except LookupError:
+            log.exception("failed")
+
+    [line] = json_lines(say)
+    assert "/asyncio/" in line["traceback"]
+    text = console_text(say)
+    assert "/asyncio/" not in text
+    assert "LookupError: boom" in text
 
 
 # --- secrets -----------------------------------------------------------------------------------
@@ -246,7 +258,7 @@ async def test_a_password_is_in_nothing_that_is_shown(capsys):
     port = server.sockets[0].getsockname()[1]
     settings = Settings(url=f"amqp://user:hunter2@127.0.0.1:{port}/%2f", connect_timeout=5)
     stream = strict_stream()
-    configure_logs("debug", "json", stream=stream)
+    configure_alone("debug", "json", stream=stream)
     link = Link(settings, "publish")
     with pytest.raises(BrokerUnavailable) as caught:
         await link.connect()
@@ -270,7 +282,8 @@ def test_a_line_names_the_span_that_it_was_written_in(job):
         log.info("in the job")
         with spans.tracer.start_as_current_span("inner"):
             log.info("inside")
-            log.info("of another", extra={"job_id": "8", "trace_id": "another"})
+            ours = logging.getLogger("amqpjobs.worker")
+            ours.info("of another", extra={"job_id": "8", "trace_id": "another"})
 
     with traced() as spans:
         outer, inside, other = json_lines(say)
@@ -290,3 +303,72 @@ def test_a_line_outside_of_a_job_names_the_span_around_it():
         [line] = json_lines(lambda log: log.info("hello"))
     [http] = spans.named("http")
     assert line["span_id"] == f"{context_of(http).span_id:016x}"
+
+
+LINE_KEYS = ["timestamp", "level", "logger", "event", "traceback", "cut"]
+
+
+def test_no_extra_replaces_a_key_of_the_line():
+    """Filters and alerts go by them; what the user gave is kept beside."""
+    extra = dict.fromkeys(LINE_KEYS, "mine") | {"extra_event": "taken"}
+    [line] = json_lines(lambda log: log.info("hello", extra=extra))
+    assert (line["level"], line["event"]) == ("info", "hello")
+    assert "mine" not in (line["timestamp"], line["logger"])
+    assert all(line[f"extra_{key}"] == "mine" for key in LINE_KEYS if key != "event")
+    assert (line["extra_event"], line["extra_extra_event"]) == ("taken", "mine")
+
+
+def test_no_extra_replaces_a_key_of_the_job(job):
+    """Whoever logs inside of it, by a logger of their own or by `ctx.log`."""
+    given = {"job": "x", "job_id": "8", "queue": "q", "attempt": 9}
+
+    def by_job_logger():
+        JobLogger(logging.getLogger("amqpjobs.job"), job.log_keys()).info("b", extra=given)
+
+    [one] = json_lines(lambda log: log.info("a", extra=given))
+    [two] = json_lines(lambda _: by_job_logger())
+    for line in (one, two):
+        assert {key: line[key] for key in given} == {key: job.log_keys()[key] for key in given}
+        assert {key: line[f"extra_{key}"] for key in given} == given
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"key": "x" * 10**6},
+        {"key": "\u00e4\0" * 10**6},
+        {"key": ["x" * 1000] * 1000},
+        {f"key{n}": "x" * 100 for n in range(5000)},
+        {"k" * 10**6: 1},
+    ],
+    ids=["long", "escaped", "nested", "many", "key"],
+)
+def test_a_line_is_bounded(extra):
+    """64 KB, one valid JSON object, and it says how long it was."""
+    written = json_lines(lambda log: log.info("hello", extra=extra))
+    [line] = written
+    assert (line["event"], line["level"]) == ("hello", "info")
+    assert line["cut"] > 65_536
+    assert len(json.dumps(line, ensure_ascii=False).encode()) <= 65_536
+    text = console_text(lambda log: log.info("hello", extra=extra))
+    assert len(text.encode()) <= 65_536 + 1
+    assert "cut=" in text[-40:]
+
+
+def test_a_line_that_fits_is_whole():
+    """Nothing is cut then."""
+    [line] = json_lines(lambda log: log.info("hello", extra={"key": "x" * 60_000}))
+    assert len(line["key"]) == 60_000
+    assert "cut" not in line
+
+
+def test_of_a_long_traceback_the_end_is_kept():
+    """Which says what failed."""
+
+    def fail(log):
+        error = ValueError("x" * 100_000 + " the end")
+        log.error("failed", exc_info=error)
+
+    [line] = json_lines(fail)
+    assert line["traceback"].rstrip().endswith("the end")
+    assert line["cut"] > 100_000

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.trace import StatusCode
 from pydantic import BaseModel
 
-from amqpjobs import Context, Reject, Retry, RetryAfter, Snooze
+from amqpjobs import Batch, BatchFailed, Context, Reject, Retry, RetryAfter, Snooze
 from amqpjobs.broker.embedded import Broker
 from amqpjobs.client.deadletters.selection import Selection
 from amqpjobs.errors import JobFailed
@@ -310,3 +310,63 @@ async def test_log_lines_say_the_trace_of_their_job(
         assert said["trace_id"] == f"{ids.trace_id:032x}"
         assert said["span_id"] == f"{ids.span_id:016x}"
         assert said["trace_flags"] == f"{ids.trace_flags:02x}"
+
+
+async def test_each_job_of_a_batch_has_its_own_span(embedded: Broker, spans: Spans) -> None:
+    """With its own end; and so has its settlement."""
+    app = app_at(embedded.url)
+
+    @app.job(queue="work", batch=Batch(2, within=60))
+    async def job(rows: list[int]) -> None:
+        raise BatchFailed({1: LookupError(SECRET)})
+
+    async with app.lifespan(), working(app):
+        handles = await app.later_many(job.message(n) for n in range(2))
+        await spans.of("ack work", 2)
+    runs = {attributes_of(s)["messaging.message.id"]: s for s in spans.named("process work")}
+    done, failed = (runs[handle.id] for handle in handles)
+    assert done.status.status_code is StatusCode.UNSET
+    assert failed.status.status_code is StatusCode.ERROR
+    assert attributes_of(failed)["error.type"] == "LookupError"
+    assert SECRET not in spans.text()
+
+
+async def test_what_was_collected_and_goes_back_has_not_failed(
+    embedded: Broker, spans: Spans
+) -> None:
+    """Its batch did not start before the worker stopped."""
+    app = app_at(embedded.url)
+
+    @app.job(queue="work", batch=Batch(2, within=60))
+    async def job(rows: list[int]) -> None: ...
+
+    async with app.lifespan():
+        async with working(app) as worker:
+            await job.later(1)
+            await until(lambda: worker.snapshot().held == 1, "collected")
+        [run] = spans.named("process work")
+    assert run.status.status_code is StatusCode.UNSET
+
+
+async def test_a_run_that_is_over_without_its_handler_has_a_span_too(
+    embedded: Broker, spans: Spans
+) -> None:
+    """That of its settlement at once, that of its handler when it ends."""
+    app, go = app_at(embedded.url), asyncio.Event()
+
+    @app.job(queue="work", timeout=0.05, grace=0.05)
+    async def job() -> None:
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with app.lifespan(), working(app):
+        await job.later()
+        settled = await spans.one("ack work")
+        assert settled.start_time is not None
+        assert settled.start_time > 1_000_000_000 * 1_000_000_000
+        assert not spans.named("process work")
+        go.set()
+        await spans.one("process work")

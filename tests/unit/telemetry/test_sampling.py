@@ -118,7 +118,7 @@ async def test_a_sampler_that_fails_costs_no_job(
             assert await job.request(3) == 3
             await job.later(4)
         assert spans.names == []
-    assert "no span: the tracer, or a sampler, has failed" in caplog.messages
+    assert "tracer or sampler failed, no span" in caplog.messages
 
 
 async def test_a_provider_that_fails_costs_no_job(
@@ -143,7 +143,7 @@ async def test_a_provider_that_fails_costs_no_job(
         await job.later(3)
         await job.later(3)
         assert await job.request(3) == 3
-    words = "no spans: the tracer provider has no tracer for us"
+    words = "tracer provider failed, no spans"
     assert caplog.messages.count(words) == 2  # who publishes, and who asks
 
 
@@ -161,7 +161,7 @@ async def test_a_processor_that_fails_costs_no_job(
     async with working(app):
         assert await job.request(3) == 3
         await spans.one("ack work")
-    assert "a span is lost: its processor has failed" in caplog.messages
+    assert "span processor failed, span lost" in caplog.messages
 
 
 async def test_an_sdk_that_is_set_up_late_counts(embedded: Broker) -> None:

@@ -14,6 +14,7 @@ from amqpjobs.errors import (
     ReplyTimeout,
     Unroutable,
 )
+from amqpjobs.jobs.job import definition_of
 from amqpjobs.jobs.message.event_codec import WORKER
 from amqpjobs.settings import load_settings
 from amqpjobs.telemetry.traces.tracer import tracing_of
@@ -113,6 +114,7 @@ async def test_each_of_many_has_its_own_span(url: str, spans: Spans) -> None:
     async with working(app, "work"):
         async with stranger(url) as channel:
             await channel.queue_delete("nowhere")
+        (await app.client.publisher())._restoring._queues.clear()  # it is not declared again
         with pytest.raises(PublishManyFailed):
             await app.later_many([*(job.message(n) for n in range(3)), lost.message()])
         await spans.of("ack work", 3)
@@ -140,6 +142,7 @@ async def test_publishing_that_fails_says_so(embedded: Broker, spans: Spans) -> 
             await job.request("x")
         async with stranger(embedded.url) as channel:
             await channel.queue_delete("work")
+        (await app.client.publisher())._restoring._queues.clear()  # it is not declared again
         with pytest.raises(Unroutable):
             await job.later("x")
     large, _, unroutable = spans.named("publish work")
@@ -195,9 +198,9 @@ async def test_a_job_that_is_run_by_itself_is_a_span(embedded: Broker, spans: Sp
         await job.later(0)
 
     async with app.lifespan():
-        await run_once(app.client.runtime, job.definition, b"1", asyncio.Event())
+        await run_once(app.client.runtime, definition_of(job), b"1", asyncio.Event())
         with pytest.raises(LookupError):
-            await run_once(app.client.runtime, job.definition, b"0", asyncio.Event())
+            await run_once(app.client.runtime, definition_of(job), b"0", asyncio.Event())
     good, bad = spans.named("run job")
     [sent] = spans.named("publish work")
     assert same(context_of(good), sent.parent)

@@ -38,7 +38,7 @@ async def main():
                 "traceparent": "00-{trace}-b7ad6b7169203331-01", "tracestate": "a=b"}}), b"1", 10)
         while len(seen) < 3 or worker._consuming.running:
             await asyncio.sleep(0.01)
-        assert worker._consuming.pipeline._bare
+        assert app.jobs[job.name].direct
         assert worker._consuming.pipeline._around is None
         assert len(worker._consuming.report.__self__.observers) == 2  # the line and events
         worker.stop()

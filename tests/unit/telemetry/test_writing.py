@@ -10,8 +10,10 @@ from typing import TextIO
 
 import pytest
 
+from amqpjobs.cli.ending import flush_output
 from amqpjobs.telemetry.log_stream import LogWriter
-from amqpjobs.telemetry.logs import JsonFormatter
+from amqpjobs.telemetry.logs import JsonFormatter, configure_logs
+from tests.support.logs import logging_of_its_own
 from tests.support.programs import KEPT, ROOT
 
 
@@ -84,3 +86,24 @@ def test_a_program_runs_without_its_output(closing: str, tmp_path: Path) -> None
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "ran").exists()
+
+
+def test_what_stands_for_stdout_may_have_a_write_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program's own object, as `logging` and notebooks put there."""
+    written: list[str] = []
+
+    class Own:
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+        def flush(self) -> None: ...
+
+    monkeypatch.setattr(sys, "stdout", Own())
+    with logging_of_its_own():
+        configure_logs("info", "auto", buffered=True)
+        logging.getLogger("tests").info("a line")
+        flush_output()
+    assert json.loads("".join(written))["event"] == "a line"

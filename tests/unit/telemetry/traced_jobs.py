@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from amqpjobs import App, Context, Queue, Retry
-from amqpjobs.jobs.context import current_context
+from amqpjobs.jobs.run_context import current_context
 from amqpjobs.telemetry.traces.propagation import outgoing_trace
 from tests.support import workers
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from amqpjobs import App
+from amqpjobs import App, Context
 
-app = App("processes")
+app = App("processes", propagate=("tenant",))
 
 
 @app.job(queue="processes", cpu=True)
@@ -23,3 +23,17 @@ def first(n: int) -> int:
 async def second(n: int) -> int:
     """Where the worker is."""
     return n
+
+
+@app.job(queue="processes", cpu=True)
+def tenant_of(ctx: Context) -> dict[str, str | bool | int | float]:
+    """What a process knows of the headers; what it enqueues has one of them."""
+    with app.blocking() as client:
+        client.later(child.message())
+    return dict(ctx.headers)
+
+
+@app.job(queue="processes")
+async def child(ctx: Context) -> dict[str, str]:
+    """Where the worker is."""
+    return dict(ctx.headers)

@@ -112,7 +112,7 @@ class Tenant:
 @pytest.mark.parametrize("ask", [False, True], ids=["later", "request"])
 async def test_what_a_job_was_the_first_to_need_does_not_keep_its_values(ask):
     """Its connection of another app, the listener for replies, timers: they outlive the job.
-    asyncio keeps the handle of a cancelled timer until its time comes, here for 2 s."""
+    asyncio keeps the handle of a cancelled timer until its time comes, here for 8 s."""
     kept: list[weakref.ref[Tenant]] = []
     async with Broker() as broker:
         app, other = app_at(broker.url), app_at(broker.url)
@@ -125,7 +125,7 @@ async def test_what_a_job_was_the_first_to_need_does_not_keep_its_values(ask):
             mine = Tenant()
             tenant.set(mine)
             kept.append(weakref.ref(mine))
-            await (there.with_options(timeout=2).request() if ask else there.later())
+            await (there.with_options(timeout=8).request() if ask else there.later())
 
         async with working(app), working(other) if ask else asynccontextmanager(nothing)():
             await job.later()

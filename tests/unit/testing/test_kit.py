@@ -5,6 +5,7 @@ import gc
 import os
 import threading
 import time
+from datetime import timedelta
 
 import aio_pika
 import pytest
@@ -354,7 +355,7 @@ async def test_time_does_not_go_back(app, done):
     send = send_job(app, done)
     async with app.testing() as t:
         await send.later(Order(id=1))
-        with pytest.raises(ValueError, match="does not go back by 1 seconds"):
+        with pytest.raises(ValueError, match="does not go on by -1: give 0"):
             await t.advance(-1)
         assert done == []
 
@@ -600,3 +601,52 @@ async def test_a_test_costs_little(app, done):
             await send.later(Order(id=n))
             await t.run_until_idle()
     assert (time.process_time() - began) / 10 < 0.2
+
+
+async def test_timeouts_of_calls_may_be_timedeltas(app, done):
+    """As those of jobs."""
+    send = send_job(app, done)
+    async with app.testing() as t:
+        minute = timedelta(minutes=1)
+        await send.with_options(timeout=minute).request(Order(id=1))
+        await app.request(send.message(Order(id=2)), timeout=minute)
+        await t.advance(timedelta(hours=1), timeout=minute)
+        await t.run_until_idle(timeout=minute)
+        for wrong in (timedelta(0), True, "60"):
+            with pytest.raises(ConfigurationError, match="timeout is a number of seconds above 0"):
+                await app.request(send.message(Order(id=3)), timeout=wrong)
+            with pytest.raises(ConfigurationError, match="timeout is a number of seconds above 0"):
+                await app.result("7", timeout=wrong)
+    assert done == [1, 2]
+
+
+# --- the URL of the project ------------------------------------------------------------------
+
+
+async def test_user_and_virtual_host_are_those_of_the_apps_url(done):
+    """A program that has the project's login and virtual host works on the test's broker."""
+    url = "amqp://ada:p%40ss@production.invalid/shop%2Feu"
+    app = App("shop", settings=Settings(url=url), retry=NEVER)
+    send = send_job(app, done)
+    async with app.testing() as t:
+        port = t.broker.port
+        assert t.url == f"amqp://ada:p%40ss@127.0.0.1:{port}/shop%2Feu"
+        await send.later(Order(id=1))
+        async with await aio_pika.connect(t.url) as connection:
+            channel = await connection.channel()
+            assert (await channel.get_queue("mails")).declaration_result.message_count == 1
+        await t.run_until_idle()
+        other = f"amqp://somebody:else@127.0.0.1:{port}/elsewhere"
+        async with await aio_pika.connect(other) as connection:
+            assert await (await connection.channel()).declare_queue("mails", durable=True)
+    assert done == [1]
+
+
+async def test_an_app_whose_url_is_none_is_tested_all_the_same(done):
+    """With the default login; the URL is not used."""
+    app = App("shop", settings=Settings(url="amqp://host:port/"), retry=NEVER)
+    send = send_job(app, done)
+    async with app.testing() as t:
+        await send.later(Order(id=1))
+        await t.run_until_idle()
+    assert done == [1]

@@ -6,12 +6,15 @@ import time
 
 import pytest
 
-from amqpjobs import App, Context
+from amqpjobs import App
 from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.jobs.job import definition_of
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.properties import ERROR_REPLY, Properties
 from amqpjobs.jobs.outcome import Answered, Cancelled, Done, Rejected, Released, Retried, Snoozed
+from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.worker import replying as answering_module
+from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.replying import Answering
 from amqpjobs.worker.run import Run
 from tests.unit.broker.rabbitmq.fake_wire import Link, turns
@@ -49,8 +52,8 @@ class Bench:
     def answer(self, outcome, reply_to="asker", deadline=None, **changes):
         """The run, and the task that answers."""
         run = Run(self.hand.give(reply_to=reply_to, correlation_id="c"))
-        run.definition = job.definition
-        run.context = Context("job", "id", "queue", 1, deadline, asyncio.Event(), Properties)
+        run.definition = definition_of(job)
+        run.context = RunContext("job", "id", "queue", 1, deadline, asyncio.Event(), Properties)
         run.asked = reply_to
         for name, value in changes.items():
             setattr(run, name, value)
@@ -116,7 +119,7 @@ async def test_an_answer_that_is_refused_or_not_confirmed_in_time(bench, caplog)
     async with asyncio.timeout(5):
         assert await late == Done(1)
     warned = [r.getMessage() for r in caplog.records]
-    assert warned == ["the answer may be lost", "the answer may be lost: not confirmed in time"]
+    assert warned == ["reply may be lost", "reply may be lost"]
 
 
 async def test_after_the_deadline_nothing_is_sent(bench):
@@ -162,7 +165,7 @@ async def test_put_off_beyond_the_deadline_is_a_failure(bench):
     bench.wire.confirm(1)
     outcome = await answering
     assert isinstance(outcome, Answered)
-    assert "put off" in outcome.failure.message
+    assert "after the caller" in outcome.failure.message
     _, answering = bench.answer(Snoozed(now + 5), deadline=now + 10)
     assert await answering == Snoozed(now + 5)
 
@@ -182,3 +185,26 @@ async def test_a_worker_that_stops_does_not_wait_for_a_confirm(bench):
     run.interrupted = True
     answering.cancel()
     assert await answering == Done(1)
+
+
+async def test_the_answer_of_a_cancelled_job_that_is_not_confirmed_is_no_bug(bench):
+    """Its task was cancelled, which says nothing of the answer: the job stays cancelled."""
+    outcome = Cancelled("not needed")
+    run = Run(bench.hand.give(reply_to="asker", correlation_id="c"))
+    run.definition = definition_of(job)
+    deadline = time.time() + 0.2
+    run.context = RunContext("job", "id", "queue", 1, deadline, asyncio.Event(), Properties)
+    run.cancelled, run.why, run.asked = True, "not needed", "asker"
+
+    async def execute():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await Endings().calm(run)
+            return await bench.answering.answer(run, outcome)
+
+    task = asyncio.create_task(execute())
+    bench.tasks.append(task)
+    await turns()
+    task.cancel("not needed")
+    assert await task is outcome

@@ -11,11 +11,12 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs.jobs.context import Context, current_context, plain_context
+from amqpjobs.jobs.context import Context
+from amqpjobs.jobs.run_context import current_context, plain_context
 from amqpjobs.worker.blocked_loop import BlockedLoop, Pulse, _inherited
 from tests.support.waiting import until
 
-BLOCKED, ON = "the event loop is blocked", "the event loop goes on"
+BLOCKED, ON = "the event loop is blocked", "the event loop runs again"
 INTERVAL = 0.25
 
 

@@ -21,6 +21,7 @@ NEVER_END = [
     "amqpjobs pausing",
     "amqpjobs pausing work",
     "amqpjobs control",
+    "amqpjobs holds",
     "amqpjobs blocked loop",
 ]
 
@@ -60,6 +61,7 @@ async def test_a_worker_ends_loudly_when_one_of_its_tasks_does(
             await (
                 worker._consuming.control.ready()
             )  # not in a call to the broker, which is tried again
+            await until(lambda: worker._consuming.holds.looks, "it has looked at what is paused")
             cancel_from_inside(tasks()[name])
             await until(lambda: "task ended, stopping the worker" in caplog.messages, "it stops")
             release.set()

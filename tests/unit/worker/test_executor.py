@@ -20,7 +20,9 @@ class Parts:
         self._outcome = outcome
         self.running: dict[Run, Any] = {}
         self.executor = Executor(
-            pipeline=SimpleNamespace(outcome_of=self._outcome_of, failed_by_us=self._failed),
+            pipeline=SimpleNamespace(
+                outcome_of=self._outcome_of, judge=SimpleNamespace(failed_by_us=self._failed)
+            ),
             endings=Endings(),
             replying=SimpleNamespace(answer=self._answer),
             settlement=SimpleNamespace(settle=self._settle),
@@ -48,7 +50,7 @@ class Parts:
         self.steps.append("reply")
         return outcome
 
-    def _settle(self, delivery: Any, outcome: Outcome, context: Any) -> None:
+    def _settle(self, delivery: Any, outcome: Outcome, context: Any, *, callbacks: bool) -> None:
         self.steps.append("settle")
         delivery.ack()
 

@@ -88,6 +88,36 @@ def test_a_queue_without_limits_has_no_gate():
     assert not bench.intake.gated
 
 
+def test_an_operator_holds_a_queue_and_lets_it_go():
+    """For a time, or until told; a gate that was made for it lets all through afterwards."""
+    bench = Bench(Queue("q"))
+    bench.offer()
+    gate = bench.intake.make_gate(bench.queues["q"])
+    gate.held_until = bench.time.now + 5
+    bench.offer(count=3)
+    assert len(bench.started) == 1
+    assert (gate.wait(bench.time.now), gate.consuming(bench.time.now)) == (UNTIL_TOLD, False)
+    assert gate.changes_in(bench.time.now) == 5
+    gate.held_until = UNTIL_TOLD
+    assert gate.changes_in(bench.time.now) == UNTIL_TOLD
+    gate.held_until = 0.0
+    assert gate.consuming(bench.time.now)
+    bench.intake.open("q")
+    assert len(bench.started) == 4
+
+
+def test_an_operator_s_rate_replaces_the_queue_s():
+    """And goes again."""
+    bench = Bench(Queue("q", rate="2/s"))
+    gate = bench.gate()
+    gate.limit(Queue("q", rate="1/s"))
+    bench.offer(count=6)
+    assert len(bench.started) == 1
+    gate.limit(Queue("q"))
+    bench.intake.open("q")
+    assert len(bench.started) == 6
+
+
 def test_starts_are_spread_as_the_rate_says():
     """One second's worth at once, then one after the other, by timers."""
     bench = Bench(Queue("q", rate="2/s"))

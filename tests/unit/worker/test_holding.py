@@ -59,14 +59,14 @@ def test_before_43_the_setting_says_what_rabbitmq_has():
     [problem] = holding(OLD, 7200).problems()
     assert "7200 s" in problem.finding
     assert "1800 s" in problem.finding
-    assert "AMQPJOBS_CONSUMER_TIMEOUT" in problem.mend
+    assert "AMQPJOBS_CONSUMER_TIMEOUT" in problem.fix
 
 
-def test_a_job_that_only_waits_too_long_has_a_mend_of_its_own():
+def test_a_job_that_only_waits_too_long_has_a_fix_of_its_own():
     """Less prefetch is enough."""
     [problem] = holding(OLD, 1000, held=20).problems()
     assert "2000 s" in problem.finding
-    assert "AMQPJOBS_PREFETCH" in problem.mend
+    assert "AMQPJOBS_PREFETCH" in problem.fix
     assert found(holding(OLD, 1000, held=10)) == []
 
 

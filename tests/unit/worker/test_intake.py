@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpjobs import Queue
+from amqpjobs.jobs.queue.queue import lanes_of
 from amqpjobs.worker.intake import Intake, cycle_of
 
 PRIORITIES = {"high": 6, "normal": 3, "low": 1}
@@ -34,7 +35,7 @@ def full(queue, waiting, concurrency=1):
     intake = Intake([queue], concurrency, started.append)
     for _ in range(concurrency):
         intake.offer(delivery(queue.name, "first"))
-    for lane in queue.lanes:
+    for lane in lanes_of(queue):
         for number in range(waiting):
             intake.offer(delivery(lane.queue, number))
     started.clear()
@@ -44,22 +45,22 @@ def full(queue, waiting, concurrency=1):
 @given(WEIGHTS, st.integers(0, 40))
 def test_in_any_window_each_lane_gets_its_weight_while_all_of_them_wait(queue, offset):
     """Of every sum(weights) starts in a row, wherever one begins to count."""
-    total = sum(lane.weight for lane in queue.lanes)
+    total = sum(lane.weight for lane in lanes_of(queue))
     intake, started = full(queue, waiting=offset + total)
     for _ in range(offset + total):
         intake.finished()
     window = Counter(started.queues()[offset : offset + total])
-    assert window == {lane.queue: lane.weight for lane in queue.lanes}
+    assert window == {lane.queue: lane.weight for lane in lanes_of(queue)}
 
 
 @given(WEIGHTS, st.data())
 def test_no_lane_starves_whatever_the_others_do(queue, data):
     """With any number of others arriving, one that waits is started within a cycle's starts."""
-    lanes = [lane.queue for lane in queue.lanes]
+    lanes = [lane.queue for lane in lanes_of(queue)]
     patient = data.draw(st.sampled_from(lanes))
     intake, started = full(queue, waiting=0)
     intake.offer(delivery(patient, "patient"))
-    total = sum(lane.weight for lane in queue.lanes)
+    total = sum(lane.weight for lane in lanes_of(queue))
     for _ in range(total):
         for lane in data.draw(st.lists(st.sampled_from(lanes), min_size=1, max_size=3)):
             intake.offer(delivery(lane, "other"))
@@ -185,11 +186,11 @@ def test_paused_it_starts_nothing_until_it_is_resumed():
     """What is offered meanwhile waits, though there is a slot."""
     started = Started()
     intake = Intake([Queue("q")], 2, started.append)
-    intake.pause()
+    intake.pause("test")
     intake.offer(delivery("q", 1))
     intake.offer(delivery("q", 2))
     assert started == []
-    intake.resume()
+    intake.resume("test")
     assert [d.number for d in started] == [1, 2]
 
 
@@ -197,9 +198,9 @@ def test_a_pause_that_ends_after_the_close_opens_nothing():
     """The worker stops while a job runs alone."""
     started = Started()
     intake = Intake([Queue("q")], 1, started.append)
-    intake.pause()
+    intake.pause("test")
     intake.close()
-    intake.resume()
+    intake.resume("test")
     intake.offer(delivery("q"))
     assert started == []
 

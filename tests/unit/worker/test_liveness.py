@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from amqpjobs.telemetry.health import heartbeat as liveness_module
-from amqpjobs.telemetry.health.heartbeat import Liveness, age_of, notify, state_of
+from amqpjobs.telemetry.health.heartbeat import Liveness, notify
+from amqpjobs.telemetry.health.heartbeat_file import age_of, state_of
 
 
 @contextlib.asynccontextmanager

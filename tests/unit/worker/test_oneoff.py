@@ -6,7 +6,7 @@ import pytest
 
 from amqpjobs import App, Context, Reject
 from amqpjobs.errors import DecodeError, JobTimeout
-from amqpjobs.jobs.context import current_context
+from amqpjobs.jobs.run_context import current_context
 from amqpjobs.worker.oneoff import run_once
 
 

@@ -1,11 +1,14 @@
 """Threads that outlive their jobs: each keeps its slot until it ends, is counted and named."""
 
 import asyncio
+import logging
 import threading
 import time
 
 from amqpjobs import Retry
 from amqpjobs.broker.embedded import Broker
+from amqpjobs.jobs.run_context import current_context
+from amqpjobs.worker.worker import Worker
 from tests.support.waiting import until
 from tests.support.workers import app_at, working
 
@@ -80,3 +83,63 @@ async def test_a_thread_that_outlives_a_little_leaves_nothing_behind():
             for _ in range(3):
                 await together.later()
             await until(lambda: met == 3, "all slots are there")
+
+
+async def test_a_worker_that_has_lost_half_of_its_slots_is_recycled(monkeypatch, caplog):
+    """Gracefully, with the reason, and not before the threads have had their time to end. That it
+    ends is no line of one of its jobs."""
+    jobs_of_lines: dict[str, object] = {}
+
+    def note(record: logging.LogRecord) -> bool:
+        jobs_of_lines[record.getMessage()] = current_context.get()
+        return True
+
+    logger = logging.getLogger("amqpjobs.worker")
+    caplog.set_level(logging.INFO, logger.name)
+    logger.addFilter(note)
+    monkeypatch.setattr("amqpjobs.worker.execution.outliving.LOST_FOR", 0.2)
+    go, started = threading.Event(), []
+    async with Broker() as broker:
+        app = app_at(broker.url)
+
+        @app.job(queue="work", timeout=0.05, retry=Retry(attempts=1))
+        def stuck(n: int) -> None:
+            started.append(n)
+            go.wait(30)
+
+        try:
+            async with app.lifespan():
+                worker = Worker(app, concurrency=4)
+                running = asyncio.create_task(worker.run())
+                await stuck.later(1)
+                await until(lambda: worker.state.startswith("threads outlive"), "one is lost")
+                await asyncio.sleep(0.4)
+                assert not running.done()  # a quarter is not half
+                await stuck.later(2)
+                await asyncio.wait_for(running, 20)
+            assert worker.recycled is not None
+            assert "threads lost: threads outlive their jobs in 2 of 4 slots" in worker.recycled
+            assert worker.stuck
+            assert jobs_of_lines["thread outlives its job"] is not None
+            assert jobs_of_lines["worker ends, another may take over"] is None
+        finally:
+            logger.removeFilter(note)
+            go.set()
+
+
+async def test_a_worker_whose_threads_end_in_time_is_not_recycled(monkeypatch):
+    """Below half again, the time begins anew."""
+    monkeypatch.setattr("amqpjobs.worker.execution.outliving.LOST_FOR", 0.4)
+    async with Broker() as broker:
+        app = app_at(broker.url)
+
+        @app.job(queue="work", timeout=0.05, retry=Retry(attempts=1))
+        def late() -> None:
+            time.sleep(0.2)
+
+        async with working(app, concurrency=1) as worker:
+            for _ in range(4):
+                await late.later()
+            dead = broker.virtual_host.queues["work.dead"]
+            await until(lambda: dead.ready == 4 and worker.state == "ok", "all have ended")
+            assert worker.recycled is None

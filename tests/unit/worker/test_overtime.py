@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from amqpjobs import App, Context, Queue
+from amqpjobs import App, Queue
 from amqpjobs.broker.rabbitmq.profile import Profile
 from amqpjobs.jobs.message.properties import Properties
+from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.settings import load_settings
 from amqpjobs.worker.consumer_timeout import Overtime
 from amqpjobs.worker.run import Run
@@ -33,7 +34,7 @@ class Bench:
 
     def run(self, job, age):
         run = Run(self.hand.give(message_id=job))
-        run.context = Context(job, job, "queue", 1, None, None, Properties)
+        run.context = RunContext(job, job, "queue", 1, None, None, Properties)
         run.started = time.monotonic() - age
         self.running.append(run)
         return run
@@ -56,14 +57,14 @@ async def test_each_version_is_told_what_it_understands(hand):
     assert old.overtime.arguments(old.wire, "queue") is None
 
 
-async def test_the_warning_names_the_job_and_the_mend(hand, caplog):
+async def test_the_warning_names_the_job_and_the_fix(hand, caplog):
     """Where RabbitMQ is told, there is nothing to warn of."""
     for version in ((4, 2, 9), (4, 3, 0)):
         bench = Bench(hand, version)
         bench.overtime.warn(bench.wire.profile)
     [line] = caplog.records
     assert (line.levelno, line.job, line.queue) == (logging.WARNING, "long", "queue")
-    assert "AMQPJOBS_CONSUMER_TIMEOUT" in line.mend
+    assert "AMQPJOBS_CONSUMER_TIMEOUT" in line.fix
 
 
 async def test_a_channel_that_was_closed_for_it_names_what_ran(hand, caplog):
@@ -76,7 +77,7 @@ async def test_a_channel_that_was_closed_for_it_names_what_ran(hand, caplog):
     [line] = (r for r in caplog.records if r.levelno == logging.ERROR)
     assert line.running == ["long long, for 1900 s", "short short, for 3 s"]
     assert line.limit_s == 1800
-    assert line.mend
+    assert line.fix
 
 
 async def test_a_cancelled_consumer_has_lost_what_was_over_its_time(hand, caplog):

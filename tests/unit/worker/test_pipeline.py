@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from amqpjobs import App, Context, Queue, Reject, Retry, RetryAfter, Snooze
-from amqpjobs.jobs.context import current_context
+from amqpjobs.jobs.job import definition_of
 from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, HEADER_DEADLINE, HEADER_DUE, HEADER_ERROR
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.outcome import (
@@ -25,6 +25,7 @@ from amqpjobs.jobs.outcome import (
     Snoozed,
     Superseded,
 )
+from amqpjobs.jobs.run_context import current_context
 from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.pipeline import Pipeline
@@ -58,12 +59,13 @@ class Bench:
 
     def job(self, function, **options):
         job = self.app.job(queue=self.queue, **{"name": "job", **options})(function)
-        self.only = {"queue": job.definition} if len(self.app.jobs) == 1 else {}
+        self.only = {"queue": definition_of(job)} if len(self.app.jobs) == 1 else {}
         return job
 
     def pipeline(self):
         runtime = self.app.client.runtime
-        runtime.registry.processing = tuple(self.processing)
+        for definition in runtime.registry.jobs.values():
+            definition.surround(self.processing)
         return Pipeline(
             runtime, self.execution, self.stopping, self.only, LIMIT, self.settled, nobody
         )
@@ -232,6 +234,16 @@ async def never(x: int = 0) -> None:
     raise AssertionError("must not be called")
 
 
+async def test_what_may_run_once_does_not_start_on_a_lost_channel(bench):
+    """Nobody could be told that it has begun: it is delivered again."""
+    bench.job(never, at_most_once=True)
+    delivery = bench.hand.give(type="job")
+    delivery.lose()
+    outcome = await bench.outcome(delivery)
+    assert isinstance(outcome, Released)
+    assert not delivery.accepted
+
+
 async def test_a_name_that_nobody_here_knows_is_parked(bench):
     """A rolling deploy: another worker will know it. The name is shown, so much of it as fits."""
     bench.job(never)
@@ -255,7 +267,9 @@ def test_what_can_be_run_here_is_known():
     app = App("a")
     job = app.job(queue="q")(never)
     runtime = app.client.runtime
-    pipeline = Pipeline(runtime, None, None, {"q": job.definition}, LIMIT, Settled(KEY_OF), nobody)
+    pipeline = Pipeline(
+        runtime, None, None, {"q": definition_of(job)}, LIMIT, Settled(KEY_OF), nobody
+    )
     assert pipeline.knows("never", "anywhere")
     assert pipeline.knows(None, "q")
     assert not pipeline.knows("other", "q")
@@ -267,7 +281,8 @@ def test_what_can_be_run_here_is_known():
     [
         ({"content_type": "text/plain"}, b"4", "content type 'text/plain'"),
         ({"content_type": "application/x-python-pickle"}, b"4", "must be application/json"),
-        ({"content_encoding": "gzip"}, b"4", "content encoding 'gzip'"),
+        ({"content_encoding": "br"}, b"4", "content encoding 'br'"),
+        ({"content_encoding": "gzip"}, b"4", "gzip that is cut off"),
         ({}, b'"' + b"x" * LIMIT + b'"', "202 bytes, AMQPJOBS_MAX_MESSAGE_SIZE is 200"),
         ({}, b'"four"', "x: Input should be a valid integer"),
         ({}, b"{", "Invalid JSON"),

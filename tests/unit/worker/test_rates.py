@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from amqpjobs import Queue
 from amqpjobs.jobs.queue.limits import LONGEST_HOLD
+from amqpjobs.jobs.queue.queue import lanes_of, starts_of
 from amqpjobs.worker.flow.token_bucket import WAITING, Bucket, prefetch_of
 
 RATES = st.sampled_from(["7/h", "30/m", "0.5/s", "1/s", "1.5/s", "20/s", "1000/s"])
@@ -18,7 +19,7 @@ GRACE = 1e-6
 @given(RATES, st.lists(st.tuples(st.floats(0, 30), st.integers(0, 60)), max_size=40))
 def test_in_any_window_no_more_start_than_it_says(rate, crowds):
     """Whatever comes when: rate * t + burst, for every window between two starts."""
-    per_second = Queue("q", rate=rate).starts
+    per_second = starts_of(Queue("q", rate=rate))
     bucket = Bucket(per_second)
     now, starts = 0.0, []
     for gap, crowd in crowds:
@@ -37,7 +38,7 @@ def test_in_any_window_no_more_start_than_it_says(rate, crowds):
 @given(RATES, st.integers(1, 200))
 def test_whoever_waits_as_long_as_it_says_gets_the_whole_rate(rate, count):
     """After the burst, one each 1 / rate seconds: nothing is lost by waiting."""
-    per_second = Queue("q", rate=rate).starts
+    per_second = starts_of(Queue("q", rate=rate))
     bucket = Bucket(per_second)
     now, starts = 0.0, []
     while len(starts) < count:
@@ -71,7 +72,7 @@ def test_the_burst_is_a_second_and_at_least_one():
 def test_no_more_is_held_than_starts_soon(options, wanted, held):
     """What waits here cannot be started by another worker."""
     queue = Queue("q", **options)
-    assert [prefetch_of(queue, lane, wanted) for lane in queue.lanes] == held
+    assert [prefetch_of(queue, lane, wanted) for lane in lanes_of(queue)] == held
 
 
 @given(
@@ -86,7 +87,7 @@ def test_nothing_is_held_for_long(per_second, weights, wanted):
     if 1 / (per_second * share) > LONGEST_HOLD:
         return
     queue = Queue("q", rate=f"{per_second:.6f}/s", priorities=priorities)
-    for lane in queue.lanes:
+    for lane in lanes_of(queue):
         held = prefetch_of(queue, lane, wanted)
-        takes = held / (queue.starts * lane.weight / sum(weights))
+        takes = held / (starts_of(queue) * lane.weight / sum(weights))
         assert takes <= max(WAITING, LONGEST_HOLD) * 1.001

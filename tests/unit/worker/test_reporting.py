@@ -7,7 +7,6 @@ from uuid import UUID
 
 import pytest
 
-from amqpjobs import Context
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.ids import new_job_id
@@ -24,6 +23,7 @@ from amqpjobs.jobs.outcome import (
     Snoozed,
     Superseded,
 )
+from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.worker.reporting import Observers, Reporting, waiting_time
 from amqpjobs.worker.run import Run
 from tests.unit.worker.hand import BROKEN_HEADER, BROKEN_TABLE, Hand
@@ -41,7 +41,7 @@ async def hand(caplog):
 def run_of(delivery, job_id="7", **properties):
     run = Run(delivery)
     values = Properties(**properties)
-    run.context = Context("job", job_id, "queue", 2, None, asyncio.Event(), lambda: values)
+    run.context = RunContext("job", job_id, "queue", 2, None, asyncio.Event(), lambda: values)
     return run
 
 
@@ -120,7 +120,7 @@ async def test_a_message_that_could_not_be_read_has_a_line_too(hand, caplog):
 async def test_headers_that_cannot_be_read_cost_no_line(hand, caplog):
     """The job was done; a stranger's broken headers are no bug of ours."""
     run = Run(hand.give(header=BROKEN_TABLE))
-    run.context = Context(
+    run.context = RunContext(
         "job", "no uuid", "queue", 1, None, asyncio.Event(), run.delivery.properties
     )
     Reporting(arguments=False).report(run, Done())
@@ -142,7 +142,7 @@ async def test_a_level_that_nobody_listens_to_costs_nothing(hand, caplog):
         raise AssertionError
 
     run = Run(hand.give())
-    run.context = Context("job", "7", "queue", 1, None, asyncio.Event(), never)
+    run.context = RunContext("job", "7", "queue", 1, None, asyncio.Event(), never)
     Reporting(arguments=False).report(run, Done())
     assert caplog.records == []
 

@@ -38,6 +38,7 @@ from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker import recently_settled as settled_module
 from amqpjobs.worker import replacing as replacing_module
 from amqpjobs.worker.recently_settled import Settled
+from amqpjobs.worker.replacing import Copy
 from amqpjobs.worker.settlement import Settlement
 from tests.unit.broker.rabbitmq.fake_wire import Link, turns
 from tests.unit.worker.hand import BROKEN_HEADER, BROKEN_TABLE, KEY_OF, Hand, ours, own_id
@@ -135,6 +136,35 @@ async def test_a_copy_is_confirmed_before_its_original_is_acked(bench, outcome, 
     bench.wire.confirm(1)
     assert await settling is outcome
     assert await bench.hand.settlements() == ["ack 1"]
+
+
+@pytest.mark.parametrize("outcome", [Done(3), Answered(FAILURE), Expired(1.0), Rejected(FAILURE)])
+async def test_a_callback_is_confirmed_before_its_job_is_acked(bench, outcome):
+    """And the dead letter before its callback. An outcome that has no callback has none."""
+    made = []
+
+    def make(delivery, outcome, context, dead):
+        made.append(dead)
+        return Copy(Properties(type="next"), b"7", "other")
+
+    bench.settlement._callbacks = make
+    delivery = bench.hand.give(type="job")
+    settling = asyncio.ensure_future(
+        bench.settlement.settle(delivery, outcome, None, callbacks=True)
+    )
+    bench.tasks.append(settling)
+    copies = await bench.copies()
+    if isinstance(outcome, Rejected):
+        assert [copy.routing_key for copy in copies] == ["queue.dead"]
+        bench.wire.confirm(1)
+        copies = (await bench.copies())[1:]
+    [copy] = copies
+    assert (copy.routing_key, copy.body, copy.properties.type) == ("other", b"7", "next")
+    assert await bench.hand.settlements() == []
+    bench.wire.confirm(2 if isinstance(outcome, Rejected) else 1)
+    assert await settling is outcome
+    assert await bench.hand.settlements() == ["ack 1"]
+    assert made == ["queue.dead"]
 
 
 async def test_a_copy_keeps_what_the_message_is_and_leaves_what_would_act(bench):
@@ -574,3 +604,119 @@ async def test_what_was_taken_back_and_failed_is_left_to_its_redelivery(bench):
     assert isinstance(outcome, Released)
     assert await bench.copies() == []
     assert not bench.settled.knows(bench.hand.give(redelivered=True))
+
+
+@pytest.mark.parametrize("outcome", [Done(), Answered(FAILURE), Cancelled(), Released("stop")])
+async def test_what_was_accepted_is_acked_before_and_settled_once(bench, outcome):
+    """RabbitMQ is told nothing more, whatever comes of it and whatever becomes of the channel."""
+    delivery = bench.hand.give()
+    bench.settlement.accept(delivery)
+    assert await bench.hand.settlements() == ["ack 1"]
+    assert (delivery.accepted, delivery.settled) == (True, False)
+    delivery.lose()
+    assert not delivery.stale
+    assert bench.settlement.settle(delivery, outcome) is None
+    assert delivery.settled
+    assert await bench.hand.settlements() == ["ack 1"]
+    assert await bench.copies() == []
+    with pytest.raises(AssertionError, match="twice"):
+        delivery.ack()
+
+
+async def test_the_ack_is_on_its_way_before_the_job_runs(bench):
+    """Not at the end of the turn of the event loop."""
+    delivery = bench.hand.give()
+    delivery.accept()
+    assert len(bench.hand.wire.settlements()) == 1
+
+
+async def test_the_copy_of_what_was_accepted_is_tried_for_as_long_as_it_takes(bench, monkeypatch):
+    """There is no original to give back: neither on a lost connection nor after its time."""
+    monkeypatch.setattr(replacing_module, "KEPT", 0.0)
+    delivery = bench.hand.give(body=b"1", type="job")
+    bench.settlement.accept(delivery)
+    settling = bench.settle(delivery, Rejected(FAILURE))
+    await turns()
+    bench.hand.link.lose()
+    for tag in (1, 2, 3):
+        bench.wire.confirm(tag, acked=False)
+        again = (await bench.copies())[-1]
+        assert again.body == b"1"
+        assert not settling.done()
+    bench.wire.say(commands.Basic.Ack(again.number), again.channel)
+    assert await settling == Rejected(FAILURE)
+    assert bench.restored == 0
+
+
+async def test_what_was_accepted_is_known_if_it_comes_again(bench):
+    """Its ack was lost with the connection: it does not run again here."""
+    delivery = bench.hand.give(**ours())
+    bench.settlement.accept(delivery)
+    again = bench.hand.give(**ours(), redelivered=True)
+    assert not bench.settled.knows(again)  # its channel is there, so the ack has arrived
+    bench.hand.link.lose()
+    await turns()
+    assert bench.settled.knows(again)
+
+
+def with_callback(bench, delivery, outcome):
+    """The task that waits for its settlement, with a callback to the queue ``other``."""
+    bench.settlement._callbacks = lambda *_: Copy(Properties(type="next"), b"7", "other")
+    settling = bench.settlement.settle(delivery, outcome, None, callbacks=True)
+    task = asyncio.ensure_future(settling)
+    bench.tasks.append(task)
+    return task
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "after"])
+async def test_a_job_with_a_callback_does_not_run_again_for_a_lost_connection(bench, when):
+    """Its callback is sent all the same: it need not run again, and is known when it comes."""
+    delivery = bench.hand.give(**ours())
+    if when == "before":
+        bench.hand.link.lose()
+        await turns()
+    settling = with_callback(bench, delivery, Done())
+    [copy] = await bench.copies()
+    assert copy.routing_key == "other"
+    if when == "meanwhile":
+        bench.hand.link.lose()
+        await turns()
+        bench.wire.confirm(1, acked=False)
+        [_, copy] = await bench.copies()
+    bench.wire.say(commands.Basic.Ack(copy.number), copy.channel)
+    assert await settling == Done()
+    if when == "after":
+        bench.hand.link.lose()
+        await turns()
+    async with Hand() as again:
+        assert bench.settled.knows(again.give(redelivered=True, **ours()))
+
+
+async def test_a_callback_is_sent_though_its_dead_letter_is_refused(bench):
+    """RabbitMQ puts the original into the dead letters, and that last."""
+    bench.waiting.declares = True
+    settling = with_callback(bench, bench.hand.give(type="job"), Rejected(FAILURE))
+    for number in range(1 + replacing_module.REFUSALS):
+        while len(await bench.copies()) == number:
+            pass
+        too_large(bench, number)
+    while len(await bench.copies()) < 4:
+        pass
+    assert await bench.hand.settlements() == []
+    copy = (await bench.copies())[-1]
+    assert copy.routing_key == "other"
+    bench.wire.say(commands.Basic.Ack(copy.number), copy.channel)
+    assert await settling == Rejected(FAILURE)
+    assert await bench.hand.settlements() == ["reject 1"]
+
+
+async def test_a_copy_of_what_was_accepted_that_is_given_up_is_told(bench, caplog):
+    """There is no original that could come again."""
+    delivery = bench.hand.give(type="job")
+    bench.settlement.accept(delivery)
+    settling = with_callback(bench, delivery, Done())
+    await turns()
+    settling.cancel()
+    await asyncio.wait([settling])
+    [line] = [r for r in caplog.records if r.message == "copy lost, job runs at most once"]
+    assert line.__dict__["target"] == "other"

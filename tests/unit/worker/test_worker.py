@@ -103,3 +103,34 @@ async def test_a_worker_that_is_stopped_before_its_start_returns() -> None:
         worker.stop()
         await worker.run()
         assert (worker.state, worker.stuck) == ("stopping", False)
+
+
+async def test_whoever_waits_for_the_start_gets_the_error_of_run() -> None:
+    """Before the connection, and after it; before and after `run` has ended."""
+    async with Broker() as broker:
+        url = broker.url
+        with_quorum, with_classic = app_at(url), app_at(url)
+        with_quorum.job(queue=Queue("work", type="quorum"), name="job")(lambda: None)
+        with_classic.job(queue=Queue("work", type="classic"), name="job")(lambda: None)
+        async with working(with_quorum):
+            pass
+        worker = Worker(with_classic)
+        waiting = asyncio.create_task(worker.started())
+        with pytest.raises(TopologyMismatch) as raised:
+            await worker.run()
+        for wait in (waiting, worker.started()):
+            with pytest.raises(TopologyMismatch) as told:
+                await asyncio.wait_for(wait, 5)
+            assert told.value is raised.value
+
+
+async def test_whoever_waits_for_the_start_of_a_worker_that_is_stopped_waits_no_more() -> None:
+    """Nobody failed: it was told to stop."""
+    async with Broker() as broker:
+        app, _, _ = holding(broker.url)
+        worker = Worker(app)
+        waiting = asyncio.create_task(worker.started())
+        worker.stop()
+        await worker.run()
+        await asyncio.wait_for(waiting, 5)
+        assert not worker.ready

@@ -4,14 +4,12 @@ Changes when a fault is added, or does something else.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import Literal
 
 from amqpjobs.broker.amqp.frames import OVERHEAD
-
-if TYPE_CHECKING:
-    from amqpjobs.broker.embedded.clock import Clock
-    from amqpjobs.broker.embedded.server.connection import Connection
-    from amqpjobs.broker.embedded.server.outgoing import ChannelSink
+from amqpjobs.broker.embedded.clock import Clock
+from amqpjobs.broker.embedded.server.connection import Connection
 
 Direction = Literal["received", "sent"]
 
@@ -33,14 +31,14 @@ class Effect:
         self.name = name
         self.spent = False
 
-    def begin(self, connection: "Connection") -> None:
+    def begin(self, connection: Connection) -> None:
         """A connection that is meant is there, or has just come."""
 
-    def end(self, connection: "Connection") -> None:
+    def end(self, connection: Connection) -> None:
         """The fault is over, and the connection still there."""
 
-    def keeps_confirm(self, sink: "ChannelSink", tag: int) -> bool:
-        """Whether that confirm is not to be sent now."""
+    def keeps_confirm(self, tell: Callable[[int], None], tag: int) -> bool:
+        """Whether that confirm is not to be sent now; `tell` sends it later."""
         return False
 
     def refuses_publish(self) -> bool:
@@ -71,7 +69,7 @@ class Limited(Effect):
 class DropConfirms(Limited):
     """The broker takes a message and never says so."""
 
-    def keeps_confirm(self, sink: "ChannelSink", tag: int) -> bool:
+    def keeps_confirm(self, tell: Callable[[int], None], tag: int) -> bool:
         """All, or the first few."""
         return self.use()
 
@@ -87,14 +85,14 @@ class RefusePublishes(Limited):
 class DelayConfirms(Effect):
     """Confirms come late. What waits when the fault ends still comes at its time."""
 
-    def __init__(self, seconds: float, clock: "Clock") -> None:
+    def __init__(self, seconds: float, clock: Clock) -> None:
         super().__init__()
         self._seconds = seconds
         self._clock = clock
 
-    def keeps_confirm(self, sink: "ChannelSink", tag: int) -> bool:
+    def keeps_confirm(self, tell: Callable[[int], None], tag: int) -> bool:
         """Each is told later."""
-        self._clock.call_at(self._clock.time() + self._seconds, lambda: sink.tell_confirmed(tag))
+        self._clock.call_at(self._clock.time() + self._seconds, lambda: tell(tag))
         return True
 
 
@@ -113,11 +111,11 @@ class Block(Effect):
         super().__init__()
         self._reason = reason
 
-    def begin(self, connection: "Connection") -> None:
+    def begin(self, connection: Connection) -> None:
         """It is blocked when it next publishes."""
         connection.alarm.set(self._reason)
 
-    def end(self, connection: "Connection") -> None:
+    def end(self, connection: Connection) -> None:
         """It is read again."""
         connection.alarm.clear()
 
@@ -129,14 +127,14 @@ class BlackHole(Effect):
     Until then the broker takes its client for alive, and its unacknowledged messages stay out.
     """
 
-    def begin(self, connection: "Connection") -> None:
+    def begin(self, connection: Connection) -> None:
         """Swallow what comes and what goes."""
         connection.intake = _swallow
         connection.out.trim = lambda _: b""
         connection.heartbeats.stop()
         connection.wait_for_ever()
 
-    def end(self, connection: "Connection") -> None:
+    def end(self, connection: Connection) -> None:
         """Cut it."""
         connection.abort()
 
@@ -149,12 +147,12 @@ class SlowReads(Effect):
         self._portion = max(1, round(bytes_per_second * _STEP))
         self._readers: dict[Connection, _SlowReader] = {}
 
-    def begin(self, connection: "Connection") -> None:
+    def begin(self, connection: Connection) -> None:
         """Put a slow reader in between."""
         reader = self._readers[connection] = _SlowReader(connection, self._portion)
         connection.intake = reader.take
 
-    def end(self, connection: "Connection") -> None:
+    def end(self, connection: Connection) -> None:
         """Read as ever; what waits is read first."""
         connection.intake = connection.parse
         self._readers.pop(connection).finish()
@@ -174,24 +172,24 @@ class Cut(Effect):
         self._left = after_frames
         self._direction = direction
 
-    def begin(self, connection: "Connection") -> None:
+    def begin(self, connection: Connection) -> None:
         """Count its frames."""
         if self._direction == "received":
             connection.received_frame = lambda: self._received(connection)
         else:
             connection.out.trim = lambda frames: self._trim(connection, frames)
 
-    def end(self, connection: "Connection") -> None:
+    def end(self, connection: Connection) -> None:
         """Count no longer."""
         connection.received_frame = connection.out.trim = None
 
-    def _received(self, connection: "Connection") -> None:
+    def _received(self, connection: Connection) -> None:
         self._left -= 1
         if self._left == 0:
             self.spent = True
             connection.abort()
 
-    def _trim(self, connection: "Connection", frames: bytes) -> bytes:
+    def _trim(self, connection: Connection, frames: bytes) -> bytes:
         at = 0
         while at < len(frames) and self._left > 0:
             at += int.from_bytes(frames[at + 3 : at + 7], "big") + OVERHEAD
@@ -206,7 +204,7 @@ class Cut(Effect):
 class _SlowReader:
     """Holds what a client has sent, and passes it on in portions."""
 
-    def __init__(self, connection: "Connection", portion: int) -> None:
+    def __init__(self, connection: Connection, portion: int) -> None:
         self._connection = connection
         self._portion = portion
         self._held = bytearray()

@@ -3,10 +3,11 @@
 Changes when there is another way to ask for a fault; what one does is in `effects`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self, TypeVar
 
+from amqpjobs.broker.embedded.clock import Clock
 from amqpjobs.broker.embedded.faults.effects import (
     BlackHole,
     Block,
@@ -19,12 +20,34 @@ from amqpjobs.broker.embedded.faults.effects import (
     RefusePublishes,
     SlowReads,
 )
-from amqpjobs.broker.embedded.faults.interventions import cancel_consumers, redeliver
+from amqpjobs.broker.embedded.faults.interventions import cancel_consumers, redeliver, vhost_with
+from amqpjobs.broker.embedded.model.vhost import VirtualHost
+from amqpjobs.broker.embedded.server.connection import Connection
 
-if TYPE_CHECKING:
-    from amqpjobs.broker.embedded.broker import Broker
-    from amqpjobs.broker.embedded.server.connection import Connection
-    from amqpjobs.broker.embedded.server.outgoing import ChannelSink
+T = TypeVar("T")
+
+
+class Faulty(Protocol):
+    """The broker, as its faults know it."""
+
+    @property
+    def clock(self) -> Clock:
+        """Its clock."""
+        ...
+
+    @property
+    def virtual_hosts(self) -> Mapping[str, VirtualHost]:
+        """Its exchanges and queues, by the virtual host's name."""
+        ...
+
+    @property
+    def connections(self) -> Sequence[Connection]:
+        """Those that are open now."""
+        ...
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call a function where the broker runs."""
+        ...
 
 
 class Fault:
@@ -74,7 +97,7 @@ class Faults:
             looks no further than that.
     """
 
-    def __init__(self, broker: "Broker") -> None:
+    def __init__(self, broker: Faulty) -> None:
         self._broker = broker
         self.effects: list[Effect] = []
 
@@ -139,7 +162,8 @@ class Faults:
 
     def cancel_consumers(self, queue: str) -> int:
         """Cancel a queue's consumers, as a cluster does that moves the queue; how many."""
-        return self._broker.call(lambda: cancel_consumers(self._broker.virtual_host, queue))
+        vhosts = self._broker.virtual_hosts
+        return self._broker.call(lambda: cancel_consumers(vhost_with(vhosts, queue), queue))
 
     def redeliver(self, queue: str) -> int:
         """Deliver what is unacknowledged once more, while its consumer lives on; how many.
@@ -152,7 +176,7 @@ class Faults:
         def act() -> int:
             served = [s for c in broker.connections for s in c.channels.values()]
             channels = [channel.model for channel in served if not channel.closing]
-            return redeliver(broker.virtual_host, channels, queue)
+            return redeliver(vhost_with(broker.virtual_hosts, queue), channels, queue)
 
         return broker.call(act)
 
@@ -175,15 +199,15 @@ class Faults:
 
     # The rest is asked by the broker's own parts.
 
-    def meets(self, connection: "Connection") -> None:
+    def meets(self, connection: Connection) -> None:
         """A connection has come, or has just said its name."""
         for effect in self.effects:
             if effect.name in connection.client_name and effect not in connection.effects:
                 self._meet(effect, connection)
 
-    def keeps_confirm(self, sink: "ChannelSink", tag: int) -> bool:
-        """Whether a confirm is not to be sent now."""
-        return any(effect.keeps_confirm(sink, tag) for effect in self.effects)
+    def keeps_confirm(self, tell: Callable[[int], None], tag: int) -> bool:
+        """Whether a confirm is not to be sent now; `tell` sends it later."""
+        return any(effect.keeps_confirm(tell, tag) for effect in self.effects)
 
     def refuses_publish(self) -> bool:
         """Whether a publish is to be refused."""
@@ -211,11 +235,11 @@ class Faults:
                 connection.effects.remove(effect)
                 effect.end(connection)
 
-    def _meet(self, effect: Effect, connection: "Connection") -> None:
+    def _meet(self, effect: Effect, connection: Connection) -> None:
         connection.effects.append(effect)
         effect.begin(connection)
 
-    def _each(self, act: Callable[["Connection"], object], name: str) -> int:
+    def _each(self, act: Callable[[Connection], object], name: str) -> int:
         def act_on_all() -> int:
             chosen = list(self._of_name(name))
             for connection in chosen:
@@ -224,5 +248,5 @@ class Faults:
 
         return self._broker.call(act_on_all)
 
-    def _of_name(self, name: str) -> Iterable["Connection"]:
+    def _of_name(self, name: str) -> Iterable[Connection]:
         return [c for c in self._broker.connections if name in c.client_name]

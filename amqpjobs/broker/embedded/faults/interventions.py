@@ -3,20 +3,28 @@
 Changes when there is another thing to do there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from amqpjobs.broker.embedded.model.channel import Channel
-from amqpjobs.broker.embedded.model.queues import Queue
 from amqpjobs.broker.embedded.model.vhost import VirtualHost
 
 
-def cancel_consumers(vhost: VirtualHost, name: str) -> int:
-    """Cancel all consumers of a queue, which stays; how many there were.
+def vhost_with(vhosts: Mapping[str, VirtualHost], name: str) -> VirtualHost:
+    """The first virtual host that has a queue of that name.
 
     Raises:
-        LookupError: there is no such queue.
+        LookupError: none has.
     """
-    queue = _queue(vhost, name)
+    for vhost in vhosts.values():
+        if name in vhost.queues:
+            return vhost
+    queues = sorted({queue for vhost in vhosts.values() for queue in vhost.queues})
+    raise LookupError(f"the broker has no queue {name!r}: {queues}")
+
+
+def cancel_consumers(vhost: VirtualHost, name: str) -> int:
+    """Cancel all consumers of a queue, which stays; how many there were."""
+    queue = vhost.queues[name]
     consumers = list(queue.consumers)
     for consumer in consumers:
         queue.remove(consumer)
@@ -31,18 +39,8 @@ def redeliver(vhost: VirtualHost, channels: Iterable[Channel], name: str) -> int
     """Give back what is unacknowledged, and deliver it again; how many messages that were.
 
     Who held them does not learn of it, and may still acknowledge them, to no effect.
-
-    Raises:
-        LookupError: there is no such queue.
     """
-    queue = _queue(vhost, name)
+    queue = vhost.queues[name]
     count = sum([channel.give_again(queue) for channel in channels])
     vhost.run()
     return count
-
-
-def _queue(vhost: VirtualHost, name: str) -> Queue:
-    try:
-        return vhost.queues[name]
-    except KeyError:
-        raise LookupError(f"the broker has no queue {name!r}: {sorted(vhost.queues)}") from None

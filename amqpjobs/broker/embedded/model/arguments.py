@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from amqpjobs.broker.embedded.errors import NOT_IMPLEMENTED, PRECONDITION_FAILED, Refusal, in_vhost
+from amqpjobs.broker.embedded.errors import NOT_IMPLEMENTED, PRECONDITION_FAILED, Refusal
 
 Arguments: TypeAlias = Mapping[str, Any]
 Check: TypeAlias = Callable[[Any, Arguments], str | None]
@@ -88,7 +88,7 @@ _CONSUMER_ARGUMENTS: dict[str, dict[str, tuple[str, ...]]] = {
 _NOT_DONE = frozenset({*_DELAYED_RETRY, "x-credit"})
 
 
-def queue_type(name: str, arguments: Arguments) -> str:
+def queue_type(what: str, arguments: Arguments) -> str:
     """The type of queue that is asked for.
 
     Raises:
@@ -101,35 +101,35 @@ def queue_type(name: str, arguments: Arguments) -> str:
     elif wanted not in ("classic", "quorum", "stream"):
         wrong = f"\"unsupported queue type '{wanted}'\""
     if wrong is not None:
-        raise _invalid("x-queue-type", name, wrong)
+        raise _invalid("x-queue-type", what, wrong)
     if wanted == "stream":
         raise Refusal(NOT_IMPLEMENTED, "the embedded broker has no streams: use RabbitMQ for them")
     return str(wanted)
 
 
-def check_queue_arguments(version: str, name: str, kind: str, arguments: Arguments) -> None:
+def check_queue_arguments(version: str, what: str, kind: str, arguments: Arguments) -> None:
     """Check the arguments of `queue.declare`.
 
     Raises:
         Refusal: RabbitMQ refuses them, or this broker does not do what they ask for.
     """
     known = _QUEUE_ARGUMENTS[version]
-    _check(_QUEUE_CHECKS, known, name, kind, arguments)
+    _check(_QUEUE_CHECKS, known, what, kind, arguments)
     if kind == "classic" and (wanted := arguments.get("x-queue-version")) is not None:
         versions = (1, 2) if version == "3.10" else (2,)
         if (wrong := _not_negative(wanted, arguments)) is not None:
-            raise _invalid("x-queue-version", name, wrong)
+            raise _invalid("x-queue-version", what, wrong)
         if wanted not in versions:
-            raise _invalid("x-queue-version", name, f"\"unsupported queue version '{wanted}'\"")
+            raise _invalid("x-queue-version", what, f"\"unsupported queue version '{wanted}'\"")
 
 
-def check_consumer_arguments(version: str, name: str, kind: str, arguments: Arguments) -> None:
+def check_consumer_arguments(version: str, what: str, kind: str, arguments: Arguments) -> None:
     """Check the arguments of `basic.consume`.
 
     Raises:
         Refusal: RabbitMQ refuses them, or this broker does not do what they ask for.
     """
-    _check(_CONSUMER_CHECKS, _CONSUMER_ARGUMENTS[version], name, kind, arguments)
+    _check(_CONSUMER_CHECKS, _CONSUMER_ARGUMENTS[version], what, kind, arguments)
 
 
 def check_same(what: str, current: Any, received: Any, key: str) -> None:
@@ -188,7 +188,7 @@ def field_type(value: Any) -> str:
 def _check(
     checks: Mapping[str, Check],
     known: Mapping[str, tuple[str, ...]],
-    name: str,
+    what: str,
     kind: str,
     arguments: Arguments,
 ) -> None:
@@ -196,7 +196,7 @@ def _check(
         if key in arguments and key in known[kind]:
             wrong = check(arguments[key], arguments)
             if wrong is not None:
-                raise _invalid(key, name, wrong)
+                raise _invalid(key, what, wrong)
     elsewhere = {key for keys in known.values() for key in keys}
     for key in arguments:
         if key in known[kind]:
@@ -205,15 +205,12 @@ def _check(
         elif key in elsewhere:
             raise Refusal(
                 PRECONDITION_FAILED,
-                f"invalid arg '{key}' for {in_vhost('queue', name)} of queue type "
-                f"rabbit_{kind}_queue",
+                f"invalid arg '{key}' for {what} of queue type rabbit_{kind}_queue",
             )
 
 
-def _invalid(key: str, name: str, wrong: str) -> Refusal:
-    return Refusal(
-        PRECONDITION_FAILED, f"invalid arg '{key}' for {in_vhost('queue', name)}: {wrong}"
-    )
+def _invalid(key: str, what: str, wrong: str) -> Refusal:
+    return Refusal(PRECONDITION_FAILED, f"invalid arg '{key}' for {what}: {wrong}")
 
 
 def _differs(what: str, key: str, received: str, current: str) -> Refusal:

@@ -11,6 +11,7 @@ from amqpjobs.broker.embedded.errors import (
     NOT_ALLOWED,
     NOT_FOUND,
     NOT_IMPLEMENTED,
+    PRECONDITION_FAILED,
     RESOURCE_LOCKED,
     Refusal,
     in_vhost,
@@ -26,6 +27,7 @@ from amqpjobs.broker.embedded.model.publishing import Publishing
 from amqpjobs.broker.embedded.model.queues import Queue
 from amqpjobs.broker.embedded.model.settling import Settling
 from amqpjobs.broker.embedded.model.sink import Delivery, Sink
+from amqpjobs.broker.embedded.model.transactions import Transaction
 
 if TYPE_CHECKING:
     from amqpjobs.broker.embedded.model.vhost import VirtualHost
@@ -140,12 +142,13 @@ class Channel(Publishing, Settling):
         return queue.name, queue.ready, queue.consumer_count
 
     def delete_queue(self, name: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
-        """`queue.delete`: how many messages went with it; 0 too when it does not exist."""
-        count = declarations.delete_queue(
+        """`queue.delete`: how many messages went with it; 0 too when it does not exist.
+
+        Its consumers learn of it in the next `VirtualHost.dispatch`, behind `queue.delete-ok`.
+        """
+        return declarations.delete_queue(
             self.vhost, self._named(name), self.owner, if_unused=if_unused, if_empty=if_empty
         )
-        self.vhost.run()
-        return count
 
     def purge_queue(self, name: str) -> int:
         """`queue.purge`: how many messages went."""
@@ -166,6 +169,36 @@ class Channel(Publishing, Settling):
         """`queue.unbind`. What is not bound is no error."""
         name, key = self._named(queue), self._key(queue, routing_key)
         declarations.unbind_queue(self.vhost, name, exchange, key, arguments or {}, self.owner)
+
+    def select_transactions(self) -> None:
+        """`tx.select`: from now on publishes and acknowledgements wait for `commit`."""
+        if self._confirming:
+            raise Refusal(PRECONDITION_FAILED, "cannot switch from confirm to tx mode")
+        if self.transaction is None:
+            self.transaction = Transaction()
+
+    def commit(self) -> None:
+        """`tx.commit`: publishes first, then acknowledgements, each in their order."""
+        done = self._end_transaction()
+        refused = [queue for routed in done.published for queue in self._hand_over(routed)]
+        for how, held in done.settled:
+            self._settle(how, sorted(held, key=lambda each: each[0]))
+        self.vhost.run()
+        # RabbitMQ forgets what a quorum queue refuses before it has sent everything.
+        if any(queue.kind == "classic" for queue in refused):
+            raise Refusal(PRECONDITION_FAILED, "partial tx completion")
+
+    def roll_back(self) -> None:
+        """`tx.rollback`: what was acknowledged is unacknowledged again; it is not redelivered."""
+        self._restore(self._end_transaction().held())
+        self._watch.look()
+
+    def _end_transaction(self) -> Transaction:
+        done = self.transaction
+        if done is None:
+            raise Refusal(PRECONDITION_FAILED, "channel is not transactional")
+        self.transaction = Transaction()
+        return done
 
     def qos(self, prefetch_count: int, global_: bool = False) -> None:
         """`basic.qos`: for consumers to come; with `global_`, of all consumers of the channel."""
@@ -198,12 +231,12 @@ class Channel(Publishing, Settling):
             return given
         source = self._queue(queue)
         arguments = arguments or {}
-        check_consumer_arguments(self.vhost.profile.version, source.name, source.kind, arguments)
+        what = in_vhost("queue", source.name, self.vhost.name)
+        check_consumer_arguments(self.vhost.profile.version, what, source.kind, arguments)
         if self.shared_limit and source.kind == "quorum":
-            what = in_vhost("queue", source.name)
             raise Refusal(NOT_IMPLEMENTED, f"{what} does not support global qos")
         if not source.lets_in(exclusive=exclusive):
-            raise Refusal(ACCESS_REFUSED, f"{in_vhost('queue', source.name)} in exclusive use")
+            raise Refusal(ACCESS_REFUSED, f"{what} in exclusive use")
         consumer = self._consumer(source, given, arguments, no_ack=no_ack, exclusive=exclusive)
         self.consumers[given] = consumer
         source.add(consumer)
@@ -226,10 +259,11 @@ class Channel(Publishing, Settling):
         """`basic.get`: None for `basic.get-empty`."""
         source = self._queue(queue)
         if source.kind == "quorum" and source.arguments.get("x-single-active-consumer"):
+            what = in_vhost("queue", source.name, self.vhost.name)
             name = '<<"quorum">>' if self.vhost.profile.counts_acquired else "quorum"
             raise Refusal(
                 RESOURCE_LOCKED,
-                f"cannot obtain access to locked {in_vhost('queue', source.name)}. basic.get "
+                f"cannot obtain access to locked {what}. basic.get "
                 f"operations are not supported by {name} queues with single active consumer",
             )
         source.used()
@@ -296,6 +330,8 @@ class Channel(Publishing, Settling):
             target.forget(self)
         for queue in left:
             self.vhost.left(queue)
+        if self.transaction is not None:
+            self._restore(self._end_transaction().held())
         self.give_all_back("down")
         self.vhost.run()
 

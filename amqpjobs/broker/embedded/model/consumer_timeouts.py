@@ -38,9 +38,10 @@ class Watch:
     def _set(self, deadline: float) -> None:
         self.stop()
         self._due = deadline
-        self._timer = self._clock.call_at(deadline, self._look)
+        self._timer = self._clock.call_at(deadline, self.look)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Find what is late, and set the timer for what is next."""
         self._timer = None
         now = self._clock.time()
         channel = self._channel

@@ -1,4 +1,4 @@
-"""Who is given the next message of a queue: round robin, by priority, or the single active one.
+"""Chooses the consumer of a queue's next message: round robin, by priority, or the active one.
 
 Changes when RabbitMQ chooses among consumers in another way.
 """

@@ -59,7 +59,7 @@ def declare_exchange(
         raise Refusal(vhost.profile.unknown_exchange_type, f"unknown exchange type '{kind}'")
     _not_default(name)
     known = vhost.exchanges.get(name)
-    what = in_vhost("exchange", name)
+    what = in_vhost("exchange", name, vhost.name)
     if known is None:
         _check_name("exchange", name)
         alternate = arguments.get(_ALTERNATE)
@@ -81,13 +81,13 @@ def delete_exchange(vhost: "VirtualHost", name: str, *, if_unused: bool) -> None
     name = _stripped(name)
     _not_default(name)
     if name.startswith(_RESERVED):
-        what = in_vhost("exchange", name)
+        what = in_vhost("exchange", name, vhost.name)
         raise Refusal(ACCESS_REFUSED, f"deletion of system {what} not allowed")
     exchange = vhost.exchanges.get(name)
     if exchange is None:
         return
     if if_unused and exchange.bindings:
-        raise Refusal(PRECONDITION_FAILED, f"{in_vhost('exchange', name)} in use")
+        raise Refusal(PRECONDITION_FAILED, f"{in_vhost('exchange', name, vhost.name)} in use")
     vhost.delete_exchange(exchange)
 
 
@@ -158,7 +158,7 @@ def queue_named(vhost: "VirtualHost", name: str, owner: object) -> Queue:
     """The queue of that name, if this connection may use it."""
     queue = vhost.queues.get(_stripped(name))
     if queue is None:
-        raise Refusal(NOT_FOUND, f"no {in_vhost('queue', name)}")
+        raise Refusal(NOT_FOUND, f"no {in_vhost('queue', name, vhost.name)}")
     if queue.owner is not None and queue.owner is not owner:
         raise _locked(queue)
     return queue
@@ -171,7 +171,7 @@ def delete_queue(
     if _stripped(name) not in vhost.queues:
         return 0
     queue = queue_named(vhost, name, owner)
-    what = in_vhost("queue", queue.name)
+    what = in_vhost("queue", queue.name, queue.vhost.name)
     if queue.kind == "quorum" and (if_unused or if_empty):
         flag = "if-unused" if if_unused else "if-empty"
         raise Refusal(
@@ -193,7 +193,7 @@ def bind_queue(
     _not_reply_address(vhost, name)
     start = exchange_named(vhost, exchange)
     if _stripped(name) not in vhost.queues:
-        raise Refusal(NOT_FOUND, f"no {in_vhost('queue', name)}")
+        raise Refusal(NOT_FOUND, f"no {in_vhost('queue', name, vhost.name)}")
     start.validate(arguments)
     start.bind(queue_named(vhost, name, owner), key, arguments)
 
@@ -213,7 +213,7 @@ def unbind_queue(
 def check_reply_address(vhost: "VirtualHost", name: str) -> None:
     """See whether somebody hears a direct reply-to address."""
     if not vhost.replies.exists(name):
-        raise Refusal(NOT_FOUND, f"no {in_vhost('queue', name)}")
+        raise Refusal(NOT_FOUND, f"no {in_vhost('queue', name, vhost.name)}")
 
 
 def _new_queue(
@@ -224,12 +224,12 @@ def _new_queue(
     auto_delete: bool,
     arguments: Arguments,
 ) -> Queue:
-    what = in_vhost("queue", name)
+    what = in_vhost("queue", name, vhost.name)
     letters = arguments.get("x-dead-letter-exchange")
     if letters is not None and not isinstance(letters, str):
         raise _wrong_type(letters, "x-dead-letter-exchange", what)
-    kind = queue_type(name, arguments)
-    check_queue_arguments(vhost.profile.version, name, kind, arguments)
+    kind = queue_type(what, arguments)
+    check_queue_arguments(vhost.profile.version, what, kind, arguments)
     if kind == "quorum":
         for wrong, is_wrong in (
             ("auto-delete", auto_delete),
@@ -249,7 +249,7 @@ def _check_same_queue(
 ) -> None:
     if queue.owner is not owner:
         raise _locked(queue)
-    what = in_vhost("queue", queue.name)
+    what = in_vhost("queue", queue.name, queue.vhost.name)
     check_same(what, queue.durable, durable, "durable")
     check_same(what, queue.auto_delete, auto_delete, "auto_delete")
     profile = queue.vhost.profile
@@ -262,7 +262,7 @@ def _check_same_queue(
 def _exchange(vhost: "VirtualHost", name: str) -> Exchange:
     exchange = vhost.exchanges.get(name)
     if exchange is None:
-        raise Refusal(NOT_FOUND, f"no {in_vhost('exchange', name)}")
+        raise Refusal(NOT_FOUND, f"no {in_vhost('exchange', name, vhost.name)}")
     return exchange
 
 
@@ -278,11 +278,12 @@ def _unbind(
 
 
 def _locked(queue: Queue) -> Refusal:
+    what = in_vhost("queue", queue.name, queue.vhost.name)
     return Refusal(
         RESOURCE_LOCKED,
-        f"cannot obtain exclusive access to locked {in_vhost('queue', queue.name)}. It could be "
-        "originally declared on another connection or the exclusive property value does not match "
-        "that of the original declaration.",
+        f"cannot obtain exclusive access to locked {what}. It could be originally declared on "
+        "another connection or the exclusive property value does not match that of the original "
+        "declaration.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Names that nobody else has. Changes when they are made otherwise."""
+"""Unique names. Changes when they are made otherwise."""
 
 import os
 from base64 import urlsafe_b64encode

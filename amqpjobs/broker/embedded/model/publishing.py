@@ -11,6 +11,7 @@ from amqpjobs.broker.embedded.errors import (
     NO_ROUTE,
     NOT_FOUND,
     PRECONDITION_FAILED,
+    RESOURCE_ERROR,
     Refusal,
     in_vhost,
 )
@@ -24,6 +25,7 @@ from amqpjobs.broker.embedded.model.messages import (
     copy_keys,
 )
 from amqpjobs.broker.embedded.model.queues import Queue
+from amqpjobs.broker.embedded.model.transactions import Routed, Transaction
 from amqpjobs.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Publishing:
     Attributes:
         published_to: the queues that may refuse this channel's messages until further notice.
         reply_consumer: what takes direct replies, if something does.
+        transaction: what is put off until `tx.commit`; None on a channel without transactions.
     """
 
     def __init__(self, vhost: "VirtualHost", sink: "Sink", user: str) -> None:
@@ -46,11 +49,14 @@ class Publishing:
         self.published_to: dict[QuorumQueue, None] = {}
         self.reply_consumer: ReplyConsumer | None = None
         self._user = user
+        self.transaction: Transaction | None = None
         self._confirming = False
         self._published = 0
 
     def select_confirms(self) -> None:
         """`confirm.select`: from now on every message is confirmed, or refused."""
+        if self.transaction is not None:
+            raise Refusal(PRECONDITION_FAILED, "cannot switch from tx to confirm mode")
         self._confirming = True
 
     def publish(
@@ -77,6 +83,9 @@ class Publishing:
             self._check_target(message)
         if (header[0] & (HAS_REPLY_TO | HAS_EXPIRATION)) or header[1] & HAS_USER_ID:
             message = self._checked(message)
+        if self.transaction is not None:
+            self.transaction.published.append(self._routed(message, mandatory))
+            return
         number = 0
         if self._confirming:
             self._published = number = self._published + 1
@@ -84,7 +93,7 @@ class Publishing:
         if queue is not None:
             accepted = queue.publish(message, self)
         else:
-            accepted = self._route(message, mandatory)
+            accepted = not self._hand_over(self._routed(message, mandatory))
         if number:
             if accepted:
                 self.sink.confirm(number)
@@ -93,28 +102,44 @@ class Publishing:
         if not vhost.is_idle:
             vhost.run()
 
-    def _route(self, message: Message, mandatory: bool) -> bool:
-        """Publish what does not simply go to the queue of the key's name."""
+    def _routed(self, message: Message, mandatory: bool) -> Routed:
+        """Find out where a message goes. Up to 3.13 a direct reply has gone when this returns."""
         vhost = self.vhost
         keys: tuple[str, ...] = (message.routing_key,)
         if message.has_copies:
             keys = self._keys(message)
             message = _without_blind(message)
-        targets: list[Queue] | None
         if not message.exchange and keys[0].startswith(PREFIX) and len(keys) == 1:
-            if vhost.replies.deliver(keys[0], message):
-                return True
-            targets = None
-        else:
-            targets = vhost.targets(message.exchange, keys, message)
-        if not targets:
-            if mandatory:
-                self.sink.returned(NO_ROUTE, "NO_ROUTE", message)
-            return True
-        accepted = True
-        for queue in targets:
-            accepted &= queue.publish(message, self)
-        return accepted
+            if vhost.profile.returns_direct_replies:
+                vhost.replies.deliver(keys[0], message)
+                return Routed(message, (), mandatory)
+            return Routed(message, keys, mandatory)
+        targets = vhost.targets(message.exchange, keys, message) or ()
+        names = tuple(queue.name for queue in targets)
+        if not message.exchange and vhost.profile.version == "3.10":
+            # Its default exchange does not look whether there is a queue; the handing over does.
+            names = tuple(key for key in dict.fromkeys(keys) if not key.startswith(PREFIX))
+        return Routed(message, names, mandatory)
+
+    def _hand_over(self, routed: Routed) -> list[Queue]:
+        """Hand a message to its queues; those that have refused it."""
+        vhost, message = self.vhost, routed.message
+        refused, count = [], 0
+        for name in routed.queues:
+            queue = vhost.queues.get(name)
+            if queue is not None:
+                count += 1
+                if not queue.publish(message, self):
+                    refused.append(queue)
+            elif name.startswith(PREFIX):
+                count += vhost.replies.deliver(name, message)
+            elif vhost.profile.version != "3.10":  # it was there when the message was published
+                place = f'{{resource,<<"{vhost.name}">>,queue,<<"{name}">>}}'
+                text = f"failed to deliver message: {{not_found,{place}}}"
+                raise Refusal(RESOURCE_ERROR, text)
+        if not count and routed.mandatory:
+            self.sink.returned(NO_ROUTE, "NO_ROUTE", message)
+        return refused
 
     def _keys(self, message: Message) -> tuple[str, ...]:
         try:
@@ -136,9 +161,11 @@ class Publishing:
             )
         exchange = self.vhost.exchanges.get(message.exchange)
         if exchange is None:
-            raise Refusal(NOT_FOUND, f"no {in_vhost('exchange', message.exchange)}")
+            raise Refusal(
+                NOT_FOUND, f"no {in_vhost('exchange', message.exchange, self.vhost.name)}"
+            )
         if exchange.internal:
-            what = in_vhost("exchange", message.exchange)
+            what = in_vhost("exchange", message.exchange, self.vhost.name)
             raise Refusal(ACCESS_REFUSED, f"cannot publish to internal {what}")
 
     def _checked(self, message: Message) -> Message:

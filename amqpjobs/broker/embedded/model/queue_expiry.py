@@ -1,4 +1,4 @@
-"""Queues that are deleted when nobody uses them for a while (``x-expires``)."""
+"""Deletes queues that were unused for a while (``x-expires``)."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

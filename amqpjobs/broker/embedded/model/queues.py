@@ -1,4 +1,4 @@
-"""A queue: what waits in it, who is given it, and when it expires. The two types are built on it.
+"""A queue: its messages, consumers and expiry. The base of the classic and the quorum queue.
 
 Changes when both types of queue do something else.
 """

@@ -5,7 +5,7 @@ Changes when what an acknowledgement does changes.
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from amqpjobs.broker.embedded.errors import NOT_IMPLEMENTED, PRECONDITION_FAILED, Refusal
 from amqpjobs.broker.embedded.model.consumers import Consumer
@@ -13,6 +13,7 @@ from amqpjobs.broker.embedded.model.messages import Entry
 from amqpjobs.broker.embedded.model.queues import Queue, Return
 
 if TYPE_CHECKING:
+    from amqpjobs.broker.embedded.model.transactions import Transaction
     from amqpjobs.broker.embedded.model.vhost import VirtualHost
 
 Held: TypeAlias = tuple[Entry | None, Queue, Consumer | None]
@@ -21,6 +22,21 @@ to (None for `basic.get`)."""
 
 Group: TypeAlias = tuple[Queue, Consumer | int]
 """Whose deliveries: a consumer's of a queue, or the one of a `basic.get`, by its tag."""
+
+
+class Settlement(NamedTuple):
+    """What becomes of a delivery.
+
+    Attributes:
+        why: what the client has said of it.
+        requeue: whether it goes back to its queue.
+    """
+
+    why: Literal["ack"] | Return
+    requeue: bool = False
+
+
+ACKED = Settlement("ack")
 
 
 class Settling:
@@ -33,6 +49,7 @@ class Settling:
     """
 
     consumers: dict[str, Consumer]
+    transaction: "Transaction | None"
 
     def __init__(self, vhost: "VirtualHost") -> None:
         self.vhost = vhost
@@ -42,7 +59,9 @@ class Settling:
 
     def ack(self, tag: int, multiple: bool = False) -> None:
         """`basic.ack`: of one delivery, or of all up to it; 0 with `multiple` is all there are."""
-        if not multiple:
+        if self.transaction is not None:
+            self.transaction.settle(ACKED, self._collect(tag, multiple))
+        elif not multiple:
             held = self.unacked.pop(tag, None)
             if held is None:
                 raise _unknown(tag)
@@ -56,19 +75,17 @@ class Settling:
                 self._let_go(queue, consumer, [(tag, entry)])
                 self._freed(queue, consumer)
         else:
-            for queue, consumer, held_here in _grouped(self._collect(tag, multiple)):
-                self._let_go(queue, consumer, held_here)
-                self._freed(queue, consumer)
+            self._settle(ACKED, self._collect(tag, multiple))
         if not self.vhost.is_idle:
             self.vhost.run()
 
     def nack(self, tag: int, multiple: bool = False, requeue: bool = True) -> None:
         """`basic.nack`: back to the queue, or given up."""
-        self._refuse(self._collect(tag, multiple), "nack", requeue)
+        self._refuse(Settlement("nack", requeue), self._collect(tag, multiple))
 
     def reject(self, tag: int, requeue: bool = True) -> None:
         """`basic.reject`: back to the queue, or given up."""
-        self._refuse(self._collect(tag, False), "reject", requeue)
+        self._refuse(Settlement("reject", requeue), self._collect(tag, False))
 
     def recover(self, requeue: bool = True) -> None:
         """`basic.recover`: all goes back in the next `VirtualHost.dispatch`, consumer by consumer.
@@ -163,17 +180,28 @@ class Settling:
         self.vhost.wake(queue)
         return len(held)
 
-    def _refuse(self, held: list[tuple[int, Held]], why: Return, requeue: bool) -> None:
+    def _refuse(self, how: Settlement, held: list[tuple[int, Held]]) -> None:
+        if self.transaction is not None:
+            self.transaction.settle(how, held)
+        else:
+            self._settle(how, held)
+            self.vhost.run()
+
+    def _settle(self, how: Settlement, held: list[tuple[int, Held]]) -> None:
+        """Let go of deliveries. `VirtualHost.run` is the caller's to call."""
         for queue, consumer, held_here in _grouped(held):
             self._let_go(queue, consumer, held_here)
-            if not queue.gone:
+            if how.why != "ack" and not queue.gone:
                 entries = [entry for _, entry in held_here if entry is not None]
-                if requeue:
-                    queue.give_back(entries, why)
+                if how.requeue:
+                    queue.give_back(entries, how.why)
                 else:
-                    queue.discard(entries, why)
+                    queue.discard(entries, how.why)
             self._freed(queue, consumer)
-        self.vhost.run()
+
+    def _restore(self, held: list[tuple[int, Held]]) -> None:
+        """Deliveries whose settlement is taken back: they are unacknowledged, as before."""
+        self.unacked = dict(sorted([*held, *self.unacked.items()], key=lambda each: each[0]))
 
     def _collect(self, tag: int, multiple: bool) -> list[tuple[int, Held]]:
         if multiple and tag == 0:

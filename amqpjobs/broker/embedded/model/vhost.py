@@ -37,16 +37,18 @@ _PREDECLARED = (
 
 
 class VirtualHost:
-    """The virtual host "/" of one broker. It is used from one thread.
+    """One virtual host of a broker. It is used from one thread.
 
     Attributes:
+        name: what clients open, and what errors end with.
         exchanges: by name; "" is the default exchange, which routes to the queue of the key's name.
         queues: by name.
         consumer_timeout: seconds until an acknowledgement is too late.
         replies: the channels that take direct replies.
     """
 
-    def __init__(self, profile: Profile, clock: Clock) -> None:
+    def __init__(self, profile: Profile, clock: Clock, name: str = "/") -> None:
+        self.name = name
         self.profile = profile
         self.clock = clock
         self.consumer_timeout = CONSUMER_TIMEOUT
@@ -63,7 +65,7 @@ class VirtualHost:
 
     def __repr__(self) -> str:
         return (
-            f"<VirtualHost as {self.profile.version}: {len(self.queues)} queues, "
+            f"<VirtualHost {self.name} as {self.profile.version}: {len(self.queues)} queues, "
             f"{len(self.exchanges)} exchanges>"
         )
 
@@ -87,7 +89,8 @@ class VirtualHost:
         self.run()
 
     def dispatch(self) -> None:
-        """Deliver what can be. To be called after `consume` and `recover` have been answered.
+        """Deliver what can be. To be called after `consume`, `recover` and `delete_queue` have been
+        answered.
 
         Every other call delivers by itself what it makes possible, before it returns.
         """
@@ -190,7 +193,10 @@ class VirtualHost:
             self._running = False
 
     def delete(self, queue: Queue) -> int:
-        """Delete a queue with all it has; how many messages waited in it."""
+        """Delete a queue with all it has; how many messages waited in it.
+
+        Its consumers learn of it in the next `run`.
+        """
         count = queue.ready
         del self.queues[queue.name]
         queue.close()
@@ -198,7 +204,7 @@ class VirtualHost:
         self._unbind_all(queue)
         for consumer in list(queue.consumers):
             queue.remove(consumer)
-            consumer.channel.lost(consumer)
+            self.later(partial(consumer.channel.lost, consumer))
         return count
 
     def drop(self, queue: Queue) -> None:

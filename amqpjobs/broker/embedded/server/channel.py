@@ -9,10 +9,11 @@ Changes when the way a message travels in frames does.
 
 from functools import lru_cache
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from amqpjobs.broker.amqp.frames import FRAME_BODY, FRAME_HEADER, FRAME_METHOD
 from amqpjobs.broker.embedded.errors import NOT_IMPLEMENTED, PRECONDITION_FAILED, Refusal
+from amqpjobs.broker.embedded.model.vhost import VirtualHost
 from amqpjobs.broker.embedded.refusals import (
     COMMAND_INVALID,
     FRAME_ERROR,
@@ -20,12 +21,11 @@ from amqpjobs.broker.embedded.refusals import (
     undecodable,
 )
 from amqpjobs.broker.embedded.server import dispatch
+from amqpjobs.broker.embedded.server.handshake import Handshake
+from amqpjobs.broker.embedded.server.host import Host
 from amqpjobs.broker.embedded.server.methods import NUMBERS, SIGNATURES, decode, encode
-from amqpjobs.broker.embedded.server.outgoing import ChannelSink
+from amqpjobs.broker.embedded.server.outgoing import ChannelSink, Outgoing
 from amqpjobs.errors import DecodeError
-
-if TYPE_CHECKING:
-    from amqpjobs.broker.embedded.server.connection import Connection
 
 LARGEST_BODY: Final = 512 * 1024 * 1024
 """Bytes. RabbitMQ takes no larger one whatever it is told (rabbit.hrl)."""
@@ -33,7 +33,9 @@ LARGEST_BODY: Final = 512 * 1024 * 1024
 _PUBLISH = NUMBERS["basic.publish"]
 _ACK, _NACK = NUMBERS["basic.ack"], NUMBERS["basic.nack"]
 _CLOSE, _CLOSE_OK = NUMBERS["channel.close"], NUMBERS["channel.close-ok"]
-_AWAIT_DISPATCH = frozenset({NUMBERS["basic.consume"], NUMBERS["basic.recover"]})
+_AWAIT_DISPATCH = frozenset(
+    map(NUMBERS.__getitem__, ("basic.consume", "basic.recover", "queue.delete"))
+)
 _WITH_CONTENT = frozenset(map(NUMBERS.__getitem__, ("basic.deliver", "basic.return")))
 
 _NUMBER = Struct(">I")
@@ -41,6 +43,34 @@ _ACKNOWLEDGEMENT = Struct(">QB")
 _HEADER = Struct(">HHQ")
 _NOT_A_BODY = "expected content body, got non content body frame instead"
 _NO_PROPERTIES = bytes(2)
+
+
+class Carrier(Protocol):
+    """The connection, as its channels know it."""
+
+    @property
+    def broker(self) -> Host:
+        """Whose connection it is."""
+        ...
+
+    @property
+    def virtual_host(self) -> VirtualHost:
+        """The one that its client has opened."""
+        ...
+
+    @property
+    def handshake(self) -> Handshake:
+        """How it began: who has logged in."""
+        ...
+
+    @property
+    def out(self) -> Outgoing:
+        """Its writing half."""
+        ...
+
+    def forget(self, channel: "ServedChannel") -> None:
+        """That channel is closed on both sides; its number is free."""
+        ...
 
 
 class ServedChannel:
@@ -55,7 +85,7 @@ class ServedChannel:
         method: number of the method that was received last, for the error that it may bring.
     """
 
-    def __init__(self, connection: "Connection", number: int) -> None:
+    def __init__(self, connection: Carrier, number: int) -> None:
         self.number = number
         self.closing = False
         self.method = 0
@@ -68,9 +98,8 @@ class ServedChannel:
         self._body: list[bytes] | None = None  # None: the header is to come
         self._size = 0
         self.sink = ChannelSink(number, connection.out, self._faults, self._failed)
-        broker = connection.broker
-        self.model = broker.virtual_host.open_channel(
-            connection, self.sink, number=number, user=broker.user
+        self.model = connection.virtual_host.open_channel(
+            connection, self.sink, number=number, user=connection.handshake.user
         )
 
     def __repr__(self) -> str:
@@ -224,7 +253,7 @@ class ServedChannel:
         if answer is not None:
             self._connection.out.write(encode(self.number, answer[0], **answer[1]))
         if number in _AWAIT_DISPATCH:
-            self._connection.broker.virtual_host.dispatch()
+            self.model.vhost.dispatch()
 
     def _close(self) -> None:
         """The client closes it. When the broker has done so as well it still waits for its answer:

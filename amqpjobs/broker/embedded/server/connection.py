@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import Callable
 from struct import Struct, pack
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import Final, Literal, Protocol, cast
 
 from amqpjobs.broker.amqp.fields import MALFORMED
 from amqpjobs.broker.amqp.frames import (
@@ -29,12 +29,9 @@ from amqpjobs.broker.embedded.server.connection_methods import Control
 from amqpjobs.broker.embedded.server.flow import Alarm, Reading
 from amqpjobs.broker.embedded.server.handshake import Handshake
 from amqpjobs.broker.embedded.server.heartbeats import Heartbeats
+from amqpjobs.broker.embedded.server.host import Host
 from amqpjobs.broker.embedded.server.methods import encode
 from amqpjobs.broker.embedded.server.outgoing import Outgoing
-
-if TYPE_CHECKING:
-    from amqpjobs.broker.embedded.broker import Broker
-    from amqpjobs.broker.embedded.faults.effects import Effect
 
 _logger = logging.getLogger("amqpjobs.embedded")
 
@@ -65,6 +62,22 @@ _TAKES_NO_FRAMES = frozenset({"header", "deaf"})
 State = Literal["header", "handshake", "running", "closing", "deaf"]
 
 
+class ConnectionHost(Host, Protocol):
+    """The broker, as it learns of its connections."""
+
+    def came(self, connection: "Connection") -> None:
+        """A connection was accepted."""
+        ...
+
+    def named(self, connection: "Connection") -> None:
+        """Its client has said its name."""
+        ...
+
+    def lost(self, connection: "Connection") -> None:
+        """It has ended."""
+        ...
+
+
 class Connection(asyncio.Protocol):
     """The server's half of one connection.
 
@@ -79,11 +92,12 @@ class Connection(asyncio.Protocol):
         heartbeats: its heartbeats.
         intake: takes what was read; `parse`, or what a fault has put in front of it.
         received_frame: called behind each frame, by a fault that counts them.
-        effects: the faults that it has met.
+        effects: the faults that it has met; only they know what they are.
+        virtual_host: the one that its client has opened; the broker's own before.
         paused: whether its client does not take what it is sent, and its consumers get no more.
     """
 
-    def __init__(self, broker: "Broker") -> None:
+    def __init__(self, broker: ConnectionHost) -> None:
         self.broker = broker
         self.name = ""
         self.client_name = ""
@@ -91,9 +105,10 @@ class Connection(asyncio.Protocol):
         self.state: State = "header"
         self.intake: Callable[[bytes], None] = self.parse
         self.received_frame: Callable[[], None] | None = None
-        self.effects: list[Effect] = []
+        self.effects: list[object] = []
         self.control = Control(self)
-        self.handshake = Handshake(broker.profile.release, broker.user, broker.password)
+        self.virtual_host = broker.virtual_host
+        self.handshake = Handshake(broker.profile.release, broker.access, self._find_vhost)
         self._loop = loop = asyncio.get_running_loop()
         self.heartbeats = Heartbeats(loop.call_later, self._spoke, self._beat, self._silent)
         self._held = bytearray()
@@ -114,11 +129,7 @@ class Connection(asyncio.Protocol):
         self.out = Outgoing(self._transport, self._loop)
         self.reading = Reading(self._transport, self.heartbeats)
         self.alarm = Alarm(self.reading, self._say_of_alarm, lambda: self.parse(b""))
-        self.broker.connections.append(self)
-        if self.broker.faults.refuses_connection():
-            self._reset()
-        else:
-            self.broker.faults.meets(self)
+        self.broker.came(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop, once."""
@@ -172,6 +183,7 @@ class Connection(asyncio.Protocol):
             return
         self.state = "closing"
         self.give_up_channels()
+        self._drain()
         self._say_close(code, text, method)
         limit = self.handshake.heartbeat or CLOSE_TIMEOUT
         self._end_in(min(limit, CLOSE_TIMEOUT))
@@ -196,6 +208,7 @@ class Connection(asyncio.Protocol):
         has read resets the connection, and takes what was said from the client again."""
         self.state = "deaf"
         self.heartbeats.stop()
+        self._drain()
         self.out.flush()
         if self._transport.is_closing():
             return
@@ -206,6 +219,12 @@ class Connection(asyncio.Protocol):
         """Close the socket, whatever was not sent yet."""
         self.state = "deaf"
         self._transport.abort()
+
+    def reset(self) -> None:
+        """End it with a reset instead of a closing handshake, as a port without a listener does."""
+        found = self._transport.get_extra_info("socket")
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
+        self.abort()
 
     def wait_for_ever(self) -> None:
         """Do not give it up, however long the client says nothing, or the handshake takes."""
@@ -222,17 +241,23 @@ class Connection(asyncio.Protocol):
         for channel in channels:
             if not channel.closing:
                 channel.model.close()
-        self.broker.virtual_host.close_owner(self)
+        self.virtual_host.close_owner(self)
 
     def named(self, name: str) -> None:
         """The client has said its name: faults that are for it begin."""
         self.client_name = name
-        self.broker.faults.meets(self)
+        self.broker.named(self)
 
     def opened(self) -> None:
         """The handshake is over."""
         self.state = "running"
         self._timer.cancel()
+
+    def _find_vhost(self, name: str) -> bool:
+        found = self.broker.vhost_named(name)
+        if found is not None:
+            self.virtual_host = found
+        return found is not None
 
     def _begin(self, data: bytes) -> int:
         """The protocol header; return where the first frame starts."""
@@ -269,7 +294,7 @@ class Connection(asyncio.Protocol):
             at = stop + 1
             if self.received_frame is not None:
                 self.received_frame()
-            if kind == FRAME_HEADER and self.alarm.reason is not None:
+            if kind == FRAME_HEADER and self.alarm.reason is not None and self.state == "running":
                 self.alarm.published()
                 break
         return at
@@ -332,12 +357,14 @@ class Connection(asyncio.Protocol):
         _logger.info("%s: missed heartbeats from client", self.name)
         self.abort()
 
+    def _drain(self) -> None:
+        """Nothing holds up reading any more: an answer to `connection.close` would not be seen, and
+        the client's system would take a socket with unread bytes for a reset."""
+        held_up = self.alarm.forget()
+        self.reading.drain()
+        if held_up:
+            self.parse(b"")
+
     def _end_in(self, seconds: float) -> None:
         self._timer.cancel()
         self._timer = self._loop.call_later(seconds, self.abort)
-
-    def _reset(self) -> None:
-        """End it with a reset instead of a goodbye, as a port does where nobody listens."""
-        found = self._transport.get_extra_info("socket")
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
-        self.abort()

@@ -5,7 +5,7 @@ comes into use.
 """
 
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from amqpjobs.broker.amqp.frames import FRAME_BODY, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD
 from amqpjobs.broker.embedded.errors import NOT_ALLOWED, Refusal
@@ -17,12 +17,11 @@ from amqpjobs.broker.embedded.refusals import (
     idle_frame,
     unexpected_frame,
 )
-from amqpjobs.broker.embedded.server.channel import ServedChannel
+from amqpjobs.broker.embedded.server.channel import Carrier, ServedChannel
+from amqpjobs.broker.embedded.server.handshake import Handshake
+from amqpjobs.broker.embedded.server.heartbeats import Heartbeats
 from amqpjobs.broker.embedded.server.methods import NUMBERS, SIGNATURES, decode, encode
 from amqpjobs.errors import DecodeError
-
-if TYPE_CHECKING:
-    from amqpjobs.broker.embedded.server.connection import Connection
 
 _NUMBER = Struct(">I")
 _KINDS = frozenset({FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT})
@@ -30,10 +29,40 @@ _CHANNEL_OPEN = NUMBERS["channel.open"]
 _CLOSE, _CLOSE_OK = NUMBERS["connection.close"], NUMBERS["connection.close-ok"]
 
 
+class Controlled(Carrier, Protocol):
+    """The connection, as its methods act on it; `Connection` says what each of these is."""
+
+    channels: dict[int, ServedChannel]
+    handshake: Handshake
+    heartbeats: Heartbeats
+    paused: bool
+
+    @property
+    def state(self) -> str:
+        """What it waits for."""
+        ...
+
+    def named(self, name: str) -> None:
+        """The client has said its name."""
+        ...
+
+    def opened(self) -> None:
+        """The handshake is over."""
+        ...
+
+    def give_up_channels(self) -> None:
+        """Give back what its channels hold."""
+        ...
+
+    def hang_up(self) -> None:
+        """Send what was said, and say no more."""
+        ...
+
+
 class Control:
     """Takes what no channel of one connection does."""
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: Controlled) -> None:
         self._connection = connection
 
     def take(self, kind: int, number: int, data: bytes, at: int, stop: int) -> None:

@@ -33,10 +33,6 @@ def call(channel: Channel, method: str, fields: dict[str, Any]) -> tuple[str, Va
     """
     handler = _HANDLERS.get(method)
     if handler is None:
-        if method.startswith("tx."):
-            raise Refusal(
-                NOT_IMPLEMENTED, f"{method}: the embedded broker has no transactions; use confirms"
-            )
         raise Refusal(COMMAND_INVALID, "unimplemented method")
     nowait = fields.pop("nowait", False)
     values = handler(channel, **fields)
@@ -122,6 +118,21 @@ def _select_confirms(channel: Channel) -> Values:
     return _NOTHING
 
 
+def _select_transactions(channel: Channel) -> Values:
+    channel.select_transactions()
+    return _NOTHING
+
+
+def _commit(channel: Channel) -> Values:
+    channel.commit()
+    return _NOTHING
+
+
+def _roll_back(channel: Channel) -> Values:
+    channel.roll_back()
+    return _NOTHING
+
+
 def _flow(channel: Channel, active: bool) -> Values:
     if not active:
         raise Refusal(NOT_IMPLEMENTED, "active=false")
@@ -157,6 +168,9 @@ _HANDLERS: Final[dict[str, Callable[..., Values]]] = {
     "queue.delete": _delete_queue,
     "queue.purge": _purge_queue,
     "queue.unbind": _unbind_queue,
+    "tx.commit": _commit,
+    "tx.rollback": _roll_back,
+    "tx.select": _select_transactions,
 }
 
 _ANSWERS: Final[dict[str, str | None]] = {

@@ -1,4 +1,4 @@
-"""Whether a connection is read, and who holds it up. Changes when another reason comes up."""
+"""Decides whether a connection is read. Changes when there is another reason to stop reading."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,6 +24,11 @@ class Reading:
             self._transport.pause_reading()
             self._heartbeats.pause(True)
         self._holders.add(holder)
+
+    def drain(self) -> None:
+        """Read on, whoever holds: the connection is over, and what still comes is dropped."""
+        for holder in tuple(self._holders):
+            self.release(holder)
 
     def release(self, holder: str) -> None:
         """Read again, unless another one holds."""
@@ -65,6 +70,11 @@ class Alarm:
             self.stalled = True
             self._reading.hold("alarm")
             self._say(encode(0, "connection.blocked", reason=self.reason))
+
+    def forget(self) -> bool:
+        """The connection is over, and publishes no more; whether it was held up."""
+        was_stalled, self.stalled, self.reason = self.stalled, False, None
+        return was_stalled
 
     def clear(self) -> None:
         """The alarm is over: go on where it was stopped."""

@@ -1,4 +1,4 @@
-"""How a connection begins: who is there, what both can do, and to which virtual host.
+"""The handshake of a connection: login, limits of both sides, virtual host.
 
 Nothing here reads or writes: methods come in, and methods go out. The words are RabbitMQ's
 (rabbit_reader.erl). Changes when what is negotiated does.
@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from amqpjobs.broker.embedded.errors import ACCESS_REFUSED, NOT_ALLOWED, Refusal
-from amqpjobs.broker.embedded.refusals import CHANNEL_ERROR, COMMAND_INVALID
+from amqpjobs.broker.embedded.refusals import CHANNEL_ERROR
+from amqpjobs.broker.embedded.server.login import MECHANISMS, Access, log_in
 from amqpjobs.broker.embedded.server.methods import encode
 
 PRODUCT = "amqpjobs embedded broker"
@@ -18,7 +19,6 @@ CHANNEL_MAX = 2047
 FRAME_MAX = 131072
 HEARTBEAT = 60  # seconds
 
-_SYNTAX_ERROR = 502
 _CAPABILITIES = {
     "publisher_confirms": True,
     "exchange_exchange_bindings": True,
@@ -44,9 +44,16 @@ class Handshake:
         channel_max: the highest number of open channels.
         heartbeat: the interval, in seconds; 0 for none.
         client_properties: what the client said of itself.
+        user: who has logged in.
+        virtual_host: the name of what it opened.
+
+    Args:
+        release: as which RabbitMQ the broker behaves, such as ``4.3.6``.
+        access: who may log in.
+        has_vhost: whether there is a virtual host of that name.
     """
 
-    def __init__(self, release: str, user: str, password: str) -> None:
+    def __init__(self, release: str, access: Access, has_vhost: Callable[[str], bool]) -> None:
         self.state: State = "starting"
         # 4.0 raised it, so that tokens fit in: rabbit_framing.hrl.
         self.frame_min = 4096 if release.startswith("3.") else 8192
@@ -55,8 +62,10 @@ class Handshake:
         self.heartbeat = 0
         self.client_properties: Mapping[str, Any] = {}
         self._release = release
-        self._user = user
-        self._password = password
+        self.user = ""
+        self.virtual_host = ""
+        self._access = access
+        self._has_vhost = has_vhost
         self._answers: dict[str, tuple[State, Callable[..., bytes]]] = {
             "connection.start-ok": ("starting", self._log_in),
             "connection.tune-ok": ("tuning", self._tune),
@@ -79,7 +88,7 @@ class Handshake:
             version_major=0,
             version_minor=9,
             server_properties=properties,
-            mechanisms="PLAIN",
+            mechanisms=MECHANISMS,
             locales="en_US",
         )
 
@@ -114,19 +123,7 @@ class Handshake:
         self, client_properties: Mapping[str, Any], mechanism: str, response: bytes, locale: str
     ) -> bytes:
         self.client_properties = client_properties
-        if mechanism != "PLAIN":
-            raise Refusal(COMMAND_INVALID, f"unknown authentication mechanism '{mechanism}'")
-        parts = response.split(b"\0")
-        if len(parts) != 3 or parts[0]:
-            # RabbitMQ repeats the response here. It may hold a password, mistyped as it may be.
-            raise Refusal(_SYNTAX_ERROR, "response invalid")
-        expected = f"{self._user}\0{self._password}".encode()
-        if response[1:] != expected:
-            raise Refusal(
-                ACCESS_REFUSED,
-                "Login was refused using authentication mechanism PLAIN. "
-                "For details see the broker logfile.",
-            )
+        self.user = log_in(self._access, mechanism, response)
         self.state = "tuning"
         return encode(
             0,
@@ -144,8 +141,9 @@ class Handshake:
         return b""
 
     def _open(self, virtual_host: str) -> bytes:
-        if virtual_host != "/":
+        if not self._has_vhost(virtual_host):
             raise Refusal(NOT_ALLOWED, f"vhost {virtual_host} not found")
+        self.virtual_host = virtual_host
         self.state = "running"
         return encode(0, "connection.open-ok")
 

@@ -22,10 +22,10 @@ from amqpjobs.broker.amqp.frames import (
     encode_nack,
 )
 from amqpjobs.broker.embedded.errors import Refusal
-from amqpjobs.broker.embedded.faults.faults import Faults
 from amqpjobs.broker.embedded.model.confirming import AnsweredPublishes
 from amqpjobs.broker.embedded.model.messages import Message
 from amqpjobs.broker.embedded.model.sink import Delivery
+from amqpjobs.broker.embedded.server.host import MessageFaults
 from amqpjobs.broker.embedded.server.methods import encode
 
 FLUSH_AT = 65536
@@ -135,7 +135,7 @@ class ChannelSink:
     """
 
     def __init__(
-        self, number: int, out: Outgoing, faults: Faults, failed: Callable[[Refusal], None]
+        self, number: int, out: Outgoing, faults: MessageFaults, failed: Callable[[Refusal], None]
     ) -> None:
         self.failed = failed
         self._number = number
@@ -196,7 +196,9 @@ class ChannelSink:
         """`basic.ack` of one publish, when this turn of the event loop is over."""
         if self._refusing:
             self.refuse(delivery_tag)
-        elif not self._faults.effects or not self._faults.keeps_confirm(self, delivery_tag):
+        elif not (
+            self._faults.effects and self._faults.keeps_confirm(self.tell_confirmed, delivery_tag)
+        ):
             self.tell_confirmed(delivery_tag)
 
     def tell_confirmed(self, delivery_tag: int) -> None:

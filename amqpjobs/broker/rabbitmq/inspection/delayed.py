@@ -7,9 +7,9 @@ from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.queues import Found, peek
 from amqpjobs.errors import TopologyMismatch
+from amqpjobs.jobs.durations import LEVELS
 from amqpjobs.jobs.message.headers import read_leniently
 from amqpjobs.jobs.queue.delays import destination_of, level_name
-from amqpjobs.jobs.queue.queue import LEVELS
 
 
 @dataclass(frozen=True, slots=True)

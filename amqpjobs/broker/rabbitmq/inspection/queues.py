@@ -5,17 +5,18 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.broker.rabbitmq.calls import from_broker
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.declarer import Declarer
-from amqpjobs.broker.rabbitmq.inspection.management_api import NotAnswered, unacked
+from amqpjobs.broker.rabbitmq.inspection.management_api import NotAnswered, unacked, youngest_node
 from amqpjobs.broker.rabbitmq.inspection.scan import Scan
 from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery
 from amqpjobs.broker.rabbitmq.own_thread import in_own_thread
-from amqpjobs.errors import TopologyMismatch
+from amqpjobs.broker.rabbitmq.permission_errors import refusal_of
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.settings import Settings
 
@@ -23,6 +24,10 @@ log = logging.getLogger("amqpjobs.rabbitmq")
 
 PEEK_BYTES = 32 * 2**20
 """Bodies of at most this many bytes together are held while looking."""
+
+
+ELECTIONS = 60.0
+"""Seconds after the start of a node in which its quorum queues may still elect leaders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +72,15 @@ async def connected(settings: Settings, purpose: str) -> AsyncIterator[Wire]:
 async def depths(wire: Wire, names: Iterable[str], settings: Settings) -> dict[str, Depth | None]:
     """The depth of each queue; None for one that does not exist."""
     known = await in_own_thread(partial(_unacked, settings), "amqpjobs management")
-    found: dict[str, Depth | None] = {}
     async with Declarer(wire) as declarer:
-        for name in names:
-            try:
-                answer = await declarer.look(name)
-            except TopologyMismatch:
-                found[name] = None
-            else:
-                found[name] = Depth(
-                    answer.message_count or 0, answer.consumer_count or 0, known.get(name)
-                )
-    return found
+        answers = await declarer.look_at_all(names)
+    return {name: _depth(answer, known.get(name)) for name, answer in answers.items()}
+
+
+def _depth(answer: Any, unacked: int | None) -> Depth | None:
+    if answer is None:
+        return None
+    return Depth(answer.message_count or 0, answer.consumer_count or 0, unacked)
 
 
 async def peek(wire: Wire, queue: str, limit: int) -> list[Found]:
@@ -125,18 +127,55 @@ async def may_declare(wire: Wire, name: str) -> bool:
     return True
 
 
+async def purge(wire: Wire, queue: str) -> int:
+    """Remove what is ready in a queue, for good; how many messages that were.
+
+    Raises:
+        TopologyMismatch: there is no such queue.
+        NotPermitted: this user may not read it.
+    """
+    async with Declarer(wire) as declarer:
+        await declarer.look(queue)
+        try:
+            answer = await declarer.call(lambda channel: channel.queue_purge(queue))
+        except aiormq_errors.ChannelAccessRefused as error:
+            raise refusal_of(error, "read") from error
+    return answer.message_count or 0
+
+
 async def delete_queues(wire: Wire, names: Iterable[str]) -> None:
-    """Delete queues with what is in them: for those that a command made for itself."""
+    """Delete queues with what is in them: for those that a command made for itself.
+
+    Each is purged before, which its leader answers: a quorum queue with at-least-once
+    dead-lettering that is deleted while it elects its leader can end RabbitMQ's
+    ``rabbit_fifo_dlx_sup`` (rabbitmq-server#16652). See `until_deletable`.
+    """
     channel = await wire.channel()
     with from_broker():
         for name in names:
+            await channel.queue_purge(name, timeout=10)
             await channel.queue_delete(name, timeout=10)
         await channel.close()
+
+
+async def until_deletable(settings: Settings) -> float:
+    """Seconds until queues may be deleted: not within a minute of the start of a node, when queues
+    elect their leaders. 0 where the management API does not say."""
+
+    def age() -> float | None:
+        try:
+            return youngest_node(settings)
+        except NotAnswered as error:
+            log.debug("start of the nodes unknown", extra={"error": str(error)})
+            return None
+
+    found = await in_own_thread(age, "amqpjobs management")
+    return 0.0 if found is None else max(0.0, ELECTIONS - found)
 
 
 def _unacked(settings: Settings) -> dict[str, int]:
     try:
         return unacked(settings)
     except NotAnswered as error:
-        log.debug("nobody knows what is unacked: %s", error)
+        log.debug("unacked counts unavailable", extra={"error": str(error)})
         return {}

@@ -1,4 +1,4 @@
-"""Going through a queue: a look at each message that was ready, most of which stay there.
+"""Scans a queue: visits each message that was ready, and leaves most of them there.
 
 A queue can only be looked through by consuming it. What nobody takes out is given back in the end,
 in its order, so that it is at its place again. Changes when the way through a queue does.
@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from aiormq import exceptions as aiormq_errors
 
-from amqpjobs.broker.rabbitmq.calls import FAILURES, from_broker
+from amqpjobs.broker.rabbitmq.calls import FAILURES, from_broker, unused_callback
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery, HoldingChannel, Page
@@ -184,7 +184,7 @@ class Scan(Generic[T]):
         tag = str(len(looking.pages) + 1)
         looking.pages[tag.encode()] = Page(prefetch)
         await self._underlay.basic_qos(prefetch_count=prefetch)
-        await self._underlay.basic_consume(self.queue, _unused, consumer_tag=tag)
+        await self._underlay.basic_consume(self.queue, unused_callback, consumer_tag=tag)
         self._tag = tag
 
     async def _cancel(self, looking: HoldingChannel[T]) -> None:
@@ -320,7 +320,3 @@ class Scan(Generic[T]):
                 # Polled, since a queue tells nobody how much is in it.
                 while await self._ready() < count:  # noqa: ASYNC110
                     await asyncio.sleep(RETURN_TIMEOUT / 100)
-
-
-async def _unused(message: object) -> None:
-    """aiormq wants a callback; the splitter takes every delivery before it."""

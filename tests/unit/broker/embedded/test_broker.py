@@ -43,11 +43,10 @@ async def test_it_says_what_it_is_when_it_starts(caplog: pytest.LogCaptureFixtur
     """One line; no password in it."""
     with caplog.at_level(logging.INFO, "amqpjobs.embedded"):
         async with Broker("3.10", password="s3cret") as broker:
-            [line] = caplog.messages
-    assert line == (
-        f"embedded broker on port {broker.port}, as RabbitMQ 3.10: in memory, for development and "
-        "tests, not for production"
-    )
+            [line] = caplog.records
+    assert line.getMessage() == "embedded broker listens, not for production"
+    assert (vars(line)["port"], vars(line)["emulates"]) == (broker.port, "RabbitMQ 3.10")
+    assert "s3cret" not in str(vars(line))
     assert "s3cret" not in repr(broker)
 
 
@@ -142,3 +141,80 @@ def test_a_port_that_is_taken_is_an_error(unused_tcp_port: int) -> None:
         with pytest.raises(OSError, match="in use"), Broker.in_thread(port=unused_tcp_port):
             pass
     assert not [t for t in threading.enumerate() if "embedded" in t.name]
+
+
+async def open_vhost(broker: Broker, login: str, vhost: str) -> aio_pika.abc.AbstractConnection:
+    return await aio_pika.connect(f"amqp://{login}@127.0.0.1:{broker.port}/{vhost}")
+
+
+async def test_any_user_and_virtual_host_if_it_is_told_so() -> None:
+    """Each virtual host is one of its own, made when it is opened first, and kept."""
+    async with Broker(accept="any") as broker:
+        async with await open_vhost(broker, "ada:secret", "shop") as connection:
+            channel = await connection.channel()
+            queue = await channel.declare_queue("work", durable=True)
+            message = aio_pika.Message(b"job", user_id="ada")
+            await channel.default_exchange.publish(message, "work")
+        async with await open_vhost(broker, "bob:other", "") as connection:
+            channel = await connection.channel()
+            with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity, match="vhost '/'"):
+                await channel.get_queue("work")
+        async with await open_vhost(broker, "bob:other", "shop") as connection:
+            channel = await connection.channel()
+            with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity, match="vhost 'shop'"):
+                await channel.get_queue("missing")
+            queue = await (await connection.channel()).get_queue("work")
+            assert (await queue.get(no_ack=True)).body == b"job"
+        assert sorted(broker.virtual_hosts) == ["/", "shop"]
+
+
+async def test_a_virtual_host_of_another_name() -> None:
+    """The URL leads to it, odd characters included; there is no other."""
+    async with Broker(virtual_host="a/b c") as broker:
+        await (await aio_pika.connect(broker.url)).close()
+        assert broker.vhost_named("/") is None
+        assert list(broker.virtual_hosts) == ["a/b c"]
+
+
+def test_what_it_accepts_is_named_or_any() -> None:
+    """Another word is refused with both."""
+    with pytest.raises(ValueError, match="choose 'named' or 'any'"):
+        Broker(accept="all")  # type: ignore[arg-type]
+
+
+async def test_localhost_is_both_addresses_at_one_port() -> None:
+    """As clients look it up: IPv6 first, or IPv4 alone."""
+    async with Broker(host="localhost") as broker:
+        for host in ("127.0.0.1", "[::1]"):
+            url = f"amqp://guest:guest@{host}:{broker.port}/"
+            await (await aio_pika.connect(url)).close()
+        assert broker.url == f"amqp://guest:guest@127.0.0.1:{broker.port}/"
+    assert not listens(broker.port)
+
+
+async def test_a_port_that_is_taken_on_one_address_is_taken() -> None:
+    """It does not listen on half of localhost; a free port is one that is free on both."""
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("::1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            await Broker(host="localhost", port=port).start()
+        assert not listens(port)
+
+
+async def ignored(message: object) -> None:
+    """A consumer that does nothing."""
+
+
+async def test_faults_find_a_queue_in_its_virtual_host() -> None:
+    """Whichever that is."""
+    async with Broker(accept="any") as broker:
+        async with await open_vhost(broker, "ada:secret", "shop") as connection:
+            channel = await connection.channel()
+            queue = await channel.declare_queue("work", durable=True)
+            await queue.consume(ignored, no_ack=True)
+            assert broker.faults.cancel_consumers("work") == 1
+            assert broker.faults.redeliver("work") == 0
+        with pytest.raises(LookupError, match=r"no queue 'works': \['work'\]"):
+            broker.faults.cancel_consumers("works")

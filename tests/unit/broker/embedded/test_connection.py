@@ -180,7 +180,6 @@ async def test_both_may_close_a_channel_at_once(client: RawClient) -> None:
     [
         (Basic.Qos(prefetch_size=1), "prefetch_size!=0 (1)"),
         (Channel.Flow(active=False), "active=false"),
-        (Tx.Select(), "tx.select"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )

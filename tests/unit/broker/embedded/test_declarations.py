@@ -200,6 +200,7 @@ def test_deleting_a_queue_cancels_its_consumers(model: Model) -> None:
     publish(channel, "jobs", "held")
     channel.qos(0)
     other.delete_queue("jobs")
+    model.host.dispatch()  # behind the answer
     assert heard.heard == [("cancelled", "c")]
     channel.nack(1)
     assert "jobs" not in model.host.queues

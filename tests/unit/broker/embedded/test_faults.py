@@ -301,3 +301,18 @@ def test_faults_may_be_asked_for_from_another_thread() -> None:
     with Broker.in_thread() as broker, broker.faults.refuse_connections():
         assert broker.faults.cut_now() == 0
         assert not broker.call(lambda: broker.connections)
+
+
+async def test_a_connection_that_is_held_up_can_be_closed(embedded: Broker) -> None:
+    """The client's answer to the close is read behind what it had sent, which is dropped."""
+    async with raw_client(embedded.url) as client:
+        await client.declare("work")
+        with embedded.faults.block():
+            client.say(*message("work", b"one"), *message("work", b"two"))
+            await client.hear(commands.Connection.Blocked)
+            embedded.faults.close_connections(320, "over")
+            assert await client.refused() == (320, "over")
+            client.say(*message("work", b"three"))
+            client.say(commands.Connection.CloseOk(), channel=0)
+            await client.hung_up()
+            await until(lambda: not embedded.connections, "it is gone", timeout=5)

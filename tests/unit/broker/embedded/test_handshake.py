@@ -6,8 +6,10 @@ import pytest
 
 from amqpjobs.broker.embedded.errors import Refusal
 from amqpjobs.broker.embedded.server.handshake import Handshake
+from amqpjobs.broker.embedded.server.login import Access
 from amqpjobs.broker.embedded.server.methods import SIGNATURES, decode
 
+SECRET = Access("guest", "secret")
 CAPABLE = {"capabilities": {"authentication_failure_close": True, "connection.blocked": True}}
 
 
@@ -33,7 +35,7 @@ def tune(handshake: Handshake, **fields: int) -> bytes:
 
 @pytest.fixture
 def handshake() -> Handshake:
-    return Handshake("4.3.6", "guest", "secret")
+    return Handshake("4.3.6", SECRET, "/".__eq__)
 
 
 @pytest.fixture
@@ -61,14 +63,14 @@ def refused(handshake: Handshake, code: int, text: str, told: bool) -> Any:
 
 def test_it_says_what_it_is_and_as_which_version_it_behaves() -> None:
     """Clients choose by the version; that it is RabbitMQ it does not claim."""
-    name, start = read(Handshake("3.10.8", "guest", "guest").start())
+    name, start = read(Handshake("3.10.8", Access(), "/".__eq__).start())
     assert name == "connection.start"
     properties = start["server_properties"]
     assert properties["version"] == "3.10.8"
     assert properties["product"] == "amqpjobs embedded broker"
     assert properties["capabilities"]["publisher_confirms"] is True
     assert (start["version_major"], start["version_minor"]) == (0, 9)
-    assert start["mechanisms"] == "PLAIN"
+    assert start["mechanisms"] == "AMQPLAIN PLAIN"
 
 
 def test_a_client_that_knows_the_password_comes_in(handshake: Handshake) -> None:
@@ -132,13 +134,13 @@ def test_limits_that_do_not_fit_are_refused(
 
 def test_smaller_frames_were_allowed_before_4_0() -> None:
     """4096 bytes on 3.10."""
-    handshake = Handshake("3.10.8", "guest", "secret")
+    handshake = Handshake("3.10.8", SECRET, "/".__eq__)
     log_in(handshake)
     assert tune(handshake, frame_max=4096) == b""
 
 
 def test_another_virtual_host_is_not_found(tuning: Handshake) -> None:
-    """There is only one."""
+    """The broker has none of that name."""
     tune(tuning)
     with refused(tuning, 530, "NOT_ALLOWED - vhost other not found", True):
         tuning.answer("connection.open", {"virtual_host": "other"})
@@ -155,4 +157,4 @@ def test_it_knows_what_the_client_can_do(handshake: Handshake) -> None:
     log_in(handshake)
     assert handshake.capable("connection.blocked")
     assert not handshake.capable("basic.nack")
-    log_in(Handshake("4.3.6", "guest", "secret"), client_properties={"capabilities": "all"})
+    log_in(Handshake("4.3.6", SECRET, "/".__eq__), client_properties={"capabilities": "all"})

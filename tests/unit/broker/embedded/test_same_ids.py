@@ -59,7 +59,7 @@ async def test_an_id_that_was_retried_here_runs_when_it_is_enqueued_anew(
         await go.wait()
 
     message = job.message()
-    async with working(app, "work", concurrency=1) as worker:
+    async with working(app, "work", concurrency=1, prefetch=2) as worker:
         await enqueue(app, message, plain.url)
         await until(lambda: len(runs) == 2, "it was retried")
         await gate.later()

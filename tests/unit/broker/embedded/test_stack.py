@@ -139,7 +139,7 @@ async def test_events_are_told(embedded: Broker) -> None:
         await queue.consume(hear, no_ack=True)
         handle = await stack.job.later(1)
         await until(
-            lambda: {"queued", "succeeded"} <= {e["state"] for e in heard if e["id"] == handle.id},
+            lambda: {"queued", "done"} <= {e["state"] for e in heard if e["id"] == handle.id},
             "its states are told",
         )
 

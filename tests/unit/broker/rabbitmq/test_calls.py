@@ -3,7 +3,7 @@
 import ast
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,27 @@ async def test_a_cancellation_by_its_owner_ends_the_task(error: BaseException | 
     task.cancel()
     await asyncio.wait([task], timeout=PATIENCE)
     assert task.cancelled()
+
+
+async def test_a_cancellation_that_the_library_keeps_to_itself_is_raised() -> None:
+    """aiormq may return from a call that was cancelled; the task would go on for ever."""
+    went_on: list[int] = []
+
+    async def swallows() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async def body() -> None:
+        with from_broker():
+            await swallows()
+        went_on.append(1)
+
+    task = asyncio.ensure_future(body())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=PATIENCE)
+    assert task.cancelled()
+    assert went_on == []
 
 
 async def test_a_timeout_stays_a_timeout() -> None:
@@ -132,7 +153,7 @@ async def test_an_answer_that_never_comes_ends_the_wait(how: str) -> None:
         proxy.set("down", stalled=True)
         asking = asyncio.ensure_future(subscription.answered())
         await until(lambda: proxy.frames["up"]["60.10"] >= 2, "it has asked")
-        wire.protocol.abort() if how == "abort" else closing(wire._underlay)
+        wire.protocol.abort() if how == "abort" else closing(wire.connection)
         await asyncio.wait([asking], timeout=PATIENCE)
         assert asking.done()
         assert not asking.cancelled()

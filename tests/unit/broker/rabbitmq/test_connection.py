@@ -1,4 +1,4 @@
-"""Settings to connection parameters, and failures to sentences that name the mend."""
+"""Settings to connection parameters, and failures to sentences that name the fix."""
 
 import asyncio
 import ssl
@@ -85,7 +85,7 @@ def test_tls_verifies_the_server_unless_told_not_to(caplog):
     loose = ssl_context(Settings(url="amqps://host/", tls_insecure=True))
     assert loose.verify_mode is ssl.CERT_NONE
     assert not loose.check_hostname
-    assert "AMQPJOBS_TLS_INSECURE" in caplog.text
+    assert [vars(r)["setting"] for r in caplog.records] == ["AMQPJOBS_TLS_INSECURE"]
 
 
 @pytest.mark.parametrize("setting", ["tls_ca_file", "tls_cert_file"])
@@ -131,7 +131,7 @@ def caused(error, cause):
         (ValueError(), None, "ValueError", True),
     ],
 )  # fmt: skip
-def test_every_failure_to_connect_is_a_sentence_that_names_the_mend(
+def test_every_failure_to_connect_is_a_sentence_that_names_the_fix(
     error, refusal, words, temporary
 ):
     """Where, what, and whether waiting may help; never the password."""
@@ -210,6 +210,41 @@ async def test_a_port_where_nobody_listens_is_told():
     with pytest.raises(BrokerUnavailable, match="is it running") as caught:
         await link.connect()
     assert caught.value.temporary
+
+
+async def test_only_a_default_where_nothing_listens_is_not_configured():
+    """Then a program does not wait. Where somebody hangs up, or a URL is set, it does."""
+    refused = caused(aiormq_errors.AMQPConnectionError("x"), ConnectionRefusedError(111, "refused"))
+    default = Settings()
+    assert unavailable(refused, None, default).unconfigured
+    assert not unavailable(refused, None, SETTINGS).unconfigured
+    assert not unavailable(TimeoutError(), None, default).unconfigured
+    assert not unavailable(ConnectionResetError(), None, default, hung_up=True).unconfigured
+
+
+async def test_a_start_waits_for_a_broker_that_is_away(monkeypatch):
+    """For so long as was said. With 0 it fails at once, and what waiting does not help, too."""
+    monkeypatch.setattr(connection_module, "START_PAUSE", 0.01)
+    link = Link(Settings(url="amqp://127.0.0.1:1/"), "consume")
+    tries = []
+
+    async def connect():
+        tries.append(1)
+        if len(tries) < 4:
+            raise BrokerUnavailable("away", temporary=len(tries) != 3)
+        return "wire"
+
+    monkeypatch.setattr(link, "connect", connect)
+    with pytest.raises(BrokerUnavailable, match="away"):
+        await link.connect_within(0)
+    assert len(tries) == 1
+    with pytest.raises(BrokerUnavailable, match="away"):
+        await link.connect_within(60)
+    assert len(tries) == 3, "the third is for good"
+    tries[:] = [1, 1]
+    with pytest.raises(BrokerUnavailable):
+        await link.connect_within(60)
+    assert await link.connect_within(60) == "wire"
 
 
 async def test_pauses_between_attempts_grow_are_random_and_have_a_limit(monkeypatch):

@@ -5,10 +5,11 @@ import random
 
 import pytest
 from aiormq import exceptions as aiormq_errors
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pamqp import commands
 
+from amqpjobs.broker.rabbitmq import lives
 from amqpjobs.broker.rabbitmq import subscription as consumption_module
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import ConfigurationError, DecodeError, TopologyMismatch
@@ -53,7 +54,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(monkeypatch):
-    monkeypatch.setattr(consumption_module, "RESTART_PAUSE", 0.0)
+    monkeypatch.setattr(lives, "RESTART_PAUSE", 0.0)
     monkeypatch.setattr(consumption_module, "ACKS_ARRIVE", 0.0)
     made = Bench()
     yield made
@@ -307,7 +308,7 @@ async def test_a_channel_that_the_broker_closes_is_followed_by_another(bench, wi
 
 async def test_a_queue_that_is_missing_is_tried_again(monkeypatch):
     """Somebody may be about to declare it."""
-    monkeypatch.setattr(consumption_module, "RESTART_PAUSE", 0.0)
+    monkeypatch.setattr(lives, "RESTART_PAUSE", 0.0)
     failures = [TopologyMismatch("missing", entity="queue", difference="missing")] * 3
 
     def fail():
@@ -321,7 +322,7 @@ async def test_a_queue_that_is_missing_is_tried_again(monkeypatch):
     await bench.end()
 
 
-async def test_what_no_retry_can_mend_ends_it_at_the_start():
+async def test_what_no_retry_can_fix_ends_it_at_the_start():
     """Too many channels for the broker's limit, say."""
 
     def fail():
@@ -409,7 +410,7 @@ def test_over_many_lives_no_ack_reaches_the_wrong_one(seed):
 
 async def test_who_is_told_of_a_lost_consumer_sees_what_is_stale(monkeypatch):
     """Whether its channel went along decides what becomes of what it held."""
-    monkeypatch.setattr(consumption_module, "RESTART_PAUSE", 0.0)
+    monkeypatch.setattr(lives, "RESTART_PAUSE", 0.0)
     told = []
     bench = Bench()
     bench.subscription._on_lost = lambda queue, reason: told.append(
@@ -559,6 +560,7 @@ async def test_a_pause_that_comes_while_it_starts_is_kept():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from([0, 1, 7, "down", "up", "turn"]), max_size=30))
+@example(["up", "turn", 1, "turn", "turn", "down"])  # lost between two consumers
 def test_whatever_it_is_told_in_the_end_it_does(steps):
     """Prefetches and connections come and go in any order: one consumer, or none, as told last."""
 

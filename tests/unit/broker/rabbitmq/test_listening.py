@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from aiormq import exceptions as aiormq_errors
 
-from amqpjobs.broker.rabbitmq import listener as listening_module
+from amqpjobs.broker.rabbitmq import lives
 from amqpjobs.broker.rabbitmq.listener import Listener
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError
 from amqpjobs.jobs.message.properties import Properties
@@ -69,7 +69,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(monkeypatch):
-    monkeypatch.setattr(listening_module, "RESTART_PAUSE", 0.001)
+    monkeypatch.setattr(lives, "RESTART_PAUSE", 0.001)
     monkeypatch.setattr(OwnChannel, "refusal", None)
     monkeypatch.setattr(OwnChannel, "made", 0)
     made = Desk()

@@ -110,7 +110,8 @@ def test_an_imported_letter_keeps_its_failure_and_nothing_that_acts():
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (b"{", "not JSON"),
+        (b"{\n", "not JSON"),
+        (b'{"from": "q", "bo', "cut off; if an export was interrupted"),
         (b"[" * 100_000, "nested"),
         (b'{"from": "q", "body": "", "headers": ' + b'{"a":' * 40 + b"1" + b"}" * 41, "nested"),
         (b"[]", "not a JSON object"),

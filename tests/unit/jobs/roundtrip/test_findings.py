@@ -7,6 +7,7 @@ import pytest
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from amqpjobs import App
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import DecodeError, InvalidArguments, InvalidResult
 from amqpjobs.jobs.message.reply import read_value
 from amqpjobs.jobs.results import load_result
@@ -131,10 +132,10 @@ def test_no_error_of_ours_has_the_key():
 
     body = b'{"%s": "x"}' % ADA.encode()
     tries: list[tuple[Any, Any]] = [
-        (InvalidArguments, lambda: app.find("job").payload.dump(({ADA: "x"},), {})),
-        (DecodeError, lambda: app.find("job").payload.load(body)),
-        (DecodeError, lambda: app.find("two").payload.load(b'{"x": ' + body + b"}")),
-        (InvalidResult, lambda: load_result(app.find("job"), body)),
+        (InvalidArguments, lambda: registry_of(app).find("job").payload.dump(({ADA: "x"},), {})),
+        (DecodeError, lambda: registry_of(app).find("job").payload.load(body)),
+        (DecodeError, lambda: registry_of(app).find("two").payload.load(b'{"x": ' + body + b"}")),
+        (InvalidResult, lambda: load_result(registry_of(app).find("job"), body)),
         (InvalidResult, lambda: read_value("q", body, None, dict[str, int])),
     ]
     for kind, attempt in tries:

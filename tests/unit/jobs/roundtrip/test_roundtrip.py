@@ -38,6 +38,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from amqpjobs import App
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import InvalidArguments, InvalidResult
 from amqpjobs.jobs.results import dump_result, load_result
 from amqpjobs.jobs.roundtrip.roundtrip import RoundTrip
@@ -359,7 +360,7 @@ def payload_of(annotation):
     def job(x: annotation) -> None: ...
 
     app.job(queue="q", name="job")(job)
-    return app.find("job").payload
+    return registry_of(app).find("job").payload
 
 
 def names(table):
@@ -397,7 +398,7 @@ def test_the_field_is_named_among_several_parameters():
     def job(a: int, event: Event, note: float | None = None) -> None: ...
 
     app.job(queue="q", name="job")(job)
-    payload = app.find("job").payload
+    payload = registry_of(app).find("job").payload
     with pytest.raises(InvalidArguments, match="^job: event: Refund would arrive as Event"):
         payload.dump((1, Refund(id=1, amount=2)), {})
     with pytest.raises(InvalidArguments, match="^job: note: NaN"):
@@ -411,7 +412,7 @@ def result_of(annotation):
     job.__annotations__["return"] = annotation
     app = App("a")
     app.job(queue="q")(job)
-    return app.find("job")
+    return registry_of(app).find("job")
 
 
 @pytest.mark.parametrize(("annotation", "value", "words"), LOST, ids=names(LOST))
@@ -429,7 +430,7 @@ def test_a_result_without_an_annotation_is_what_json_makes_of_it():
     @app.job(queue="q", name="job")
     async def job(): ...
 
-    definition = app.find("job")
+    definition = registry_of(app).find("job")
     data = dump_result(definition, {"at": date(2026, 1, 1), "pair": (1, 2)}, 1000)
     assert load_result(definition, data) == {"at": "2026-01-01", "pair": [1, 2]}
 

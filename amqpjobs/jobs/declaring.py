@@ -1,0 +1,93 @@
+"""Declaring jobs, as an `App` and a `Router` do. Changes when a job has another option."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack, overload
+
+from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.batch import Batch
+from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.durations import Seconds
+from amqpjobs.jobs.enqueuer import Enqueuer
+from amqpjobs.jobs.hints import with_parentheses
+from amqpjobs.jobs.job import BatchDecorator, JobDecorator, JobOptions, make_job
+from amqpjobs.jobs.middleware import Processing
+from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.retry import Retry
+
+
+class DeclaresJobs:
+    """Has a decorator for jobs."""
+
+    _enqueuer: Enqueuer
+    _add_queue: Callable[[Queue], Queue]
+    _add_job: Callable[[Definition], None]
+
+    @overload
+    def job(self, *, batch: Batch, **options: Unpack[JobOptions]) -> BatchDecorator: ...
+    @overload
+    def job(self, *, batch: None = None, **options: Unpack[JobOptions]) -> JobDecorator: ...
+    @with_parentheses
+    def job(
+        self,
+        *,
+        queue: Queue | str,
+        name: str | None = None,
+        timeout: Seconds | None = None,
+        grace: Seconds | None = None,
+        cpu: bool = False,
+        memory_limit: int | None = None,
+        retry: Retry | None = None,
+        track: bool = True,
+        keep_result: bool | Seconds = False,
+        middleware: Sequence[Processing] = (),
+        cancellable: bool = False,
+        at_most_once: bool = False,
+        batch: Batch | None = None,
+    ) -> Any:
+        """Make a job of a function, or of a method of a class that is rebuilt from its fields.
+
+        Args:
+            queue: where its messages wait; ``"name"`` is short for ``Queue("name")``.
+            name: the AMQP ``type`` of its messages; by default the function's own name, with its
+                class. Messages that are waiting know the job by it: think before renaming.
+            timeout: seconds, or a timedelta; then it has failed. ``async def`` is cancelled, a
+                process killed; a thread cannot be ended, and runs on unobserved.
+            grace: seconds, or a timedelta, for which an ``async def`` may clean up after that. Then
+                its slot is free, though it still runs. None for ``AMQPJOBS_SHUTDOWN_TIMEOUT``.
+            cpu: for a plain ``def``: run it in a process of its own, killed at the timeout.
+            memory_limit: with ``cpu``: bytes of address space; more raises ``MemoryError`` in it.
+            retry: when it runs again after a failure; None for the app's policy.
+            track: whether its status is recorded, see `status`; False for very frequent jobs.
+            keep_result: keep what it returns with its status: ``AMQPJOBS_RESULT_TTL``, or seconds.
+            middleware: around its runs, inside that of its queue and the app's ``processing``.
+            cancellable: let `cancel` end a run of it: ``async def`` is cancelled, a process killed;
+                a thread is asked, see `Context.cancelled`. A job that waits needs no permission.
+            at_most_once: ack its message before it runs: a worker that dies loses the job, one that
+                stops makes a dead letter of it, and it is not retried.
+            batch: for an ``async def`` that takes a list: run so many jobs in one call. `Job.later`
+                takes what is one element of the list.
+
+        Raises:
+            ConfigurationError: when the module loads, for a function that cannot be a job.
+
+        Example:
+            >>> @app.job(queue="thumbnails", timeout=60, cpu=True)
+            ... def make_thumbnail(path: str, width: int = 200) -> str:
+            ...     return f"{path}-{width}"
+        """
+        bound = self._add_queue(Queue(queue) if isinstance(queue, str) else queue)
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            if not inspect.isfunction(function):
+                raise ConfigurationError(f"@job is for functions and methods, not {function!r}")
+            definition = Definition(
+                function, bound, self._enqueuer, name=name, timeout=timeout, grace=grace, cpu=cpu,
+                memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
+                middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
+                batch=batch,
+            )  # fmt: skip
+            self._add_job(definition)
+            return make_job(definition)
+
+        return decorate

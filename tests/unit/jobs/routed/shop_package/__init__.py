@@ -1,0 +1,1 @@
+"""A package of jobs, for `test_router`."""

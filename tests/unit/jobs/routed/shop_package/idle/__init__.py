@@ -1,0 +1,1 @@
+raise AssertionError("it has no jobs")

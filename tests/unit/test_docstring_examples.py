@@ -1,0 +1,143 @@
+"""The examples that an editor shows on hover: each is run, and its output compared."""
+
+import ast
+import asyncio
+import contextlib
+import doctest
+import inspect
+import io
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import pytest
+
+import amqpjobs
+from amqpjobs import (
+    App,
+    BlockingJobHandle,
+    Context,
+    Job,
+    JobHandle,
+    JobStatus,
+    Queue,
+    Retry,
+    settings,
+)
+from amqpjobs.client.blocking import BlockingApp
+from amqpjobs.jobs.run_context import plain_context
+from tests.unit.test_public_names import NAMES
+
+SETTINGS = settings.Settings
+
+WITHOUT = {
+    *((App, name) for name in ("configure", "placed")),  # for commands and test kits
+    (App, "autodiscover"),  # needs a package
+    (JobStatus, ""),  # is what is returned, not made
+}
+"""What needs no example."""
+
+PARSER = doctest.DocTestParser()
+CHECKER = doctest.OutputChecker()
+
+
+def documented() -> Iterator[tuple[type, str]]:
+    """Each class, and each of its public methods."""
+    for kind in (*NAMES, SETTINGS):
+        yield kind, ""
+        for name in NAMES.get(kind, "").split():
+            if inspect.isroutine(getattr(kind, name, None)):
+                yield kind, name
+
+
+def docstring(kind: type, name: str) -> str:
+    return inspect.getdoc(getattr(kind, name) if name else kind) or ""
+
+
+CASES = [case for case in documented() if case not in WITHOUT]
+
+
+def id_of(case: tuple[type, str]) -> str:
+    return f"{case[0].__name__}.{case[1]}".rstrip(".")
+
+
+@asynccontextmanager
+async def resources(app: App):
+    yield "pool"
+
+
+def namespace(app: App) -> dict[str, Any]:
+    """What the examples take for granted: an app with a job, and a handle of a job that ran."""
+
+    @app.job(queue="reports", keep_result=True)
+    async def build_report(month: int) -> str:
+        return f"report {month}: 31 orders"
+
+    return {
+        **{name: getattr(amqpjobs, name) for name in amqpjobs.__all__},
+        "Annotated": Annotated,
+        "Settings": SETTINGS,
+        "app": app,
+        "build_report": build_report,
+        "ctx": plain_context("import_rows", "an-id"),
+    }
+
+
+def run(example: doctest.Example, names: dict[str, Any]) -> Any:
+    """Run one; a coroutine if it awaits. As at the prompt of `python -m asyncio`."""
+    code = compile(example.source, "<example>", "single", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return eval(code, names)  # a coroutine, if the code awaits
+
+
+def compare(example: doctest.Example, said: str) -> None:
+    assert CHECKER.check_output(example.want, said, doctest.ELLIPSIS), (
+        f"{example.source}said {said!r}, and the docstring {example.want!r}"
+    )
+
+
+async def run_all(examples: list[doctest.Example], names: dict[str, Any]) -> None:
+    for example in examples:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            waiting = run(example, names)
+            if inspect.iscoroutine(waiting):
+                await waiting
+        compare(example, said.getvalue())
+
+
+def run_in_thread(examples: list[doctest.Example], names: dict[str, Any]) -> None:
+    with names["app"].blocking() as client:
+        handle = client.later(names["build_report"].message(12))
+        handle.result(timeout=10)
+        names |= {"client": client, "handle": handle, "blocking_handle": handle}
+        for example in examples:
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                assert run(example, names) is None
+            compare(example, said.getvalue())
+
+
+@pytest.mark.parametrize("case", CASES, ids=id_of)
+async def test_an_example_does_what_it_shows(case: tuple[type, str]) -> None:
+    """In `app.testing()`; those for synchronous code in a thread."""
+    kind, name = case
+    examples = PARSER.get_examples(docstring(kind, name))
+    assert examples, "it has no example"
+    app = App("examples", lifespan=resources)
+    names = namespace(app)
+    if kind is SETTINGS or (kind is App and not name):
+        await run_all(examples, names)
+        return
+    async with app.testing(raise_errors=False) as t:
+        if kind in (BlockingApp, BlockingJobHandle):
+            await asyncio.to_thread(run_in_thread, examples, names)
+            return
+        names["handle"] = await names["build_report"].later(12)
+        await t.run_until_idle()
+        await run_all(examples, names)
+
+
+def test_the_examples_are_of_what_users_see_first() -> None:
+    """These six, and their siblings."""
+    shown = {kind for kind, name in CASES if not name}
+    assert shown >= {App, Job, Queue, Retry, Context, JobHandle, BlockingApp, BlockingJobHandle}

@@ -1,0 +1,90 @@
+"""What an editor completes: what users are meant to call. A new name is added on purpose."""
+
+import pytest
+
+from amqpjobs import (
+    App,
+    Batch,
+    BlockingJobHandle,
+    Context,
+    Job,
+    JobHandle,
+    JobStatus,
+    Queue,
+    Retry,
+    Router,
+)
+from amqpjobs.client.blocking import BlockingApp
+from amqpjobs.client.fleet import Fleet
+from amqpjobs.contrib.audit import Audit
+from amqpjobs.contrib.sentry import Sentry
+from amqpjobs.contrib.timeouts import Timeouts
+from amqpjobs.settings import load_settings
+
+made = App("names", settings=load_settings())
+
+
+@made.job(queue="names")
+async def nothing() -> None: ...
+
+
+NAMES = {
+    # `client`, `configure` and `placed` are for what is built around an app: workers, commands,
+    # and test kits.
+    App: """
+        asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
+        fleet hook include job jobs later_many lifespan name on_failed on_retry on_start on_stop
+        on_success placed queues request resources result settings status testing watch
+    """,
+    Fleet: "count holds pause ping purge resume set_rate workers",
+    BlockingApp: "cancel later later_many request result status watch",
+    Batch: "on_failure seconds size within",
+    Job: "later message name queue request with_options",
+    JobHandle: "cancel id job queue result status watch",
+    BlockingJobHandle: "cancel id job queue result status watch",
+    JobStatus: """
+        answered attempt detail due_at ended ended_at epoch error has_result id job progress queue
+        queued_at reason result sequence started_at state tags updated_at worker
+    """,
+    Router: "hook include job on_failed on_retry on_success",
+    Queue: """
+        dead delivery_limit kill_switch max_priority middleware name parked priorities rate type
+    """,
+    Retry: "attempts factor first give_up_on jitter limit on",
+    Context: """
+        arguments attempt cancelled deadline delivery_count epoch headers job job_id last_progress
+        log message progress queue rate_limited redelivered stopping tags timeout trace_id
+        will_retry would_retry
+    """,
+    Audit: "",
+    Sentry: "",
+    Timeouts: "",
+}
+
+OBJECTS = {
+    App: made,
+    BlockingApp: made.blocking(),
+    Job: nothing,
+    JobHandle: JobHandle("id", "job", "queue"),
+    BlockingJobHandle: BlockingJobHandle("id", "job", "queue"),
+    Queue: Queue("names"),
+    Router: Router(),
+    Retry: Retry(),
+}
+
+
+def public(thing: object) -> list[str]:
+    return [name for name in dir(thing) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("kind", NAMES, ids=lambda kind: kind.__name__)
+def test_the_names_of_a_class_are_these(kind: type) -> None:
+    """No more and no less; those of its objects, too."""
+    names = NAMES[kind].split()
+    assert names == sorted(names)
+    on_class = set(public(kind))
+    assert on_class <= set(names)
+    if kind in OBJECTS:
+        assert public(OBJECTS[kind]) == names
+    else:
+        assert on_class == set(names)
