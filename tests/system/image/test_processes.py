@@ -41,8 +41,9 @@ def stop(container: Container, budget: float = BUDGET) -> None:
     began = time.monotonic()
     container.signal(signal.SIGTERM)
     assert container.wait(budget + 15) == 0, str(container)
-    # crun takes a moment to tell of it on a busy machine.
-    assert time.monotonic() - began < budget + 1.0
+    # crun takes a moment to tell of it on a busy machine, seconds at worst. What is wrong takes
+    # longer: the default budget is 8 s, and the jobs hold for a minute.
+    assert time.monotonic() - began < budget + 4.5
     assert not Path(f"/proc/{container.first}").exists()
 
 
