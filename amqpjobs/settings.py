@@ -207,6 +207,10 @@ class Settings(BaseSettings):
     max_result_size: Annotated[int, Field(ge=0, le=8_388_608)] = 262_144
     """The largest result that is kept, in bytes of JSON."""
 
+    housekeeping: bool = True
+    """Look after the store in this process: send what a crash left in the outbox, fire schedules,
+    free what nobody holds any more. Some process has to."""
+
     heartbeat_file: Path | None = None
     """Touched by the event loop every few seconds, for ``amqpjobs health``."""
 

@@ -77,6 +77,7 @@ def record(
 
 async def _record(app: "App") -> None:
     from amqpjobs.broker.rabbitmq.background import BackgroundTask
+    from amqpjobs.state.needs import housekeeping_of
     from amqpjobs.state.status.recorder import Recorder
     from amqpjobs.telemetry.health.heartbeat import Liveness
 
@@ -85,6 +86,8 @@ async def _record(app: "App") -> None:
     liveness = BackgroundTask(
         Liveness(app.settings.heartbeat_file, lambda: recorder.condition).run, "amqpjobs liveness"
     )
+    housekeeping = housekeeping_of(app.client)
+    keeping = housekeeping and BackgroundTask(housekeeping.run, "amqpjobs housekeeping")
     deadline = stop_by_signals(task.cancel, app.settings.shutdown_timeout, leaving=False)
     try:
         await task
@@ -93,6 +96,9 @@ async def _record(app: "App") -> None:
         say(f"amqpjobs: {recorder.recorded} events recorded")
     finally:
         await liveness.stop()
+        if keeping:
+            await keeping.stop()
+            await app.close()
 
 
 def migrate(
@@ -125,7 +131,7 @@ async def _migrate(app: "App", *, check: bool) -> tuple[str | None, str]:
     from amqpjobs.state.store.engine import open_engine, store_exists
 
     engine = open_engine(app.settings)
-    from amqpjobs.state.status.store import errors
+    from amqpjobs.state.store.errors import errors
     from amqpjobs.state.store.metadata import HEAD
     from amqpjobs.state.store.migrate import look, migrate
 

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from amqpjobs.client.client import HasClient
+from amqpjobs.client.client import Client, HasClient
 from amqpjobs.errors import ConfigurationError, PublishManyFailed
 from amqpjobs.jobs.durations import Seconds, number_of
 from amqpjobs.jobs.message.cancellation import Cancellation
@@ -53,7 +53,7 @@ class BlockingApp:
         # Its client is asked for at each call: a test puts the app onto a broker of its own, and
         # modules make this object when they are imported.
         self._app = app
-        self._portal: _Portal | None = None
+        self._portal: Portal | None = None
         self._opening: dict[int, threading.Lock] = {}
 
     def __enter__(self) -> Self:
@@ -162,7 +162,7 @@ class BlockingApp:
         """
         return self._watch(self._open_portal(), job_id)
 
-    def _watch(self, portal: "_Portal", job_id: str) -> Generator[JobStatus, None, None]:
+    def _watch(self, portal: "Portal", job_id: str) -> Generator[JobStatus, None, None]:
         seen: SimpleQueue[JobStatus | None] = SimpleQueue()
 
         async def look() -> None:
@@ -182,13 +182,13 @@ class BlockingApp:
         finally:
             looking.cancel()
 
-    def _open_portal(self) -> "_Portal":
+    def _open_portal(self) -> "Portal":
         portal = self._portal
         if portal is None:
             raise ConfigurationError("use it inside of `with app.blocking() as client:`")
         return portal if portal.is_ours else self._open_again()
 
-    def _open_again(self) -> "_Portal":
+    def _open_again(self) -> "Portal":
         """The portal is of the process that this one was forked from: its thread is not here."""
         # A lock for each process: another thread may have held the parent's at the fork.
         with self._opening.setdefault(os.getpid(), threading.Lock()):
@@ -197,18 +197,19 @@ class BlockingApp:
                 portal = self._portal = self._open()
             return portal
 
-    def _open(self) -> "_Portal":
-        portal = _Portal()
+    def _open(self) -> "Portal":
+        portal = Portal()
         try:
-            portal.call(portal.enter, self._app)
+            portal.call(portal.enter, self._app.client)
         except BaseException:
             portal.close()
             raise
         return portal
 
 
-class _Portal:
-    """An event loop in a thread of its own, and the app's connection on it."""
+class Portal:
+    """An event loop in a thread of its own, and the app's connection on it. It ends with the
+    process, or by `close`."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -225,8 +226,9 @@ class _Portal:
         """Whether its thread is one of this process."""
         return self._pid == os.getpid()
 
-    async def enter(self, app: HasClient) -> None:
-        await self._stack.enter_async_context(app.client.lifespan())
+    async def enter(self, client: Client) -> None:
+        """Open the connection there. To be called by `start` or `call`."""
+        await self._stack.enter_async_context(client.lifespan())
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """Call a coroutine function there, in the context of the caller, and wait for its result.

@@ -19,6 +19,7 @@ from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.runtime import Runtime
 
 if TYPE_CHECKING:
+    from amqpjobs.client.prepared import Preparing
     from amqpjobs.client.publisher import Publisher
     from amqpjobs.client.requests import Requests
 
@@ -38,6 +39,7 @@ class Client:
         on_close: called when the publisher of an event loop is closed, on that loop.
         statuses: what reads the statuses of its jobs, once it was used: `amqpjobs.state` puts it
             there, which is above this package.
+        memory: the same for what is remembered in the store.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Client:
         self.runtime = runtime
         self.on_close: list[Callable[[], Awaitable[None]]] = []
         self.statuses: object | None = None
+        self.memory: object | None = None
         self._publishing = tuple(publishing)
         self._publishers = Publishers(runtime, make, self.on_close)
         self._propagate = propagate_of(runtime.registry.propagate)
@@ -59,6 +62,13 @@ class Client:
         from amqpjobs.client.requests import Requests
 
         return Requests(self.runtime, self._publishers, self._publishing)
+
+    @cached_property
+    def preparing(self) -> "Preparing":
+        """Makes messages that are stored before they are published."""
+        from amqpjobs.client.prepared import Preparing
+
+        return Preparing(self.runtime, self._publishing, self._propagate)
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Keep the connection for publishing open on this event loop. See `App.lifespan`."""

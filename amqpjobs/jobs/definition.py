@@ -368,6 +368,11 @@ class Definition:
 
         return RoundTrip(self.result, exact="return" in self.hints)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether it needs the store."""
+        return False
+
     def check(self) -> None:
         """Resolve everything that may be wrong.
 

@@ -34,6 +34,7 @@ from amqpjobs.jobs.middleware import Processing
 from amqpjobs.jobs.queue.queue import Queue, route_of
 from amqpjobs.jobs.retry import Retry
 from amqpjobs.jobs.run_context import current_context, plain_context
+from amqpjobs.jobs.within import AsyncTransaction, BlockingJobWithin, JobWithin, Transaction
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -120,6 +121,31 @@ class Job(Generic[P, R, C]):
             'report 12: 31 orders'
         """
         return await self._definition.app.request(self.message(*args, **kwargs))
+
+    @overload
+    def within(
+        self, transaction: AsyncTransaction, *, key: str | None = None
+    ) -> JobWithin[P, R]: ...
+    @overload
+    def within(
+        self, transaction: Transaction, *, key: str | None = None
+    ) -> BlockingJobWithin[P, R]: ...
+    def within(self, transaction: Any, *, key: str | None = None) -> Any:
+        """The same job, sent by a transaction of the caller's: stored with what else that writes,
+        or not at all. See `App.within`.
+
+        Args:
+            transaction: an AsyncSession, Session, AsyncConnection or Connection of SQLAlchemy.
+            key: jobs of one key are sent in the order of their commits.
+
+        Raises:
+            ConfigurationError: a transaction that cannot keep this promise; says how to fix it.
+
+        Example:
+            >>> async with Sessions.begin() as session:
+            ...     handle = await build_report.within(session).later(12)
+        """
+        return self._definition.app.within(transaction, key=key).of(self)
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """This call as a value, validated and encoded, for ``app.later_many``.

@@ -42,6 +42,7 @@ class Registry:
         app: what the handles of its jobs ask; None where nothing can be asked.
         propagate: as given; None for no headers.
         enqueuer: what sends the jobs of routers; the app.
+        outbox: the outbox that it has declared, of `amqpjobs.state.outbox`; None for none.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Registry:
         self.ending_hooks = EndingHooks()
         self.app: Follows | None = None
         self.enqueuer: Enqueuer | None = None
+        self.outbox: object | None = None
 
     def __repr__(self) -> str:
         return f"<Registry of {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"

@@ -10,6 +10,7 @@ import anyio
 from amqpjobs.broker.rabbitmq.background import BackgroundTask
 from amqpjobs.client.client import registry_of
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
+from amqpjobs.state.needs import housekeeping_of
 from amqpjobs.state.status.reader import statuses_of
 from amqpjobs.state.status.recorder import NOT_RECORDING
 from amqpjobs.telemetry.health.heartbeat import STARTING, STOPPING
@@ -21,6 +22,7 @@ from amqpjobs.web.replays import Replays
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.client.publisher import Publisher
+    from amqpjobs.state.housekeeping import Housekeeping
 
 RECORDER_PATIENCE = 5.0
 """Seconds that a start waits for the recorder."""
@@ -38,6 +40,7 @@ class Tier:
 
     Attributes:
         stopping: set when the server is told to stop. Streams end by it.
+        housekeeping: looks after the store in this process; None where nothing does.
     """
 
     def __init__(self, app: "App", *, recorder: bool = True) -> None:
@@ -50,6 +53,7 @@ class Tier:
         self.streams = 0
         self._recording = Recording(app) if recorder else None
         self._publisher: Publisher | None = None
+        self.housekeeping: Housekeeping | None = None
 
     def __repr__(self) -> str:
         state = "stopping" if self.stopping.is_set() else "up"
@@ -73,6 +77,10 @@ class Tier:
                 recorder = BackgroundTask(self._recording.run, "amqpjobs recording")
                 stack.push_async_callback(recorder.stop)
                 await self._recording.tried(RECORDER_PATIENCE)
+            self.housekeeping = housekeeping_of(self.app.client)
+            if self.housekeeping is not None:
+                keeping = BackgroundTask(self.housekeeping.run, "amqpjobs housekeeping")
+                stack.push_async_callback(keeping.stop)
             try:
                 yield
             finally:

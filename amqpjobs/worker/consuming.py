@@ -17,7 +17,6 @@ from amqpjobs.client.nested_requests import NestedRequests, nested_requests
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.compression import compression_of
 from amqpjobs.jobs.queue.queue import Lane, Queue, lanes_of
-from amqpjobs.jobs.queue.topology import topology_of
 from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.jobs.surroundings import Surroundings, surroundings
 from amqpjobs.telemetry.health.condition import condition
@@ -55,6 +54,7 @@ from amqpjobs.worker.stalled import Progress
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
     from amqpjobs.jobs.runtime import Runtime
+    from amqpjobs.state.housekeeping import Housekeeping
     from amqpjobs.worker.batches import Batches
     from amqpjobs.worker.metrics import Metered
 
@@ -78,6 +78,7 @@ class Consuming:
         topology: of the queues, declared or checked on each connection.
         observers: told of each end after the log line, events, spans and metrics.
         stack: left when the worker has stopped.
+        housekeeping: looks after the store in this process; None where nothing does.
 
     Attributes:
         running: the runs under way, in quarantine too, with their tasks.
@@ -104,6 +105,7 @@ class Consuming:
         topology: SharedTopology,
         observers: Iterable[Observer],
         stack: AsyncExitStack,
+        housekeeping: "Housekeeping | None" = None,
     ) -> None:
         self.runtime, self.queues, self.link, self.publisher = runtime, queues, link, publisher
         self.concurrency, self.prefetch = concurrency, prefetch
@@ -111,6 +113,7 @@ class Consuming:
         self._execution, self._count = execution, started
         self.running: dict[Run, asyncio.Task[None]] = {}
         self.ignoring: set[asyncio.Task[None]] = set()
+        self.housekeeping = housekeeping
         self.presence = Presence()
         self.intake = Intake(
             queues, concurrency, self._start if started is None else self._start_counted,
@@ -289,6 +292,11 @@ class Consuming:
             if not subscription.paused:
                 await subscription.started()
 
+    async def keep_house(self) -> None:
+        """Look after the store, where there is something to look after."""
+        if self.housekeeping is not None:
+            await self.housekeeping.run()
+
     async def hold(self, wire: Wire) -> None:
         """Before anything is consumed: see what operators have paused and cancelled."""
         await self.holds.first(wire)
@@ -383,11 +391,3 @@ class Consuming:
             )
         )
         self.overtime.lost(queue, reason)
-
-
-def topology_shared_by(queues: list[Queue], *, declare: bool) -> SharedTopology:
-    """The topology of these queues, for all of their consumers."""
-    of_lane = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
-    return SharedTopology(
-        topology_of(queues), lambda name: topology_of([of_lane[name]]), declare=declare
-    )

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.background import first_error
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
-from amqpjobs.broker.rabbitmq.shared_topology import SharedTopology
+from amqpjobs.broker.rabbitmq.shared_topology import SharedTopology, topology_shared_by
 from amqpjobs.jobs.durations import Seconds, seconds_above_zero
+from amqpjobs.state.needs import housekeeping_of
 from amqpjobs.telemetry.health.heartbeat import STARTING, STOPPING, Liveness, notify
 from amqpjobs.telemetry.health.heartbeat_file import OK
 from amqpjobs.telemetry.log_handlers import log_options
 from amqpjobs.telemetry.log_stream import is_unread
 from amqpjobs.telemetry.logs import configure_logs_again
 from amqpjobs.worker.blocked_loop import BlockedLoop
-from amqpjobs.worker.consuming import Consuming, topology_shared_by
+from amqpjobs.worker.consuming import Consuming
 from amqpjobs.worker.duties import Duties
 from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.hooks import hooks_run
@@ -272,6 +273,7 @@ class Worker:
             topology=topology,
             observers=self._observers,
             stack=stack,
+            housekeeping=housekeeping_of(self._client),
         )
         parts.overtime.warn(wire.profile)
         await self._hold(parts, wire)
@@ -326,7 +328,6 @@ class Worker:
         liveness = Liveness(self._runtime.settings.heartbeat_file, lambda: self.state)
         subscriptions, settle = parts.subscriptions, parts.settlement.settle
         watched, go_on = (self._link, subscriptions), parts.intake.go_on
-        recycling = self._recycling
         async with asyncio.TaskGroup() as group:
             duties = Duties(group, self.stop, self._ending.is_set)
             begin = duties.begin
@@ -344,9 +345,10 @@ class Worker:
                 begin(lambda: hold_while_unread(parts.intake), "amqpjobs log", returns=True),
                 *(begin(s.run, f"amqpjobs consumer {s.queue}") for s in subscriptions),
                 begin(parts.announce, "amqpjobs announcement", returns=True),
+                begin(parts.keep_house, "amqpjobs housekeeping", returns=True),
             ]
-            if recycling.watches:
-                tasks.append(begin(recycling.run, "amqpjobs recycling", returns=True))
+            if self._recycling.watches:
+                tasks.append(begin(self._recycling.run, "amqpjobs recycling", returns=True))
             if self._until_empty:
                 from amqpjobs.worker.until_empty import end_when_empty
 

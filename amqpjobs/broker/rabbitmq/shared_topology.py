@@ -10,7 +10,8 @@ from amqpjobs.broker.rabbitmq.calls import FAILURES
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.declarer import ensure
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable
-from amqpjobs.jobs.queue.topology import Topology
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.topology import Topology, topology_of
 
 AGAIN_AT_ONCE = 8
 """Consumers that were started again on one connection and declare their queues side by side: each
@@ -95,3 +96,11 @@ class SharedTopology:
     def _begin(self, wire: Wire, *, refused: bool) -> None:
         self._wire, self._refused = wire, refused
         self._started.clear()
+
+
+def topology_shared_by(queues: list[Queue], *, declare: bool) -> SharedTopology:
+    """The topology of these queues, for all of their consumers."""
+    of_lane = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
+    return SharedTopology(
+        topology_of(queues), lambda name: topology_of([of_lane[name]]), declare=declare
+    )

@@ -40,8 +40,8 @@ async def examine(settings: "Settings") -> Finding:
 async def _examine(engine: "AsyncEngine") -> Finding:
     from sqlalchemy import false, update
 
-    from amqpjobs.state.status.store import errors
     from amqpjobs.state.status.table import jobs
+    from amqpjobs.state.store.errors import errors
     from amqpjobs.state.store.migrate import look
 
     place = f"{engine.dialect.name} {_name_of(engine)}"

@@ -1,0 +1,44 @@
+"""Whether an app needs the store, and whether a process looks after it.
+
+Nothing here imports SQLAlchemy for an app that does not. Changes when another feature needs it.
+"""
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from amqpjobs.state.memory import memory_of
+
+if TYPE_CHECKING:
+    from amqpjobs.client.client import Client
+    from amqpjobs.jobs.registry import Registry
+    from amqpjobs.state.housekeeping import Housekeeping
+
+
+def needs_store(registry: "Registry") -> bool:
+    """Whether the app has declared anything that is remembered in the store."""
+    return registry.outbox is not None or any(job.remembers for job in registry.jobs.values())
+
+
+def housekeeping_of(client: "Client") -> "Housekeeping | None":
+    """The housekeeping of a process for an app, to be run on this event loop.
+
+    Returns:
+        None where there is nothing to do: the app has declared nothing that needs the store, and
+        none is configured; or ``AMQPJOBS_HOUSEKEEPING=0``.
+
+    Raises:
+        ConfigurationError: the extra ``sql`` is missing, and the app needs it.
+    """
+    runtime = client.runtime
+    if not runtime.settings.housekeeping:
+        return None
+    if not needs_store(runtime.registry):
+        # What another process of the app may have left in the outbox of a store that is there.
+        given = "store_url" in runtime.settings.model_fields_set
+        if not given or importlib.util.find_spec("sqlalchemy") is None:
+            return None
+    from amqpjobs.state.duties import duties_of
+    from amqpjobs.state.housekeeping import Housekeeping
+
+    memory = memory_of(client)
+    return Housekeeping(memory, duties_of(memory))

@@ -1,0 +1,131 @@
+"""Where outboxes are: in the store, or in a database of the user's. Changes when they may be
+elsewhere.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Engine, MetaData, Table
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import sessionmaker
+
+from amqpjobs.errors import ConfigurationError
+from amqpjobs.state.store.durable import now_of
+from amqpjobs.state.store.errors import ours
+from amqpjobs.state.store.tables import inbox, inbox_of, outbox, outbox_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Runs(Protocol):
+    """Runs functions of a connection, each in a transaction: `DurableStore` is one."""
+
+    @property
+    def now(self) -> ColumnElement[float]:
+        """The time of the database."""
+        ...
+
+    async def run(
+        self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """See `DurableStore.run`."""
+        ...
+
+
+class Bound:
+    """A database of the user's, by its engine.
+
+    Args:
+        engine: of SQLAlchemy, asynchronous or not; one that is not is used in a thread.
+    """
+
+    def __init__(self, engine: Engine | AsyncEngine) -> None:
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        return f"<Bound: {self._engine.url.render_as_string(hide_password=True)}>"
+
+    @property
+    def now(self) -> ColumnElement[float]:
+        """The time of the database."""
+        return now_of(self._engine.dialect.name)
+
+    async def run(
+        self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function in one transaction.
+
+        Raises:
+            StoreUnavailable: the database is away, or has refused a statement.
+        """
+        engine = self._engine
+
+        def work(connection: Connection) -> T:
+            return function(connection, *args, **kwargs)
+
+        def in_thread() -> T:
+            assert isinstance(engine, Engine)  # noqa: S101 - the other branch
+            with engine.begin() as connection:
+                return work(connection)
+
+        try:
+            if isinstance(engine, AsyncEngine):
+                async with engine.begin() as connection:
+                    return await connection.run_sync(work)
+            return await asyncio.to_thread(in_thread)
+        except Exception as error:
+            raise ours(error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """The outbox of an app, and the inbox beside it: what `App.outbox` returns.
+
+    Attributes:
+        table: holds messages from the transaction that sends them until RabbitMQ has them.
+        inbox: has a row for each job that was done with ``once=``.
+        bind: the engine of their database; None for the one of ``AMQPJOBS_STORE_URL``.
+    """
+
+    table: Table
+    inbox: Table
+    bind: Engine | AsyncEngine | None = None
+
+
+IN_STORE = Outbox(outbox, inbox)
+"""The outbox of an app that says nothing else."""
+
+
+def outbox_in(metadata: MetaData | None, bind: object, schema: str | None) -> Outbox:
+    """An outbox as `App.outbox` is told.
+
+    Raises:
+        ConfigurationError: what is given is no metadata, or no engine.
+    """
+    if metadata is None:
+        if bind is not None or schema is not None:
+            raise ConfigurationError("app.outbox(bind=..., schema=...) needs a metadata, too")
+        return IN_STORE
+    if not isinstance(metadata, MetaData):
+        raise ConfigurationError(
+            f"app.outbox takes the MetaData of your models (Base.metadata), not {metadata!r}"
+        )
+    engine = _engine_of(bind)
+    return Outbox(outbox_of(metadata, schema), inbox_of(metadata, schema), engine)
+
+
+def _engine_of(bind: Any) -> Engine | AsyncEngine | None:
+    if bind is None or isinstance(bind, Engine | AsyncEngine):
+        return bind
+    # A sessionmaker knows its engine; `async_sessionmaker` has the same attribute.
+    inner = getattr(bind, "kw", {}).get("bind") if not isinstance(bind, type) else None
+    if isinstance(inner, Engine | AsyncEngine):
+        return inner
+    made = isinstance(bind, sessionmaker)
+    raise ConfigurationError(
+        "app.outbox(metadata, bind=...) takes an Engine, an AsyncEngine, or a sessionmaker with a "
+        f"bind, not {bind!r}" + (" without one" if made else "")
+    )

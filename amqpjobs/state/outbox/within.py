@@ -1,0 +1,165 @@
+"""`App.within`: messages that a transaction of the user's sends.
+
+The row is written by the connection of that transaction, at once, and nothing is flushed or
+committed here. After the commit the outbox is looked at; what is missed is sent by the
+housekeeping. Changes when another kind of transaction is taken.
+"""
+
+import weakref
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio.scoping import async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
+
+from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
+from amqpjobs.jobs.message.message import Message
+from amqpjobs.jobs.within import BlockingJobWithin, JobWithin
+from amqpjobs.state.outbox.rows import add
+from amqpjobs.state.store.durable import now_of
+from amqpjobs.state.store.transactions import check_transaction
+
+if TYPE_CHECKING:
+    from amqpjobs.client.prepared import Prepared
+    from amqpjobs.state.memory import Memory
+
+R = TypeVar("R")
+
+_watched: "weakref.WeakSet[Any]" = weakref.WeakSet()
+"""Sessions and connections whose commits are told."""
+
+
+def within(memory: "Memory", transaction: Any, key: str | None) -> "StoresAsync | Stores":
+    """What stores messages in a transaction. See `App.within`.
+
+    Raises:
+        ConfigurationError: it is none of SQLAlchemy's.
+    """
+    if key is not None and (not isinstance(key, str) or not key):
+        raise ConfigurationError(f"key is a text, such as the id of an account, not {key!r}")
+    given = transaction
+    if isinstance(given, scoped_session | async_scoped_session):
+        given = given()
+    storing = _Storing(memory, key)
+    if isinstance(given, AsyncSession):
+        return StoresAsync(storing, given.sync_session, given)
+    if isinstance(given, AsyncConnection):
+        if given.sync_connection is None:
+            raise ConfigurationError("the connection is not open: use it inside of `async with`")
+        return StoresAsync(storing, given.sync_connection, given)
+    if isinstance(given, Session | Connection):
+        return Stores(storing, given)
+    raise ConfigurationError(
+        "within(...) takes an AsyncSession, Session, AsyncConnection or Connection of SQLAlchemy, "
+        f"not {transaction!r}"
+    )
+
+
+class StoresAsync:
+    """Stores messages by an AsyncSession or AsyncConnection: see `amqpjobs.jobs.within.Within`."""
+
+    def __init__(
+        self,
+        storing: "_Storing",
+        inner: Session | Connection,
+        given: AsyncSession | AsyncConnection,
+    ) -> None:
+        self._storing = storing
+        self._inner = inner
+        self._given = given
+
+    def of(self, job: Any) -> JobWithin[..., Any]:
+        """A job in this transaction."""
+        return JobWithin(job, self)
+
+    async def enqueue(self, message: Message[R]) -> JobHandle[R]:
+        """See `Within.enqueue`."""
+        handle, prepared = await self._storing.preparing.prepare(message)
+        if prepared is not None:
+            await self._given.run_sync(lambda _: self._storing.store(self._inner, [prepared]))
+        return handle
+
+    async def later_many(self, messages: Iterable[Message[R]]) -> list[JobHandle[R]]:
+        """See `Within.later_many`."""
+        made = [await self._storing.preparing.prepare(message) for message in messages]
+        kept = [prepared for _, prepared in made if prepared is not None]
+        await self._given.run_sync(lambda _: self._storing.store(self._inner, kept))
+        return [handle for handle, _ in made]
+
+
+class Stores:
+    """The same by a Session or Connection: see `amqpjobs.jobs.within.BlockingWithin`."""
+
+    def __init__(self, storing: "_Storing", inner: Session | Connection) -> None:
+        self._storing = storing
+        self._inner = inner
+
+    def of(self, job: Any) -> BlockingJobWithin[..., Any]:
+        """A job in this transaction."""
+        return BlockingJobWithin(job, self)
+
+    def enqueue(self, message: Message[R]) -> BlockingJobHandle[R]:
+        """See `BlockingWithin.enqueue`."""
+        return self.later_many((message,))[0]
+
+    def later_many(self, messages: Iterable[Message[R]]) -> list[BlockingJobHandle[R]]:
+        """See `BlockingWithin.later_many`."""
+        made = [self._storing.preparing.prepare_now(message) for message in messages]
+        kept = [prepared for _, prepared in made if prepared is not None]
+        self._storing.store(self._inner, kept)
+        return [BlockingJobHandle(each.id, each.job, each.queue) for each, _ in made]
+
+
+class _Storing:
+    """Writes the rows, and sees to it that the outbox is looked at after the commit."""
+
+    def __init__(self, memory: "Memory", key: str | None) -> None:
+        self._memory = memory
+        self._key = key
+        self.preparing = memory.client.preparing
+
+    def store(self, inner: Session | Connection, messages: "Iterable[Prepared]") -> None:
+        self._memory.used = True
+        outbox = self._memory.outbox
+        if isinstance(inner, Session):
+            connection = inner.connection(bind_arguments={"clause": outbox.table})
+        else:
+            connection = inner
+        check_transaction(connection)
+        now = now_of(connection.dialect.name)
+        try:
+            for message in messages:
+                add(connection, outbox.table, self._memory.app, message, now, self._key)
+        except DBAPIError as error:
+            raise self._told(connection, error) from error
+        _watch(inner, self._memory)
+
+    def _told(self, connection: Connection, error: DBAPIError) -> Exception:
+        state = str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None))
+        if state != "42P01" and "no such table" not in str(error.orig):
+            return error
+        return ConfigurationError(
+            f"the database {connection.engine.url.database!r} has no table "
+            f"{self._memory.outbox.table.fullname}: declare it by app.outbox(Base.metadata) and "
+            "migrate your models, or set AMQPJOBS_STORE_URL to this database and run `amqpjobs "
+            "migrate`"
+        )
+
+
+def _watch(inner: Session | Connection, memory: "Memory") -> None:
+    """Tell the memory of the commits of this session or connection, from now on."""
+    if inner in _watched:
+        return
+    _watched.add(inner)
+    told = partial(_committed, memory)
+    # That of a connection comes just before it is done: `Memory` looks more than once.
+    event.listen(inner, "after_commit" if isinstance(inner, Session) else "commit", told)
+
+
+def _committed(memory: "Memory", _: object) -> None:
+    memory.nudge()
