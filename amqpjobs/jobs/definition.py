@@ -28,6 +28,8 @@ from amqpjobs.jobs.markers import is_dependency, is_injected, problem_with
 from amqpjobs.jobs.middleware import Processing, checked
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
+from amqpjobs.jobs.schedule.declared import METHOD, argument_problem, checked_schedules
+from amqpjobs.jobs.schedule.schedule import GivenSchedules
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.message.arguments import Arguments, Payload
@@ -61,8 +63,10 @@ class Definition:
         cancellable: whether a run of it may be cancelled.
         at_most_once: whether its messages are acked before it runs.
         middleware: around its runs, inside that of its queue and its app.
+        schedule: when it is sent by itself; None for never.
 
     Attributes:
+        given_name: its name without the prefixes of routers.
         worker_hooks: those of its app, from when it is registered.
         queues: those of its app by name, from the same time.
         registered_in: the name of its app, from then on; None for one of a router before that.
@@ -95,10 +99,11 @@ class Definition:
         batch: Batch | None = None,
         at_most_once: bool = False,
         middleware: Sequence[Processing] = (),
+        schedule: GivenSchedules = None,
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
         qualified = function.__qualname__.rpartition("<locals>.")[2]
-        self.name = name or qualified
+        self.name = self.given_name = name or qualified
         self.function = function
         self.queue = queue
         self.app = app
@@ -111,6 +116,7 @@ class Definition:
             keep_result.total_seconds() if isinstance(keep_result, timedelta) else keep_result
         )
         self.at_most_once = at_most_once
+        self.schedules = checked_schedules(schedule, self.fail)
         self.worker_hooks: WorkerHooks | None = None
         self.queues: Mapping[str, Queue] = {queue.name: queue}
         self.registered_in: str | None = None
@@ -218,6 +224,8 @@ class Definition:
             raise self.fail(
                 "at_most_once=True runs it once: there is nothing to retry. Leave retry= out"
             )
+        if self.schedules and self.is_method:
+            raise self.fail(METHOD)
         if len(self.name.encode()) > 255:
             raise self.fail("its name is over 255 bytes, the limit of the AMQP property `type`")
 
@@ -375,6 +383,8 @@ class Definition:
             ConfigurationError: what is wrong, naming the function.
         """
         _ = self.takes_context, self.payload, self.call
+        if self.schedules and self.payload.required:
+            raise self.fail(argument_problem(self.payload.required[0]))
 
     def with_context(self, context: Context, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The positional arguments of the function, the context among them if it wants it."""
