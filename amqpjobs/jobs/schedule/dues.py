@@ -77,7 +77,7 @@ def sent_at(schedule: Schedule, name: str, due: float) -> float:
     jitter = jitter_of(schedule)
     if not jitter:
         return due
-    digest = blake2b(f"{name}\0{due!r}".encode(), digest_size=7).digest()
+    digest = blake2b(f"{name}\0{float(due)!r}".encode(errors="replace"), digest_size=7).digest()
     return due + jitter * (int.from_bytes(digest) / 2**56)
 
 
