@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
     from amqpjobs.jobs.message.message import Message
     from amqpjobs.jobs.message.status import JobStatus
+    from amqpjobs.jobs.message.tick import Tick
     from amqpjobs.jobs.queue.limits import KillSwitch
     from amqpjobs.jobs.queue.queue import Queue
     from amqpjobs.jobs.retry import Retry
     from amqpjobs.jobs.router import Router
+    from amqpjobs.jobs.schedule.schedule import Cron, Every
     from amqpjobs.jobs.verdicts import Reject, RetryAfter, Snooze
     from amqpjobs.jobs.webhook import GITHUB, SIGNED, SLACK, STANDARD_WEBHOOKS, STRIPE, Signing
 
@@ -36,8 +38,10 @@ __all__ = [
     "BatchFailed",
     "BlockingJobHandle",
     "Context",
+    "Cron",
     "Depends",
     "Ended",
+    "Every",
     "Job",
     "JobHandle",
     "JobStatus",
@@ -51,6 +55,7 @@ __all__ = [
     "Selection",
     "Signing",
     "Snooze",
+    "Tick",
     "__version__",
 ]
 
@@ -68,8 +73,10 @@ _HOMES: Final = {
     "Batch": "amqpjobs.jobs.batch",
     "BatchFailed": "amqpjobs.errors",
     "Context": "amqpjobs.jobs.context",
+    "Cron": "amqpjobs.jobs.schedule.schedule",
     "Depends": "fast_depends",
     "Ended": "amqpjobs.jobs.ending",
+    "Every": "amqpjobs.jobs.schedule.schedule",
     "Job": "amqpjobs.jobs.job",
     "BlockingJobHandle": "amqpjobs.jobs.message.handle",
     "JobHandle": "amqpjobs.jobs.message.handle",
@@ -82,6 +89,7 @@ _HOMES: Final = {
     "RetryAfter": "amqpjobs.jobs.verdicts",
     "Router": "amqpjobs.jobs.router",
     "Snooze": "amqpjobs.jobs.verdicts",
+    "Tick": "amqpjobs.jobs.message.tick",
 }
 
 

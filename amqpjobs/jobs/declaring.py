@@ -14,6 +14,7 @@ from amqpjobs.jobs.job import BatchDecorator, JobDecorator, JobOptions, make_job
 from amqpjobs.jobs.middleware import Processing
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.retry import Retry
+from amqpjobs.jobs.schedule.schedule import GivenSchedules
 
 
 class DeclaresJobs:
@@ -43,6 +44,7 @@ class DeclaresJobs:
         middleware: Sequence[Processing] = (),
         cancellable: bool = False,
         at_most_once: bool = False,
+        schedule: GivenSchedules = None,
         batch: Batch | None = None,
     ) -> Any:
         """Make a job of a function, or of a method of a class that is rebuilt from its fields.
@@ -65,6 +67,8 @@ class DeclaresJobs:
                 a thread is asked, see `Context.cancelled`. A job that waits needs no permission.
             at_most_once: ack its message before it runs: a worker that dies loses the job, one that
                 stops makes a dead letter of it, and it is not retried.
+            schedule: a `Cron` or an `Every`, or several: when it is sent by itself, without
+                arguments. What it was due for is `Context.tick`.
             batch: for an ``async def`` that takes a list: run so many jobs in one call. `Job.later`
                 takes what is one element of the list.
 
@@ -85,7 +89,7 @@ class DeclaresJobs:
                 function, bound, self._enqueuer, name=name, timeout=timeout, grace=grace, cpu=cpu,
                 memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
                 middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
-                batch=batch,
+                batch=batch, schedule=schedule,
             )  # fmt: skip
             self._add_job(definition)
             return make_job(definition)

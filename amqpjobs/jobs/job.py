@@ -34,6 +34,7 @@ from amqpjobs.jobs.middleware import Processing
 from amqpjobs.jobs.queue.queue import Queue, route_of
 from amqpjobs.jobs.retry import Retry
 from amqpjobs.jobs.run_context import current_context, plain_context
+from amqpjobs.jobs.schedule.schedule import GivenSchedules
 from amqpjobs.jobs.within import AsyncTransaction, BlockingJobWithin, JobWithin, Transaction
 
 P = ParamSpec("P")
@@ -365,6 +366,7 @@ class JobOptions(TypedDict, total=False):
     cancellable: bool
     at_most_once: bool
     middleware: Sequence[Processing]
+    schedule: GivenSchedules
 
 
 def make_job(definition: Definition) -> Any:

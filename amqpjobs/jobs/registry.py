@@ -17,6 +17,7 @@ from amqpjobs.jobs.middleware import Processing, checked
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.jobs.queue.topology import Topology, topology_of
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
+from amqpjobs.jobs.schedule.declared import Declared, declared
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.hook import Hook
@@ -37,6 +38,7 @@ class Registry:
         jobs: by name.
         queues: by name.
         hooks: by name.
+        schedules: of jobs, by name.
         worker_hooks: what is called at the start and the end of a worker process.
         ending_hooks: what is called at the ends of jobs.
         app: what the handles of its jobs ask; None where nothing can be asked.
@@ -62,6 +64,7 @@ class Registry:
         self.jobs: dict[str, Definition] = {}
         self.queues: dict[str, Queue] = {}
         self.hooks: dict[str, Hook] = {}
+        self.schedules: dict[str, Declared] = {}
         self.worker_hooks = WorkerHooks()
         self.ending_hooks = EndingHooks()
         self.app: Follows | None = None
@@ -106,12 +109,24 @@ class Registry:
                 f"{known.function.__qualname__}; give one of them name='...'"
             )
         definition.check_early()
+        self._add_schedules(definition)
         definition.registered_in, definition.sender = self.name, self.enqueuer
         definition.worker_hooks = self.worker_hooks
         definition.queues = self.queues
         definition.policy = definition.retry or self.retry
         definition.surround(self.processing)
         self.jobs[definition.name] = definition
+
+    def _add_schedules(self, definition: Definition) -> None:
+        new: dict[str, Declared] = {}
+        for each in declared(definition.schedules, definition.name, definition.given_name):
+            if (known := new.get(each.name) or self.schedules.get(each.name)) is not None:
+                raise definition.fail(
+                    f"its schedule {each.name!r} has the name of one of the job {known.job!r}: "
+                    "give one of them another, such as Cron(..., name='nightly')"
+                )
+            new[each.name] = each
+        self.schedules |= new
 
     def include(self, definition: Definition, module: str) -> None:
         """Register a job of a router.

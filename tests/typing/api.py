@@ -7,8 +7,9 @@ so a wrong call that passed would be found.
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Annotated, Any, assert_type
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, assert_type
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
@@ -18,14 +19,17 @@ from amqpjobs import (
     Batch,
     BlockingJobHandle,
     Context,
+    Cron,
     Depends,
     Ended,
+    Every,
     JobHandle,
     JobStatus,
     Message,
     Queue,
     Retry,
     Router,
+    Tick,
 )
 from amqpjobs.client.fleet_answers import WorkerInfo
 from amqpjobs.contrib.audit import Audit
@@ -89,6 +93,42 @@ async def batches() -> None:
 
 @app.job(queue="rows", batch=Batch(100))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 async def no_list(row: Size) -> None: ...
+
+
+@app.job(queue="plain", schedule=Cron("0 7 * * mon-fri", tz="Europe/Berlin", missed="all"))
+async def scheduled(ctx: Context) -> str:
+    if ctx.tick is not None:
+        assert_type(ctx.tick, Tick)
+        assert_type(ctx.tick.due, float)
+        assert_type(ctx.tick.previous, float | None)
+        assert_type(ctx.tick.due_time, datetime)
+        assert_type(ctx.tick.how, Literal["cron", "missed", "run_now", "backfill"])
+    return "done"
+
+
+@app.job(
+    queue="plain",
+    schedule=[
+        Cron("@daily", ZoneInfo("Europe/Berlin"), within=timedelta(hours=6), name="nightly"),
+        Every(minutes=5, jitter=10, overlap="queue_one"),
+    ],
+)
+async def scheduled_twice(count: int = 1) -> None: ...
+
+
+@app.job(queue="rows", batch=Batch(100), schedule=None)
+async def never(rows: list[Size]) -> None: ...
+
+
+async def schedules() -> None:
+    assert_type(await scheduled.request(), str)
+    assert_type(await scheduled_twice.later(2), JobHandle[None])
+    Cron("@daily", missed="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Cron("@daily", "UTC", "latest")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Cron(tz="UTC")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Every(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Every(minutes=5, overlap="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.job(queue="plain", schedule="@daily")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def get_session() -> int:

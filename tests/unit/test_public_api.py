@@ -20,8 +20,10 @@ NAMES = [
     "BatchFailed",
     "BlockingJobHandle",
     "Context",
+    "Cron",
     "Depends",
     "Ended",
+    "Every",
     "Job",
     "JobHandle",
     "JobStatus",
@@ -35,6 +37,7 @@ NAMES = [
     "Selection",
     "Signing",
     "Snooze",
+    "Tick",
     "__version__",
 ]
 
@@ -74,7 +77,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
     "heavy",
     [
         "aio_pika", "aiormq", "pydantic_settings", "typer", "rich", "opentelemetry",
-        "fast_depends", "sqlalchemy", "anyio",
+        "fast_depends", "sqlalchemy", "anyio", "cronsim", "zoneinfo",
     ],
 )  # fmt: skip
 def test_importing_amqpjobs_imports_nothing_heavy(heavy):

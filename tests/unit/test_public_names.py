@@ -7,12 +7,15 @@ from amqpjobs import (
     Batch,
     BlockingJobHandle,
     Context,
+    Cron,
+    Every,
     Job,
     JobHandle,
     JobStatus,
     Queue,
     Retry,
     Router,
+    Tick,
 )
 from amqpjobs.client.blocking import BlockingApp
 from amqpjobs.client.fleet import Fleet
@@ -39,6 +42,9 @@ NAMES = {
     Fleet: "count holds pause ping purge resume set_rate workers",
     BlockingApp: "cancel later later_many request result status watch",
     Batch: "on_failure seconds size within",
+    Cron: "expression jitter missed name overlap tz within",
+    Every: "days hours jitter minutes missed name overlap period seconds within",
+    Tick: "due due_time how previous schedule tz",
     Job: "later message name queue request with_options",
     JobHandle: "cancel id job queue result status watch",
     BlockingJobHandle: "cancel id job queue result status watch",
@@ -53,7 +59,7 @@ NAMES = {
     Retry: "attempts factor first give_up_on jitter limit on",
     Context: """
         arguments attempt cancelled deadline delivery_count epoch headers job job_id last_progress
-        log message progress queue rate_limited redelivered stopping tags timeout trace_id
+        log message progress queue rate_limited redelivered stopping tags tick timeout trace_id
         will_retry would_retry
     """,
     Audit: "",
@@ -70,6 +76,9 @@ OBJECTS = {
     Queue: Queue("names"),
     Router: Router(),
     Retry: Retry(),
+    Cron: Cron("@daily"),
+    Every: Every(minutes=5),
+    Tick: Tick("names", 0.0),
 }
 
 

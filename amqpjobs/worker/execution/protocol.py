@@ -15,7 +15,12 @@ from amqpjobs.jobs.context import Stopping
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.carried import Carried, retry_table
 from amqpjobs.jobs.message.events import is_fraction
-from amqpjobs.jobs.message.headers import progress_header, progress_of
+from amqpjobs.jobs.message.headers import (
+    progress_header,
+    progress_of,
+    tick_header,
+    tick_of,
+)
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.trace_context import span_of, traceparent_of
 from amqpjobs.jobs.retry import Retry
@@ -185,6 +190,9 @@ def _told(context: RunContext) -> Header:
     progress = progress_of(properties.headers)
     if progress is not None:
         known["headers"] |= progress_header(progress)
+    tick = tick_of(properties.headers)
+    if tick is not None:
+        known["headers"] |= tick_header(tick)
     return {
         "job": context.job, "job_id": context.job_id, "queue": context.queue,
         "attempt": context.attempt, "deadline": context.deadline, "epoch": context.epoch,
