@@ -2,19 +2,23 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.batch import Batch
+from amqpjobs.jobs.decorators import BatchDecorator, JobDecorator, JobOptions, OnceDecorator
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.enqueuer import Enqueuer
 from amqpjobs.jobs.hints import with_parentheses
-from amqpjobs.jobs.job import BatchDecorator, JobDecorator, JobOptions, make_job
+from amqpjobs.jobs.job import make_job
 from amqpjobs.jobs.middleware import Processing
+from amqpjobs.jobs.once import Sessions
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.retry import Retry
 from amqpjobs.jobs.schedule.schedule import GivenSchedules
+
+S = TypeVar("S")
 
 
 class DeclaresJobs:
@@ -27,7 +31,13 @@ class DeclaresJobs:
     @overload
     def job(self, *, batch: Batch, **options: Unpack[JobOptions]) -> BatchDecorator: ...
     @overload
-    def job(self, *, batch: None = None, **options: Unpack[JobOptions]) -> JobDecorator: ...
+    def job(
+        self, *, batch: None = None, once: None = None, **options: Unpack[JobOptions]
+    ) -> JobDecorator: ...
+    @overload
+    def job(
+        self, *, once: Callable[[], S], batch: None = None, **options: Unpack[JobOptions]
+    ) -> OnceDecorator[S]: ...
     @with_parentheses
     def job(
         self,
@@ -45,6 +55,7 @@ class DeclaresJobs:
         cancellable: bool = False,
         at_most_once: bool = False,
         schedule: GivenSchedules = None,
+        once: Sessions | None = None,
         batch: Batch | None = None,
     ) -> Any:
         """Make a job of a function, or of a method of a class that is rebuilt from its fields.
@@ -69,6 +80,10 @@ class DeclaresJobs:
                 stops makes a dead letter of it, and it is not retried.
             schedule: a `Cron` or an `Every`, or several: when it is sent by itself, without
                 arguments. What it was due for is `Context.tick`.
+            once: an ``async_sessionmaker`` of SQLAlchemy (``sessionmaker`` for a plain ``def``): it
+                runs in one transaction with the session that it takes first, after the Context.
+                What it writes, what it enqueues, and that it was done are kept together or not at
+                all: the guide, "Transactions".
             batch: for an ``async def`` that takes a list: run so many jobs in one call. `Job.later`
                 takes what is one element of the list.
 
@@ -89,7 +104,7 @@ class DeclaresJobs:
                 function, bound, self._enqueuer, name=name, timeout=timeout, grace=grace, cpu=cpu,
                 memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
                 middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
-                batch=batch, schedule=schedule,
+                batch=batch, schedule=schedule, once=once,
             )  # fmt: skip
             self._add_job(definition)
             return make_job(definition)
