@@ -17,7 +17,6 @@ from amqpjobs.client.nested_requests import NestedRequests, nested_requests
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.compression import compression_of
 from amqpjobs.jobs.queue.queue import Lane, Queue, lanes_of
-from amqpjobs.jobs.queue.topology import topology_of
 from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.jobs.surroundings import Surroundings, surroundings
 from amqpjobs.telemetry.health.condition import condition
@@ -49,6 +48,7 @@ from amqpjobs.worker.reporting import Observer, Observers, Reporting
 from amqpjobs.worker.room import Room
 from amqpjobs.worker.run import Run
 from amqpjobs.worker.settlement import Settlement
+from amqpjobs.worker.singletons import singletons_of
 from amqpjobs.worker.snapshot import Snapshot, snapshot_of
 from amqpjobs.worker.stalled import Progress
 
@@ -130,10 +130,14 @@ class Consuming:
         self._prefetches = self._prefetches_of(queues, prefetch)
         self.pausing = Pausing(queues, self._prefetches, *around, self._clock)
         self.holds = Holds(link, self.pausing, self._reload)
+        threads = execution.outliving
+        self.singletons = singletons_of(queues, self.intake, threads, self.pausing.open)
         self.cancelled = CancelledJobs(self.running, self._clock, self._collected)
         self.control = self._make_control(stack)
         self._topology = topology
         self.subscriptions = [self._subscription(q, lane) for q in queues for lane in lanes_of(q)]
+        if self.singletons is not None:
+            self.singletons.connect(self.subscriptions)
         execution.home.run(nested_requests.set, self._nested_requests())
         here = Surroundings(runtime.registry.jobs, self._clock.time, app=runtime.registry.enqueuer)
         execution.home.run(surroundings.set, here)
@@ -205,6 +209,7 @@ class Consuming:
             pausing=self.pausing,
             outliving=self._execution.outliving,
             redeliveries=self.redeliveries,
+            singletons=self.singletons,
         )
 
     def _make_replying(self) -> Answering:
@@ -237,6 +242,7 @@ class Consuming:
             lambda wire: self._topology.ensure(wire, lane.queue),
             self.overtime.arguments,
             self._lost,
+            None if self.singletons is None else self.singletons.places.get(queue.name),
         )
 
     def _make_batches(self, stopping: asyncio.Event) -> "Batches | None":
@@ -353,6 +359,7 @@ class Consuming:
             return
         run = next((r for r in self.running if r.context is context), None)
         if run is not None and not run.delivery.settled:
+            self.lingers(run, self.running[run])
             ended = self._executor.take_over(run)
             if run.quarantine is not None:
                 run.quarantine.give_up()
@@ -361,6 +368,11 @@ class Consuming:
             self.running[ended] = self._loop.create_task(
                 self._executor.end(ended, error), context=home
             )
+
+    def lingers(self, run: Run, task: asyncio.Task[None]) -> None:
+        """A run is over, and its handler goes on."""
+        if self.singletons is not None:
+            self.singletons.linger(run.delivery.queue, task)
 
     def _ignore(self, task: asyncio.Task[None]) -> None:
         self.ignoring.add(task)
@@ -383,11 +395,3 @@ class Consuming:
             )
         )
         self.overtime.lost(queue, reason)
-
-
-def topology_shared_by(queues: list[Queue], *, declare: bool) -> SharedTopology:
-    """The topology of these queues, for all of their consumers."""
-    of_lane = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
-    return SharedTopology(
-        topology_of(queues), lambda name: topology_of([of_lane[name]]), declare=declare
-    )

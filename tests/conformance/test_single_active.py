@@ -115,7 +115,7 @@ def of_kind(channel: Channel, kind: str) -> None:
 
 
 def test_takes_over_beside_what_is_unacked(peer: Peer, channel: Channel) -> None:
-    """Quorum: when the active one is cancelled with a message unacked, the next is active at once"""
+    """Quorum: when the active one is cancelled with one unacked, the next is active at once"""
     channel.quorum("q", **SINGLE)
     channel.qos(1)
     channel.consume("q", "one")
