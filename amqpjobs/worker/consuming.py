@@ -135,9 +135,7 @@ class Consuming:
         self.cancelled = CancelledJobs(self.running, self._clock, self._collected)
         self.control = self._make_control(stack)
         self._topology = topology
-        self.subscriptions = [self._subscription(q, lane) for q in queues for lane in lanes_of(q)]
-        if self.singletons is not None:
-            self.singletons.connect(self.subscriptions)
+        self.subscriptions = self._subscribe(queues)
         execution.home.run(nested_requests.set, self._nested_requests())
         here = Surroundings(runtime.registry.jobs, self._clock.time, app=runtime.registry.enqueuer)
         execution.home.run(surroundings.set, here)
@@ -172,15 +170,14 @@ class Consuming:
         """What a delivery goes through once it is started, up to those who are told of its end."""
         runtime, publisher, queues = self.runtime, self.publisher, self.queues
         registry, settings, clock = runtime.registry, runtime.settings, self._clock
-        publication = publisher.publication
         endings = Endings()
         endings.begin()
         announcer = Announcer(runtime, queues)
         announcer.speak_through(publisher.announcements)
         spans = spans_of(runtime, publisher)
         self.settlement = Settlement(
-            publication, publisher.waiting, queues, self._remembered, publisher.restore, clock,
-            callbacks_by(publisher, registry.propagate),
+            publisher.publication, publisher.waiting, queues, self._remembered, publisher.restore,
+            clock, callbacks_by(publisher, registry.propagate),
         )  # fmt: skip
         self.pipeline = Pipeline(
             runtime, self._execution, stopping, registry.only_jobs(), settings.max_message_size,
@@ -189,7 +186,7 @@ class Consuming:
             self._join,
         )  # fmt: skip
         self.replying = self._make_replying()
-        self.parking = Parking(queues, self.pipeline.knows, self.link, publication)
+        self.parking = Parking(queues, self.pipeline.knows, self.link, publisher.publication)
         line = Reporting(arguments=settings.log_arguments, clock=clock).report
         counting = measure(self._metered, runtime, stack)
         watching: list[Observer] = [] if spans is None else [spans.settled]
@@ -232,6 +229,12 @@ class Consuming:
     def _metered(self, make: "type[Metered]") -> "Metered":
         parts = self.running, self.concurrency, self.subscriptions, self.queues, self.intake
         return make(*parts, self.link, self._execution.outliving.calls)
+
+    def _subscribe(self, queues: list[Queue]) -> list[Subscription]:
+        found = [self._subscription(queue, lane) for queue in queues for lane in lanes_of(queue)]
+        if self.singletons is not None:
+            self.singletons.connect(found)
+        return found
 
     def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
         return Subscription(

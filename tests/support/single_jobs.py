@@ -1,7 +1,7 @@
 """An app with a singleton queue, for workers in processes of their own.
 
-Its jobs write a line when they begin, while they run, and when they end: `turns_of` reads from these
-whether two of them ever ran at once.
+Its jobs write a line when they begin, while they run, and when they end: `overlaps_of` reads from
+these whether two of them ever ran at once.
 """
 
 import asyncio

@@ -121,7 +121,7 @@ async def require_single(wire: Wire, queue: str) -> None:
         raise refusal_of(error, "read") from error
     finally:
         await close_channel(channel, CLOSE_TIMEOUT)
-    difference = f"{SINGLE}: wanted true, found none"
+    difference = f"{SINGLE}: wanted 'true', found none"
     raise TopologyMismatch(
         single_mismatch(f"queue {queue!r}", queue, difference),
         entity=f"queue {queue!r}",
