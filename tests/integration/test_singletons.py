@@ -5,6 +5,7 @@ Real processes, real signals. The budget of a worker is 3 s here.
 
 import asyncio
 import json
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -126,6 +127,26 @@ def test_when_the_active_worker_is_killed_the_next_goes_on(
     ledger.wait_for("end", range(20))
     no_overlap(ledger, killed)
     assert len({line["pid"] for line in ledger.lines} - set(killed)) >= 1
+
+
+def test_a_frozen_worker_is_the_exception(
+    broker: VirtualHost, env: dict[str, str], ledger: Ledger
+) -> None:
+    """SIGSTOP until RabbitMQ gives it up: when it goes on, it ends its job beside another one's, as
+    no broker can prevent. It starts no other, nothing is lost, and only that job runs twice."""
+    env |= {"AMQPJOBS_HEARTBEAT": "2"}
+    with consuming(QUEUE, env=env) as first, consuming(QUEUE, env=env):
+        send(broker.url, *turns(range(6), 1.0))
+        ledger.wait_for("begin", [0])
+        first.signal(signal.SIGSTOP)
+        try:
+            ledger.wait_for("begin", [0, 1])
+        finally:
+            first.signal(signal.SIGCONT)
+        ledger.wait_for("end", range(6))
+    overlaps = single_jobs.overlaps_of(ledger.lines)
+    assert all(f"({first.pid}, 0)" in overlap for overlap in overlaps), overlaps
+    assert sorted(ledger.of("begin")) == [0, *range(6)]
 
 
 def test_rolling_restart(broker: VirtualHost, ledger: Ledger, workers: Workers) -> None:
