@@ -279,9 +279,8 @@ def test_a_singleton_queue_has_one_worker() -> None:
     validate(single)
     assert (single["spec"]["minReplicaCount"], single["spec"]["maxReplicaCount"]) == (1, 1)
     assert plain["spec"]["maxReplicaCount"] == 10
-    texts = [text for text in files_of(plan).values()]
-    comments = [manifest.about for manifests in texts for manifest in manifests]
-    assert sum("singleton queue" in (comment or "") for comment in comments) == 2
+    comments = [manifest.about for manifests in files_of(plan).values() for manifest in manifests]
+    assert sum("singleton queue" in comment for comment in comments) == 2
 
 
 def test_scaling_down_is_slower_than_the_longest_job() -> None:
