@@ -89,15 +89,20 @@ def no_overlap(ledger: Ledger, killed: Sequence[int] = ()) -> None:
 
 
 def test_three_workers_run_one_job_at_a_time(
-    broker: VirtualHost, ledger: Ledger, workers: Workers
+    broker: VirtualHost, env: dict[str, str], ledger: Ledger, workers: Workers
 ) -> None:
-    """Fifty jobs, in order, all by the active worker, whose concurrency is 20."""
+    """Fifty jobs, in order, all by the active worker, whose concurrency is 20. The commands that
+    look say so."""
     workers.start(3)
     send(broker.url, *turns(range(50)))
     ledger.wait_for("end", range(50))
     no_overlap(ledger)
     assert ledger.of("begin") == list(range(50))
     assert len({line["pid"] for line in ledger.lines}) == 1
+    doctor = json.loads(command("doctor", "--json", env=env).stdout)
+    assert any("one job at a time" in check["finding"] for check in doctor), doctor
+    (row, *_) = json.loads(command("queues", "--json", env=env).stdout)
+    assert (row["queue"], row["singleton"], row["ready"]) == (QUEUE, True, 0)
 
 
 def test_retries_and_other_jobs_take_turns(
