@@ -20,7 +20,7 @@ _PANELS: Final = {
         "status": "status",
         "dead": "dead",
         "delayed": "delayed",
-        "doctor": "doctor",
+        "doctor": "doctor.command",
         "health": "health",
     },
     "Operate": {

@@ -210,12 +210,14 @@ class Held:
         oldest: seconds that the oldest of them waits; None for none.
         failed: messages that RabbitMQ has refused for good.
         error: why, for one of those.
+        failed_job: the name of its job.
     """
 
     open: int = 0
     oldest: float | None = None
     failed: int = 0
     error: str | None = None
+    failed_job: str | None = None
 
 
 def held(connection: Connection, table: Table, app: str, now: ColumnElement[float]) -> Held:
@@ -225,12 +227,13 @@ def held(connection: Connection, table: Table, app: str, now: ColumnElement[floa
             table.c.app == app, table.c.failed_at.is_(None)
         )
     ).one()
-    failed = connection.execute(
-        select(func.count(), func.max(table.c.error)).where(
-            table.c.app == app, table.c.failed_at.is_not(None)
-        )
-    ).one()
-    return Held(waiting[0], waiting[1], failed[0], failed[1])
+    refused = table.c.app == app, table.c.failed_at.is_not(None)
+    failed = connection.scalar(select(func.count()).select_from(table).where(*refused)) or 0
+    last = select(table.c.error, table.c.job).where(*refused).order_by(table.c.id.desc()).limit(1)
+    one = connection.execute(last).first() if failed else None
+    if one is None:
+        return Held(waiting[0], waiting[1])
+    return Held(waiting[0], waiting[1], failed, one.error, one.job)
 
 
 def again(connection: Connection, table: Table, app: str) -> int:
