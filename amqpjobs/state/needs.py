@@ -19,6 +19,15 @@ def needs_store(registry: "Registry") -> bool:
     return registry.outbox is not None or any(job.remembers for job in registry.jobs.values())
 
 
+def uses_store(client: "Client") -> bool:
+    """Whether there may be something of the app in the store: it has declared that, or a store is
+    configured, and another process of the app may have left something in its outbox."""
+    if needs_store(client.runtime.registry):
+        return True
+    given = "store_url" in client.runtime.settings.model_fields_set
+    return given and importlib.util.find_spec("sqlalchemy") is not None
+
+
 def housekeeping_of(client: "Client") -> "Housekeeping | None":
     """The housekeeping of a process for an app, to be run on this event loop.
 
@@ -30,13 +39,8 @@ def housekeeping_of(client: "Client") -> "Housekeeping | None":
         ConfigurationError: the extra ``sql`` is missing, and the app needs it.
     """
     runtime = client.runtime
-    if not runtime.settings.housekeeping:
+    if not runtime.settings.housekeeping or not uses_store(client):
         return None
-    if not needs_store(runtime.registry):
-        # What another process of the app may have left in the outbox of a store that is there.
-        given = "store_url" in runtime.settings.model_fields_set
-        if not given or importlib.util.find_spec("sqlalchemy") is None:
-            return None
     from amqpjobs.state.duties import duties_of
     from amqpjobs.state.housekeeping import Housekeeping
 

@@ -234,16 +234,3 @@ def held(connection: Connection, table: Table, app: str, now: ColumnElement[floa
     if one is None:
         return Held(waiting[0], waiting[1])
     return Held(waiting[0], waiting[1], failed, one.error, one.job)
-
-
-def again(connection: Connection, table: Table, app: str) -> int:
-    """Have all that has failed tried again.
-
-    Returns:
-        How many.
-    """
-    return connection.execute(
-        update(table)
-        .where(table.c.app == app, table.c.failed_at.is_not(None))
-        .values(failed_at=None, error=None, leased_until=None)
-    ).rowcount
