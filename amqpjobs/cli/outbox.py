@@ -45,7 +45,7 @@ def list_(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Messages to show, at most.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """Show messages that were stored by transactions and are not in RabbitMQ.
+    """Show messages that are stored, and not in RabbitMQ yet.
 
     'waiting' ones are sent by the process that has committed them, or by any `amqpjobs consume`,
     `web` or `record` of the app; 'sending': some process does, or has just tried. 'failed' ones
@@ -75,7 +75,7 @@ def retry(
     everything: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Have messages that failed sent again, when their cause is corrected.
+    """Send messages that failed again, their cause corrected.
 
     Any `amqpjobs consume`, `web` or `record` of the app sends them within seconds.
     """
@@ -109,9 +109,10 @@ def discard(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove messages that failed, for good: their jobs never run. Asks for confirmation.
+    """Discard messages that failed, for good. Asks for confirmation.
 
-    Those that wait stay. What was exported comes back with `dead import FILE --to QUEUE`.
+    Their jobs never run. Messages that wait stay. What was exported comes back with `dead import
+    FILE --to QUEUE`.
     """
     loaded = load_app(app)
     _require_choice(which, everything)

@@ -41,8 +41,8 @@ def housekeeping_of(client: "Client") -> "Housekeeping | None":
     runtime = client.runtime
     if not runtime.settings.housekeeping or not uses_store(client):
         return None
-    from amqpjobs.state.duties import duties_of
+    from amqpjobs.state.duties import duties_of, measures_of
     from amqpjobs.state.housekeeping import Housekeeping
 
     memory = memory_of(client)
-    return Housekeeping(memory, duties_of(memory))
+    return Housekeeping(memory, [*duties_of(memory), *measures_of(memory)])

@@ -25,6 +25,11 @@ class WorkersMemory(NamedTuple):
     housekeeping: "Housekeeping | None" = None
     once: "InTransactions | None" = None
 
+    @property
+    def beside(self) -> str | None:
+        """What is wrong with the housekeeping, on one line; None if nothing is."""
+        return None if self.housekeeping is None else self.housekeeping.beside
+
     async def check(self) -> None:
         """See that what jobs need is there. A database that is away is waited for later, by jobs.
 

@@ -270,7 +270,8 @@ class Consuming:
     @property
     def condition(self) -> str:
         """How it is: see `amqpjobs.telemetry.health.condition`."""
-        return condition(self.link, self.publisher, self.subscriptions, self.progress.problem)
+        parts = self.link, self.publisher, self.subscriptions, self.progress.problem
+        return condition(*parts, self._memory.beside)
 
     @property
     def snapshot(self) -> Snapshot:

@@ -222,15 +222,15 @@ class Held:
 
 def held(connection: Connection, table: Table, app: str, now: ColumnElement[float]) -> Held:
     """Look at the outbox of an app."""
-    waiting = connection.execute(
-        select(func.count(), now - func.min(table.c.created_at)).where(
-            table.c.app == app, table.c.failed_at.is_(None)
-        )
-    ).one()
+    waits = table.c.app == app, table.c.failed_at.is_(None)
+    count = connection.scalar(select(func.count()).select_from(table).where(*waits)) or 0
+    # By the index: rows are numbered in the order in which they were written.
+    first = select(now - table.c.created_at).where(*waits).order_by(table.c.id).limit(1)
+    oldest = connection.scalar(first) if count else None
     refused = table.c.app == app, table.c.failed_at.is_not(None)
     failed = connection.scalar(select(func.count()).select_from(table).where(*refused)) or 0
     last = select(table.c.error, table.c.job).where(*refused).order_by(table.c.id.desc()).limit(1)
     one = connection.execute(last).first() if failed else None
     if one is None:
-        return Held(waiting[0], waiting[1])
-    return Held(waiting[0], waiting[1], failed, one.error, one.job)
+        return Held(count, oldest)
+    return Held(count, oldest, failed, one.error, one.job)
