@@ -6,7 +6,7 @@ Made only where a meter provider is set up. Changes when a metric of the store d
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from amqpjobs.state.outbox.looking import held_by
 from amqpjobs.telemetry import conventions as names
@@ -14,7 +14,6 @@ from amqpjobs.telemetry.metrics.aggregates import Attributes
 from amqpjobs.telemetry.metrics.instruments import Meters, Reading
 
 if TYPE_CHECKING:
-    from amqpjobs.state.housekeeping import State
     from amqpjobs.state.memory import Memory
     from amqpjobs.state.outbox.rows import Held
 
@@ -68,9 +67,16 @@ class MeasuresOutbox:
         }
 
 
+class DutyState(Protocol):
+    """How a duty is: see `amqpjobs.state.housekeeping.State`."""
+
+    errors: int
+    last: float
+
+
 @contextmanager
 def measured(
-    meters: Meters, states: "Mapping[str, State]", outbox: MeasuresOutbox | None
+    meters: Meters, states: Mapping[str, DutyState], outbox: MeasuresOutbox | None
 ) -> Iterator[None]:
     """Let the housekeeping be read inside of the block.
 

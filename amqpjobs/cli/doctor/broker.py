@@ -85,6 +85,9 @@ async def queues(app: "App", wire: "Wire") -> AsyncIterator[Check]:
     if not wrong:
         yield Check("topology", "ok", f"{len(findings)} queues and exchanges as declared")
     for queue in app.queues.values():
+        if queue.singleton:
+            found = "a singleton: one job at a time in all workers, others stand by"
+            yield Check(f"queue {queue.name!r}", "ok", found)
         if queue.type != "quorum":
             yield Check(
                 f"queue {queue.name!r}",

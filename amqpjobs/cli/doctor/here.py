@@ -38,7 +38,7 @@ def timeouts(app: "App", profile: "Profile") -> list[Check]:
             queue,
             profile,
             concurrency=settings.concurrency,
-            held=prefetch * len(lanes_of(queue)),
+            held=1 if queue.singleton else prefetch * len(lanes_of(queue)),
         ).problems()
     ]
     without = [d.name for d in app.jobs.values() if d.timeout is None]

@@ -17,12 +17,11 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    update,
 )
 
 from amqpjobs.client.deadletters.letter import Letter
 from amqpjobs.client.deadletters.line_format import line_of
-from amqpjobs.state.outbox.rows import message_of
+from amqpjobs.state.outbox.rows import again, message_of
 
 if TYPE_CHECKING:
     from amqpjobs.client.prepared import Prepared
@@ -95,8 +94,8 @@ async def retry(memory: "Memory", which: Sequence[str] = ()) -> int:
         StoreUnavailable, ConfigurationError: its database cannot be used.
     """
     place = await memory.place()
-    table = memory.outbox.table
-    return await place.run(_again, table, _chosen(table, memory.app, which))
+    table, app = memory.outbox.table, memory.app
+    return await place.run(again, table, app, *_chosen(table, app, which))
 
 
 async def discard(
@@ -157,14 +156,6 @@ def _rows(
     )  # fmt: skip
     query: Select[Any] = select(*columns).where(*chosen).order_by(last, table.c.id).limit(limit)
     return [Kept(*row) for row in connection.execute(query).tuples()], count
-
-
-def _again(connection: Connection, table: Table, chosen: list[ColumnElement[bool]]) -> int:
-    return connection.execute(
-        update(table)
-        .where(*chosen, table.c.failed_at.is_not(None))
-        .values(failed_at=None, error=None, lease=None, leased_until=None)
-    ).rowcount
 
 
 def _failed(
