@@ -14,9 +14,25 @@ if TYPE_CHECKING:
     from amqpjobs.state.housekeeping import Housekeeping
 
 
+MOST_NAMES = 3
+"""Of jobs that are named."""
+
+
 def needs_store(registry: "Registry") -> bool:
     """Whether the app has declared anything that is remembered in the store."""
     return registry.outbox is not None or any(job.remembers for job in registry.jobs.values())
+
+
+def needed_by(registry: "Registry") -> list[str]:
+    """What of an app needs the database of ``AMQPJOBS_STORE_URL``, in words. An outbox, with what
+    ``once=`` keeps, may be in another one: ``app.outbox(metadata, bind=...)``."""
+    elsewhere = getattr(registry.outbox, "bind", None) is not None
+    jobs = sorted(
+        job.name for job in registry.jobs.values() if job.schedules or (job.once and not elsewhere)
+    )
+    found = ["app.outbox"] if registry.outbox is not None and not elsewhere else []
+    shown = jobs if len(jobs) <= MOST_NAMES else [*jobs[:MOST_NAMES], "others"]
+    return [*found, *(f"the job {name}" for name in shown)]
 
 
 def uses_store(client: "Client") -> bool:

@@ -10,7 +10,7 @@ import anyio
 from amqpjobs.broker.rabbitmq.background import BackgroundTask
 from amqpjobs.client.client import registry_of
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
-from amqpjobs.state.needs import housekeeping_of, needs_store
+from amqpjobs.state.needs import housekeeping_of, needed_by
 from amqpjobs.state.status.reader import statuses_of
 from amqpjobs.state.status.recorder import NOT_RECORDING
 from amqpjobs.telemetry.health.condition import with_what_is_beside
@@ -118,9 +118,7 @@ class Tier:
         return [*found, store] if store else found
 
     async def _store_obstacle(self) -> str | None:
-        registry = registry_of(self.app)
-        own = registry.outbox is not None and getattr(registry.outbox, "bind", None) is not None
-        needed = needs_store(registry) and not own
+        needed = bool(needed_by(registry_of(self.app)))
         store = "the store, which this app needs," if needed else "the store of statuses"
         try:
             async with asyncio.timeout(STORE_PATIENCE):

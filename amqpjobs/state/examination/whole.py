@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from amqpjobs.jobs.hints import install
 from amqpjobs.state.examination.finding import Finding
 from amqpjobs.state.examination.store import examine_store
-from amqpjobs.state.needs import needs_store
+from amqpjobs.state.needs import needed_by, needs_store
 from amqpjobs.state.store.engine import store_exists
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
-    from amqpjobs.jobs.registry import Registry
 
 
 async def examine(client: "Client") -> list[Finding]:
@@ -40,14 +39,6 @@ async def examine(client: "Client") -> list[Finding]:
         if memory.outbox.bind is not None or all(each.state != "error" for each in found):
             found += await examine_outbox(memory)
         return found + await examine_inboxes(memory)
-
-
-def needed_by(registry: "Registry") -> list[str]:
-    """What of an app needs the store, in words."""
-    jobs = sorted(job.name for job in registry.jobs.values() if job.remembers)
-    found = ["app.outbox"] if registry.outbox is not None else []
-    shown = jobs if len(jobs) <= 5 else [*jobs[:4], f"{len(jobs) - 4} more"]
-    return found + ([f"the jobs {', '.join(shown)}"] if jobs else [])
 
 
 def _without(needs: list[str], *, given: bool) -> Finding:

@@ -168,10 +168,8 @@ async def test_what_waits_in_the_outbox_and_what_was_refused_is_told(tmp_path: P
     assert [each.check for each in await examine(app.client)] == ["store"]
     app.outbox()
     memory = memory_of(app.client)
-    await put(memory)
-    [_, fine] = await examine(app.client)
-    assert fine == ("outbox", "ok", "1 message on the way", "")
     await put(memory, age=90)
+    await put(memory)
     await put(memory, error="no queue 'gone'")
     [_, failed, late] = await examine(app.client)
     assert failed.state == "error"
@@ -193,6 +191,9 @@ async def test_the_users_own_database_is_looked_at(tmp_path: Path) -> None:
     own.create_all(engine)
     [_, found] = await examine(app.client)
     assert found == ("outbox", "ok", "nothing waits in sqlite own.db", "")
+    await put(memory_of(app.client))
+    [_, found] = await examine(app.client)
+    assert found == ("outbox", "ok", "1 message on the way in sqlite own.db", "")
 
 
 async def test_the_sessions_of_once_are_looked_at(tmp_path: Path) -> None:
@@ -236,4 +237,4 @@ async def test_what_is_not_installed_is_an_error_where_it_is_needed(
 
     [found] = await examine(app.client)
     assert found.state == "error"
-    assert "the jobs tick of this app need it" in found.text
+    assert "the job tick of this app need it" in found.text
