@@ -56,7 +56,9 @@ def enter(
         "app": entry.app, "job": entry.job, "job_id": entry.job_id, "epoch": entry.epoch,
         "done_at": now,
     }  # fmt: skip
-    if connection.execute(insert(table).values(values).on_conflict_do_nothing()).rowcount:
+    # Not by `rowcount`: of an INSERT it is -1 with some drivers (psycopg).
+    statement = insert(table).values(values).on_conflict_do_nothing().returning(table.c.job_id)
+    if connection.execute(statement).first() is not None:
         return None
     found = connection.execute(select(table.c.result).where(_same(table, entry))).first()
     if found is None:
