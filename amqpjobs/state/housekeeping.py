@@ -70,6 +70,7 @@ class State:
         errors: turns that have failed, in all.
         problem: why the last turn failed; None if it did not.
         pause: seconds before the next one after an error.
+        woken: whether there was a commit since its last turn began.
         last: when a turn last succeeded, by the monotonic clock.
     """
 
@@ -78,6 +79,7 @@ class State:
     errors: int = 0
     problem: str | None = None
     pause: float = FIRST_PAUSE
+    woken: bool = False
 
 
 class Housekeeping:
@@ -130,7 +132,7 @@ class Housekeeping:
     def _wake(self) -> None:
         for duty, state in self._states.items():
             if state.problem is None and duty.pause <= LEISURE:
-                state.due = 0.0
+                state.due, state.woken = 0.0, True
         self._woken.set()
 
     async def run(self) -> None:
@@ -174,6 +176,7 @@ class Housekeeping:
 
     async def _turn(self, duty: Duty, state: State) -> bool:
         """Whether there may be more."""
+        state.woken = False  # what is committed from here on, this turn may not see
         try:
             more = await duty.turn()
         except AmqpJobsError as error:
@@ -188,7 +191,7 @@ class Housekeeping:
             log.info("housekeeping goes on", extra={"duty": duty.name})
         state.problem, state.pause, state.last = None, FIRST_PAUSE, now
         pause = duty.pause * (1 - JITTER * random.random())  # noqa: S311 - not a secret
-        state.due = now if more else now + pause
+        state.due = now if more or state.woken else now + pause
         return more
 
     def _failed(self, duty: Duty, state: State, problem: str) -> None:

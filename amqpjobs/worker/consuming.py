@@ -292,6 +292,10 @@ class Consuming:
         if self._memory.housekeeping is not None:
             await self._memory.housekeeping.run()
 
+    async def send_stored(self) -> int:
+        """Send what transactions have stored; how much was sent since the start, in all."""
+        return await self._memory.send()
+
     async def hold(self, wire: Wire) -> None:
         """Before anything is consumed: see what operators have paused and cancelled."""
         await self._memory.check()

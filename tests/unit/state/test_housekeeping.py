@@ -140,3 +140,20 @@ async def test_a_process_without_metrics_measures_nothing(tmp_path: Path) -> Non
     assert housekeeping is not None
     assert "outbox measures" not in housekeeping.states
     assert housekeeping.age < time.monotonic()
+
+
+async def test_a_commit_during_a_turn_is_seen_by_the_next(tmp_path: Path) -> None:
+    """At once, and not after a pause: the turn had looked before."""
+    memory = memory_of(app_at(tmp_path).client)
+
+    class Nudged(Duty):
+        async def turn(self) -> bool:
+            found = await super().turn()
+            if self.turns < 10:
+                memory.nudge()
+                await asyncio.sleep(0)
+            return found
+
+    duty = Nudged("outbox", 9.0)
+    async with kept(Housekeeping(memory, [duty])):
+        await until(lambda: duty.turns == 10, "each was followed by another", timeout=5.0)

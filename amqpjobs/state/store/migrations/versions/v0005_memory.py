@@ -29,7 +29,9 @@ def upgrade() -> None:
     if not there.has_table(INBOX):
         _make_inbox()
     _make_schedules()
-    _make_limits()
+    _make_slots()
+    _make_claims()
+    _make_waiting()
 
 
 def downgrade() -> None:
@@ -115,7 +117,7 @@ def _make_schedules() -> None:
     op.create_index("amqpjobs_tick_at", "amqpjobs_tick", ["at"])
 
 
-def _make_limits() -> None:
+def _make_slots() -> None:
     op.create_table(
         "amqpjobs_slot",
         sa.Column("key", sa.String(255), primary_key=True),
@@ -130,6 +132,9 @@ def _make_limits() -> None:
         sa.Column("taken_at", sa.Double, nullable=False),
         sa.Column("expires_at", sa.Double, nullable=False),
     )
+
+
+def _make_claims() -> None:
     op.create_table(
         "amqpjobs_claim",
         sa.Column("key", sa.String(255), primary_key=True),
@@ -142,6 +147,9 @@ def _make_limits() -> None:
     )
     op.create_index("amqpjobs_claim_job", "amqpjobs_claim", ["job_id"])
     op.create_index("amqpjobs_claim_expiry", "amqpjobs_claim", ["expires_at"])
+
+
+def _make_waiting() -> None:
     op.create_table(
         "amqpjobs_waiting",
         sa.Column("id", NUMBERED, primary_key=True, autoincrement=True),
