@@ -3,8 +3,8 @@
 Changes when what surrounds publishing does; `amqpjobs.client.publisher` makes the AMQP messages.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -37,6 +37,7 @@ class Client:
 
     Attributes:
         runtime: as given.
+        before_close: called before the publisher of an event loop is closed, on that loop.
         on_close: called when the publisher of an event loop is closed, on that loop.
         statuses: what reads the statuses of its jobs, once it was used: `amqpjobs.state` puts it
             there, which is above this package.
@@ -48,6 +49,7 @@ class Client:
     ) -> None:
         self.runtime = runtime
         self._registry = runtime.registry
+        self.before_close: list[Callable[[], Awaitable[None]]] = []
         self.on_close: list[Callable[[], Awaitable[None]]] = []
         self.statuses: object | None = None
         self.memory: object | None = None
@@ -72,9 +74,14 @@ class Client:
 
         return Preparing(self.runtime, self._publishing, self._propagate)
 
-    def lifespan(self) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
         """Keep the connection for publishing open on this event loop. See `App.lifespan`."""
-        return self._publishers.lifespan()
+        async with self._publishers.lifespan():
+            try:
+                yield
+            finally:
+                await self._leave()
 
     @property
     def opened(self) -> "Publisher | None":
@@ -87,9 +94,14 @@ class Client:
 
     async def close(self) -> None:
         """Close what a first use outside of a `lifespan` has opened on this event loop."""
+        await self._leave()
         await self._publishers.close()
         for close in self.on_close:
             await close()
+
+    async def _leave(self) -> None:
+        for leave in self.before_close:
+            await leave()
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message. See `App.enqueue`."""

@@ -37,7 +37,8 @@ NAMES = {
     App: """
         asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
         fleet hook include job jobs later_many lifespan name on_failed on_retry on_start on_stop
-        on_success placed queues request resources result settings status testing watch
+        on_success outbox placed queues request resources result settings status testing watch
+        within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
     BlockingApp: "cancel later later_many request result status watch",
@@ -45,7 +46,7 @@ NAMES = {
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",
     Tick: "due due_time how previous schedule tz",
-    Job: "later message name queue request with_options",
+    Job: "later message name queue request with_options within",
     JobHandle: "cancel id job queue result status watch",
     BlockingJobHandle: "cancel id job queue result status watch",
     JobStatus: """
