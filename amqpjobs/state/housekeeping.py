@@ -127,7 +127,8 @@ class Housekeeping:
 
     def wake(self) -> None:
         """Do soon what does not have time. From any thread."""
-        self._loop.call_soon_threadsafe(self._wake)
+        with suppress(RuntimeError):  # the loop was closed under it, and a commit is no error
+            self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         for duty, state in self._states.items():
