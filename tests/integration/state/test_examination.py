@@ -187,7 +187,8 @@ async def test_the_users_own_database_is_looked_at(tmp_path: Path) -> None:
     app.outbox(own, bind=engine)
     [_, found] = await examine(app.client)
     assert found.state == "error"
-    assert "sqlite own.db" in found.text
+    assert "has no table amqpjobs_outbox: declare it by app.outbox" in found.text
+    assert "AMQPJOBS_STORE_URL right" not in found.text
     own.create_all(engine)
     [_, found] = await examine(app.client)
     assert found == ("outbox", "ok", "nothing waits in sqlite own.db", "")
