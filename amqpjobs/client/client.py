@@ -15,7 +15,7 @@ from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle, handle_of
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.middleware import Publishing, each_through, onion
-from amqpjobs.jobs.once import current_session, no_request
+from amqpjobs.jobs.once import no_request, session_here
 from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.runtime import Runtime
 
@@ -105,7 +105,7 @@ class Client:
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message. See `App.enqueue`."""
-        if self._registry.transactional and (session := current_session.get()) is not None:
+        if self._registry.transactional and (session := session_here()) is not None:
             return await self._within(session, message)
         publisher = await self._publishers.open()
         if self._propagate is not None:
@@ -126,7 +126,7 @@ class Client:
 
     async def enqueue_many(self, messages: Iterable[Message[Any]]) -> list[JobHandle[Any]]:
         """Publish many. See `App.later_many`."""
-        if self._registry.transactional and (session := current_session.get()) is not None:
+        if self._registry.transactional and (session := session_here()) is not None:
             return [await self._within(session, message) for message in messages]
         publisher = await self._publishers.open()
         taken = _Taken(messages if self._propagate is None else map(self._propagate, messages))
@@ -148,7 +148,7 @@ class Client:
 
     async def request(self, message: Message[Any], timeout: Seconds | None = None) -> Any:
         """Have a job run in a worker, and return its result. See `App.request`."""
-        if self._registry.transactional and current_session.get() is not None:
+        if self._registry.transactional and session_here() is not None:
             raise no_request(message.job)
         if self._propagate is not None:
             message = self._propagate(message)
