@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.state.housekeeping import Duty
 from amqpjobs.state.outbox.relay import BATCH
+from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
+from amqpjobs.state.schedules.unstored import FiresUnstored
 
 if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
@@ -11,7 +13,16 @@ if TYPE_CHECKING:
 
 def duties_of(memory: "Memory") -> list[Duty]:
     """The duties of an app, those first whose delay is felt first."""
-    return [SendsOutbox(memory)]
+    return [*_schedules(memory), SendsOutbox(memory)]
+
+
+def _schedules(memory: "Memory") -> list[Duty]:
+    settings, registry = memory.client.runtime.settings, memory.client.runtime.registry
+    if mechanism_of(settings) is not Mechanism.QUEUE:
+        from amqpjobs.state.schedules.ticker import FiresSchedules
+
+        return [FiresSchedules(memory)]
+    return [FiresUnstored(memory.client)] if registry.schedules else []
 
 
 class SendsOutbox:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from amqpjobs.client.client import Client
     from amqpjobs.state.outbox.places import Outbox, Runs
     from amqpjobs.state.outbox.relay import Relay
+    from amqpjobs.state.schedules.ended import EndedTicks
     from amqpjobs.state.store.durable import DurableStore
 
 log = logging.getLogger("amqpjobs.outbox")
@@ -35,10 +36,11 @@ class Memory:
 
     Attributes:
         used: whether anything was remembered, or looked for.
+        schedules_changed: whether schedules are to be looked at before it is time.
     """
 
     def __init__(self, client: "Client") -> None:
-        self.used = False
+        self.used = self.schedules_changed = False
         self.client = client
         client.on_close.append(self.close)
         self._here: dict[asyncio.AbstractEventLoop, _Here] = {}
@@ -56,7 +58,7 @@ class Memory:
         if here is None:
             for other in [each for each in list(self._here) if each.is_closed()]:
                 self._here.pop(other, None)
-            here = self._here[loop] = _Here(self.client)
+            here = self._here[loop] = _Here(self)
         return here
 
     async def store(self) -> "DurableStore":
@@ -67,6 +69,11 @@ class Memory:
             StoreUnavailable: it cannot be reached.
         """
         return await self._of_this_loop().store()
+
+    @property
+    def ended(self) -> "EndedTicks":
+        """Jobs of schedules that have ended on the running event loop."""
+        return self._of_this_loop().ended
 
     @property
     def app(self) -> str:
@@ -95,7 +102,20 @@ class Memory:
         Raises:
             StoreUnavailable, PublishError, BrokerUnavailable, ConfigurationError: see `Relay.send`.
         """
-        return await self.relay.send(self.outbox, await self.place())
+        sent = await self.relay.send(self.outbox, await self.place())
+        if self.outbox.bind is not None and self._stores_apart:
+            from amqpjobs.state.outbox.places import IN_STORE
+
+            sent = max(sent, await self.relay.send(IN_STORE, await self.store()))
+        return sent
+
+    @property
+    def _stores_apart(self) -> bool:
+        """Whether what the app has in the store sends messages, too, beside an outbox of the
+        user's."""
+        from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
+
+        return mechanism_of(self.client.runtime.settings) is not Mechanism.QUEUE
 
     async def place(self) -> "Runs":
         """Where the rows of the outbox are.
@@ -155,10 +175,12 @@ class Memory:
 class _Here:
     """The store and the relay of one event loop."""
 
-    def __init__(self, client: "Client") -> None:
-        self._client = client
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._client = memory.client
         self._store: DurableStore | None = None
         self._relay: Relay | None = None
+        self._ended: EndedTicks | None = None
         self._opening = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._again = False
@@ -181,6 +203,14 @@ class _Here:
 
             self._relay = Relay(self._client)
         return self._relay
+
+    @property
+    def ended(self) -> "EndedTicks":
+        if self._ended is None:
+            from amqpjobs.state.schedules.ended import EndedTicks
+
+            self._ended = EndedTicks(self._memory)
+        return self._ended
 
     def look(self, send: Send) -> None:
         """Look several times within a second or so; once more for who comes meanwhile."""
@@ -207,6 +237,8 @@ class _Here:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        if self._ended is not None:
+            await self._ended.close()
         if self._store is not None:
             await self._store.close()
 

@@ -7,6 +7,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from amqpjobs.state.memory import memory_of
+from amqpjobs.state.schedules.mechanism import check_store
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
@@ -23,22 +24,39 @@ def housekeeping_of(client: "Client") -> "Housekeeping | None":
     """The housekeeping of a process for an app, to be run on this event loop.
 
     Returns:
-        None where there is nothing to do: the app has declared nothing that needs the store, and
-        none is configured; or ``AMQPJOBS_HOUSEKEEPING=0``.
+        None where there is nothing to do: the app has no schedules and has declared nothing that
+        needs the store, and none is configured; or ``AMQPJOBS_HOUSEKEEPING=0``.
 
     Raises:
-        ConfigurationError: the extra ``sql`` is missing, and the app needs it.
+        ConfigurationError: the extra ``sql`` is missing, and the app needs it: or a store is
+            configured and it has schedules, which other processes may fire from there.
     """
     runtime = client.runtime
     if not runtime.settings.housekeeping:
         return None
     if not needs_store(runtime.registry):
-        # What another process of the app may have left in the outbox of a store that is there.
+        # What another process of the app may have left in the outbox of a store that is there, and
+        # its schedules.
         given = "store_url" in runtime.settings.model_fields_set
-        if not given or importlib.util.find_spec("sqlalchemy") is None:
+        if not given:
+            return _without_store(client)
+        if importlib.util.find_spec("sqlalchemy") is None:
+            if runtime.registry.schedules:
+                check_store(runtime.settings, "schedule=")
             return None
     from amqpjobs.state.duties import duties_of
     from amqpjobs.state.housekeeping import Housekeeping
 
     memory = memory_of(client)
     return Housekeeping(memory, duties_of(memory))
+
+
+def _without_store(client: "Client") -> "Housekeeping | None":
+    """What is done where nothing is remembered: schedules fire, and nothing of SQLAlchemy is
+    imported."""
+    if not client.runtime.registry.schedules:
+        return None
+    from amqpjobs.state.housekeeping import Housekeeping
+    from amqpjobs.state.schedules.unstored import FiresUnstored
+
+    return Housekeeping(memory_of(client), [FiresUnstored(client)])
