@@ -15,10 +15,11 @@ from amqpjobs.jobs.run_context import context_of_nobody
 if TYPE_CHECKING:
     from amqpjobs.client.blocking import Portal
     from amqpjobs.client.client import Client
-    from amqpjobs.state.outbox.places import Outbox, Runs
+    from amqpjobs.state.outbox.places import Outbox
     from amqpjobs.state.outbox.relay import Relay
     from amqpjobs.state.schedules.ended import EndedTicks
     from amqpjobs.state.store.durable import DurableStore
+    from amqpjobs.state.store.runs import Runs
 
 log = logging.getLogger("amqpjobs.outbox")
 
@@ -103,7 +104,7 @@ class Memory:
             StoreUnavailable, PublishError, BrokerUnavailable, ConfigurationError: see `Relay.send`.
         """
         sent = await self.relay.send(self.outbox, await self.place())
-        if self.outbox.bind is not None and self._stores_apart:
+        if self._stores_apart:
             from amqpjobs.state.outbox.places import IN_STORE
 
             sent = max(sent, await self.relay.send(IN_STORE, await self.store()))
@@ -111,8 +112,9 @@ class Memory:
 
     @property
     def _stores_apart(self) -> bool:
-        """Whether what the app has in the store sends messages, too, beside an outbox of the
-        user's."""
+        """Whether what the app has in the store sends messages by another outbox than its own."""
+        if self.outbox.bind is None and self.outbox.table.schema is None:
+            return False
         from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
 
         return mechanism_of(self.client.runtime.settings) is not Mechanism.QUEUE

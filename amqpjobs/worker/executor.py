@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from amqpjobs.worker.replying import Answering
     from amqpjobs.worker.reporting import Observer
     from amqpjobs.worker.settlement import Settlement
+    from amqpjobs.worker.singletons import Singletons
 
 
 class Executor:
@@ -40,6 +41,7 @@ class Executor:
         pausing: told how a run has ended, before it is settled: its copy must meet a closed gate.
         outliving: threads that keep the slot of their job until they end.
         redeliveries: holds what was delivered again while its first run is under way.
+        singletons: told when nothing of a job of theirs goes on; None where there are none.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Executor:
         pausing: "Pausing",
         outliving: "Outliving",
         redeliveries: "Redeliveries",
+        singletons: "Singletons | None" = None,
     ) -> None:
         self._pipeline = pipeline
         self._endings = endings
@@ -68,6 +71,7 @@ class Executor:
         self._pausing = pausing
         self._outliving = outliving
         self._redeliveries = redeliveries
+        self._singletons = singletons
 
     async def execute(self, run: Run) -> None:
         """Run a job from its delivery to its end: one coroutine in one task, with no callback at
@@ -109,6 +113,7 @@ class Executor:
         ended.context, ended.definition, ended.asked = run.context, run.definition, run.asked
         ended.started, ended.begun, ended.traced = run.started, run.begun, run.traced
         ended.callbacks, ended.cancelled = run.callbacks, run.cancelled
+        ended.ticked = run.ticked
         if hasattr(run, "why"):
             ended.why = run.why
         ended.ended = time.monotonic()  # so that nobody cancels it before its first step
@@ -160,6 +165,8 @@ class Executor:
             self._pausing.ended(run.delivery, None)
         free: Callable[[], object]
         free = (self._intake if run.quarantine is None else run.quarantine).finished
+        if self._singletons is not None:
+            free = self._singletons.freeing(run, free)
         if not self._outliving.calls or not self._outliving.keep(run.context, free):
             free()
         if self._redeliveries.held:

@@ -21,8 +21,8 @@ from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.within import BlockingJobWithin, JobWithin
 from amqpjobs.state.outbox.rows import add
-from amqpjobs.state.store.durable import now_of
-from amqpjobs.state.store.transactions import check_transaction
+from amqpjobs.state.store.runs import now_of
+from amqpjobs.state.store.transactions import check_transaction, told
 
 if TYPE_CHECKING:
     from amqpjobs.client.prepared import Prepared
@@ -42,18 +42,31 @@ def within(memory: "Memory", transaction: Any, key: str | None) -> "StoresAsync 
     """
     if key is not None and (not isinstance(key, str) or not key):
         raise ConfigurationError(f"key is a text, such as the id of an account, not {key!r}")
+    storing = _Storing(memory, key)
+    inner, given = opened(transaction)
+    return Stores(storing, inner) if given is None else StoresAsync(storing, inner, given)
+
+
+def opened(
+    transaction: Any,
+) -> "tuple[Session | Connection, AsyncSession | AsyncConnection | None]":
+    """What writes in a transaction of the user's, and the asynchronous object around it, if there
+    is one.
+
+    Raises:
+        ConfigurationError: it is none of SQLAlchemy's, or not open.
+    """
     given = transaction
     if isinstance(given, scoped_session | async_scoped_session):
         given = given()
-    storing = _Storing(memory, key)
     if isinstance(given, AsyncSession):
-        return StoresAsync(storing, given.sync_session, given)
+        return given.sync_session, given
     if isinstance(given, AsyncConnection):
         if given.sync_connection is None:
             raise ConfigurationError("the connection is not open: use it inside of `async with`")
-        return StoresAsync(storing, given.sync_connection, given)
+        return given.sync_connection, given
     if isinstance(given, Session | Connection):
-        return Stores(storing, given)
+        return given, None
     raise ConfigurationError(
         "within(...) takes an AsyncSession, Session, AsyncConnection or Connection of SQLAlchemy, "
         f"not {transaction!r}"
@@ -136,22 +149,11 @@ class _Storing:
             for message in messages:
                 add(connection, outbox.table, self._memory.app, message, now, self._key)
         except DBAPIError as error:
-            raise self._told(connection, error) from error
-        _watch(inner, self._memory)
-
-    def _told(self, connection: Connection, error: DBAPIError) -> Exception:
-        state = str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None))
-        if state != "42P01" and "no such table" not in str(error.orig):
-            return error
-        return ConfigurationError(
-            f"the database {connection.engine.url.database!r} has no table "
-            f"{self._memory.outbox.table.fullname}: declare it by app.outbox(Base.metadata) and "
-            "migrate your models, or set AMQPJOBS_STORE_URL to this database and run `amqpjobs "
-            "migrate`"
-        )
+            raise told(connection, outbox.table.fullname, error) from error
+        watch(inner, self._memory)
 
 
-def _watch(inner: Session | Connection, memory: "Memory") -> None:
+def watch(inner: Session | Connection, memory: "Memory") -> None:
     """Tell the memory of the commits of this session or connection, from now on."""
     if inner in _watched:
         return

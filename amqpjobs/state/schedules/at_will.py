@@ -118,9 +118,7 @@ def backfill(
     return [Wanted(each.job_id, each.job, each.routing_key) for each in messages]
 
 
-def _backfilled(
-    app: str, kept: Kept, schedule: Schedule, due: float, moment: float
-) -> Prepared:
+def _backfilled(app: str, kept: Kept, schedule: Schedule, due: float, moment: float) -> Prepared:
     before = last_between(schedule, due - LONGEST_GAP, due - 1)
     tick = tick_of(kept, schedule, due, "backfill", before)
     return message_for(kept.template, app, tick, moment, moment)
@@ -134,5 +132,7 @@ def _usable(
     if kept.schedule is None:
         raise ConfigurationError(f"the schedule {name!r} cannot be read: {UNREADABLE}")
     if kept.template.job not in jobs:
-        raise ConfigurationError(f"the schedule {name!r} is of {kept.template.job!r}: {UNKNOWN_JOB}")
+        raise ConfigurationError(
+            f"the schedule {name!r} is of {kept.template.job!r}: {UNKNOWN_JOB}"
+        )
     return kept, kept.schedule

@@ -95,7 +95,7 @@ def _of(app: str, jobs: Sequence[str]) -> ColumnElement[bool]:
     return and_(
         schedules.c.app == app,
         schedules.c.job.in_(jobs),
-        schedules.c.spec.like(f'%"version": {VERSION}}}'),
+        schedules.c.spec.like(f'%"version": {VERSION},%'),
     )
 
 
@@ -105,7 +105,8 @@ def next_due(connection: Connection, app: str, jobs: Sequence[str]) -> float | N
 
 
 def _next(connection: Connection, ours: ColumnElement[bool]) -> float | None:
-    return connection.scalar(select(func.min(schedules.c.next_at)).where(ours))
+    next_at: float | None = connection.scalar(select(func.min(schedules.c.next_at)).where(ours))
+    return next_at
 
 
 def _limit_locks(connection: Connection) -> None:
@@ -251,9 +252,7 @@ class Firing:
                     previous = kept.last_at if last is None else last
                     tick = tick_of(kept, schedule, each.due, each.how, previous)
                     at = sent_at(schedule, kept.name, each.due)
-                    messages.append(
-                        message_for(kept.template, self._app, tick, self._moment, at)
-                    )
+                    messages.append(message_for(kept.template, self._app, tick, self._moment, at))
                     last = each.due
             if last is not None:
                 plan.columns["last_at"] = last
@@ -284,9 +283,7 @@ def tick_of(kept: Kept, schedule: Schedule, due: float, how: How, previous: floa
     return Tick(kept.name, due, before, how, zone_name_of(schedule))
 
 
-def write_ticks(
-    connection: Connection, values: Sequence[dict[str, Any]]
-) -> set[tuple[str, float]]:
+def write_ticks(connection: Connection, values: Sequence[dict[str, Any]]) -> set[tuple[str, float]]:
     """Insert ticks that are not there.
 
     Returns:
@@ -300,9 +297,7 @@ def write_ticks(
     return written
 
 
-def add_all(
-    connection: Connection, app: str, messages: Sequence[Prepared], moment: float
-) -> None:
+def add_all(connection: Connection, app: str, messages: Sequence[Prepared], moment: float) -> None:
     """Write messages into the outbox of the store."""
     now = literal(moment)
     for some in _chunks(messages):
@@ -315,9 +310,7 @@ def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _waiting_tick(app: str, schedule: str) -> ColumnElement[bool]:
-    return and_(
-        ticks.c.app == app, ticks.c.schedule == schedule, ticks.c.outcome == "waiting"
-    )
+    return and_(ticks.c.app == app, ticks.c.schedule == schedule, ticks.c.outcome == "waiting")
 
 
 def waiting_free(
@@ -337,9 +330,7 @@ def waiting_free(
     return [name for name in names if name not in held]
 
 
-def send_waiting(
-    connection: Connection, app: str, names: Sequence[str], moment: float
-) -> int:
+def send_waiting(connection: Connection, app: str, names: Sequence[str], moment: float) -> int:
     """Send the jobs that wait for the end of the one before, which has come.
 
     Args:

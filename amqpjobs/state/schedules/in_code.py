@@ -1,10 +1,10 @@
 """The schedules in the code of an app become rows, and go when the newest release has them no more.
 
-While a deployment is under way processes of two releases run. Each tells which set of schedules its
-code has, by a hash of it. Of two sets whose processes run, the one that was seen first later counts,
-so that an old process that is started again changes nothing. When no process of the newer one was
-seen for some minutes, the older one counts again: that is how a release is taken back. Changes when
-releases are told apart in another way.
+During a deployment processes of two releases run. A release is known by a hash of the schedules and
+jobs of its code. Of two releases whose processes run, the one counts that appeared later, so that
+an old process that is started again changes nothing. When no process of the newer one was seen for
+some minutes, the older one counts again: a release was taken back. Changes when releases are told
+apart in another way.
 """
 
 import json
@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select
 
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.jobs.job import Job
+from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.schedule.dues import next_after
 from amqpjobs.jobs.schedule.schedule import Schedule
 from amqpjobs.state.schedules.messages import template_for
@@ -72,7 +73,7 @@ async def coded_of(client: "Client") -> list[Coded]:
     found = []
     for name, declared in registry.schedules.items():
         try:
-            message = Job(registry.jobs[declared.job]).message()
+            message: Message[object] = Job(registry.jobs[declared.job]).message()
             template = await template_for(client, message)
         except Exception:
             log.exception("schedule without a message", extra={"schedule": name})

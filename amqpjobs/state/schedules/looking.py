@@ -173,9 +173,7 @@ def oldest_overdue(
     """Seconds for which a schedule is due, and its name: of the one that is for longest."""
     row = connection.execute(
         select(now - schedules.c.next_at, schedules.c.name)
-        .where(
-            schedules.c.app == app, schedules.c.job.in_(jobs), schedules.c.next_at < now
-        )
+        .where(schedules.c.app == app, schedules.c.job.in_(jobs), schedules.c.next_at < now)
         .order_by(schedules.c.next_at)
         .limit(1)
     ).first()

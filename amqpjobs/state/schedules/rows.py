@@ -101,14 +101,17 @@ def known(connection: Connection, app: str, name: str) -> Any:
     """
     row = locked(connection, app, name)
     if row is None:
-        some = select(schedules.c.name).where(schedules.c.app == app).limit(200)
-        there = sorted(connection.scalars(some))
-        listed = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
-        raise ConfigurationError(
-            f"there is no schedule {name!r}; there are: {listed or 'none'}"
-            f"{did_you_mean(name, there)}"
-        )
+        raise unknown(connection, app, name)
     return row
+
+
+def unknown(connection: Connection, app: str, name: str) -> ConfigurationError:
+    """What is wrong with a name that no schedule has."""
+    some = select(schedules.c.name).where(schedules.c.app == app).limit(200)
+    there = sorted(connection.scalars(some))
+    listed = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
+    hint = did_you_mean(name, there)
+    return ConfigurationError(f"there is no schedule {name!r}; there are: {listed or 'none'}{hint}")
 
 
 def set_columns(connection: Connection, app: str, name: str, **values: Any) -> None:
@@ -236,9 +239,7 @@ def remove(connection: Connection, app: str, name: str) -> bool:
             f"the schedule {name!r} is in the code (schedule= of the job {row.job!r}): remove it "
             "there, or pause it"
         )
-    connection.execute(
-        delete(schedules).where(schedules.c.app == app, schedules.c.name == name)
-    )
+    connection.execute(delete(schedules).where(schedules.c.app == app, schedules.c.name == name))
     connection.execute(delete(ticks).where(ticks.c.app == app, ticks.c.schedule == name))
     return True
 
