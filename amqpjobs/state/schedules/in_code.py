@@ -206,14 +206,15 @@ class _Syncing:
         """Whether it is gone from now on."""
         if row.retired_at is not None or self._is_newer(row.release):
             return False
-        if row.job not in jobs:
+        known = row.job in jobs
+        if not known:
             owner = self._known.get(row.release or "")
             if owner is not None and owner.seen_at > self._moment - FORGOTTEN:
                 return False
         self._skip_waiting(row, "the schedule is gone from the code")
         set_columns(
             self._connection, self._app, row.name, retired_at=self._moment, next_at=None,
-            waiting_at=None, release=self._release,
+            waiting_at=None, release=self._release if known else None,
         )  # fmt: skip
         return True
 

@@ -20,8 +20,8 @@ from amqpjobs.state.outbox.within import opened, watch
 from amqpjobs.state.schedules import rows
 from amqpjobs.state.schedules.messages import template_for, template_now
 from amqpjobs.state.schedules.scheduling import LONGEST_NOTE, check_put, moment_of
-from amqpjobs.state.store.tables import schedules
 from amqpjobs.state.store.runs import now_of
+from amqpjobs.state.store.tables import schedules
 from amqpjobs.state.store.transactions import check_transaction, told
 
 if TYPE_CHECKING:

@@ -29,7 +29,9 @@ async def test_a_schedule_fires_at_its_times() -> None:
         await t.run_until_idle()
         assert seen == []
         await t.advance(900)
-        dues = [due for due in range(int(begin), int(begin) + 901) if due % 300 == 0 and due > begin]
+        dues = [
+            due for due in range(int(begin), int(begin) + 901) if due % 300 == 0 and due > begin
+        ]
         assert [tick.due for tick in seen] == dues
         assert [tick.previous for tick in seen] == [None, *dues[:-1]]
         assert {tick.how for tick in seen} == {"cron"}
@@ -192,7 +194,7 @@ async def test_what_was_put_wrongly() -> None:
         with pytest.raises(ConfigurationError, match="leave delay= out"):
             await put("other", Every(hours=2), report.with_options(delay=3).message())
         with pytest.raises(ConfigurationError, match="has no time zone"):
-            await app.schedules.pause("report", until=datetime(2040, 1, 1))  # noqa: DTZ001
+            await app.schedules.pause("report", until=datetime(2040, 1, 1))
         with pytest.raises(ConfigurationError, match="did you mean 'report'"):
             await app.schedules.pause("repor")
         with pytest.raises(ConfigurationError, match="there is no schedule 'x'; there are: report"):
