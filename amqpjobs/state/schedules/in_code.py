@@ -34,6 +34,7 @@ from amqpjobs.state.store.upsert import insert_into
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
+    from amqpjobs.state.store.durable import DurableStore
 
 log = logging.getLogger("amqpjobs.schedules")
 
@@ -140,6 +141,14 @@ def sync(
     gone = [row for name, row in sorted(rows.items()) if name not in names]
     retired = [row.name for row in gone if syncing.retire(row, jobs)]
     return Changes(tuple(put), tuple(retired))
+
+
+async def sync_code(client: "Client", store: "DurableStore") -> None:
+    """The same for the code of this process."""
+    registry = client.runtime.registry
+    coded, jobs = await coded_of(client), list(registry.jobs)
+    release = fingerprint_of(coded, jobs)
+    await store.run(sync, registry.name, release, coded, jobs, store.now)
 
 
 class _Syncing:

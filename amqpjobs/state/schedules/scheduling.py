@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar, overload
 
-from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.durations import Seconds, number_of, seconds_above_zero
+from amqpjobs.jobs.durations import Seconds, seconds_above_zero
 from amqpjobs.jobs.message.handle import JobHandle, handle_of
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.schedule.dues import dues_between
-from amqpjobs.jobs.schedule.schedule import Schedule, checked_name
+from amqpjobs.jobs.schedule.schedule import Schedule
 from amqpjobs.jobs.schedule.status import ScheduleStatus, TickRecord
 from amqpjobs.jobs.within import AsyncTransaction, Transaction
 from amqpjobs.state.memory import memory_of
+from amqpjobs.state.schedules.arguments import check_put, moment_of, noted
 from amqpjobs.state.schedules.mechanism import check_store
 from amqpjobs.state.schedules.messages import template_for
 
@@ -33,9 +33,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Statuses: TypeAlias = list[ScheduleStatus]
-
-LONGEST_NOTE = 500
-"""Characters."""
 
 
 class HasSchedules:
@@ -131,8 +128,7 @@ class Schedules:
         from amqpjobs.state.schedules.rows import pause
 
         moment = await self._moment(memory, until)
-        note = None if note is None else note[:LONGEST_NOTE]
-        await self._changed(memory, pause, name, note, moment)
+        await self._changed(memory, pause, name, noted(note), moment)
         return await self._known(name)
 
     async def resume(self, name: str) -> ScheduleStatus:
@@ -338,11 +334,19 @@ class Schedules:
         *args: Any,
     ) -> T:
         store = await memory.store()
+        await self._see(memory, name)
         run: Any = store.run
         result: T = await run(function, memory.app, name, *args, store.now)
         memory.schedules_changed = True
         memory.nudge()
         return result
+
+    async def _see(self, memory: "Memory", name: str) -> None:
+        """Have a schedule of the code in the store, if no process has run with it yet."""
+        if name in self._client.runtime.registry.schedules and not await self._statuses(name):
+            from amqpjobs.state.schedules.in_code import sync_code
+
+            await sync_code(self._client, await memory.store())
 
     async def _statuses(self, name: str | None) -> Statuses:
         memory = self._memory()
@@ -364,42 +368,3 @@ class Schedules:
             return None if until is None else moment_of("until", until)
         seconds = seconds_above_zero("until", until)
         return await (await memory.store()).time() + seconds
-
-
-def check_put(name: str, schedule: Schedule) -> None:
-    """See that a schedule may be put under this name.
-
-    Raises:
-        ConfigurationError: it may not.
-    """
-    checked_name("app.schedules.put", name)
-    own = getattr(schedule, "name", None)
-    if not isinstance(schedule, Schedule):
-        raise ConfigurationError(
-            f"app.schedules.put takes a Cron(...) or an Every(...), not {schedule!r}"
-        )
-    if own is not None and own != name:
-        raise ConfigurationError(
-            f"app.schedules.put({name!r}, ...): the schedule has name={own!r}: leave that out"
-        )
-
-
-def moment_of(what: str, given: datetime | float) -> float:
-    """A time as seconds since the epoch.
-
-    Raises:
-        ConfigurationError: it has no time zone, or is none.
-    """
-    if isinstance(given, datetime):
-        if given.utcoffset() is None:
-            raise ConfigurationError(
-                f"{what}={given!r} has no time zone: give it one, such as "
-                "datetime(..., tzinfo=ZoneInfo('Europe/Berlin'))"
-            )
-        return given.timestamp()
-    number = number_of(given)
-    if number is None:
-        raise ConfigurationError(
-            f"{what} is a datetime with a time zone, or seconds since the epoch, not {given!r}"
-        )
-    return number

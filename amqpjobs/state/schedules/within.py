@@ -18,8 +18,8 @@ from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.schedule.schedule import Schedule
 from amqpjobs.state.outbox.within import opened, watch
 from amqpjobs.state.schedules import rows
+from amqpjobs.state.schedules.arguments import check_put, moment_of, noted
 from amqpjobs.state.schedules.messages import template_for, template_now
-from amqpjobs.state.schedules.scheduling import LONGEST_NOTE, check_put, moment_of
 from amqpjobs.state.store.runs import now_of
 from amqpjobs.state.store.tables import schedules
 from amqpjobs.state.store.transactions import check_transaction, told
@@ -155,7 +155,7 @@ def _removed(connection: Connection, app: str, name: str, _: ColumnElement[float
 
 def _pause(note: str | None, until: datetime | None) -> tuple[str | None, float | None]:
     moment = None if until is None else moment_of("until", until)
-    return None if note is None else note[:LONGEST_NOTE], moment
+    return noted(note), moment
 
 
 def _in(
