@@ -48,7 +48,7 @@ UNSTORED = "no store: usually once, and nothing missed is made up for"
 
 @group.command("list")
 def list_(app: AppOption = None, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Show all schedules: when they are due, next and last, and what became of that.
+    """Show all schedules: when they are due, and what became of it.
 
     Times are those of the schedule's zone.
     """

@@ -211,7 +211,8 @@ class _Here:
         if self._ended is None:
             from amqpjobs.state.schedules.ended import EndedTicks
 
-            self._ended = EndedTicks(self._memory)
+            memory = self._memory
+            self._ended = EndedTicks(memory.app, self.store, memory.nudge)
         return self._ended
 
     def look(self, send: Send) -> None:

@@ -193,9 +193,8 @@ class Consuming:
         self.parking = Parking(queues, self.pipeline.knows, self.link, publisher.publication)
         line = Reporting(arguments=settings.log_arguments, clock=clock).report
         counting = measure(self._metered, runtime, stack)
-        watching: list[Observer] = [] if spans is None else [spans.settled]
-        if counting is not None:
-            watching.append(counting)
+        seeing = None if spans is None else spans.settled
+        watching = [each for each in (seeing, counting) if each is not None]
         ticked = ends_told_to(self.memory.ended)
         self.report = Observers((line, announcer.ended, *watching, *observers), ticked).tell
         self.report_unstarted = Observers((line, *watching, *observers)).tell

@@ -8,24 +8,30 @@ import inspect
 import io
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import pytest
+from sqlalchemy.ext.asyncio import async_sessionmaker
 
 import amqpjobs
 from amqpjobs import (
     App,
     BlockingJobHandle,
     Context,
+    Cron,
     Job,
     JobHandle,
     JobStatus,
     Queue,
     Retry,
+    ScheduleStatus,
     settings,
 )
 from amqpjobs.client.blocking import BlockingApp
 from amqpjobs.jobs.run_context import plain_context
+from amqpjobs.state.schedules.scheduling import Schedules
+from tests.support.shop import async_engine
 from tests.unit.test_public_names import NAMES
 
 SETTINGS = settings.Settings
@@ -77,6 +83,9 @@ def namespace(app: App) -> dict[str, Any]:
         **{name: getattr(amqpjobs, name) for name in amqpjobs.__all__},
         "Annotated": Annotated,
         "Settings": SETTINGS,
+        "UTC": UTC,
+        "datetime": datetime,
+        "timedelta": timedelta,
         "app": app,
         "build_report": build_report,
         "ctx": plain_context("import_rows", "an-id"),
@@ -134,7 +143,15 @@ async def test_an_example_does_what_it_shows(case: tuple[type, str]) -> None:
             return
         names["handle"] = await names["build_report"].later(12)
         await t.run_until_idle()
-        await run_all(examples, names)
+        if kind in (Schedules, ScheduleStatus):
+            put = app.schedules.put("tenant-7", Cron("@daily"), names["build_report"].message(7))
+            names["status"] = await put
+        engine = async_engine(app.settings.store_url.get_secret_value())
+        names["Sessions"] = async_sessionmaker(engine)
+        try:
+            await run_all(examples, names)
+        finally:
+            await engine.dispose()
 
 
 def test_the_examples_are_of_what_users_see_first() -> None:

@@ -73,7 +73,7 @@ class ScheduleStatus:
     Example:
         >>> status = await app.schedules.put("tenant-7", Cron("@daily"), build_report.message(7))
         >>> status.words
-        'at 00:00 every day UTC'
+        'every day at 00:00 UTC'
     """
 
     name: str

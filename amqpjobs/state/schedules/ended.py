@@ -6,13 +6,14 @@ times. Changes when that is kept otherwise.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.jobs.run_context import context_of_nobody
 
 if TYPE_CHECKING:
-    from amqpjobs.state.memory import Memory
+    from amqpjobs.state.store.durable import DurableStore
 
 log = logging.getLogger("amqpjobs.schedules")
 
@@ -24,11 +25,20 @@ class EndedTicks:
     """What the store is still to be told, on one event loop.
 
     Args:
-        memory: of the app.
+        app: the name of the app.
+        store: opens its store.
+        sent: called when another job was sent by that.
     """
 
-    def __init__(self, memory: "Memory") -> None:
-        self._memory = memory
+    def __init__(
+        self,
+        app: str,
+        store: "Callable[[], Awaitable[DurableStore]]",
+        sent: Callable[[], None],
+    ) -> None:
+        self._app = app
+        self._store = store
+        self._sent = sent
         self._ended: dict[tuple[str, str], None] = {}
         self._telling = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -66,12 +76,12 @@ class EndedTicks:
                 return False
             from amqpjobs.state.schedules.firing import end
 
-            store = await self._memory.store()
-            sent = await store.run(end, self._memory.app, ended, store.now)
+            store = await self._store()
+            sent = await store.run(end, self._app, ended, store.now)
             for each in ended:
                 self._ended.pop(each, None)
         if sent:
-            self._memory.nudge()
+            self._sent()
         return True
 
     async def _tell_until_known(self) -> None:

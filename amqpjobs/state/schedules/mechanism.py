@@ -9,10 +9,10 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.queue.topology import TICKER
 from amqpjobs.state.store.engine import missing
 
 if TYPE_CHECKING:
-    from amqpjobs.jobs.registry import Registry
     from amqpjobs.settings import Settings
 
 
@@ -61,11 +61,6 @@ def check_store(settings: "Settings", what: str) -> None:
         raise missing(ImportError("no module sqlalchemy", name="sqlalchemy"))
 
 
-def has_schedules(registry: "Registry") -> bool:
-    """Whether the code of an app has schedules."""
-    return bool(registry.schedules)
-
-
 def ticker_queue_of(app: str) -> str:
     """The name of the queue that one process has."""
-    return f"amqpjobs.ticker.{app}"
+    return TICKER + app

@@ -19,7 +19,6 @@ from amqpjobs.jobs.within import AsyncTransaction, Transaction
 from amqpjobs.state.memory import memory_of
 from amqpjobs.state.schedules.arguments import check_put, moment_of, noted
 from amqpjobs.state.schedules.mechanism import check_store
-from amqpjobs.state.schedules.messages import template_for
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -99,8 +98,10 @@ class Schedules:
         """
         memory = self._memory()
         check_put(name, schedule)
-        template = await template_for(self._client, message)
+        from amqpjobs.state.schedules.messages import template_for
         from amqpjobs.state.schedules.rows import put
+
+        template = await template_for(self._client, message)
 
         await self._changed(memory, put, name, schedule, template)
         return await self._known(name)
@@ -122,7 +123,9 @@ class Schedules:
             StoreUnavailable: the store cannot be reached.
 
         Example:
-            >>> await app.schedules.pause("tenant-7", note="they are moving", until=86_400)
+            >>> status = await app.schedules.pause("tenant-7", note="moving", until=86_400)
+            >>> status.paused
+            True
         """
         memory = self._memory()
         from amqpjobs.state.schedules.rows import pause
@@ -139,7 +142,7 @@ class Schedules:
             StoreUnavailable: the store cannot be reached.
 
         Example:
-            >>> await app.schedules.resume("tenant-7")
+            >>> status = await app.schedules.resume("tenant-7")
         """
         memory = self._memory()
         from amqpjobs.state.schedules.rows import resume
@@ -211,7 +214,9 @@ class Schedules:
 
         Example:
             >>> day = datetime(2026, 11, 1, tzinfo=UTC)
-            >>> handles = await app.schedules.backfill("tenant-7", day, day + timedelta(days=7))
+            >>> handles = await app.schedules.backfill("tenant-7", day, day + timedelta(days=2))
+            >>> len(handles)
+            3
         """
         memory = self._memory()
         begin, until = moment_of("start", start), moment_of("end", end)
