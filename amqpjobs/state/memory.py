@@ -52,8 +52,8 @@ class Memory:
     def __repr__(self) -> str:
         return f"<Memory of {self.client.runtime.registry.name}>"
 
-    def _of_this_loop(self) -> "_Here":
-        self.used = True
+    def _of_this_loop(self, *, used: bool = True) -> "_Here":
+        self.used |= used
         loop = asyncio.get_running_loop()
         here = self._here.get(loop)
         if here is None:
@@ -74,7 +74,7 @@ class Memory:
     @property
     def ended(self) -> "EndedTicks":
         """Jobs of schedules that have ended on the running event loop."""
-        return self._of_this_loop().ended
+        return self._of_this_loop(used=False).ended
 
     @property
     def app(self) -> str:

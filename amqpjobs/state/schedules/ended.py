@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from amqpjobs.broker.rabbitmq.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.jobs.run_context import context_of_nobody
 
@@ -90,6 +91,7 @@ class EndedTicks:
             try:
                 await self.tell()
             except AmqpJobsError as error:
+                end_if_cancelled()
                 if pause == FIRST_PAUSE:
                     extra = {"jobs": len(self._ended), "error": str(error)}
                     log.warning("ends of scheduled jobs not stored, will be later", extra=extra)
