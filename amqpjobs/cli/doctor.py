@@ -73,7 +73,7 @@ async def _examine(app: "App") -> list[Check]:
         checks += [check async for check in _holds(wire)]
         if wire.profile.product != EMBEDDED:
             checks += await asyncio.to_thread(_management, app)
-        checks.append(await _store(app))
+        checks += [await _store(app), *await _schedules(app)]
         checks += [_clock(wire), *_timeouts(app, wire.profile), _files(app), *_transport(app)]
     return checks
 
@@ -83,6 +83,16 @@ async def _store(app: "App") -> Check:
 
     found = await examine(app.settings)
     return Check("store", "error" if found.fix else "ok", *found)
+
+
+async def _schedules(app: "App") -> list[Check]:
+    from amqpjobs.state.schedules.examination import examine
+
+    try:
+        found = await examine(app.client)
+    finally:
+        await app.close()
+    return [Check("schedules", "warning" if each.fix else "ok", *each) for each in found]
 
 
 def _version(wire: "Wire") -> Check:

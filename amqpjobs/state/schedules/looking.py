@@ -178,3 +178,10 @@ def oldest_overdue(
         .limit(1)
     ).first()
     return None if row is None else (float(row[0]), row[1])
+
+
+def counted(connection: Connection, app: str, now: ColumnElement[float]) -> tuple[int, int]:
+    """How many schedules were put at run time, and how many have a job that has not ended."""
+    put = select(func.count()).select_from(schedules)
+    put = put.where(schedules.c.app == app, schedules.c.in_code.is_(False))
+    return connection.scalar(put) or 0, running.count(connection, app, now)

@@ -6,7 +6,7 @@ running" means something else.
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from amqpjobs.state.store.keys import key_of
 from amqpjobs.state.store.tables import claims
@@ -87,8 +87,18 @@ def let_go(connection: Connection, app: str, ended: Iterable[tuple[str, str]]) -
     return free
 
 
+def count(connection: Connection, app: str, now: ColumnElement[float]) -> int:
+    """How many schedules have a job that has not ended."""
+    query = select(func.count()).select_from(claims)
+    query = query.where(claims.c.app == app, _of_schedules(app), claims.c.expires_at > now)
+    return connection.scalar(query) or 0
+
+
+def _of_schedules(app: str) -> ColumnElement[bool]:
+    return claims.c.key.startswith(f"schedule:{app}:", autoescape=True)
+
+
 def prune(connection: Connection, app: str, now: ColumnElement[float]) -> None:
     """Forget claims that have expired."""
     old = claims.c.expires_at < now - HELD
-    mine = claims.c.key.startswith(f"schedule:{app}:", autoescape=True)
-    connection.execute(delete(claims).where(claims.c.app == app, mine, old))
+    connection.execute(delete(claims).where(claims.c.app == app, _of_schedules(app), old))
