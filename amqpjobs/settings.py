@@ -195,8 +195,8 @@ class Settings(BaseSettings):
     nobody listens."""
 
     store_url: SecretStr = SecretStr(DEFAULT_STORE)
-    """Where the status of jobs is kept: ``sqlite:///file`` or ``postgresql://user:password@host/db``.
-    """
+    """Where the status of jobs is kept, and the outbox of an app that names no other place:
+    ``sqlite:///file`` or ``postgresql://user:password@host/db``."""
 
     store_shared: bool = False
     """The SQLite of ``store_url`` is the only one of this app: all its processes run on this

@@ -8,6 +8,7 @@ from amqpjobs.state.outbox.places import Bound, engine_of
 from amqpjobs.state.outbox.relay import BATCH
 from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
 from amqpjobs.state.schedules.unstored import FiresUnstored
+from amqpjobs.telemetry.metrics.instruments import meters
 
 if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
@@ -28,6 +29,15 @@ def _schedules(memory: "Memory") -> list[Duty]:
 
         return [FiresSchedules(memory)]
     return [FiresUnstored(memory.client)] if registry.schedules else []
+
+
+def measures_of(memory: "Memory") -> list[Duty]:
+    """What is looked at for metrics alone; nothing where nobody collects them."""
+    if meters() is None:
+        return []
+    from amqpjobs.state.measuring import MeasuresOutbox
+
+    return [MeasuresOutbox(memory)]
 
 
 class SendsOutbox:

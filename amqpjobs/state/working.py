@@ -4,11 +4,13 @@ Nothing of SQLAlchemy is imported for an app that needs none of it. Changes when
 another part there.
 """
 
+import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
-from amqpjobs.state.memory import memory_of
-from amqpjobs.state.needs import housekeeping_of
+from amqpjobs.errors import AmqpJobsError
+from amqpjobs.state.memory import Memory, memory_of
+from amqpjobs.state.needs import housekeeping_of, uses_store
 from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from amqpjobs.state.inbox.transactions import InTransactions
     from amqpjobs.state.schedules.ended import EndedTicks
 
+log = logging.getLogger("amqpjobs.outbox")
+
 
 class WorkersMemory(NamedTuple):
     """The parts of one worker.
@@ -24,12 +28,34 @@ class WorkersMemory(NamedTuple):
     Attributes:
         housekeeping: looks after the store in this process; None where nothing does.
         once: runs the handlers of ``once=``; None where there are none.
+        memory: of the app; None where it has no use for it.
         ended: is told of jobs of schedules that have ended; None where no store knows schedules.
     """
 
     housekeeping: "Housekeeping | None" = None
     once: "InTransactions | None" = None
+    memory: "Memory | None" = None
     ended: "EndedTicks | None" = None
+
+    @property
+    def beside(self) -> str | None:
+        """What is wrong with the housekeeping, on one line; None if nothing is."""
+        return None if self.housekeeping is None else self.housekeeping.beside
+
+    async def send(self) -> int:
+        """Send all that is in the outbox.
+
+        Returns:
+            How many messages were sent in all, by anybody here.
+        """
+        if self.memory is None:
+            return 0
+        try:
+            while await self.memory.send():
+                pass
+        except AmqpJobsError as error:
+            log.warning("outbox not sent, will be later", extra={"error": str(error)})
+        return self.memory.relay.sent
 
     async def check(self) -> None:
         """See that what jobs need is there. A database that is away is waited for later, by jobs.
@@ -64,7 +90,10 @@ def memory_for_worker(client: "Client") -> WorkersMemory:
         except ImportError as error:
             raise missing(error) from error
         once = InTransactions(memory_of(client))
-    return WorkersMemory(housekeeping_of(client), once, _ended_of(client))
+    housekeeping, ended = housekeeping_of(client), _ended_of(client)
+    known = client.memory
+    stored = isinstance(known, Memory) and (known.used or uses_store(client))
+    return WorkersMemory(housekeeping, once, memory_of(client) if stored else None, ended)
 
 
 def _ended_of(client: "Client") -> "EndedTicks | None":

@@ -6,13 +6,15 @@ import contextlib
 import doctest
 import inspect
 import io
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 from sqlalchemy.ext.asyncio import async_sessionmaker
+from sqlalchemy.orm import DeclarativeBase
 
 import amqpjobs
 from amqpjobs import (
@@ -92,6 +94,23 @@ def namespace(app: App) -> dict[str, Any]:
     }
 
 
+@asynccontextmanager
+async def database(folder: Path) -> AsyncIterator[dict[str, Any]]:
+    """What the examples on transactions take for granted: models, an engine, its sessions."""
+
+    class Base(DeclarativeBase): ...
+
+    engine = async_engine(f"sqlite:///{folder}/shop.db")
+    yield {"Base": Base, "engine": engine, "Sessions": async_sessionmaker(engine)}
+    await engine.dispose()
+
+
+async def make_outbox(app: App, names: dict[str, Any]) -> None:
+    app.outbox(names["Base"].metadata, bind=names["engine"])
+    async with names["engine"].begin() as connection:
+        await connection.run_sync(names["Base"].metadata.create_all)
+
+
 def run(example: doctest.Example, names: dict[str, Any]) -> Any:
     """Run one; a coroutine if it awaits. As at the prompt of `python -m asyncio`."""
     code = compile(example.source, "<example>", "single", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -127,7 +146,7 @@ def run_in_thread(examples: list[doctest.Example], names: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("case", CASES, ids=id_of)
-async def test_an_example_does_what_it_shows(case: tuple[type, str]) -> None:
+async def test_an_example_does_what_it_shows(case: tuple[type, str], tmp_path: Path) -> None:
     """In `app.testing()`; those for synchronous code in a thread."""
     kind, name = case
     examples = PARSER.get_examples(docstring(kind, name))
@@ -137,7 +156,10 @@ async def test_an_example_does_what_it_shows(case: tuple[type, str]) -> None:
     if kind is SETTINGS or (kind is App and not name):
         await run_all(examples, names)
         return
-    async with app.testing(raise_errors=False) as t:
+    async with database(tmp_path) as more, app.testing(raise_errors=False) as t:
+        names |= more
+        if name == "within" and kind is not Schedules:
+            await make_outbox(app, names)
         if kind in (BlockingApp, BlockingJobHandle):
             await asyncio.to_thread(run_in_thread, examples, names)
             return
@@ -146,12 +168,13 @@ async def test_an_example_does_what_it_shows(case: tuple[type, str]) -> None:
         if kind in (Schedules, ScheduleStatus):
             put = app.schedules.put("tenant-7", Cron("@daily"), names["build_report"].message(7))
             names["status"] = await put
-        engine = async_engine(app.settings.store_url.get_secret_value())
-        names["Sessions"] = async_sessionmaker(engine)
+            await names["engine"].dispose()
+            names["engine"] = async_engine(app.settings.store_url.get_secret_value())
+            names["Sessions"] = async_sessionmaker(names["engine"])
         try:
             await run_all(examples, names)
         finally:
-            await engine.dispose()
+            await names["engine"].dispose()
 
 
 def test_the_examples_are_of_what_users_see_first() -> None:

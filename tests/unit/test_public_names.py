@@ -40,7 +40,8 @@ NAMES = {
     App: """
         asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
         fleet hook include job jobs later_many lifespan name on_failed on_retry on_start on_stop
-        on_success placed queues request resources result schedules settings status testing watch
+        on_success outbox placed queues request resources result schedules settings status testing
+        watch within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
     BlockingApp: "cancel later later_many request result status watch",
@@ -54,7 +55,7 @@ NAMES = {
         in_code job job_state last name next note paused paused_until problem retired running
         running_until schedule time_of tz words
     """,
-    Job: "later message name queue request with_options",
+    Job: "later message name queue request with_options within",
     JobHandle: "cancel id job queue result status watch",
     BlockingJobHandle: "cancel id job queue result status watch",
     JobStatus: """

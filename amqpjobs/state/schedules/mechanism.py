@@ -32,8 +32,8 @@ class Mechanism(Enum):
 
 
 GIVE_A_STORE = (
-    "set AMQPJOBS_STORE_URL to a PostgreSQL, or to a SQLite file that all processes of the app on "
-    "this one machine share"
+    "set AMQPJOBS_STORE_URL to a PostgreSQL; or, if all processes of the app run on this machine, "
+    "to a SQLite file, and AMQPJOBS_STORE_SHARED=1"
 )
 
 

@@ -205,4 +205,4 @@ waiting = Table(
 """One row for each message that waits for a slot, or for the end of a debounce."""
 
 MEMORY = (outbox, inbox, schedules, releases, ticks, slots, claims, waiting)
-"""The tables of the migration `v0005_memory`."""
+"""The tables of the migration `v0005_memory`, which writes them down once more."""
