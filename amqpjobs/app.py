@@ -27,6 +27,7 @@ from amqpjobs.jobs.receiving import ReceivesWebhooks
 from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
 from amqpjobs.state.outbox.sending import SendsWithin
+from amqpjobs.state.schedules.scheduling import HasSchedules
 from amqpjobs.state.status.following import FollowsJobs
 
 if TYPE_CHECKING:
@@ -43,7 +44,15 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class App(DeclaresJobs, DeclaresHooks, DeclaresEndings, ReceivesWebhooks, FollowsJobs, SendsWithin):
+class App(
+    DeclaresJobs,
+    DeclaresHooks,
+    DeclaresEndings,
+    ReceivesWebhooks,
+    FollowsJobs,
+    SendsWithin,
+    HasSchedules,
+):
     """A set of jobs that are released together.
 
     Args:

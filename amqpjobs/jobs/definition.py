@@ -227,8 +227,8 @@ class Definition(Signature):
 
     @property
     def remembers(self) -> bool:
-        """Whether it needs the store."""
-        return bool(self.schedules) or self.once is not None
+        """Whether it needs the store. Schedules go without one."""
+        return self.once is not None
 
     def check(self) -> None:
         """Resolve everything that may be wrong.

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
+from amqpjobs.broker.rabbitmq.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.state.memory import Memory
 from amqpjobs.telemetry.metrics.instruments import meters
@@ -196,6 +197,7 @@ class Housekeeping:
         return more
 
     def _failed(self, duty: Duty, state: State, problem: str) -> None:
+        end_if_cancelled()  # a driver makes errors of its own of that
         state.errors += 1
         if state.problem is None:
             extra = {"duty": duty.name, "error": problem, "pause_s": state.pause}

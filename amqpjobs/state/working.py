@@ -5,16 +5,19 @@ another part there.
 """
 
 import logging
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 from amqpjobs.errors import AmqpJobsError
-from amqpjobs.state.memory import Memory
-from amqpjobs.state.needs import housekeeping_of
+from amqpjobs.state.memory import Memory, memory_of
+from amqpjobs.state.needs import housekeeping_of, uses_store
+from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
     from amqpjobs.state.housekeeping import Housekeeping
     from amqpjobs.state.inbox.transactions import InTransactions
+    from amqpjobs.state.schedules.ended import EndedTicks
 
 log = logging.getLogger("amqpjobs.outbox")
 
@@ -26,11 +29,13 @@ class WorkersMemory(NamedTuple):
         housekeeping: looks after the store in this process; None where nothing does.
         once: runs the handlers of ``once=``; None where there are none.
         memory: of the app; None where it has no use for it.
+        ended: is told of jobs of schedules that have ended; None where no store knows schedules.
     """
 
     housekeeping: "Housekeeping | None" = None
     once: "InTransactions | None" = None
     memory: "Memory | None" = None
+    ended: "EndedTicks | None" = None
 
     @property
     def beside(self) -> str | None:
@@ -61,6 +66,11 @@ class WorkersMemory(NamedTuple):
         if self.once is not None:
             await self.once.check()
 
+    async def finish(self, seconds: float) -> None:
+        """The worker stops: let the store be told what it is to know, for so long at most."""
+        if self.ended is not None:
+            await self.ended.finish(seconds)
+
 
 NO_MEMORY = WorkersMemory()
 
@@ -77,10 +87,17 @@ def memory_for_worker(client: "Client") -> WorkersMemory:
 
         try:
             from amqpjobs.state.inbox.transactions import InTransactions
-            from amqpjobs.state.memory import memory_of
         except ImportError as error:
             raise missing(error) from error
         once = InTransactions(memory_of(client))
-    housekeeping = housekeeping_of(client)
+    housekeeping, ended = housekeeping_of(client), _ended_of(client)
     known = client.memory
-    return WorkersMemory(housekeeping, once, known if isinstance(known, Memory) else None)
+    stored = isinstance(known, Memory) and (known.used or uses_store(client))
+    return WorkersMemory(housekeeping, once, memory_of(client) if stored else None, ended)
+
+
+def _ended_of(client: "Client") -> "EndedTicks | None":
+    settings = client.runtime.settings
+    if mechanism_of(settings) is Mechanism.QUEUE or find_spec("sqlalchemy") is None:
+        return None
+    return memory_of(client).ended

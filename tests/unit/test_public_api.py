@@ -34,10 +34,12 @@ NAMES = [
     "Retry",
     "RetryAfter",
     "Router",
+    "ScheduleStatus",
     "Selection",
     "Signing",
     "Snooze",
     "Tick",
+    "TickRecord",
     "__version__",
 ]
 

@@ -15,7 +15,9 @@ from amqpjobs import (
     Queue,
     Retry,
     Router,
+    ScheduleStatus,
     Tick,
+    TickRecord,
 )
 from amqpjobs.client.blocking import BlockingApp
 from amqpjobs.client.fleet import Fleet
@@ -23,6 +25,7 @@ from amqpjobs.contrib.audit import Audit
 from amqpjobs.contrib.sentry import Sentry
 from amqpjobs.contrib.timeouts import Timeouts
 from amqpjobs.settings import load_settings
+from amqpjobs.state.schedules.scheduling import Schedules
 
 made = App("names", settings=load_settings())
 
@@ -37,8 +40,8 @@ NAMES = {
     App: """
         asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
         fleet hook include job jobs later_many lifespan name on_failed on_retry on_start on_stop
-        on_success outbox placed queues request resources result settings status testing watch
-        within
+        on_success outbox placed queues request resources result schedules settings status testing
+        watch within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
     BlockingApp: "cancel later later_many request result status watch",
@@ -46,6 +49,12 @@ NAMES = {
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",
     Tick: "due due_time how previous schedule tz",
+    TickRecord: "at due how job_id outcome reason schedule",
+    Schedules: "backfill get list next pause put remove resume run_now ticks within",
+    ScheduleStatus: """
+        in_code job job_state last name next note paused paused_until problem retired running
+        running_until schedule time_of tz words
+    """,
     Job: "later message name queue request with_options within",
     JobHandle: "cancel id job queue result status watch",
     BlockingJobHandle: "cancel id job queue result status watch",
@@ -81,6 +90,9 @@ OBJECTS = {
     Cron: Cron("@daily"),
     Every: Every(minutes=5),
     Tick: Tick("names", 0.0),
+    TickRecord: TickRecord("names", 0.0, "cron", "sent", None, "1", 0.0),
+    Schedules: made.schedules,
+    ScheduleStatus: ScheduleStatus("names", "nothing", None, "?", True),
 }
 
 
