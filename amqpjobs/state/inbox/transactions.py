@@ -11,11 +11,12 @@ import asyncio
 import logging
 import random
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, event, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,7 +24,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from amqpjobs.broker.rabbitmq.own_thread import in_own_thread
 from amqpjobs.errors import ConfigurationError, InvalidResult
-from amqpjobs.jobs.once import Sessions
+from amqpjobs.jobs.once import Sessions, session_here
 from amqpjobs.jobs.results import dump_result, load_result
 from amqpjobs.jobs.run_context import RunContext, current_context
 from amqpjobs.jobs.verdicts import RateLimited, Snooze, Verdict
@@ -225,6 +226,7 @@ class _Run:
     def open(self, session: Session) -> Done | None:
         """Begin, and note that the job is done. Whether it was before."""
         self.in_handler, self.closed = False, False
+        _guard(type(session))
         self._transaction = session.begin()
         done = self.enter(session.connection())
         if done is not None:
@@ -245,8 +247,8 @@ class _Run:
             raise result
         if not self._transaction.is_active:
             raise ConfigurationError(
-                f"the job {self._definition.name!r} has committed or rolled back its session: with "
-                "once= that is done when it returns. Leave it out, or use session.begin_nested()"
+                f"the job {self._definition.name!r} has ended its transaction: with once= that is "
+                "done when it returns. Use session.begin_nested() for a part that may fail"
             )
         return result
 
@@ -268,6 +270,27 @@ class _Run:
     def result_of(self, done: Done) -> Any:
         log.info("job was done before", extra=self.context.log_keys())
         return None if done.result is None else load_result(self._definition, done.result)
+
+
+_guarded: "weakref.WeakSet[type[Session]]" = weakref.WeakSet()
+
+
+def _guard(kind: type[Session]) -> None:
+    """See to it that sessions of this class are not committed by a handler of ``once=``."""
+    if kind not in _guarded:
+        _guarded.add(kind)
+        event.listen(kind, "before_commit", _refuse)
+
+
+def _refuse(session: Session) -> None:
+    """Half of what a job does would be kept, and the job be taken for done."""
+    if getattr(session_here(), "sync_session", session_here()) is not session:
+        return
+    if not session.in_nested_transaction():
+        raise ConfigurationError(
+            "a job with once= has committed its session: that is done when it returns. Leave it "
+            "out, or use session.begin_nested() for a part that may fail"
+        )
 
 
 class _InHandler:

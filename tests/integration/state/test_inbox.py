@@ -217,17 +217,23 @@ async def test_a_constraint_that_fails_at_the_end_is_a_failure_of_the_job(store_
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 async def test_a_handler_that_commits_is_told_so(store_url: str) -> None:
-    """Nothing of what it does later would be kept with the rest."""
+    """Half of it would be kept, and a retry would take it for done. A savepoint is its own."""
     async with shop(store_url) as here:
 
         @here.app.job(queue="orders", once=here.sessions, retry=Retry(attempts=1))
-        async def charge(session: AsyncSession, article: str) -> None:
-            session.add(here.orders(article=article))
-            await session.commit()
+        async def charge(session: AsyncSession, article: str, end: str) -> None:
+            async with session.begin_nested():
+                session.add(here.orders(article=article))
+            if end:
+                await getattr(session, end)()
 
         async with here.app.testing(raise_errors=False):
-            with pytest.raises(JobFailed, match="begin_nested"):
-                await charge.request("tea")
+            for end in ("commit", "rollback"):
+                with pytest.raises(JobFailed, match="begin_nested"):
+                    await charge.request("tea", end)
+            assert (await here.count(), await here.count(here.outbox.inbox)) == (0, 0)
+            await charge.request("tea", "")
+            assert (await here.count(), await here.count(here.outbox.inbox)) == (1, 1)
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
