@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,7 +128,8 @@ class Housekeeping:
 
     def wake(self) -> None:
         """Do soon what does not have time. From any thread."""
-        self._loop.call_soon_threadsafe(self._wake)
+        with suppress(RuntimeError):  # the loop was closed under it, and a commit is no error
+            self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         for duty, state in self._states.items():
