@@ -29,13 +29,16 @@ from amqpjobs import (
     Queue,
     Retry,
     Router,
+    ScheduleStatus,
     Tick,
+    TickRecord,
 )
 from amqpjobs.client.fleet_answers import WorkerInfo
 from amqpjobs.contrib.audit import Audit
 from amqpjobs.contrib.sentry import Sentry
 from amqpjobs.contrib.timeouts import Timeouts
 from amqpjobs.jobs.message.cancellation import Cancellation
+from amqpjobs.jobs.within import AsyncTransaction, Transaction
 from amqpjobs.testing import Dead, Enqueued
 
 app = App("typing")
@@ -129,6 +132,24 @@ async def schedules() -> None:
     Every(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Every(minutes=5, overlap="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     app.job(queue="plain", schedule="@daily")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def schedules_at_run_time(later: AsyncTransaction, now: Transaction) -> None:
+    message = scheduled_twice.message(2)
+    assert_type(await app.schedules.put("x", Cron("@daily"), message), ScheduleStatus)
+    paused = await app.schedules.pause("x", note="why", until=timedelta(hours=1))
+    assert_type(paused.last, TickRecord | None)
+    assert_type(await app.schedules.get("x"), ScheduleStatus | None)
+    assert_type(await app.schedules.list(), list[ScheduleStatus])
+    assert_type(await app.schedules.remove("x"), bool)
+    assert_type((await app.schedules.run_now("x")).id, str)
+    assert_type((await app.schedules.next("x", 2))[0], datetime)
+    assert_type(await app.schedules.within(later).remove("x"), bool)
+    await app.schedules.within(later).put("x", Every(hours=1), message)
+    app.schedules.within(now).put("x", Every(hours=1), message)
+    assert_type(app.schedules.within(now).remove("x"), bool)
+    await app.schedules.put("x", "@daily", message)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await app.schedules.put("x", Every(hours=1), scheduled_twice)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def get_session() -> int:

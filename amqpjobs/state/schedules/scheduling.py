@@ -347,8 +347,8 @@ class Schedules:
         return result
 
     async def _see(self, memory: "Memory", name: str) -> None:
-        """Have a schedule of the code in the store, if no process has run with it yet."""
-        if name in self._client.runtime.registry.schedules and not await self._statuses(name):
+        """Have the schedules of the code in the store, if no process has run with them yet."""
+        if self._client.runtime.registry.schedules and not await self._statuses(name):
             from amqpjobs.state.schedules.in_code import sync_code
 
             await sync_code(self._client, await memory.store())

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, MetaData, create_engine, event, insert, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from amqpjobs import App, Every
+from amqpjobs import App
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.errors import StoreUnavailable
 from amqpjobs.jobs.message.properties import Properties
@@ -235,8 +235,8 @@ async def test_what_is_not_installed_is_an_error_where_it_is_needed(
     assert [each.state for each in await examine(App("tests").client)] == ["ok"]
     app = App("tests")
 
-    @app.job(queue="work", schedule=Every(seconds=60))
-    async def tick() -> None: ...
+    @app.job(queue="work", once=async_sessionmaker())
+    async def tick(session: AsyncSession) -> None: ...
 
     [found] = await examine(app.client)
     assert found.state == "error"
