@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.batch import Batch
     from amqpjobs.jobs.context import Context
     from amqpjobs.jobs.ending import Ended
+    from amqpjobs.jobs.exclusion.limit import Limit
+    from amqpjobs.jobs.exclusion.unique import Debounce, Unique
     from amqpjobs.jobs.job import INJECTED, Job
     from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
     from amqpjobs.jobs.message.message import Message
@@ -39,6 +41,7 @@ __all__ = [
     "BlockingJobHandle",
     "Context",
     "Cron",
+    "Debounce",
     "Depends",
     "Ended",
     "Every",
@@ -46,6 +49,7 @@ __all__ = [
     "JobHandle",
     "JobStatus",
     "KillSwitch",
+    "Limit",
     "Message",
     "Queue",
     "Reject",
@@ -56,6 +60,7 @@ __all__ = [
     "Signing",
     "Snooze",
     "Tick",
+    "Unique",
     "__version__",
 ]
 
@@ -74,6 +79,7 @@ _HOMES: Final = {
     "BatchFailed": "amqpjobs.errors",
     "Context": "amqpjobs.jobs.context",
     "Cron": "amqpjobs.jobs.schedule.schedule",
+    "Debounce": "amqpjobs.jobs.exclusion.unique",
     "Depends": "fast_depends",
     "Ended": "amqpjobs.jobs.ending",
     "Every": "amqpjobs.jobs.schedule.schedule",
@@ -82,6 +88,7 @@ _HOMES: Final = {
     "JobHandle": "amqpjobs.jobs.message.handle",
     "JobStatus": "amqpjobs.jobs.message.status",
     "KillSwitch": "amqpjobs.jobs.queue.limits",
+    "Limit": "amqpjobs.jobs.exclusion.limit",
     "Message": "amqpjobs.jobs.message.message",
     "Queue": "amqpjobs.jobs.queue.queue",
     "Reject": "amqpjobs.jobs.verdicts",
@@ -90,6 +97,7 @@ _HOMES: Final = {
     "Router": "amqpjobs.jobs.router",
     "Snooze": "amqpjobs.jobs.verdicts",
     "Tick": "amqpjobs.jobs.message.tick",
+    "Unique": "amqpjobs.jobs.exclusion.unique",
 }
 
 

@@ -9,6 +9,9 @@ from amqpjobs.jobs.batch import Batch
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.enqueuer import Enqueuer
+from amqpjobs.jobs.exclusion.declared import Rules
+from amqpjobs.jobs.exclusion.limit import GivenLimits
+from amqpjobs.jobs.exclusion.unique import Debounce, Unique
 from amqpjobs.jobs.hints import with_parentheses
 from amqpjobs.jobs.job import BatchDecorator, JobDecorator, JobOptions, make_job
 from amqpjobs.jobs.middleware import Processing
@@ -45,6 +48,9 @@ class DeclaresJobs:
         cancellable: bool = False,
         at_most_once: bool = False,
         schedule: GivenSchedules = None,
+        limit: GivenLimits = None,
+        unique: Unique | None = None,
+        debounce: Debounce | None = None,
         batch: Batch | None = None,
     ) -> Any:
         """Make a job of a function, or of a method of a class that is rebuilt from its fields.
@@ -69,6 +75,9 @@ class DeclaresJobs:
                 stops makes a dead letter of it, and it is not retried.
             schedule: a `Cron` or an `Every`, or several: when it is sent by itself, without
                 arguments. What it was due for is `Context.tick`.
+            limit: a `Limit`, or several: how many of it run at once, in all workers together.
+            unique: a `Unique`: calls of one key are one job until that has ended.
+            debounce: a `Debounce`: calls of one key become one job, when they stop coming.
             batch: for an ``async def`` that takes a list: run so many jobs in one call. `Job.later`
                 takes what is one element of the list.
 
@@ -89,7 +98,7 @@ class DeclaresJobs:
                 function, bound, self._enqueuer, name=name, timeout=timeout, grace=grace, cpu=cpu,
                 memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
                 middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
-                batch=batch, schedule=schedule,
+                batch=batch, schedule=schedule, rules=Rules(limit, unique, debounce),
             )  # fmt: skip
             self._add_job(definition)
             return make_job(definition)

@@ -25,6 +25,8 @@ from amqpjobs.jobs.call_options import merged, queue_of
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durations import Seconds
+from amqpjobs.jobs.exclusion.limit import GivenLimits
+from amqpjobs.jobs.exclusion.unique import Debounce, Unique
 from amqpjobs.jobs.hints import no_attribute
 from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.ids import new_job_id
@@ -367,6 +369,9 @@ class JobOptions(TypedDict, total=False):
     at_most_once: bool
     middleware: Sequence[Processing]
     schedule: GivenSchedules
+    limit: GivenLimits
+    unique: Unique | None
+    debounce: Debounce | None
 
 
 def make_job(definition: Definition) -> Any:

@@ -21,6 +21,7 @@ NAMES = [
     "BlockingJobHandle",
     "Context",
     "Cron",
+    "Debounce",
     "Depends",
     "Ended",
     "Every",
@@ -28,6 +29,7 @@ NAMES = [
     "JobHandle",
     "JobStatus",
     "KillSwitch",
+    "Limit",
     "Message",
     "Queue",
     "Reject",
@@ -38,6 +40,7 @@ NAMES = [
     "Signing",
     "Snooze",
     "Tick",
+    "Unique",
     "__version__",
 ]
 

@@ -8,14 +8,17 @@ from amqpjobs import (
     BlockingJobHandle,
     Context,
     Cron,
+    Debounce,
     Every,
     Job,
     JobHandle,
     JobStatus,
+    Limit,
     Queue,
     Retry,
     Router,
     Tick,
+    Unique,
 )
 from amqpjobs.client.blocking import BlockingApp
 from amqpjobs.client.fleet import Fleet
@@ -44,6 +47,9 @@ NAMES = {
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",
+    Debounce: "at_most key last longest quiet seconds",
+    Limit: "group key lease n seconds when_busy",
+    Unique: "key seconds ttl until",
     Tick: "due due_time how previous schedule tz",
     Job: "later message name queue request with_options",
     JobHandle: "cancel id job queue result status watch",
@@ -79,6 +85,9 @@ OBJECTS = {
     Cron: Cron("@daily"),
     Every: Every(minutes=5),
     Tick: Tick("names", 0.0),
+    Debounce: Debounce(5),
+    Limit: Limit(1),
+    Unique: Unique(),
 }
 
 
