@@ -11,7 +11,16 @@ import pytest
 from pydantic import BaseModel
 
 from amqpjobs import (
-    INJECTED, App, Batch, Context, Cron, Debounce, Depends, Limit, Router, Unique,
+    INJECTED,
+    App,
+    Batch,
+    Context,
+    Cron,
+    Debounce,
+    Depends,
+    Limit,
+    Router,
+    Unique,
 )  # fmt: skip
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.exclusion import declared
@@ -164,8 +173,11 @@ def in_a_batch() -> None:
 
 
 def of_what_is_injected() -> None:
+    def today() -> str:
+        return "today"
+
     @an_app().job(queue="q")
-    async def job(n: int, day: Annotated[str, Depends(str), Limit(1)] = INJECTED) -> None: ...
+    async def job(n: int, day: Annotated[str, Depends(today), Limit(1)] = INJECTED) -> None: ...
 
 
 def with_a_key() -> None:
