@@ -211,6 +211,10 @@ class Settings(BaseSettings):
     """Look after the store in this process: send what a crash left in the outbox, fire schedules,
     free what nobody holds any more. Some process has to."""
 
+    inbox_ttl: Annotated[_Seconds, Field(ge=604_800, le=LONGEST)] = 604_800.0
+    """How long it is remembered that a job with ``once=`` was done: seven days or more. A duplicate
+    that comes later runs again."""
+
     heartbeat_file: Path | None = None
     """Touched by the event loop every few seconds, for ``amqpjobs health``."""
 

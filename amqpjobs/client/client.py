@@ -12,9 +12,10 @@ from amqpjobs.client.propagation import propagate_of
 from amqpjobs.client.publishers import Make, Publishers
 from amqpjobs.errors import ConfigurationError, PublishManyFailed
 from amqpjobs.jobs.durations import Seconds
-from amqpjobs.jobs.message.handle import JobHandle
+from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle, handle_of
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.middleware import Publishing, each_through, onion
+from amqpjobs.jobs.once import current_session, no_request
 from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.runtime import Runtime
 
@@ -46,6 +47,7 @@ class Client:
         self, runtime: Runtime, publishing: Sequence[Publishing] = (), make: "Make | None" = None
     ) -> None:
         self.runtime = runtime
+        self._registry = runtime.registry
         self.on_close: list[Callable[[], Awaitable[None]]] = []
         self.statuses: object | None = None
         self.memory: object | None = None
@@ -91,6 +93,8 @@ class Client:
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message. See `App.enqueue`."""
+        if self._registry.transactional and (session := current_session.get()) is not None:
+            return await self._within(session, message)
         publisher = await self._publishers.open()
         if self._propagate is not None:
             message = self._propagate(message)
@@ -98,8 +102,20 @@ class Client:
             return await publisher.enqueue(message)
         return await onion(self._publishing, publisher.enqueue)(message)
 
+    async def _within(self, session: Any, message: Message[Any]) -> JobHandle[Any]:
+        """Inside of a job with ``once=``: by its transaction."""
+        if self._registry.enqueuer is None:
+            raise ConfigurationError("an app is needed to send within a transaction")
+        stored = self._registry.enqueuer.within(session).enqueue(message)
+        if isinstance(stored, BlockingJobHandle):
+            return handle_of(message, self._registry.app)
+        handle: JobHandle[Any] = await stored
+        return handle
+
     async def enqueue_many(self, messages: Iterable[Message[Any]]) -> list[JobHandle[Any]]:
         """Publish many. See `App.later_many`."""
+        if self._registry.transactional and (session := current_session.get()) is not None:
+            return [await self._within(session, message) for message in messages]
         publisher = await self._publishers.open()
         taken = _Taken(messages if self._propagate is None else map(self._propagate, messages))
         results: list[JobHandle[Any] | Exception] = (
@@ -120,6 +136,8 @@ class Client:
 
     async def request(self, message: Message[Any], timeout: Seconds | None = None) -> Any:
         """Have a job run in a worker, and return its result. See `App.request`."""
+        if self._registry.transactional and current_session.get() is not None:
+            raise no_request(message.job)
         if self._propagate is not None:
             message = self._propagate(message)
         return await self._requests.job(message, timeout)

@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.batch import Batch
+from amqpjobs.jobs.decorators import BatchDecorator, JobDecorator, JobOptions, OnceDecorator
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.enqueuer import Enqueuer
@@ -13,11 +14,14 @@ from amqpjobs.jobs.exclusion.declared import Rules
 from amqpjobs.jobs.exclusion.limit import GivenLimits
 from amqpjobs.jobs.exclusion.unique import Debounce, Unique
 from amqpjobs.jobs.hints import with_parentheses
-from amqpjobs.jobs.job import BatchDecorator, JobDecorator, JobOptions, make_job
+from amqpjobs.jobs.job import make_job
 from amqpjobs.jobs.middleware import Processing
+from amqpjobs.jobs.once import Sessions
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.retry import Retry
 from amqpjobs.jobs.schedule.schedule import GivenSchedules
+
+S = TypeVar("S")
 
 
 class DeclaresJobs:
@@ -30,7 +34,13 @@ class DeclaresJobs:
     @overload
     def job(self, *, batch: Batch, **options: Unpack[JobOptions]) -> BatchDecorator: ...
     @overload
-    def job(self, *, batch: None = None, **options: Unpack[JobOptions]) -> JobDecorator: ...
+    def job(
+        self, *, batch: None = None, once: None = None, **options: Unpack[JobOptions]
+    ) -> JobDecorator: ...
+    @overload
+    def job(
+        self, *, once: Callable[[], S], batch: None = None, **options: Unpack[JobOptions]
+    ) -> OnceDecorator[S]: ...
     @with_parentheses
     def job(
         self,
@@ -51,6 +61,7 @@ class DeclaresJobs:
         limit: GivenLimits = None,
         unique: Unique | None = None,
         debounce: Debounce | None = None,
+        once: Sessions | None = None,
         batch: Batch | None = None,
     ) -> Any:
         """Make a job of a function, or of a method of a class that is rebuilt from its fields.
@@ -78,6 +89,10 @@ class DeclaresJobs:
             limit: a `Limit`, or several: how many of it run at once, in all workers together.
             unique: a `Unique`: calls of one key are one job until that has ended.
             debounce: a `Debounce`: calls of one key become one job, when they stop coming.
+            once: an ``async_sessionmaker`` of SQLAlchemy (``sessionmaker`` for a plain ``def``): it
+                runs in one transaction with the session that it takes first, after the Context.
+                What it writes, what it enqueues, and that it was done are kept together or not at
+                all: the guide, "Transactions".
             batch: for an ``async def`` that takes a list: run so many jobs in one call. `Job.later`
                 takes what is one element of the list.
 
@@ -98,7 +113,7 @@ class DeclaresJobs:
                 function, bound, self._enqueuer, name=name, timeout=timeout, grace=grace, cpu=cpu,
                 memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
                 middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
-                batch=batch, schedule=schedule, rules=Rules(limit, unique, debounce),
+                batch=batch, schedule=schedule, once=once, rules=Rules(limit, unique, debounce),
             )  # fmt: skip
             self._add_job(definition)
             return make_job(definition)

@@ -15,6 +15,7 @@ from amqpjobs.jobs.exclusion.declared import NO_RULES, Exclusion, Rules, exclusi
 from amqpjobs.jobs.handlers import is_async, is_generator
 from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.middleware import Processing, checked
+from amqpjobs.jobs.once import Sessions, check_once
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
 from amqpjobs.jobs.schedule.declared import METHOD, argument_problem, checked_schedules
@@ -49,6 +50,7 @@ class Definition(Signature):
         middleware: around its runs, inside that of its queue and its app.
         schedule: when it is sent by itself; None for never.
         rules: who may run at once.
+        once: makes the session of its transaction; None for a job without one.
 
     Attributes:
         given_name: its name without the prefixes of routers.
@@ -86,6 +88,7 @@ class Definition(Signature):
         middleware: Sequence[Processing] = (),
         schedule: GivenSchedules = None,
         rules: Rules = NO_RULES,
+        once: Sessions | None = None,
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
         qualified = function.__qualname__.rpartition("<locals>.")[2]
@@ -97,7 +100,7 @@ class Definition(Signature):
         self.grace = None if grace is None else self._seconds("grace", grace)
         self.memory_limit = memory_limit
         self.retry = retry
-        self.track, self.batch, self.cancellable = track, batch, cancellable
+        self.track, self.batch, self.cancellable, self.once = track, batch, cancellable, once
         self.keep_result: bool | float = (
             keep_result.total_seconds() if isinstance(keep_result, timedelta) else keep_result
         )
@@ -117,6 +120,8 @@ class Definition(Signature):
         self._middleware = checked(middleware, f"middleware of the job {self.name!r}")
         self.surround(())
         self._check_options()
+        if once is not None:
+            check_once(self, once, at_most_once=at_most_once)
         self._signature = inspect.signature(function)
         self._check_parameters()
 
@@ -222,7 +227,7 @@ class Definition(Signature):
     @property
     def remembers(self) -> bool:
         """Whether it needs the store."""
-        return bool(self.schedules) or self.exclusion is not None
+        return bool(self.schedules) or self.once is not None or self.exclusion is not None
 
     @cached_property
     def exclusion(self) -> Exclusion | None:

@@ -4,7 +4,7 @@ Changes when what can be done with a job changes.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import update_wrapper
 from typing import (
@@ -13,30 +13,21 @@ from typing import (
     Concatenate,
     Generic,
     ParamSpec,
-    Protocol,
-    Required,
-    TypedDict,
     TypeVar,
     overload,
 )
 
 from amqpjobs.errors import InvalidArguments
 from amqpjobs.jobs.call_options import merged, queue_of
-from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.durations import Seconds
-from amqpjobs.jobs.exclusion.limit import GivenLimits
-from amqpjobs.jobs.exclusion.unique import Debounce, Unique
 from amqpjobs.jobs.hints import no_attribute
 from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.message import NO_OPTIONS, Message, Options, has_own_id
 from amqpjobs.jobs.message.own_headers import HeaderValue
-from amqpjobs.jobs.middleware import Processing
 from amqpjobs.jobs.queue.queue import Queue, route_of
 from amqpjobs.jobs.retry import Retry
 from amqpjobs.jobs.run_context import current_context, plain_context
-from amqpjobs.jobs.schedule.schedule import GivenSchedules
 from amqpjobs.jobs.within import AsyncTransaction, BlockingJobWithin, JobWithin, Transaction
 
 P = ParamSpec("P")
@@ -305,73 +296,6 @@ class JobMethod(property):
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """The bound job; the job itself on the class."""
         return self.job if instance is None else super().__get__(instance, owner)
-
-
-class JobDecorator(Protocol):
-    """What ``@app.job(...)`` makes of a function; the Context is supplied, so callers do not give
-    it."""
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], Awaitable[R]], /
-    ) -> Job[P, R, Awaitable[R]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[S, Context, P], Awaitable[R]], /
-    ) -> Job[Concatenate[S, P], R, Awaitable[R]]: ...
-    @overload
-    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Job[P, R, Awaitable[R]]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Job[P, R, R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[S, Context, P], R], /
-    ) -> Job[Concatenate[S, P], R, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Job[P, R, R]: ...
-
-
-class BatchDecorator(Protocol):
-    """What ``@app.job(..., batch=Batch(...))`` makes of a function of a list: a job of one of its
-    elements."""
-
-    @overload
-    def __call__(
-        self, function: Callable[[Context, list[S]], Awaitable[None]], /
-    ) -> Job[[S], None, Awaitable[None]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[[list[S]], Awaitable[None]], /
-    ) -> Job[[S], None, Awaitable[None]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[[Context, list[S]], Awaitable[list[R] | None]], /
-    ) -> Job[[S], R, Awaitable[R]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[[list[S]], Awaitable[list[R] | None]], /
-    ) -> Job[[S], R, Awaitable[R]]: ...
-
-
-class JobOptions(TypedDict, total=False):
-    """The options of ``@app.job`` but ``batch``, for its overloads; see `App.job`."""
-
-    queue: Required[Queue | str]
-    name: str | None
-    timeout: Seconds | None
-    grace: Seconds | None
-    cpu: bool
-    memory_limit: int | None
-    retry: Retry | None
-    track: bool
-    keep_result: bool | Seconds
-    cancellable: bool
-    at_most_once: bool
-    middleware: Sequence[Processing]
-    schedule: GivenSchedules
-    limit: GivenLimits
-    unique: Unique | None
-    debounce: Debounce | None
 
 
 def make_job(definition: Definition) -> Any:

@@ -44,6 +44,7 @@ class Registry:
         app: what the handles of its jobs ask; None where nothing can be asked.
         propagate: as given; None for no headers.
         enqueuer: what sends the jobs of routers; the app.
+        transactional: whether any job has ``once=``.
         outbox: the outbox that it has declared, of `amqpjobs.state.outbox`; None for none.
     """
 
@@ -70,6 +71,7 @@ class Registry:
         self.app: Follows | None = None
         self.enqueuer: Enqueuer | None = None
         self.outbox: object | None = None
+        self.transactional = False
 
     def __repr__(self) -> str:
         return f"<Registry of {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
@@ -116,6 +118,7 @@ class Registry:
         definition.policy = definition.retry or self.retry
         definition.surround(self.processing)
         self.jobs[definition.name] = definition
+        self.transactional = self.transactional or definition.once is not None
 
     def _add_schedules(self, definition: Definition) -> None:
         new: dict[str, Declared] = {}

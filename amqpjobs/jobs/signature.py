@@ -14,6 +14,7 @@ from amqpjobs.jobs.batch import Batch, element_of, result_of, taking_one
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.handlers import awaitable
 from amqpjobs.jobs.markers import is_dependency, is_injected, problem_with
+from amqpjobs.jobs.once import Sessions, transactional
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.message.arguments import Arguments, Payload
@@ -32,6 +33,7 @@ class Signature:
         owner: the class whose method it is, once that is complete.
         kind: where it runs.
         batch: run many jobs in one call; None for one by one.
+        once: makes the sessions of its transactions; None for no transactions.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Signature:
     owner: type | None
     kind: Kind
     batch: Batch | None
+    once: Sessions | None
     _signature: inspect.Signature
 
     def fail(self, problem: str) -> ConfigurationError:
@@ -86,6 +89,20 @@ class Signature:
         return True
 
     @cached_property
+    def _session(self) -> str | None:
+        """The name of the parameter that gets the session of ``once=``: the first one after
+        ``self`` and the Context. None without ``once=``."""
+        if self.once is None:
+            return None
+        place = int(self.is_method) + int(self.takes_context)
+        parameters = list(self._signature.parameters.values())
+        if len(parameters) <= place or parameters[place].kind is inspect.Parameter.KEYWORD_ONLY:
+            raise self.fail(
+                "with once= it takes the session first, after the Context: session: AsyncSession"
+            )
+        return parameters[place].name
+
+    @cached_property
     def _injects(self) -> bool:
         parameters = self._signature.parameters.values()
         return any(is_injected(p, self.hints.get(p.name)) for p in parameters)
@@ -101,7 +118,7 @@ class Signature:
             hint = self.hints.get(parameter.name)
             if problem := problem_with(parameter, hint):  # that was a string until now
                 raise self.fail(problem)
-            if hint is Context or is_injected(parameter, hint):
+            if hint is Context or is_injected(parameter, hint) or parameter.name == self._session:
                 continue
             name = "self" if self.is_method and i == 0 else parameter.name
             if name != parameter.name:
@@ -141,6 +158,10 @@ class Signature:
         """The handler, with its dependencies supplied if it asks for any; an ``async def`` if its
         kind is ``async``, whatever stands around it."""
         handler = self._handler
+        if self.once is not None and self._session is not None:
+            place = int(self.is_method) + int(self.takes_context)
+            asynchronous = self.kind == "async"
+            return transactional(handler, self.name, self.once, place, is_async=asynchronous)
         return handler if self.batch is None else taking_one(handler, self._rows.name)
 
     @cached_property

@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 from amqpjobs.state.housekeeping import Duty
+from amqpjobs.state.inbox.rows import PRUNE_BATCH, prune
+from amqpjobs.state.outbox.places import Bound, engine_of
 from amqpjobs.state.outbox.relay import BATCH
 
 if TYPE_CHECKING:
@@ -11,7 +13,10 @@ if TYPE_CHECKING:
 
 def duties_of(memory: "Memory") -> list[Duty]:
     """The duties of an app, those first whose delay is felt first."""
-    return [SendsOutbox(memory)]
+    duties: list[Duty] = [SendsOutbox(memory)]
+    if memory.client.runtime.registry.transactional:
+        duties.append(PrunesInbox(memory))
+    return duties
 
 
 class SendsOutbox:
@@ -33,4 +38,33 @@ class SendsOutbox:
 
     async def next_at(self) -> float | None:
         """Nothing in it waits for a time."""
+        return None
+
+
+class PrunesInbox:
+    """Forgets what was done long ago.
+
+    Args:
+        memory: whose inbox.
+    """
+
+    name = "inbox"
+    pause = 300.0
+
+    def __init__(self, memory: "Memory") -> None:
+        self._memory = memory
+
+    async def turn(self) -> bool:
+        """Forget a batch in each database that jobs with ``once=`` use."""
+        table, app = self._memory.outbox.inbox, self._memory.app
+        ttl = self._memory.client.runtime.settings.inbox_ttl
+        jobs = self._memory.client.runtime.registry.jobs.values()
+        more = False
+        for sessions in {job.once for job in jobs if job.once is not None}:
+            place = Bound(engine_of(sessions()))
+            more |= await place.run(prune, table, app, place.now, ttl) >= PRUNE_BATCH
+        return more
+
+    async def next_at(self) -> float | None:
+        """By the database's time, which tests do not move."""
         return None

@@ -15,9 +15,10 @@ from amqpjobs.jobs.run_context import context_of_nobody
 if TYPE_CHECKING:
     from amqpjobs.client.blocking import Portal
     from amqpjobs.client.client import Client
-    from amqpjobs.state.outbox.places import Outbox, Runs
+    from amqpjobs.state.outbox.places import Outbox
     from amqpjobs.state.outbox.relay import Relay
     from amqpjobs.state.store.durable import DurableStore
+    from amqpjobs.state.store.runs import Runs
 
 log = logging.getLogger("amqpjobs.outbox")
 

@@ -16,9 +16,11 @@ from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.client.nested_requests import NestedRequests, nested_requests
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.compression import compression_of
+from amqpjobs.jobs.once import transactions
 from amqpjobs.jobs.queue.queue import Lane, Queue, lanes_of
 from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.jobs.surroundings import Surroundings, surroundings
+from amqpjobs.state.working import NO_MEMORY, WorkersMemory
 from amqpjobs.telemetry.health.condition import condition
 from amqpjobs.telemetry.health.heartbeat import notify
 from amqpjobs.worker.absence import Presence
@@ -54,7 +56,6 @@ from amqpjobs.worker.stalled import Progress
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
     from amqpjobs.jobs.runtime import Runtime
-    from amqpjobs.state.housekeeping import Housekeeping
     from amqpjobs.worker.batches import Batches
     from amqpjobs.worker.metrics import Metered
 
@@ -78,7 +79,7 @@ class Consuming:
         topology: of the queues, declared or checked on each connection.
         observers: told of each end after the log line, events, spans and metrics.
         stack: left when the worker has stopped.
-        housekeeping: looks after the store in this process; None where nothing does.
+        memory: what it has of the store.
 
     Attributes:
         running: the runs under way, in quarantine too, with their tasks.
@@ -105,7 +106,7 @@ class Consuming:
         topology: SharedTopology,
         observers: Iterable[Observer],
         stack: AsyncExitStack,
-        housekeeping: "Housekeeping | None" = None,
+        memory: WorkersMemory = NO_MEMORY,
     ) -> None:
         self.runtime, self.queues, self.link, self.publisher = runtime, queues, link, publisher
         self.concurrency, self.prefetch = concurrency, prefetch
@@ -113,7 +114,7 @@ class Consuming:
         self._execution, self._count = execution, started
         self.running: dict[Run, asyncio.Task[None]] = {}
         self.ignoring: set[asyncio.Task[None]] = set()
-        self.housekeeping = housekeeping
+        self._memory = memory
         self.presence = Presence()
         self.intake = Intake(
             queues, concurrency, self._start if started is None else self._start_counted,
@@ -140,6 +141,7 @@ class Consuming:
         execution.home.run(nested_requests.set, self._nested_requests())
         here = Surroundings(runtime.registry.jobs, self._clock.time, app=runtime.registry.enqueuer)
         execution.home.run(surroundings.set, here)
+        execution.home.run(transactions.set, memory.once)
         self.hook_calls = self._make_hook_calls(stack)
         hooked = () if self.hook_calls is None else (self.hook_calls.ended,)
         self._make_executor(stopping, room, (*hooked, *observers), stack)
@@ -294,11 +296,12 @@ class Consuming:
 
     async def keep_house(self) -> None:
         """Look after the store, where there is something to look after."""
-        if self.housekeeping is not None:
-            await self.housekeeping.run()
+        if self._memory.housekeeping is not None:
+            await self._memory.housekeeping.run()
 
     async def hold(self, wire: Wire) -> None:
         """Before anything is consumed: see what operators have paused and cancelled."""
+        await self._memory.check()
         await self.holds.first(wire)
         await self._reload()
         self.pausing.rest(self.subscriptions)

@@ -15,7 +15,7 @@ from amqpjobs.broker.rabbitmq.background import first_error
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.shared_topology import SharedTopology, topology_shared_by
 from amqpjobs.jobs.durations import Seconds, seconds_above_zero
-from amqpjobs.state.needs import housekeeping_of
+from amqpjobs.state.working import memory_for_worker
 from amqpjobs.telemetry.health.heartbeat import STARTING, STOPPING, Liveness, notify
 from amqpjobs.telemetry.health.heartbeat_file import OK
 from amqpjobs.telemetry.log_handlers import log_options
@@ -273,7 +273,7 @@ class Worker:
             topology=topology,
             observers=self._observers,
             stack=stack,
-            housekeeping=housekeeping_of(self._client),
+            memory=memory_for_worker(self._client),
         )
         parts.overtime.warn(wire.profile)
         await self._hold(parts, wire)

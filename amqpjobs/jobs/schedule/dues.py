@@ -1,8 +1,10 @@
 """When a schedule is due: pure, the same in every process.
 
 cronsim gives times of day; which moments these are in a time zone is decided here, by the rules of
-Debian's cron. Its own rules for zones lose times where the clock is changed by half an hour (Lord
-Howe, tried with cronsim 2.8). Changes when what a time of day means in a zone does.
+Debian's cron, as cronsim has them. Two things differ from cronsim 2.8 (both tried): where clocks
+change by half an hour (Lord Howe), it loses 03:00 of ``*/30 3 * * *``; and with six fields it takes
+fixed times for wildcards, so that one comes twice, or not at all, on such a day. Changes when what
+a time of day means in a zone does.
 """
 
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from itertools import islice, takewhile
 from math import floor
 from typing import Final
 
+from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.schedule.expression import is_fixed, times_after
 from amqpjobs.jobs.schedule.schedule import Cron, Schedule, jitter_of, zone_name_of
 from amqpjobs.jobs.zones import zone_named
@@ -93,7 +96,7 @@ def _dues(schedule: Schedule, after: float) -> Iterator[float]:
         return _multiples(schedule.period, floor(after))
     zone = zone_named(zone_name_of(schedule))
     if zone is None:  # it was there when the schedule was made
-        raise LookupError(f"there is no time zone {schedule.tz!r} any more")
+        raise ConfigurationError(f"{schedule!r}: its time zone is not on this machine any more")
     if zone is UTC:
         return map(float, map(_seconds, times_after(schedule.expression, _local(floor(after), 0))))
     if is_fixed(schedule.expression):

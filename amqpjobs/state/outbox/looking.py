@@ -10,7 +10,7 @@ from amqpjobs.state.outbox.rows import Held, held, message_of
 
 if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
-    from amqpjobs.state.outbox.places import Runs
+    from amqpjobs.state.store.runs import Runs
 
 
 async def messages_in(memory: "Memory") -> list[Message[Any]]:

@@ -5,37 +5,20 @@ elsewhere.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, MetaData, Table
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import sessionmaker
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.state.store.durable import now_of
-from amqpjobs.state.store.errors import ours
+from amqpjobs.state.store.runs import Runs, now_of
 from amqpjobs.state.store.tables import inbox, inbox_of, outbox, outbox_of
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Runs(Protocol):
-    """Runs functions of a connection, each in a transaction: `DurableStore` is one."""
-
-    @property
-    def now(self) -> ColumnElement[float]:
-        """The time of the database."""
-        ...
-
-    async def run(
-        self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """See `DurableStore.run`."""
-        ...
-
-
-class Bound:
+class Bound(Runs):
     """A database of the user's, by its engine.
 
     Args:
@@ -53,31 +36,17 @@ class Bound:
         """The time of the database."""
         return now_of(self._engine.dialect.name)
 
-    async def run(
-        self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run a function in one transaction.
-
-        Raises:
-            StoreUnavailable: the database is away, or has refused a statement.
-        """
+    async def _once(self, work: Callable[[Connection], T]) -> T:
         engine = self._engine
-
-        def work(connection: Connection) -> T:
-            return function(connection, *args, **kwargs)
+        if isinstance(engine, AsyncEngine):
+            async with engine.begin() as connection:
+                return await connection.run_sync(work)
 
         def in_thread() -> T:
-            assert isinstance(engine, Engine)  # noqa: S101 - the other branch
             with engine.begin() as connection:
                 return work(connection)
 
-        try:
-            if isinstance(engine, AsyncEngine):
-                async with engine.begin() as connection:
-                    return await connection.run_sync(work)
-            return await asyncio.to_thread(in_thread)
-        except Exception as error:
-            raise ours(error) from error
+        return await asyncio.to_thread(in_thread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +98,14 @@ def _engine_of(bind: Any) -> Engine | AsyncEngine | None:
         "app.outbox(metadata, bind=...) takes an Engine, an AsyncEngine, or a sessionmaker with a "
         f"bind, not {bind!r}" + (" without one" if made else "")
     )
+
+
+def engine_of(session: Any) -> Engine | AsyncEngine:
+    """The engine behind a session."""
+    if isinstance(session, AsyncSession):
+        bind = session.bind
+        if isinstance(bind, AsyncConnection):
+            return bind.engine
+        return bind if isinstance(bind, AsyncEngine) else AsyncEngine(session.get_bind().engine)
+    engine: Engine = session.get_bind().engine
+    return engine

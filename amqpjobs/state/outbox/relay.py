@@ -17,8 +17,9 @@ from amqpjobs.errors import (
     PublishError,
     PublishRejected,
 )
-from amqpjobs.state.outbox.places import Outbox, Runs
+from amqpjobs.state.outbox.places import Outbox
 from amqpjobs.state.outbox.rows import Row, claim, fail, free, remove
+from amqpjobs.state.store.runs import Runs
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client

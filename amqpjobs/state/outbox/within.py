@@ -21,8 +21,8 @@ from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.within import BlockingJobWithin, JobWithin
 from amqpjobs.state.outbox.rows import add
-from amqpjobs.state.store.durable import now_of
-from amqpjobs.state.store.transactions import check_transaction
+from amqpjobs.state.store.runs import now_of
+from amqpjobs.state.store.transactions import check_transaction, told
 
 if TYPE_CHECKING:
     from amqpjobs.client.prepared import Prepared
@@ -136,19 +136,8 @@ class _Storing:
             for message in messages:
                 add(connection, outbox.table, self._memory.app, message, now, self._key)
         except DBAPIError as error:
-            raise self._told(connection, error) from error
+            raise told(connection, outbox.table.fullname, error) from error
         _watch(inner, self._memory)
-
-    def _told(self, connection: Connection, error: DBAPIError) -> Exception:
-        state = str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None))
-        if state != "42P01" and "no such table" not in str(error.orig):
-            return error
-        return ConfigurationError(
-            f"the database {connection.engine.url.database!r} has no table "
-            f"{self._memory.outbox.table.fullname}: declare it by app.outbox(Base.metadata) and "
-            "migrate your models, or set AMQPJOBS_STORE_URL to this database and run `amqpjobs "
-            "migrate`"
-        )
 
 
 def _watch(inner: Session | Connection, memory: "Memory") -> None:

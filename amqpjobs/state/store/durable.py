@@ -5,41 +5,32 @@ Changes when a database has to be set up otherwise for that.
 """
 
 import asyncio
-import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Double, create_engine, event, literal, select
-from sqlalchemy import text as sql
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.state.store.engine import BUSY_TIMEOUT, limits, listen_for_file, open_engine, url_of
-from amqpjobs.state.store.errors import errors, ours, succeeds_again
+from amqpjobs.state.store.errors import errors
 from amqpjobs.state.store.migrate import look, migrate
+from amqpjobs.state.store.runs import Runs, now_of
 
 if TYPE_CHECKING:
     from amqpjobs.settings import Settings
 
-P = ParamSpec("P")
 T = TypeVar("T")
-
-AGAIN = 5
-"""How often a transaction is run at most, when others are in its way."""
-
-PAUSE = 0.02
-"""Seconds before it is run again, times how often it was, half of that at random."""
 
 IDLE_IN_TRANSACTION = 15_000
 """Milliseconds after which PostgreSQL ends the session of a process that was frozen inside of a
 transaction: others wait for its locks."""
 
 
-class DurableStore:
+class DurableStore(Runs):
     """Transactions in the database of ``AMQPJOBS_STORE_URL``, on one event loop.
 
     SQLite writes through to the disk (``synchronous=FULL``) and begins with ``BEGIN IMMEDIATE``, in
@@ -115,44 +106,7 @@ class DurableStore:
             await asyncio.get_running_loop().run_in_executor(thread, self._sqlite.dispose)
             thread.shutdown(wait=False)
 
-    async def run(
-        self,
-        function: "Callable[Concatenate[Connection, P], T]",
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Run a function in one transaction: what it has written is kept when this returns, or
-        nothing of it. It is run again when another transaction was in its way, so it must not have
-        effects elsewhere.
-
-        A caller that is cancelled meanwhile does not know whether it was kept.
-
-        Raises:
-            StoreUnavailable: nothing of it is known to be kept.
-            Unfit: a value that the database cannot hold.
-            Exception: what the function raises.
-        """
-        attempt = 1
-        while True:
-            try:
-                return await self._once(function, *args, **kwargs)
-            except _Own as own:
-                raise own.error from None
-            except Exception as error:
-                if attempt >= AGAIN or not succeeds_again(error):
-                    raise ours(error) from error
-            await asyncio.sleep(PAUSE * attempt * (0.5 + random.random() / 2))  # noqa: S311 - not a secret
-            attempt += 1
-
-    async def _once(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        def work(connection: Connection) -> T:
-            try:
-                return function(connection, *args, **kwargs)
-            except SQLAlchemyError:
-                raise
-            except Exception as error:
-                raise _Own(error) from error
-
+    async def _once(self, work: Callable[[Connection], T]) -> T:
         if self._engine is not None:
             async with self._engine.begin() as connection:
                 return await connection.run_sync(work)
@@ -167,21 +121,6 @@ class DurableStore:
     async def time(self) -> float:
         """The time of the database now."""
         return await self.run(lambda connection: float(connection.scalar(select(self.now)) or 0))
-
-
-class _Own(Exception):
-    """What the function has raised, and no driver."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-def now_of(dialect: str) -> ColumnElement[float]:
-    """The time of a database as an expression, in seconds since the epoch. SQLite before 3.42 has
-    no `unixepoch('now', 'subsec')`."""
-    if dialect == "sqlite":
-        return sql("((julianday('now') - 2440587.5) * 86400.0)")  # type: ignore[return-value]
-    return sql("extract(epoch FROM clock_timestamp())::float8")  # type: ignore[return-value]
 
 
 def begin_immediate(connection: Connection) -> None:

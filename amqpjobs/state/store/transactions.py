@@ -7,6 +7,7 @@ import weakref
 from typing import Any
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from amqpjobs.errors import ConfigurationError
 
@@ -72,3 +73,16 @@ def _check_sqlite(connection: Connection) -> None:
     # From Python 3.12 on a connection may be made to begin by itself.
     if not begun and getattr(inner, "autocommit", None) is not False:
         raise ConfigurationError(SQLITE)
+
+
+def told(connection: Connection, table: str, error: DBAPIError) -> Exception:
+    """An error of a statement of ours in the user's database: that the table is missing is said
+    with what to do."""
+    state = str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None))
+    if state != "42P01" and "no such table" not in str(error.orig):
+        return error
+    return ConfigurationError(
+        f"the database {connection.engine.url.database!r} has no table {table}: declare it by "
+        "app.outbox(Base.metadata) and migrate your models, or set AMQPJOBS_STORE_URL to this "
+        "database and run `amqpjobs migrate`"
+    )

@@ -136,3 +136,15 @@ def test_it_is_the_same_from_every_moment() -> None:
             for moment in range(begin, end, 1200):
                 expected = next(due for due in dues if due > moment)
                 assert next_after(schedule, moment) == expected, (each, expression, moment)
+
+
+def test_a_rare_time_is_found_from_far_away() -> None:
+    """Over other changes of the clocks between: in the hour that comes twice, its first time."""
+    for each in TRANSITIONS:
+        zone, day = ZoneInfo(each.zone), each.local
+        schedule = Cron(f"*/15 {day.hour} {day.day} {day.month} *", each.zone)
+        near = dues_between(schedule, each.moment - DAY, each.moment + 2 * DAY, 99)
+        for due in near[:1]:
+            for days in (60, 200, 340):
+                begin = shown(zone, due - days * DAY).timestamp()
+                assert next_after(schedule, begin) == due, (each, days)
