@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from amqpjobs.state.housekeeping import Duty
 from amqpjobs.state.inbox.rows import PRUNE_BATCH, prune
 from amqpjobs.state.outbox.places import Bound, engine_of
-from amqpjobs.state.outbox.relay import BATCH
 
 if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
@@ -33,8 +32,8 @@ class SendsOutbox:
         self._memory = memory
 
     async def turn(self) -> bool:
-        """Send a batch."""
-        return await self._memory.send() >= BATCH
+        """Send a batch. More may have been written meanwhile."""
+        return await self._memory.send() > 0
 
     async def next_at(self) -> float | None:
         """Nothing in it waits for a time."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from amqpjobs.client.client import Client
     from amqpjobs.state.housekeeping import Housekeeping
     from amqpjobs.state.inbox.transactions import InTransactions
+    from amqpjobs.state.limits.turns import Turns
 
 
 class WorkersMemory(NamedTuple):
@@ -20,10 +21,12 @@ class WorkersMemory(NamedTuple):
     Attributes:
         housekeeping: looks after the store in this process; None where nothing does.
         once: runs the handlers of ``once=``; None where there are none.
+        turns: takes slots and claims for jobs; None where no job has any.
     """
 
     housekeeping: "Housekeeping | None" = None
     once: "InTransactions | None" = None
+    turns: "Turns | None" = None
 
     async def check(self) -> None:
         """See that what jobs need is there. A database that is away is waited for later, by jobs.
@@ -44,7 +47,13 @@ def memory_for_worker(client: "Client") -> WorkersMemory:
     Raises:
         ConfigurationError: the extra ``sql`` is missing, and the app needs it.
     """
-    once = None
+    once = turns = None
+    jobs = client.runtime.registry.jobs.values()
+    if any(job.exclusion is not None for job in jobs):
+        from amqpjobs.state.limits.turns import Turns
+        from amqpjobs.state.memory import memory_of
+
+        turns = Turns(memory_of(client))
     if client.runtime.registry.transactional:
         from amqpjobs.state.store.engine import missing
 
@@ -54,4 +63,4 @@ def memory_for_worker(client: "Client") -> WorkersMemory:
         except ImportError as error:
             raise missing(error) from error
         once = InTransactions(memory_of(client))
-    return WorkersMemory(housekeeping_of(client), once)
+    return WorkersMemory(housekeeping_of(client), once, turns)
