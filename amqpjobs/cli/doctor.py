@@ -152,6 +152,9 @@ async def _queues(app: "App", wire: "Wire") -> AsyncIterator[Check]:
     if not wrong:
         yield Check("topology", "ok", f"{len(findings)} queues and exchanges as declared")
     for queue in app.queues.values():
+        if queue.singleton:
+            found = "a singleton: one job at a time in all workers, others stand by"
+            yield Check(f"queue {queue.name!r}", "ok", found)
         if queue.type != "quorum":
             yield Check(
                 f"queue {queue.name!r}",
@@ -273,7 +276,7 @@ def _timeouts(app: "App", profile: "Profile") -> list[Check]:
             queue,
             profile,
             concurrency=settings.concurrency,
-            held=prefetch * len(lanes_of(queue)),
+            held=1 if queue.singleton else prefetch * len(lanes_of(queue)),
         ).problems()
     ]
     without = [d.name for d in app.jobs.values() if d.timeout is None]

@@ -53,9 +53,11 @@ def mark(column: str, row: Mapping[str, Any]) -> str | None:
 
 
 def held_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """What operators have set, in words; the lanes of a queue have the same."""
+    """What is held back in each queue, in words; the lanes of a queue have the same."""
     lines: dict[str, None] = {}
     for row in rows:
+        if row.get("singleton"):
+            lines[f"{row['queue']}: one job at a time, in all workers"] = None
         if (by := row.get("paused_by")) is not None:
             until = row["paused_until"]
             end = "until `amqpjobs resume`" if until is None else f"until {moment(until)}"

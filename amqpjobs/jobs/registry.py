@@ -110,6 +110,11 @@ class Registry:
                 f"there is a job of this name already: {known.function.__module__}."
                 f"{known.function.__qualname__}; give one of them name='...'"
             )
+        if definition.batch is not None and definition.queue.singleton:
+            raise definition.fail(
+                f"one job of the singleton queue {definition.queue.name!r} is held at a time, so "
+                "there is nothing to collect: leave out batch=, or give it another queue"
+            )
         definition.check_early()
         self._add_schedules(definition)
         definition.registered_in, definition.sender = self.name, self.enqueuer

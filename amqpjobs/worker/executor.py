@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from amqpjobs.worker.replying import Answering
     from amqpjobs.worker.reporting import Observer
     from amqpjobs.worker.settlement import Settlement
+    from amqpjobs.worker.singletons import Singletons
 
 
 class Executor:
@@ -42,6 +43,7 @@ class Executor:
         outliving: threads that keep the slot of their job until they end.
         redeliveries: holds what was delivered again while its first run is under way.
         limits: gives up what a job had that may not run at once with others; None where none has.
+        singletons: told when nothing of a job of theirs goes on; None where there are none.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Executor:
         outliving: "Outliving",
         redeliveries: "Redeliveries",
         limits: "Limits | None" = None,
+        singletons: "Singletons | None" = None,
     ) -> None:
         self._pipeline = pipeline
         self._endings = endings
@@ -72,6 +75,7 @@ class Executor:
         self._outliving = outliving
         self._redeliveries = redeliveries
         self._limits = limits
+        self._singletons = singletons
 
     async def execute(self, run: Run) -> None:
         """Run a job from its delivery to its end: one coroutine in one task, with no callback at
@@ -172,6 +176,8 @@ class Executor:
         free = (self._intake if run.quarantine is None else run.quarantine).finished
         if self._limits is not None and run.exclusive is not None:
             free = self._limits.then(run, free)
+        if self._singletons is not None:
+            free = self._singletons.freeing(run, free)
         if not self._outliving.calls or not self._outliving.keep(run.context, free):
             free()
         if self._redeliveries.held:

@@ -29,7 +29,7 @@ from amqpjobs.worker.hooks import hooks_run
 from amqpjobs.worker.recycling import Limits, Recycling
 from amqpjobs.worker.reporting import Observer
 from amqpjobs.worker.room import Room
-from amqpjobs.worker.shutdown import finish, give_back, interrupt, wait_for
+from amqpjobs.worker.shutdown import drain, finish, interrupt
 from amqpjobs.worker.snapshot import Snapshot
 from amqpjobs.worker.unread_log import UNREAD, hold_while_unread
 from amqpjobs.worker.watchdog import watch
@@ -232,7 +232,7 @@ class Worker:
         with first_error():
             async with AsyncExitStack() as stack:
                 stack.callback(self._cancel_last_resort)
-                stack.push_async_callback(self._link.close)
+                stack.push_async_callback(self._leave)
                 stack.push_async_callback(self._execution.close)
                 parts = await self._begin(stack)
                 if parts is not None:
@@ -307,6 +307,7 @@ class Worker:
             topology.is_there(wire)  # all queues of the app are, by the same user
         else:
             await topology.ensure_all(wire)
+        await topology.require_singles(wire)
         return wire, publisher
 
     async def _work_whole(self, parts: Consuming) -> None:
@@ -315,7 +316,7 @@ class Worker:
         except BaseException:
             # What runs is interrupted, which is no failure of it, and must not go on unseen.
             end = self._loop.time() + self._budget / 8
-            await interrupt(parts.running, parts.report, end)
+            await interrupt(parts.running, parts.report, end, parts.lingers)
             raise
 
     def _left(self) -> float:
@@ -365,26 +366,25 @@ class Worker:
                 task.cancel()
         duties.check()
 
+    async def _leave(self) -> None:
+        """Close the connection, but not while a job of a singleton queue goes on: another worker
+        would be given the next one. The end of the process, or of that job, closes it."""
+        singletons = None if self._consuming is None else self._consuming.singletons
+        if singletons is None or not singletons.taken:
+            await self._link.close()
+        else:
+            singletons.when_free(self._link.close)
+
     async def _drain(self, parts: Consuming, pausing: asyncio.Task[None]) -> None:
-        """Stop as the guide's contract says. One budget, counted from the signal."""
+        """Stop within one budget, counted from the signal."""
         end = self._stopped_at + self._budget
         margin = min(1.0, self._budget / 8)
         # A broker that does not answer must not hold the closing of connections beyond the budget.
-        links = self._link, parts.publisher.link
-        self._last_resort = self._loop.call_at(end - margin / 4, _abort, *links)
+        self._last_resort = self._loop.call_at(end - margin / 4, _abort, parts)
         notify("STOPPING=1")
         log.info("stopping", extra={"running": len(parts.running), "budget_s": self._budget})
-        parts.intake.close()
         pausing.cancel()
-        await asyncio.gather(*(s.cancel() for s in parts.subscriptions))
-        waiting = parts.take_waiting()
-        parts.settlement.leave()
-        await give_back(waiting, parts.settlement, parts.report_unstarted, end - margin)
-        await wait_for(parts.running, self._hurry, end - margin)
-        await interrupt(parts.running, parts.report, end - margin / 2)
-        if parts.hook_calls is not None:
-            await parts.hook_calls.finish(end - margin / 2)
-        await asyncio.gather(*(s.close() for s in parts.subscriptions))
+        await drain(parts, self._hurry, end, margin)
         log.info("stopped", extra={"took_s": round(self._loop.time() - self._stopped_at, 3)})
 
     def _cancel_last_resort(self) -> None:
@@ -392,8 +392,9 @@ class Worker:
             self._last_resort.cancel()
 
 
-def _abort(*links: Link) -> None:
+def _abort(parts: Consuming) -> None:
     """Drop the connections: what was written has had its time to arrive."""
-    for link in links:
+    kept = parts.singletons is not None and parts.singletons.taken
+    for link in (parts.publisher.link, *(() if kept else (parts.link,))):
         if link.wire is not None:
             link.wire.protocol.abort()

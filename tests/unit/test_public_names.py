@@ -60,7 +60,8 @@ NAMES = {
     """,
     Router: "hook include job on_failed on_retry on_success",
     Queue: """
-        dead delivery_limit kill_switch max_priority middleware name parked priorities rate type
+        dead delivery_limit kill_switch max_priority middleware name parked priorities rate
+        singleton type
     """,
     Retry: "attempts factor first give_up_on jitter limit on",
     Context: """

@@ -37,6 +37,9 @@ RabbitMQ would hold such messages, and 32 of them stop a level for everybody."""
 EVENTS_EXCHANGE = "amqpjobs.events"
 """The exchange that tells what happens to jobs; the routing key is the name of the app."""
 
+SINGLE = "x-single-active-consumer"
+"""The argument of a singleton queue. RabbitMQ cannot change it once the queue is declared."""
+
 RECORDER_QUEUE = "amqpjobs.recorder"
 """Where events wait for a recorder."""
 
@@ -52,7 +55,7 @@ class QueueDeclaration:
     """An AMQP queue with its arguments. All are durable."""
 
     name: str
-    arguments: Mapping[str, str | int]
+    arguments: Mapping[str, str | int | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,7 @@ def topology_of(queues: Iterable[Queue]) -> Topology:
 def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
     yield _kept(queue.dead)
     yield _kept(queue.parked)
-    arguments: dict[str, str | int] = {
+    arguments: dict[str, str | int | bool] = {
         "x-queue-type": queue.type,
         "x-dead-letter-exchange": DEAD_EXCHANGE,
         "x-dead-letter-routing-key": queue.dead,
@@ -172,6 +175,8 @@ def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
         arguments["x-delivery-limit"] = queue.delivery_limit
     if queue.max_priority is not None:
         arguments["x-max-priority"] = queue.max_priority
+    if queue.singleton:
+        arguments[SINGLE] = True
     for lane in lanes_of(queue):
         yield QueueDeclaration(lane.queue, arguments)
 

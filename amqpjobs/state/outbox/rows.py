@@ -109,16 +109,16 @@ def claim(
     Args:
         lease: a token of the taker, new each time.
         seconds: after which others may take what is left of them.
-        most: rows.
+        most: rows with a key, and as many without one.
     """
     rows = _claimed(connection, table, _open(table, app, now), now, lease, seconds, most)
-    if len(rows) < most and _has_keys(connection, table, app):
+    if _has_keys(connection, table, app):  # as many of them: neither kind waits for the other
         if connection.dialect.name == "postgresql":
             # A statement of its own: the next one sees what others had taken by then.
             connection.execute(sql("SELECT pg_advisory_xact_lock(:lock)"), {"lock": KEYED})
         rest = _ordered(table, app, now)
-        rows += _claimed(connection, table, rest, now, lease, seconds, most - len(rows))
-    return rows
+        rows += _claimed(connection, table, rest, now, lease, seconds, most)
+    return sorted(rows, key=lambda row: row.id)
 
 
 def _free(table: Table, now: ColumnElement[float]) -> ColumnElement[bool]:
@@ -162,7 +162,7 @@ def _claimed(
         .values(lease=lease, leased_until=now + seconds)
         .returning(*table.c)
     )
-    return sorted((Row(row.id, message_of(row)) for row in taken), key=lambda row: row.id)
+    return [Row(row.id, message_of(row)) for row in taken]
 
 
 def remove(connection: Connection, table: Table, lease: str, ids: Sequence[int]) -> None:
