@@ -26,6 +26,7 @@ from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.receiving import ReceivesWebhooks
 from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
+from amqpjobs.state.limits.app import Excludes
 from amqpjobs.state.outbox.sending import SendsWithin
 from amqpjobs.state.status.following import FollowsJobs
 
@@ -43,7 +44,15 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class App(DeclaresJobs, DeclaresHooks, DeclaresEndings, ReceivesWebhooks, FollowsJobs, SendsWithin):
+class App(
+    DeclaresJobs,
+    DeclaresHooks,
+    DeclaresEndings,
+    ReceivesWebhooks,
+    FollowsJobs,
+    SendsWithin,
+    Excludes,
+):
     """A set of jobs that are released together.
 
     Args:

@@ -45,6 +45,7 @@ class Registry:
         propagate: as given; None for no headers.
         enqueuer: what sends the jobs of routers; the app.
         transactional: whether any job has ``once=``.
+        deduplicated: names of jobs with ``unique=`` or ``debounce=``.
         outbox: the outbox that it has declared, of `amqpjobs.state.outbox`; None for none.
     """
 
@@ -72,6 +73,7 @@ class Registry:
         self.enqueuer: Enqueuer | None = None
         self.outbox: object | None = None
         self.transactional = False
+        self.deduplicated: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Registry of {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
@@ -124,6 +126,8 @@ class Registry:
         definition.surround(self.processing)
         self.jobs[definition.name] = definition
         self.transactional = self.transactional or definition.once is not None
+        if definition.rules.unique is not None or definition.rules.debounce is not None:
+            self.deduplicated.add(definition.name)
 
     def _add_schedules(self, definition: Definition) -> None:
         new: dict[str, Declared] = {}

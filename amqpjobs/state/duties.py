@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.state.housekeeping import Duty
 from amqpjobs.state.inbox.rows import PRUNE_BATCH, prune
+from amqpjobs.state.limits.duties import FreesSlots, SendsDue
 from amqpjobs.state.outbox.places import Bound, engine_of
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 def duties_of(memory: "Memory") -> list[Duty]:
     """The duties of an app, those first whose delay is felt first."""
     duties: list[Duty] = [SendsOutbox(memory)]
+    if any(job.exclusion is not None for job in memory.client.runtime.registry.jobs.values()):
+        duties = [SendsDue(memory), FreesSlots(memory), *duties]
     if memory.client.runtime.registry.transactional:
         duties.append(PrunesInbox(memory))
     return duties

@@ -34,6 +34,8 @@ class Duty(Protocol):
     Attributes:
         name: for people: ``outbox``, ``schedules``.
         pause: seconds between two turns, when nothing was to be done.
+
+    One that has nothing to do with what was just committed says so by ``nudged = False``.
     """
 
     name: str
@@ -117,8 +119,8 @@ class Housekeeping:
         self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        for state in self._states.values():
-            if state.problem is None:
+        for duty, state in self._states.items():
+            if state.problem is None and getattr(duty, "nudged", True):
                 state.due = 0.0
         self._woken.set()
 

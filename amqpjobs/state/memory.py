@@ -96,7 +96,20 @@ class Memory:
         Raises:
             StoreUnavailable, PublishError, BrokerUnavailable, ConfigurationError: see `Relay.send`.
         """
-        return await self.relay.send(self.outbox, await self.place())
+        sent = 0
+        if self._has_two:
+            from amqpjobs.state.outbox.places import IN_STORE
+
+            sent = await self.relay.send(IN_STORE, await self.store())
+        return sent + await self.relay.send(self.outbox, await self.place())
+
+    @property
+    def _has_two(self) -> bool:
+        """Whether jobs that waited in the store are sent by another outbox than the app's own."""
+        if self.outbox.bind is None and not self.outbox.table.schema:
+            return False
+        jobs = self.client.runtime.registry.jobs.values()
+        return any(job.exclusion is not None or job.schedules for job in jobs)
 
     async def place(self) -> "Runs":
         """Where the rows of the outbox are.

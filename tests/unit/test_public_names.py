@@ -43,7 +43,7 @@ NAMES = {
         on_success placed queues request resources result settings status testing watch
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
-    BlockingApp: "cancel later later_many request result status watch",
+    BlockingApp: "cancel later later_many lock request result status watch",
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",
@@ -52,8 +52,8 @@ NAMES = {
     Unique: "key seconds ttl until",
     Tick: "due due_time how previous schedule tz",
     Job: "later message name queue request with_options",
-    JobHandle: "cancel id job queue result status watch",
-    BlockingJobHandle: "cancel id job queue result status watch",
+    JobHandle: "cancel existing id job queue result status watch",
+    BlockingJobHandle: "cancel existing id job queue result status watch",
     JobStatus: """
         answered attempt detail due_at ended ended_at epoch error has_result id job progress queue
         queued_at reason result sequence started_at state tags updated_at worker
@@ -65,8 +65,8 @@ NAMES = {
     """,
     Retry: "attempts factor first give_up_on jitter limit on",
     Context: """
-        arguments attempt cancelled deadline delivery_count epoch fence headers job job_id last_progress
-        log message progress queue rate_limited redelivered stopping tags tick timeout trace_id
+        arguments attempt cancelled deadline delivery_count epoch fence headers job job_id
+        last_progress log message progress queue rate_limited redelivered stopping tags tick timeout trace_id
         will_retry would_retry
     """,
     Audit: "",

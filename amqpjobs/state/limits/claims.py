@@ -36,11 +36,21 @@ class Claim:
     seconds: float
 
 
-def claim(connection: Connection, app: str, wanted: Claim, now: ColumnElement[float]) -> str:
+def claim(
+    connection: Connection,
+    app: str,
+    wanted: Claim,
+    now: ColumnElement[float],
+    *,
+    again: bool = True,
+) -> str | None:
     """Claim a key for a job, unless another one has it.
 
+    Args:
+        again: whether a job that has it may claim it once more.
+
     Returns:
-        The id of the job that has it now.
+        None if the job has it now; else the id of the one that has it.
     """
     kind = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = kind.insert(claims).values(
@@ -48,20 +58,19 @@ def claim(connection: Connection, app: str, wanted: Claim, now: ColumnElement[fl
         expires_at=now + wanted.seconds,
     )  # fmt: skip
     new = {name: statement.excluded[name] for name in ("job", "job_id", "at", "expires_at")}
-    free = or_(claims.c.expires_at <= now, claims.c.job_id == statement.excluded.job_id)
+    over = claims.c.expires_at <= now
+    free = or_(over, claims.c.job_id == statement.excluded.job_id) if again else over
     upsert = statement.on_conflict_do_update(
         index_elements=["key"], set_={**new, "token": claims.c.token + 1}, where=free
     ).returning(claims.c.job_id)
+    held = select(claims.c.job_id).where(claims.c.key == wanted.key)
     for _ in range(AGAIN):
-        ours = connection.execute(upsert).scalar()
-        if ours is not None:
-            return str(ours)
-        theirs = connection.execute(
-            select(claims.c.job_id).where(claims.c.key == wanted.key)
-        ).scalar()
+        if connection.execute(upsert).first() is not None:
+            return None
+        theirs = connection.execute(held).scalar()
         if theirs is not None:
             return str(theirs)
-    return wanted.job_id
+    return None
 
 
 def end_claims(connection: Connection, app: str, job_ids: Collection[str]) -> None:

@@ -213,6 +213,14 @@ class Places:
             place.free()
         self.freed.add(hold.key)
 
+    def free_dead(self) -> list[tuple[str, str]]:
+        """Free those whose lease is over; their keys and holders."""
+        dead = [place for place in self._all() if not place.live and place.holder != FREE]
+        found = [(place.key, place.holder) for place in dead]
+        for place in dead:
+            place.free()
+        return found
+
     def abandon(self, key: str, job_id: str, copy: str) -> None:
         """Give up what was kept for a job that ended before it could take it."""
         for place in self._of(key).values():
