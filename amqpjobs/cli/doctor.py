@@ -74,6 +74,7 @@ async def _examine(app: "App") -> list[Check]:
         if wire.profile.product != EMBEDDED:
             checks += await asyncio.to_thread(_management, app)
         checks.append(await _store(app))
+        checks += await _slots(app)
         checks += [_clock(wire), *_timeouts(app, wire.profile), _files(app), *_transport(app)]
     return checks
 
@@ -83,6 +84,16 @@ async def _store(app: "App") -> Check:
 
     found = await examine(app.settings)
     return Check("store", "error" if found.fix else "ok", *found)
+
+
+async def _slots(app: "App") -> list[Check]:
+    """Whether jobs wait for slots for long."""
+    if all(job.exclusion is None for job in app.jobs.values()):
+        return []
+    from amqpjobs.state.limits.examination import examine_limits
+
+    found = await examine_limits(app.client)
+    return [Check("limits", "warning" if found.fix else "ok", *found)]
 
 
 def _version(wire: "Wire") -> Check:

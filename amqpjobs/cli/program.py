@@ -20,6 +20,7 @@ _PANELS: Final = {
         "status": "status",
         "dead": "dead",
         "delayed": "delayed",
+        "limits": "limits",
         "doctor": "doctor",
         "health": "health",
     },
@@ -51,7 +52,7 @@ _PANELS: Final = {
 """What ``--help`` lists: under each heading the commands, with their modules. The function of a
 command has its name."""
 
-_GROUPS: Final = frozenset({"dead", "delayed", "deploy", "topology"})
+_GROUPS: Final = frozenset({"dead", "delayed", "deploy", "limits", "topology"})
 """Those that have commands of their own: `group` of the module."""
 
 _NAMES: Final = frozenset(name for commands in _PANELS.values() for name in commands)

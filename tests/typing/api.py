@@ -98,10 +98,14 @@ async def batches() -> None:
 async def no_list(row: Size) -> None: ...
 
 
+def half(customer: int) -> int:
+    return customer % 2
+
+
 @app.job(
     queue="plain",
     cancellable=True,
-    limit=[Limit(20), Limit(2, key=lambda customer: customer % 2, group="halves")],
+    limit=[Limit(20), Limit(2, key=half, group="halves")],
     unique=Unique(key="customer", until="start", ttl=timedelta(hours=1)),
 )
 async def limited(

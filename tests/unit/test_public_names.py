@@ -66,7 +66,8 @@ NAMES = {
     Retry: "attempts factor first give_up_on jitter limit on",
     Context: """
         arguments attempt cancelled deadline delivery_count epoch fence headers job job_id
-        last_progress log message progress queue rate_limited redelivered stopping tags tick timeout trace_id
+        last_progress log message progress queue rate_limited redelivered stopping tags tick timeout
+        trace_id
         will_retry would_retry
     """,
     Audit: "",

@@ -221,6 +221,13 @@ class Places:
             place.free()
         return found
 
+    def free_all(self, key: str) -> int:
+        """Free all slots of a key. How many were held."""
+        held = [place for place in self._of(key).values() if place.holder != FREE]
+        for place in held:
+            place.free()
+        return len(held)
+
     def abandon(self, key: str, job_id: str, copy: str) -> None:
         """Give up what was kept for a job that ended before it could take it."""
         for place in self._of(key).values():
