@@ -36,7 +36,8 @@ def begins_itself(engine: Engine) -> Engine:
 def async_engine(url: str) -> AsyncEngine:
     """An engine for a store's URL."""
     driver = url.replace("sqlite://", "sqlite+aiosqlite://")
-    made = create_async_engine(driver.replace("postgresql://", "postgresql+asyncpg://"))
+    driver = driver.replace("postgresql://", "postgresql+asyncpg://")
+    made = create_async_engine(driver, pool_pre_ping=True)
     begins_itself(made.sync_engine)
     return made
 

@@ -3,10 +3,21 @@
 All are functions of a connection. Changes when what is kept of a job does.
 """
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 PRUNE_BATCH = 1_000
@@ -51,18 +62,35 @@ def enter(
     Returns:
         None if nobody has done it before, so that it has to run now.
     """
-    insert: Any = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    values = {
-        "app": entry.app, "job": entry.job, "job_id": entry.job_id, "epoch": entry.epoch,
-        "done_at": now,
-    }  # fmt: skip
-    if connection.execute(insert(table).values(values).on_conflict_do_nothing()).rowcount:
+    values = {"app": entry.app, "job": entry.job, "job_id": entry.job_id, "epoch": entry.epoch}
+    if connection.execute(_insert(connection.dialect.name, table, now), values).first() is not None:
         return None
     found = connection.execute(select(table.c.result).where(_same(table, entry))).first()
     if found is None:
         # Gone between the two statements: it was pruned. It was done all the same.
         return Done(None)
     return Done(None if found.result is None else bytes(found.result))
+
+
+_inserts: "weakref.WeakKeyDictionary[Table, dict[str, Any]]" = weakref.WeakKeyDictionary()
+
+
+def _insert(dialect: str, table: Table, now: ColumnElement[float]) -> Any:
+    """The statement, made once for each table: making it costs as much as running it."""
+    by_dialect = _inserts.setdefault(table, {})
+    statement = by_dialect.get(dialect)
+    if statement is None:
+        made: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
+        names = ("app", "job", "job_id", "epoch")
+        values = {name: bindparam(name, type_=table.c[name].type) for name in names}
+        # Not by `rowcount`: of an INSERT it is -1 with some drivers (psycopg).
+        statement = by_dialect[dialect] = (
+            made(table)
+            .values(**values, done_at=now)
+            .on_conflict_do_nothing()
+            .returning(table.c.job_id)
+        )
+    return statement
 
 
 def keep_result(connection: Connection, table: Table, entry: Entry, result: bytes) -> None:

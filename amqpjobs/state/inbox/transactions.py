@@ -19,7 +19,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from amqpjobs.errors import ConfigurationError, InvalidResult
 from amqpjobs.jobs.once import Sessions
@@ -74,21 +74,24 @@ class InTransactions:
         run = self._begin(job)
         attempt = 1
         while True:
+            session = sessions()
             try:
-                async with sessions() as session, session.begin() as transaction:
-                    connection = await session.connection()
-                    done = await connection.run_sync(run.enter)
-                    if done is not None:
-                        return run.result_of(done)
-                    with run.of_handler():
-                        result = run.check(await work(session), transaction)
-                    if run.asked:
-                        connection = await session.connection()
-                        await connection.run_sync(run.keep, result)
+                # Two steps of SQLAlchemy, not one for each statement: a step costs as much as one.
+                done = await session.run_sync(run.open)
+                if done is not None:
+                    return run.result_of(done)
+                with run.of_handler():
+                    result = run.check(await work(session))
+                await session.run_sync(run.finish, result)
                 self._wait = FIRST_WAIT
                 return result
             except Exception as error:  # noqa: BLE001 - a handler raises what it likes
+                await session.close()
+                run.closed = True
                 self._judge(run, error, attempt)
+            finally:
+                if not run.closed:  # in a task of its own: this one may be cancelled once more
+                    await asyncio.shield(asyncio.ensure_future(session.close()))
             await asyncio.sleep(_pause(attempt))
             attempt += 1
 
@@ -97,19 +100,23 @@ class InTransactions:
         run = self._begin(job)
         attempt = 1
         while True:
+            session = sessions()
             try:
-                with sessions() as session, session.begin() as transaction:
-                    done = run.enter(session.connection())
-                    if done is not None:
-                        return run.result_of(done)
-                    with run.of_handler():
-                        result = run.check(work(session), transaction)
-                    if run.asked:
-                        run.keep(session.connection(), result)
+                done = run.open(session)
+                if done is not None:
+                    return run.result_of(done)
+                with run.of_handler():
+                    result = run.check(work(session))
+                run.finish(session, result)
                 self._wait = FIRST_WAIT
                 return result
             except Exception as error:  # noqa: BLE001 - a handler raises what it likes
+                session.close()
+                run.closed = True
                 self._judge(run, error, attempt)
+            finally:
+                if not run.closed:
+                    session.close()
             time.sleep(_pause(attempt))
             attempt += 1
 
@@ -198,29 +205,47 @@ class _Run:
         self._entry = Entry(memory.app, definition.name, context.job_id, context.epoch)
         self.context = context
         self.asked = context.message.reply_to is not None or bool(definition.keep_result)
-        self.in_handler = False
+        self.in_handler = self.closed = False
+        self._transaction: SessionTransaction
 
     def of_handler(self) -> "_InHandler":
         return _InHandler(self)
 
+    def open(self, session: Session) -> Done | None:
+        """Begin, and note that the job is done. Whether it was before."""
+        self.in_handler, self.closed = False, False
+        self._transaction = session.begin()
+        done = self.enter(session.connection())
+        if done is not None:
+            session.close()
+            self.closed = True
+        return done
+
     def enter(self, connection: Connection) -> Done | None:
-        self.in_handler = False
         check_transaction(connection)
         try:
             return enter(connection, self._table, self._entry, now_of(connection.dialect.name))
         except DBAPIError as error:
             raise told(connection, self._table.fullname, error) from error
 
-    def check(self, result: Any, transaction: Any) -> Any:
+    def check(self, result: Any) -> Any:
         """A verdict that was returned: nothing is done yet, and nothing is kept."""
         if isinstance(result, Verdict):
             raise result
-        if not transaction.is_active:
+        if not self._transaction.is_active:
             raise ConfigurationError(
                 f"the job {self._definition.name!r} has committed or rolled back its session: with "
                 "once= that is done when it returns. Leave it out, or use session.begin_nested()"
             )
         return result
+
+    def finish(self, session: Session, result: Any) -> None:
+        """Keep what was returned, if somebody asks for it; commit."""
+        if self.asked:
+            self.keep(session.connection(), result)
+        self._transaction.commit()
+        session.close()
+        self.closed = True
 
     def keep(self, connection: Connection, result: Any) -> None:
         try:

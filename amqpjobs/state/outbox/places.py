@@ -83,7 +83,18 @@ def outbox_in(metadata: MetaData | None, bind: object, schema: str | None) -> Ou
             f"app.outbox takes the MetaData of your models (Base.metadata), not {metadata!r}"
         )
     engine = _engine_of(bind)
-    return Outbox(outbox_of(metadata, schema), inbox_of(metadata, schema), engine)
+    # Several apps may share one metadata: the rows say whose they are.
+    outbox, inbox = (_in(metadata, schema, each.name) for each in (IN_STORE.table, IN_STORE.inbox))
+    return Outbox(
+        outbox_of(metadata, schema) if outbox is None else outbox,
+        inbox_of(metadata, schema) if inbox is None else inbox,
+        engine,
+    )
+
+
+def _in(metadata: MetaData, schema: str | None, name: str) -> Table | None:
+    schema = schema or metadata.schema
+    return metadata.tables.get(f"{schema}.{name}" if schema else name)
 
 
 def _engine_of(bind: Any) -> Engine | AsyncEngine | None:

@@ -29,8 +29,12 @@ log = logging.getLogger("amqpjobs.outbox")
 BATCH = 500
 """Rows that are claimed at a time."""
 
-LEASE = 2.0
-"""Times the publish timeout, for which the rows of a batch are one relay's."""
+CONFIRM = 10.0
+"""Seconds that RabbitMQ has to confirm a batch, or fewer by ``AMQPJOBS_PUBLISH_TIMEOUT``."""
+
+LEASE = 1.5
+"""Times that, for which the rows of a batch are one relay's. What one that died has taken waits for
+so long."""
 
 AGAIN = 5.0
 """Seconds until a message is tried again that RabbitMQ refused for now: its queue is full."""
@@ -72,7 +76,7 @@ class Relay:
                 raise BrokerUnavailable("RabbitMQ is away", temporary=True)
             if publisher.publication.blocked is not None:
                 return 0
-            timeout = self._client.runtime.settings.publish_timeout
+            timeout = min(CONFIRM, self._client.runtime.settings.publish_timeout)
             lease = uuid4().hex
             seconds = LEASE * timeout
             rows = await place.run(claim, outbox.table, self._app, place.now, lease, seconds, BATCH)
