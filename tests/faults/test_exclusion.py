@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import time
 from random import Random
 from typing import Any
@@ -105,6 +106,7 @@ async def check_limit(
             ledger.fault(f"SIGTERM {worker.name}")
             serving[place] = await workers.start(broker.url, "limited", **options)
             worker.send(signal.SIGTERM)
+            assert await worker.ended(30) == 0, worker.tail()
         written = lambda: {e.id for e in ledger.effects() if e.note.endswith("written")}  # noqa: E731
         await until(lambda: written() >= set(ids), 90, "all are done", lambda: len(written()))
     ended = time.time()
@@ -196,8 +198,6 @@ async def check_unique(
         "asyncio.run(main())"
     )
     for _ in range(callers):
-        import sys
-
         done.append(
             workers._launch(
                 "caller", broker.url, [sys.executable, "-c", code],
