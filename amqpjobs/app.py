@@ -97,7 +97,7 @@ class App(
             name, retry=retry, processing=processing, exceptions=exceptions, propagate=propagate
         )
         self._registry.app = self._registry.enqueuer = self
-        self._enqueuer = self
+        self._enqueuer, self._registry.enqueue_once = self, self._enqueue_once
         self._add_queue, self._add_job = self._registry.add_queue, self._registry.add
         self._add_ending_hook = self._registry.ending_hooks.add
         self._add_hook = self._registry.add_hook

@@ -95,8 +95,9 @@ class Client:
         """Publish one message. See `App.enqueue`."""
         if self._registry.transactional and (session := current_session.get()) is not None:
             return await self._within(session, message)
-        if message.job in self._registry.deduplicated and self._registry.enqueuer is not None:
-            return await self._registry.enqueuer.enqueue_once(message)
+        if message.job in self._registry.deduplicated and self._registry.enqueue_once is not None:
+            once: JobHandle[R] = await self._registry.enqueue_once(message)
+            return once
         publisher = await self._publishers.open()
         if self._propagate is not None:
             message = self._propagate(message)

@@ -23,10 +23,6 @@ class Enqueuer(Protocol):
         """What sends messages by a transaction: a `Within`, or a `BlockingWithin`."""
         ...
 
-    async def enqueue_once(self, message: Message[R]) -> JobHandle[R]:
-        """The same for a job whose calls may be a job that is there already."""
-        ...
-
     async def close(self) -> None:
         """Close what publishing has opened on this event loop."""
         ...

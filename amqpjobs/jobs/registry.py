@@ -3,8 +3,8 @@
 Changes when being registered does.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import ConfigurationError, UnknownJob
 from amqpjobs.jobs.definition import Definition
@@ -21,7 +21,8 @@ from amqpjobs.jobs.schedule.declared import Declared, declared
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.hook import Hook
-    from amqpjobs.jobs.message.handle import Follows
+    from amqpjobs.jobs.message.handle import Follows, JobHandle
+    from amqpjobs.jobs.message.message import Message
 
 
 class Registry:
@@ -45,6 +46,7 @@ class Registry:
         propagate: as given; None for no headers.
         enqueuer: what sends the jobs of routers; the app.
         transactional: whether any job has ``once=``.
+        enqueue_once: publishes what may be a job that is there already; the app's.
         deduplicated: names of jobs with ``unique=`` or ``debounce=``.
         outbox: the outbox that it has declared, of `amqpjobs.state.outbox`; None for none.
     """
@@ -73,6 +75,7 @@ class Registry:
         self.enqueuer: Enqueuer | None = None
         self.outbox: object | None = None
         self.transactional = False
+        self.enqueue_once: Callable[[Message[Any]], Awaitable[JobHandle[Any]]] | None = None
         self.deduplicated: set[str] = set()
 
     def __repr__(self) -> str:

@@ -219,10 +219,6 @@ class _Sender:
         """See `Enqueuer.request`."""
         return await self._app(message.job).request(message)
 
-    async def enqueue_once(self, message: Message[R]) -> JobHandle[R]:
-        """See `Enqueuer.enqueue_once`."""
-        return await self._app(message.job).enqueue_once(message)
-
     async def close(self) -> None:
         """See `Enqueuer.close`."""
         for _, app in _senders(self._router):

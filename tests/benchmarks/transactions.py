@@ -88,7 +88,7 @@ class Bench:
         columns = [name for name in values if name != "created_at"]
         names, places = ", ".join(columns), ", ".join(f":{name}" for name in columns)
         statement = text(
-            f"INSERT INTO amqpjobs_outbox ({names}, created_at) "  # noqa: S608 - our own names
+            f"INSERT INTO amqpjobs_outbox ({names}, created_at) "
             f"SELECT {places}, 0 FROM generate_series(1, {count})"
         )
         given = {name: values[name] for name in columns}

@@ -12,7 +12,7 @@ import pytest
 
 from amqpjobs.state.store.engine import open_engine
 from amqpjobs.state.store.migrate import migrate
-from tests.faults.fleet import Fleet, WorkerProcess, until
+from tests.faults.fleet import Fleet, until
 from tests.faults.ledger import Effect, Ledger
 from tests.faults.limiting import LIMIT, STORE, build
 from tests.faults.publishing import settings_for
@@ -182,7 +182,6 @@ async def check_unique(
 ) -> None:
     store, settings = await prepared(postgres, broker.url)
     app, _, unique = build(1, settings)
-    done: list[WorkerProcess] = []
     code = (
         "import asyncio, os, sys; from tests.faults.limiting import build; app, _, unique = "
         "build(1)\n"
@@ -197,13 +196,11 @@ async def check_unique(
         "'\", \"new\": ' + str(sum(not h.existing for h in flat)) + '}')\n"
         "asyncio.run(main())"
     )
-    for _ in range(callers):
-        done.append(
-            workers._launch(
-                "caller", broker.url, [sys.executable, "-c", code],
-                {STORE: store, "PYTHONPATH": "."},
-            )
-        )  # fmt: skip
+    command = [sys.executable, "-c", code]
+    done = [
+        workers._launch("caller", broker.url, command, {STORE: store, "PYTHONPATH": "."})
+        for _ in range(callers)
+    ]
     for caller in done:
         assert await caller.ended(120) == 0, caller.tail()
     said = [line for caller in done for line in caller.events("called")]

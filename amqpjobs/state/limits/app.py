@@ -53,7 +53,7 @@ class Excludes:
             raise missing(error) from error
         return Lock(memory_of(self.client), name, lease, timeout)
 
-    async def enqueue_once(self, message: "Message[R]") -> "JobHandle[R]":
+    async def _enqueue_once(self, message: "Message[R]") -> "JobHandle[R]":
         """Publish one message of a job with ``unique=`` or ``debounce=``, unless its job is there
         already. `enqueue` and `Job.later` do this by themselves.
 
