@@ -195,8 +195,8 @@ class Settings(BaseSettings):
     nobody listens."""
 
     store_url: SecretStr = SecretStr(DEFAULT_STORE)
-    """Where the status of jobs is kept: ``sqlite:///file`` or ``postgresql://user:password@host/db``.
-    """
+    """Where the status of jobs is kept, and the outbox of an app that names no other place:
+    ``sqlite:///file`` or ``postgresql://user:password@host/db``."""
 
     status_ttl: Annotated[_Seconds, Field(gt=0, le=LONGEST)] = 604_800.0
     """How long after its last event the status of a job is kept: seven days."""

@@ -20,8 +20,9 @@ _PANELS: Final = {
         "status": "status",
         "dead": "dead",
         "delayed": "delayed",
+        "outbox": "outbox",
         "limits": "limits",
-        "doctor": "doctor",
+        "doctor": "doctor.command",
         "health": "health",
     },
     "Operate": {
@@ -52,7 +53,7 @@ _PANELS: Final = {
 """What ``--help`` lists: under each heading the commands, with their modules. The function of a
 command has its name."""
 
-_GROUPS: Final = frozenset({"dead", "delayed", "deploy", "limits", "topology"})
+_GROUPS: Final = frozenset({"dead", "delayed", "deploy", "limits", "outbox", "topology"})
 """Those that have commands of their own: `group` of the module."""
 
 _NAMES: Final = frozenset(name for commands in _PANELS.values() for name in commands)

@@ -79,14 +79,18 @@ async def _record(app: "App") -> None:
     from amqpjobs.broker.rabbitmq.background import BackgroundTask
     from amqpjobs.state.needs import housekeeping_of
     from amqpjobs.state.status.recorder import Recorder
+    from amqpjobs.telemetry.health.condition import with_what_is_beside
     from amqpjobs.telemetry.health.heartbeat import Liveness
 
     recorder = Recorder(app.settings)
     task = asyncio.ensure_future(recorder.run())
-    liveness = BackgroundTask(
-        Liveness(app.settings.heartbeat_file, lambda: recorder.condition).run, "amqpjobs liveness"
-    )
     housekeeping = housekeeping_of(app.client)
+
+    def state() -> str:
+        beside = housekeeping.beside if housekeeping else None
+        return with_what_is_beside(recorder.condition, beside)
+
+    liveness = BackgroundTask(Liveness(app.settings.heartbeat_file, state).run, "amqpjobs liveness")
     keeping = housekeeping and BackgroundTask(housekeeping.run, "amqpjobs housekeeping")
     deadline = stop_by_signals(task.cancel, app.settings.shutdown_timeout, leaving=False)
     try:

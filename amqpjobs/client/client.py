@@ -3,8 +3,8 @@
 Changes when what surrounds publishing does; `amqpjobs.client.publisher` makes the AMQP messages.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -15,7 +15,7 @@ from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle, as_existing, handle_of
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.middleware import Publishing, each_through, onion
-from amqpjobs.jobs.once import current_session, no_request
+from amqpjobs.jobs.once import no_request, session_here
 from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.runtime import Runtime
 
@@ -37,6 +37,7 @@ class Client:
 
     Attributes:
         runtime: as given.
+        before_close: called before the publisher of an event loop is closed, on that loop.
         on_close: called when the publisher of an event loop is closed, on that loop.
         statuses: what reads the statuses of its jobs, once it was used: `amqpjobs.state` puts it
             there, which is above this package.
@@ -48,6 +49,7 @@ class Client:
     ) -> None:
         self.runtime = runtime
         self._registry = runtime.registry
+        self.before_close: list[Callable[[], Awaitable[None]]] = []
         self.on_close: list[Callable[[], Awaitable[None]]] = []
         self.statuses: object | None = None
         self.memory: object | None = None
@@ -72,9 +74,14 @@ class Client:
 
         return Preparing(self.runtime, self._publishing, self._propagate)
 
-    def lifespan(self) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
         """Keep the connection for publishing open on this event loop. See `App.lifespan`."""
-        return self._publishers.lifespan()
+        async with self._publishers.lifespan():
+            try:
+                yield
+            finally:
+                await self._leave()
 
     @property
     def opened(self) -> "Publisher | None":
@@ -87,13 +94,18 @@ class Client:
 
     async def close(self) -> None:
         """Close what a first use outside of a `lifespan` has opened on this event loop."""
+        await self._leave()
         await self._publishers.close()
         for close in self.on_close:
             await close()
 
+    async def _leave(self) -> None:
+        for leave in self.before_close:
+            await leave()
+
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """Publish one message. See `App.enqueue`."""
-        if self._registry.transactional and (session := current_session.get()) is not None:
+        if self._registry.transactional and (session := session_here()) is not None:
             return await self._within(session, message)
         if message.job in self._registry.deduplicated and self._registry.enqueue_once is not None:
             once: JobHandle[R] = await self._registry.enqueue_once(message)
@@ -118,7 +130,7 @@ class Client:
 
     async def enqueue_many(self, messages: Iterable[Message[Any]]) -> list[JobHandle[Any]]:
         """Publish many. See `App.later_many`."""
-        if self._registry.transactional and (session := current_session.get()) is not None:
+        if self._registry.transactional and (session := session_here()) is not None:
             return [await self._within(session, message) for message in messages]
         taken = _Taken(messages)
         results: list[JobHandle[Any] | Exception] = await self._many(taken)
@@ -144,7 +156,7 @@ class Client:
 
     async def request(self, message: Message[Any], timeout: Seconds | None = None) -> Any:
         """Have a job run in a worker, and return its result. See `App.request`."""
-        if self._registry.transactional and current_session.get() is not None:
+        if self._registry.transactional and session_here() is not None:
             raise no_request(message.job)
         if message.job in self._registry.deduplicated:
             raise ConfigurationError(

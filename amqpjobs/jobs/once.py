@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Any, Protocol, TypeAlias
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.run_context import current_context
 
 Sessions: TypeAlias = Callable[[], Any]
 """An ``async_sessionmaker`` or ``sessionmaker`` of SQLAlchemy, or what returns such sessions."""
@@ -33,8 +34,39 @@ class Transactions(Protocol):
 transactions: ContextVar[Transactions | None] = ContextVar("amqpjobs_transactions", default=None)
 """None where no worker is. A variable, so that no run has to be given it."""
 
-current_session: ContextVar[Any] = ContextVar("amqpjobs_session", default=None)
-"""The session of the handler that runs here: what is sent meanwhile goes with its transaction."""
+
+class CurrentSession:
+    """The session of a handler.
+
+    Attributes:
+        session: of SQLAlchemy.
+        over: whether the handler has ended. A task that it has left behind sends by itself: nobody
+            would commit what it stores.
+    """
+
+    __slots__ = ("over", "session")
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.over = False
+
+
+current_session: ContextVar[CurrentSession | None] = ContextVar("amqpjobs_session", default=None)
+"""That of the handler that runs here: what is sent meanwhile goes with its transaction."""
+
+
+def session_here() -> Any:
+    """The session of the handler that runs here; None where none does."""
+    current = current_session.get()
+    return None if current is None or current.over else current.session
+
+
+def _worker_of(job: str) -> "Transactions | None":
+    """What runs the job here, if it was a worker that has called it, and no other handler."""
+    here, context = transactions.get(), current_context.get()
+    if here is None or context is None or context.job != job or session_here() is not None:
+        return None
+    return here
 
 
 def transactional(
@@ -51,13 +83,15 @@ def transactional(
         @wraps(handler)
         async def in_transaction(*args: Any, **kwargs: Any) -> Any:
             async def work(session: Any) -> Any:
-                token = current_session.set(session)
+                current = CurrentSession(session)
+                token = current_session.set(current)
                 try:
                     return await handler(*args[:place], session, *args[place:], **kwargs)
                 finally:
+                    current.over = True
                     current_session.reset(token)
 
-            here = transactions.get()
+            here = _worker_of(job)
             if here is not None:
                 return await here.run(job, sessions, work)
             async with sessions() as session, session.begin():
@@ -68,13 +102,15 @@ def transactional(
     @wraps(handler)
     def in_transaction_now(*args: Any, **kwargs: Any) -> Any:
         def work(session: Any) -> Any:
-            token = current_session.set(session)
+            current = CurrentSession(session)
+            token = current_session.set(current)
             try:
                 return handler(*args[:place], session, *args[place:], **kwargs)
             finally:
+                current.over = True
                 current_session.reset(token)
 
-        here = transactions.get()
+        here = _worker_of(job)
         if here is not None:
             return here.run_now(job, sessions, work)
         with sessions() as session, session.begin():

@@ -6,6 +6,7 @@ from amqpjobs.state.housekeeping import Duty
 from amqpjobs.state.inbox.rows import PRUNE_BATCH, prune
 from amqpjobs.state.limits.duties import FreesSlots, SendsDue
 from amqpjobs.state.outbox.places import Bound, engine_of
+from amqpjobs.telemetry.metrics.instruments import meters
 
 if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
@@ -19,6 +20,15 @@ def duties_of(memory: "Memory") -> list[Duty]:
     if memory.client.runtime.registry.transactional:
         duties.append(PrunesInbox(memory))
     return duties
+
+
+def measures_of(memory: "Memory") -> list[Duty]:
+    """What is looked at for metrics alone; nothing where nobody collects them."""
+    if meters() is None:
+        return []
+    from amqpjobs.state.measuring import MeasuresOutbox
+
+    return [MeasuresOutbox(memory)]
 
 
 class SendsOutbox:

@@ -10,11 +10,13 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.state.memory import Memory
+from amqpjobs.telemetry.metrics.instruments import meters
 
 log = logging.getLogger("amqpjobs.housekeeping")
 
@@ -23,6 +25,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 JITTER = 0.2
 """Of each pause, at random, so that processes do not look all at once."""
+
+LEISURE = 10.0
+"""Seconds of a duty's pause, beyond which a commit is no reason to do it at once."""
 
 LATE = 120.0
 """Seconds without a turn of a duty, from which on the housekeeping is not well."""
@@ -67,6 +72,7 @@ class State:
         errors: turns that have failed, in all.
         problem: why the last turn failed; None if it did not.
         pause: seconds before the next one after an error.
+        woken: whether there was a commit since its last turn began.
         last: when a turn last succeeded, by the monotonic clock.
     """
 
@@ -75,6 +81,7 @@ class State:
     errors: int = 0
     problem: str | None = None
     pause: float = FIRST_PAUSE
+    woken: bool = False
 
 
 class Housekeeping:
@@ -114,29 +121,50 @@ class Housekeeping:
                 return f"{duty.name}: {state.problem}"
         return None
 
+    @property
+    def beside(self) -> str | None:
+        """The same on one line, for the state of a process that does its work all the same."""
+        problem = self.problem
+        return None if problem is None else " ".join(f"housekeeping has to wait: {problem}".split())
+
     def wake(self) -> None:
-        """Do everything soon. From any thread."""
+        """Do soon what does not have time. From any thread."""
         self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         for duty, state in self._states.items():
-            if state.problem is None and getattr(duty, "nudged", True):
-                state.due = 0.0
+            asked = duty.pause <= LEISURE and getattr(duty, "nudged", True)
+            if state.problem is None and asked:
+                state.due, state.woken = 0.0, True
         self._woken.set()
 
     async def run(self) -> None:
         """Do the duties until cancelled."""
         self._memory.add_wake(self.wake)
         try:
-            for state in self._states.values():  # not all processes of a deployment at once
-                state.due = time.monotonic() + random.random() * FIRST_PAUSE  # noqa: S311 - not a secret
-            while True:
-                await self._rest()
-                for duty, state in self._states.items():
-                    if state.due <= time.monotonic():
-                        await self._turn(duty, state)
+            with self._measured():
+                await self._run()
         finally:
             self._memory.remove_wake(self.wake)
+
+    def _measured(self) -> AbstractContextManager[None]:
+        """Nothing where nobody looks."""
+        found = meters()
+        if found is None:
+            return nullcontext()
+        from amqpjobs.state.measuring import MeasuresOutbox, measured
+
+        outbox = next((duty for duty in self._states if isinstance(duty, MeasuresOutbox)), None)
+        return measured(found, self.states, outbox)
+
+    async def _run(self) -> None:
+        for state in self._states.values():  # not all processes of a deployment at once
+            state.due = time.monotonic() + random.random() * FIRST_PAUSE  # noqa: S311 - not a secret
+        while True:
+            await self._rest()
+            for duty, state in self._states.items():
+                if state.due <= time.monotonic():
+                    await self._turn(duty, state)
 
     async def _rest(self) -> None:
         """Until the next duty is due."""
@@ -151,6 +179,7 @@ class Housekeeping:
 
     async def _turn(self, duty: Duty, state: State) -> bool:
         """Whether there may be more."""
+        state.woken = False  # what is committed from here on, this turn may not see
         try:
             more = await duty.turn()
         except AmqpJobsError as error:
@@ -165,7 +194,7 @@ class Housekeeping:
             log.info("housekeeping goes on", extra={"duty": duty.name})
         state.problem, state.pause, state.last = None, FIRST_PAUSE, now
         pause = duty.pause * (1 - JITTER * random.random())  # noqa: S311 - not a secret
-        state.due = now if more else now + pause
+        state.due = now if more or state.woken else now + pause
         return more
 
     def _failed(self, duty: Duty, state: State, problem: str) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from amqpjobs.errors import AmqpJobsError
@@ -28,6 +29,10 @@ LOOKS = (0.0, 0.01, 0.05, 0.2, 1.0)
 """Seconds before each look after a commit: some are told of just before it is done."""
 
 
+LAST = 2.0
+"""Seconds for what was committed just before the end of a program."""
+
+
 class Memory:
     """The store of one app.
 
@@ -41,6 +46,7 @@ class Memory:
     def __init__(self, client: "Client") -> None:
         self.used = False
         self.client = client
+        client.before_close.append(self.finish)
         client.on_close.append(self.close)
         self._here: dict[asyncio.AbstractEventLoop, _Here] = {}
         self._wakes: list[Callable[[], None]] = []
@@ -159,6 +165,13 @@ class Memory:
 
         portal.start(look)
 
+    async def finish(self) -> None:
+        """Send what was committed just now, before the publisher of this event loop is closed: what
+        that fails for is left to the housekeeping."""
+        here = self._here.get(asyncio.get_running_loop())
+        if here is not None:
+            await here.finish(self.send)
+
     async def close(self) -> None:
         """Close the store on this event loop. The next use opens it again."""
         here = self._here.pop(asyncio.get_running_loop(), None)
@@ -216,6 +229,15 @@ class _Here:
                 if sent or self._again:
                     self._again = True  # there may be more
                     break
+
+    async def finish(self, send: Send) -> None:
+        if self._task is None or self._task.done():
+            return
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        with suppress(AmqpJobsError, TimeoutError):
+            async with asyncio.timeout(LAST):
+                await send()
 
     async def close(self) -> None:
         if self._task is not None:

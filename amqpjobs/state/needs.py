@@ -14,9 +14,34 @@ if TYPE_CHECKING:
     from amqpjobs.state.housekeeping import Housekeeping
 
 
+MOST_NAMES = 3
+"""Of jobs that are named."""
+
+
 def needs_store(registry: "Registry") -> bool:
     """Whether the app has declared anything that is remembered in the store."""
     return registry.outbox is not None or any(job.remembers for job in registry.jobs.values())
+
+
+def needed_by(registry: "Registry") -> list[str]:
+    """What of an app needs the database of ``AMQPJOBS_STORE_URL``, in words. An outbox, with what
+    ``once=`` keeps, may be in another one: ``app.outbox(metadata, bind=...)``."""
+    elsewhere = getattr(registry.outbox, "bind", None) is not None
+    jobs = sorted(
+        job.name for job in registry.jobs.values() if job.schedules or (job.once and not elsewhere)
+    )
+    found = ["app.outbox"] if registry.outbox is not None and not elsewhere else []
+    shown = jobs if len(jobs) <= MOST_NAMES else [*jobs[:MOST_NAMES], "others"]
+    return [*found, *(f"the job {name}" for name in shown)]
+
+
+def uses_store(client: "Client") -> bool:
+    """Whether there may be something of the app in the store: it has declared that, or a store is
+    configured, and another process of the app may have left something in its outbox."""
+    if needs_store(client.runtime.registry):
+        return True
+    given = "store_url" in client.runtime.settings.model_fields_set
+    return given and importlib.util.find_spec("sqlalchemy") is not None
 
 
 def housekeeping_of(client: "Client") -> "Housekeeping | None":
@@ -30,15 +55,10 @@ def housekeeping_of(client: "Client") -> "Housekeeping | None":
         ConfigurationError: the extra ``sql`` is missing, and the app needs it.
     """
     runtime = client.runtime
-    if not runtime.settings.housekeeping:
+    if not runtime.settings.housekeeping or not uses_store(client):
         return None
-    if not needs_store(runtime.registry):
-        # What another process of the app may have left in the outbox of a store that is there.
-        given = "store_url" in runtime.settings.model_fields_set
-        if not given or importlib.util.find_spec("sqlalchemy") is None:
-            return None
-    from amqpjobs.state.duties import duties_of
+    from amqpjobs.state.duties import duties_of, measures_of
     from amqpjobs.state.housekeeping import Housekeeping
 
     memory = memory_of(client)
-    return Housekeeping(memory, duties_of(memory))
+    return Housekeeping(memory, [*duties_of(memory), *measures_of(memory)])

@@ -4,8 +4,11 @@ Nothing of SQLAlchemy is imported for an app that needs none of it. Changes when
 another part there.
 """
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from amqpjobs.errors import AmqpJobsError
+from amqpjobs.state.memory import Memory, memory_of
 from amqpjobs.state.needs import housekeeping_of
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from amqpjobs.state.housekeeping import Housekeeping
     from amqpjobs.state.inbox.transactions import InTransactions
     from amqpjobs.state.limits.turns import Turns
+
+log = logging.getLogger("amqpjobs.outbox")
 
 
 class WorkersMemory(NamedTuple):
@@ -22,11 +27,33 @@ class WorkersMemory(NamedTuple):
         housekeeping: looks after the store in this process; None where nothing does.
         once: runs the handlers of ``once=``; None where there are none.
         turns: takes slots and claims for jobs; None where no job has any.
+        memory: of the app; None where it has no use for it.
     """
 
     housekeeping: "Housekeeping | None" = None
     once: "InTransactions | None" = None
     turns: "Turns | None" = None
+    memory: "Memory | None" = None
+
+    @property
+    def beside(self) -> str | None:
+        """What is wrong with the housekeeping, on one line; None if nothing is."""
+        return None if self.housekeeping is None else self.housekeeping.beside
+
+    async def send(self) -> int:
+        """Send all that is in the outbox.
+
+        Returns:
+            How many messages were sent in all, by anybody here.
+        """
+        if self.memory is None:
+            return 0
+        try:
+            while await self.memory.send():
+                pass
+        except AmqpJobsError as error:
+            log.warning("outbox not sent, will be later", extra={"error": str(error)})
+        return self.memory.relay.sent
 
     async def check(self) -> None:
         """See that what jobs need is there. A database that is away is waited for later, by jobs.
@@ -51,7 +78,6 @@ def memory_for_worker(client: "Client") -> WorkersMemory:
     jobs = client.runtime.registry.jobs.values()
     if any(job.exclusion is not None for job in jobs):
         from amqpjobs.state.limits.turns import Turns
-        from amqpjobs.state.memory import memory_of
 
         turns = Turns(memory_of(client))
     if client.runtime.registry.transactional:
@@ -59,8 +85,10 @@ def memory_for_worker(client: "Client") -> WorkersMemory:
 
         try:
             from amqpjobs.state.inbox.transactions import InTransactions
-            from amqpjobs.state.memory import memory_of
         except ImportError as error:
             raise missing(error) from error
         once = InTransactions(memory_of(client))
-    return WorkersMemory(housekeeping_of(client), once, turns)
+    housekeeping = housekeeping_of(client)
+    known = client.memory
+    memory = known if isinstance(known, Memory) else None
+    return WorkersMemory(housekeeping, once, turns, memory)

@@ -257,7 +257,8 @@ class Consuming:
     @property
     def condition(self) -> str:
         """How it is: see `amqpjobs.telemetry.health.condition`."""
-        return condition(self.link, self.publisher, self.subscriptions, self.progress.problem)
+        parts = self.link, self.publisher, self.subscriptions, self.progress.problem
+        return condition(*parts, self._memory.beside)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -286,6 +287,10 @@ class Consuming:
         """Look after the store, where there is something to look after."""
         if self._memory.housekeeping is not None:
             await self._memory.housekeeping.run()
+
+    async def send_stored(self) -> int:
+        """Send what transactions have stored; how much was sent since the start, in all."""
+        return await self._memory.send()
 
     async def hold(self, wire: Wire) -> None:
         """Before anything is consumed: see what operators have paused and cancelled."""

@@ -17,7 +17,7 @@ from amqpjobs.broker.rabbitmq.shared_topology import SharedTopology, topology_sh
 from amqpjobs.jobs.durations import Seconds, seconds_above_zero
 from amqpjobs.state.working import memory_for_worker
 from amqpjobs.telemetry.health.heartbeat import STARTING, STOPPING, Liveness, notify
-from amqpjobs.telemetry.health.heartbeat_file import OK
+from amqpjobs.telemetry.health.heartbeat_file import is_ok
 from amqpjobs.telemetry.log_handlers import log_options
 from amqpjobs.telemetry.log_stream import is_unread
 from amqpjobs.telemetry.logs import configure_logs_again
@@ -139,11 +139,11 @@ class Worker:
         if self._ending.is_set():
             return STOPPING
         found = STARTING if self._consuming is None else self._consuming.condition
-        if found in (OK, STARTING) and (lacking := self._room.state) is not None:
+        if (is_ok(found) or found == STARTING) and (lacking := self._room.state) is not None:
             return lacking
-        if found == OK and is_unread():
+        if is_ok(found) and is_unread():
             return UNREAD
-        return (self._execution.outliving.state or OK) if found == OK else found
+        return (self._execution.outliving.state or found) if is_ok(found) else found
 
     @property
     def stuck(self) -> bool:

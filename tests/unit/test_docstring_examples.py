@@ -6,11 +6,14 @@ import contextlib
 import doctest
 import inspect
 import io
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from sqlalchemy.ext.asyncio import async_sessionmaker
+from sqlalchemy.orm import DeclarativeBase
 
 import amqpjobs
 from amqpjobs import (
@@ -26,6 +29,7 @@ from amqpjobs import (
 )
 from amqpjobs.client.blocking import BlockingApp
 from amqpjobs.jobs.run_context import plain_context
+from tests.support.shop import async_engine
 from tests.unit.test_public_names import NAMES
 
 SETTINGS = settings.Settings
@@ -83,6 +87,23 @@ def namespace(app: App) -> dict[str, Any]:
     }
 
 
+@asynccontextmanager
+async def database(folder: Path) -> AsyncIterator[dict[str, Any]]:
+    """What the examples on transactions take for granted: models, an engine, its sessions."""
+
+    class Base(DeclarativeBase): ...
+
+    engine = async_engine(f"sqlite:///{folder}/shop.db")
+    yield {"Base": Base, "engine": engine, "Sessions": async_sessionmaker(engine)}
+    await engine.dispose()
+
+
+async def make_outbox(app: App, names: dict[str, Any]) -> None:
+    app.outbox(names["Base"].metadata, bind=names["engine"])
+    async with names["engine"].begin() as connection:
+        await connection.run_sync(names["Base"].metadata.create_all)
+
+
 def run(example: doctest.Example, names: dict[str, Any]) -> Any:
     """Run one; a coroutine if it awaits. As at the prompt of `python -m asyncio`."""
     code = compile(example.source, "<example>", "single", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -118,7 +139,7 @@ def run_in_thread(examples: list[doctest.Example], names: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("case", CASES, ids=id_of)
-async def test_an_example_does_what_it_shows(case: tuple[type, str]) -> None:
+async def test_an_example_does_what_it_shows(case: tuple[type, str], tmp_path: Path) -> None:
     """In `app.testing()`; those for synchronous code in a thread."""
     kind, name = case
     examples = PARSER.get_examples(docstring(kind, name))
@@ -128,7 +149,10 @@ async def test_an_example_does_what_it_shows(case: tuple[type, str]) -> None:
     if kind is SETTINGS or (kind is App and not name):
         await run_all(examples, names)
         return
-    async with app.testing(raise_errors=False) as t:
+    async with database(tmp_path) as more, app.testing(raise_errors=False) as t:
+        names |= more
+        if name == "within":
+            await make_outbox(app, names)
         if kind in (BlockingApp, BlockingJobHandle):
             await asyncio.to_thread(run_in_thread, examples, names)
             return

@@ -39,8 +39,9 @@ NAMES = {
     # and test kits.
     App: """
         asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
-        fleet hook include job jobs later_many lifespan name on_failed on_retry on_start on_stop
-        on_success placed queues request resources result settings status testing watch
+        fleet hook include job jobs later_many lifespan lock name on_failed on_retry on_start on_stop
+        on_success outbox placed queues request resources result settings status testing watch
+        within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
     BlockingApp: "cancel later later_many lock request result status watch",
@@ -51,7 +52,7 @@ NAMES = {
     Limit: "group key lease n seconds when_busy",
     Unique: "key seconds ttl until",
     Tick: "due due_time how previous schedule tz",
-    Job: "later message name queue request with_options",
+    Job: "later message name queue request with_options within",
     JobHandle: "cancel existing id job queue result status watch",
     BlockingJobHandle: "cancel existing id job queue result status watch",
     JobStatus: """

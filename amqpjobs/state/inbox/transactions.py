@@ -21,6 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
+from amqpjobs.broker.rabbitmq.own_thread import in_own_thread
 from amqpjobs.errors import ConfigurationError, InvalidResult
 from amqpjobs.jobs.once import Sessions
 from amqpjobs.jobs.results import dump_result, load_result
@@ -129,19 +130,29 @@ class InTransactions:
         """
         jobs = self._runtime.registry.jobs.values()
         for sessions in {job.once for job in jobs if job.once is not None}:
-            session = sessions()
             try:
-                if isinstance(session, AsyncSession):
-                    connection = await session.connection()
-                    await connection.run_sync(self._look)
-                else:
-                    await asyncio.to_thread(self._look_by, session)
+                await self.look(sessions)
             except (DBAPIError, PoolTimeout, OSError) as error:
                 log.warning("database away, jobs wait", extra={"error": _words(error)})
-            finally:
-                closed = session.close()
-                if isawaitable(closed):
-                    await closed
+
+    async def look(self, sessions: Sessions) -> None:
+        """See that the inbox is where these sessions are, and that they have transactions.
+
+        Raises:
+            ConfigurationError: it is not so; says how to fix it.
+            DBAPIError, OSError: the database cannot be used.
+        """
+        session = sessions()
+        try:
+            if isinstance(session, AsyncSession):
+                connection = await session.connection()
+                await connection.run_sync(self._look)
+            else:
+                await in_own_thread(lambda: self._look_by(session), "amqpjobs inbox")
+        finally:
+            closed = session.close()
+            if isawaitable(closed):
+                await closed
 
     def _look_by(self, session: Session) -> None:
         self._look(session.connection())

@@ -7,8 +7,10 @@ from sqlalchemy import Connection, Table, select
 from amqpjobs.jobs.message.headers import tags_of
 from amqpjobs.jobs.message.message import Message, Options
 from amqpjobs.state.outbox.rows import Held, held, message_of
+from amqpjobs.state.store.engine import store_exists
 
 if TYPE_CHECKING:
+    from amqpjobs.client.client import Client
     from amqpjobs.state.memory import Memory
     from amqpjobs.state.store.runs import Runs
 
@@ -37,3 +39,22 @@ async def held_by(memory: "Memory") -> Held:
     """
     place: Runs = await memory.place()
     return await place.run(held, memory.outbox.table, memory.app, place.now)
+
+
+async def held_of(client: "Client") -> Held | None:
+    """How much is in the outbox of an app, for a command: it leaves the databases again.
+
+    Returns:
+        None where there is no outbox, or no SQLite file yet: asking makes none.
+
+    Raises:
+        StoreUnavailable, ConfigurationError: its database cannot be used.
+    """
+    from amqpjobs.state.examination.databases import closing
+    from amqpjobs.state.memory import memory_of
+
+    memory = memory_of(client)
+    if memory.outbox.bind is None and not store_exists(client.runtime.settings):
+        return None
+    async with closing(memory):
+        return await held_by(memory)

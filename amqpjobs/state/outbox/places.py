@@ -2,7 +2,6 @@
 elsewhere.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, MetaData, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import sessionmaker
 
+from amqpjobs.broker.rabbitmq.own_thread import in_own_thread
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.state.store.runs import Runs, now_of
 from amqpjobs.state.store.tables import inbox, inbox_of, outbox, outbox_of
@@ -32,6 +32,14 @@ class Bound(Runs):
         return f"<Bound: {self._engine.url.render_as_string(hide_password=True)}>"
 
     @property
+    def name(self) -> str:
+        """Of the database, for people; it holds no password."""
+        url = self._engine.url
+        where = "" if url.host is None else f" at {url.host}"
+        database = (url.database or "").rpartition("/")[2] if url.host is None else url.database
+        return f"{url.get_backend_name()} {database or 'in memory'}{where}"
+
+    @property
     def now(self) -> ColumnElement[float]:
         """The time of the database."""
         return now_of(self._engine.dialect.name)
@@ -46,7 +54,7 @@ class Bound(Runs):
             with engine.begin() as connection:
                 return work(connection)
 
-        return await asyncio.to_thread(in_thread)
+        return await in_own_thread(in_thread, "amqpjobs outbox")
 
 
 @dataclass(frozen=True, slots=True)

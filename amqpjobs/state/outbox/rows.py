@@ -210,37 +210,40 @@ class Held:
         oldest: seconds that the oldest of them waits; None for none.
         failed: messages that RabbitMQ has refused for good.
         error: why, for one of those.
+        failed_job: the name of its job.
     """
 
     open: int = 0
     oldest: float | None = None
     failed: int = 0
     error: str | None = None
+    failed_job: str | None = None
 
 
 def held(connection: Connection, table: Table, app: str, now: ColumnElement[float]) -> Held:
     """Look at the outbox of an app."""
-    waiting = connection.execute(
-        select(func.count(), now - func.min(table.c.created_at)).where(
-            table.c.app == app, table.c.failed_at.is_(None)
-        )
-    ).one()
-    failed = connection.execute(
-        select(func.count(), func.max(table.c.error)).where(
-            table.c.app == app, table.c.failed_at.is_not(None)
-        )
-    ).one()
-    return Held(waiting[0], waiting[1], failed[0], failed[1])
+    waits = table.c.app == app, table.c.failed_at.is_(None)
+    count = connection.scalar(select(func.count()).select_from(table).where(*waits)) or 0
+    # By the index: rows are numbered in the order in which they were written.
+    first = select(now - table.c.created_at).where(*waits).order_by(table.c.id).limit(1)
+    oldest = connection.scalar(first) if count else None
+    refused = table.c.app == app, table.c.failed_at.is_not(None)
+    failed = connection.scalar(select(func.count()).select_from(table).where(*refused)) or 0
+    last = select(table.c.error, table.c.job).where(*refused).order_by(table.c.id.desc()).limit(1)
+    one = connection.execute(last).first() if failed else None
+    if one is None:
+        return Held(count, oldest)
+    return Held(count, oldest, failed, one.error, one.job)
 
 
-def again(connection: Connection, table: Table, app: str) -> int:
-    """Have all that has failed tried again.
+def again(connection: Connection, table: Table, app: str, *chosen: ColumnElement[bool]) -> int:
+    """Have what has failed tried again: all of it, or the rows that are chosen.
 
     Returns:
         How many.
     """
     return connection.execute(
         update(table)
-        .where(table.c.app == app, table.c.failed_at.is_not(None))
-        .values(failed_at=None, error=None, leased_until=None)
+        .where(table.c.app == app, table.c.failed_at.is_not(None), *chosen)
+        .values(failed_at=None, error=None, lease=None, leased_until=None)
     ).rowcount

@@ -190,4 +190,4 @@ waiting = Table(
 """One row for each message that waits for a slot, or for the end of a debounce."""
 
 MEMORY = (outbox, inbox, schedules, ticks, slots, claims, waiting)
-"""The tables of the migration `v0005_memory`."""
+"""The tables of the migration `v0005_memory`, which writes them down once more."""

@@ -288,6 +288,46 @@ async def test_a_plain_call_is_a_transaction(store_url: str) -> None:
             assert (sent(t), await here.count()) == (["tea"], 1)
 
 
+async def test_a_plain_call_in_another_job_is_a_transaction_of_its_own(store_url: str) -> None:
+    """As often as it is called: only the job itself is done once."""
+    async with shop(store_url) as here:
+        charge = charging(here)
+
+        @here.app.job(queue="orders")
+        async def day(articles: list[str]) -> list[str]:
+            return [await charge(article) for article in articles]
+
+        async with here.app.testing() as t:
+            assert await day.request(["tea", "milk"]) == ["tea 1", "milk 1"]
+            await t.run_until_idle()
+            assert (sent(t), await here.count()) == (["tea", "milk"], 2)
+            assert await here.count(here.outbox.inbox) == 0
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+async def test_a_task_that_a_handler_leaves_behind_sends_by_itself(store_url: str) -> None:
+    """Nobody would commit what it stores."""
+    async with shop(store_url) as here:
+        receipt = receipts(here.app)
+        left: list[asyncio.Task[Any]] = []
+        ended = asyncio.Event()
+
+        @here.app.job(queue="orders", once=here.sessions)
+        async def charge(session: AsyncSession, article: str) -> None:
+            async def afterwards() -> None:
+                await ended.wait()
+                await receipt.later(article)
+
+            left.append(asyncio.create_task(afterwards()))
+
+        async with here.app.testing() as t:
+            await charge.later("tea")
+            await t.run_until_idle()
+            ended.set()
+            await left[0]
+            assert sent(t) == ["tea"]
+
+
 async def test_old_rows_are_forgotten(store_url: str) -> None:
     """After the time of AMQPJOBS_INBOX_TTL, and not before."""
     async with shop(store_url) as here:

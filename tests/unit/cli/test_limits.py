@@ -16,7 +16,7 @@ from amqpjobs.client.prepared import Prepared
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.settings import load_settings
-from amqpjobs.state.limits.examination import examine_limits
+from amqpjobs.state.examination.limits import examine_limits
 from amqpjobs.state.limits.keys import LIMIT, key_in
 from amqpjobs.state.limits.places import Holder, Want
 from amqpjobs.state.limits.turn import Starting, turn
@@ -107,5 +107,5 @@ def test_release_asks_and_wakes(app: App) -> None:
 
 def test_nothing_is_held(tmp_path: Path, app: App) -> None:
     """Doctor says how many."""
-    found = asyncio.run(examine_limits(app.client))
-    assert found == ("2 slots are held, 1 jobs wait", "")
+    [found] = asyncio.run(examine_limits(memory_of(app.client)))
+    assert (found.state, found.text) == ("ok", "2 slots held, 1 jobs waiting")
