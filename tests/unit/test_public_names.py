@@ -39,9 +39,9 @@ NAMES = {
     # and test kits.
     App: """
         asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
-        fleet hook include job jobs later_many lifespan lock name on_failed on_retry on_start on_stop
-        on_success outbox placed queues request resources result settings status testing watch
-        within
+        fleet hook include job jobs later_many lifespan lock name on_failed on_retry on_start
+        on_stop on_success outbox placed queues request resources result settings status testing
+        watch within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
     BlockingApp: "cancel later later_many lock request result status watch",
