@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.batch import Batch
     from amqpjobs.jobs.context import Context
     from amqpjobs.jobs.ending import Ended
+    from amqpjobs.jobs.exclusion.limit import Limit
+    from amqpjobs.jobs.exclusion.unique import Debounce, Unique
     from amqpjobs.jobs.job import INJECTED, Job
     from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
     from amqpjobs.jobs.message.message import Message
@@ -40,6 +42,7 @@ __all__ = [
     "BlockingJobHandle",
     "Context",
     "Cron",
+    "Debounce",
     "Depends",
     "Ended",
     "Every",
@@ -47,6 +50,7 @@ __all__ = [
     "JobHandle",
     "JobStatus",
     "KillSwitch",
+    "Limit",
     "Message",
     "Queue",
     "Reject",
@@ -59,6 +63,7 @@ __all__ = [
     "Snooze",
     "Tick",
     "TickRecord",
+    "Unique",
     "__version__",
 ]
 
@@ -77,6 +82,7 @@ _HOMES: Final = {
     "BatchFailed": "amqpjobs.errors",
     "Context": "amqpjobs.jobs.context",
     "Cron": "amqpjobs.jobs.schedule.schedule",
+    "Debounce": "amqpjobs.jobs.exclusion.unique",
     "Depends": "fast_depends",
     "Ended": "amqpjobs.jobs.ending",
     "Every": "amqpjobs.jobs.schedule.schedule",
@@ -85,6 +91,7 @@ _HOMES: Final = {
     "JobHandle": "amqpjobs.jobs.message.handle",
     "JobStatus": "amqpjobs.jobs.message.status",
     "KillSwitch": "amqpjobs.jobs.queue.limits",
+    "Limit": "amqpjobs.jobs.exclusion.limit",
     "Message": "amqpjobs.jobs.message.message",
     "Queue": "amqpjobs.jobs.queue.queue",
     "Reject": "amqpjobs.jobs.verdicts",
@@ -95,6 +102,7 @@ _HOMES: Final = {
     "TickRecord": "amqpjobs.jobs.schedule.status",
     "Snooze": "amqpjobs.jobs.verdicts",
     "Tick": "amqpjobs.jobs.message.tick",
+    "Unique": "amqpjobs.jobs.exclusion.unique",
 }
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from amqpjobs.client.client import Client, HasClient
+from amqpjobs.client.locks import BlockingLock, HoldsLock
 from amqpjobs.errors import ConfigurationError, PublishManyFailed
 from amqpjobs.jobs.durations import Seconds, number_of
 from amqpjobs.jobs.message.cancellation import Cancellation
@@ -33,6 +34,12 @@ EXIT_TIME = 5.0
 
 class Followed(HasClient, Follows, Protocol):
     """What a blocking client is made of: an `App` is one."""
+
+    def lock(
+        self, name: str, *, lease: Seconds = 60.0, timeout: Seconds | None = None
+    ) -> HoldsLock:
+        """See `App.lock`."""
+        ...
 
 
 class BlockingApp:
@@ -151,6 +158,19 @@ class BlockingApp:
             return await self._app.cancel(job_id, reason=reason)
 
         return self._open_portal().call(cancel)
+
+    def lock(
+        self, name: str, *, lease: Seconds = 60.0, timeout: Seconds | None = None
+    ) -> BlockingLock:
+        """A lock by name, for ``with``. See `App.lock`.
+
+        Example:
+            >>> with client.lock("invoice:7", lease=60) as lock:
+            ...     token = lock.token
+        """
+        return BlockingLock(
+            self._app.lock(name, lease=lease, timeout=timeout), self._open_portal().call
+        )
 
     def watch(self, job_id: str) -> Generator[JobStatus, None, None]:
         """The status of a job, and then each change, until it ends. See `App.watch`.

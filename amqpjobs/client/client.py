@@ -12,7 +12,7 @@ from amqpjobs.client.propagation import propagate_of
 from amqpjobs.client.publishers import Make, Publishers
 from amqpjobs.errors import ConfigurationError, PublishManyFailed
 from amqpjobs.jobs.durations import Seconds
-from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle, handle_of
+from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle, as_existing, handle_of
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.middleware import Publishing, each_through, onion
 from amqpjobs.jobs.once import no_request, session_here
@@ -107,6 +107,9 @@ class Client:
         """Publish one message. See `App.enqueue`."""
         if self._registry.transactional and (session := session_here()) is not None:
             return await self._within(session, message)
+        if message.job in self._registry.deduplicated and self._registry.enqueue_once is not None:
+            once: JobHandle[R] = await self._registry.enqueue_once(message)
+            return once
         publisher = await self._publishers.open()
         if self._propagate is not None:
             message = self._propagate(message)
@@ -120,7 +123,8 @@ class Client:
             raise ConfigurationError("an app is needed to send within a transaction")
         stored = self._registry.enqueuer.within(session).enqueue(message)
         if isinstance(stored, BlockingJobHandle):
-            return handle_of(message, self._registry.app)
+            own = handle_of(message, self._registry.app)
+            return as_existing(own, stored.id) if stored.existing else own
         handle: JobHandle[Any] = await stored
         return handle
 
@@ -128,13 +132,8 @@ class Client:
         """Publish many. See `App.later_many`."""
         if self._registry.transactional and (session := session_here()) is not None:
             return [await self._within(session, message) for message in messages]
-        publisher = await self._publishers.open()
-        taken = _Taken(messages if self._propagate is None else map(self._propagate, messages))
-        results: list[JobHandle[Any] | Exception] = (
-            await each_through(onion(self._publishing, publisher.enqueue), taken)
-            if self._publishing
-            else await publisher.enqueue_many(taken)
-        )
+        taken = _Taken(messages)
+        results: list[JobHandle[Any] | Exception] = await self._many(taken)
         if taken.error is not None:
             results.append(taken.error)
         failed = [r for r in results if isinstance(r, Exception)]
@@ -146,10 +145,24 @@ class Client:
             ) from failed[0]
         return results  # type: ignore[return-value]
 
+    async def _many(self, taken: "_Taken") -> list[JobHandle[Any] | Exception]:
+        if self._registry.deduplicated:  # one by one: each may be a job that is there
+            return await each_through(self.enqueue, taken)
+        publisher = await self._publishers.open()
+        given = taken if self._propagate is None else map(self._propagate, taken)
+        if self._publishing:
+            return await each_through(onion(self._publishing, publisher.enqueue), given)
+        return await publisher.enqueue_many(given)
+
     async def request(self, message: Message[Any], timeout: Seconds | None = None) -> Any:
         """Have a job run in a worker, and return its result. See `App.request`."""
         if self._registry.transactional and session_here() is not None:
             raise no_request(message.job)
+        if message.job in self._registry.deduplicated:
+            raise ConfigurationError(
+                f"{message.job} has unique= or debounce=, and a request is a job of its own: use "
+                "`later`, and `handle.result()` for its result"
+            )
         if self._propagate is not None:
             message = self._propagate(message)
         return await self._requests.job(message, timeout)

@@ -196,6 +196,27 @@ class Context:
         except DecodeError:
             return None
 
+    def fence(self, name: str | None = None) -> int:
+        """The fencing token of a slot that this run holds (`Limit`): it rises each time that the
+        slot is taken. A worker that was frozen may go on beside its successor; what it writes is
+        refused where the newest token is kept: ``UPDATE .. SET .., token = :t WHERE token <= :t``.
+
+        Args:
+            name: the parameter or the group of the limit, or the job for a limit of the whole job.
+                None if there is but one.
+
+        Returns:
+            The token; 0 in a plain call, which holds nothing.
+
+        Raises:
+            ConfigurationError: the run holds no such slot.
+
+        Example:
+            >>> ctx.fence("customer")
+            0
+        """
+        raise NotImplementedError
+
     @property
     def cancelled(self) -> bool:
         """Whether the job was cancelled (`App.cancel`) while it runs. For a plain ``def`` with

@@ -10,6 +10,9 @@ from amqpjobs.jobs.decorators import BatchDecorator, JobDecorator, JobOptions, O
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.enqueuer import Enqueuer
+from amqpjobs.jobs.exclusion.declared import Rules
+from amqpjobs.jobs.exclusion.limit import GivenLimits
+from amqpjobs.jobs.exclusion.unique import Debounce, Unique
 from amqpjobs.jobs.hints import with_parentheses
 from amqpjobs.jobs.job import make_job
 from amqpjobs.jobs.middleware import Processing
@@ -55,6 +58,9 @@ class DeclaresJobs:
         cancellable: bool = False,
         at_most_once: bool = False,
         schedule: GivenSchedules = None,
+        limit: GivenLimits = None,
+        unique: Unique | None = None,
+        debounce: Debounce | None = None,
         once: Sessions | None = None,
         batch: Batch | None = None,
     ) -> Any:
@@ -80,6 +86,9 @@ class DeclaresJobs:
                 stops makes a dead letter of it, and it is not retried.
             schedule: a `Cron` or an `Every`, or several: when it is sent by itself, without
                 arguments. What it was due for is `Context.tick`.
+            limit: a `Limit`, or several: how many of it run at once, in all workers together.
+            unique: a `Unique`: calls of one key are one job until that has ended.
+            debounce: a `Debounce`: calls of one key become one job, when they stop coming.
             once: an ``async_sessionmaker`` of SQLAlchemy (``sessionmaker`` for a plain ``def``): it
                 runs in one transaction with the session that it takes first, after the Context.
                 What it writes, what it enqueues, and that it was done are kept together or not at
@@ -104,7 +113,7 @@ class DeclaresJobs:
                 function, bound, self._enqueuer, name=name, timeout=timeout, grace=grace, cpu=cpu,
                 memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
                 middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
-                batch=batch, schedule=schedule, once=once,
+                batch=batch, schedule=schedule, once=once, rules=Rules(limit, unique, debounce),
             )  # fmt: skip
             self._add_job(definition)
             return make_job(definition)

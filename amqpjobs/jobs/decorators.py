@@ -8,6 +8,8 @@ from typing import Concatenate, ParamSpec, Protocol, Required, TypedDict, TypeVa
 
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.durations import Seconds
+from amqpjobs.jobs.exclusion.limit import GivenLimits
+from amqpjobs.jobs.exclusion.unique import Debounce, Unique
 from amqpjobs.jobs.job import Job
 from amqpjobs.jobs.middleware import Processing
 from amqpjobs.jobs.queue.queue import Queue
@@ -99,3 +101,6 @@ class JobOptions(TypedDict, total=False):
     at_most_once: bool
     middleware: Sequence[Processing]
     schedule: GivenSchedules
+    limit: GivenLimits
+    unique: Unique | None
+    debounce: Debounce | None

@@ -4,16 +4,14 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from datetime import timedelta
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    TypeVar,
-)
+from functools import cached_property
+from typing import Any, TypeVar
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.batch import Batch
 from amqpjobs.jobs.durations import Seconds, number_of
 from amqpjobs.jobs.enqueuer import Enqueuer
+from amqpjobs.jobs.exclusion.declared import NO_RULES, Exclusion, Rules, exclusion_of
 from amqpjobs.jobs.handlers import is_async, is_generator
 from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.middleware import Processing, checked
@@ -23,9 +21,6 @@ from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
 from amqpjobs.jobs.schedule.declared import METHOD, argument_problem, checked_schedules
 from amqpjobs.jobs.schedule.schedule import GivenSchedules
 from amqpjobs.jobs.signature import Kind, Signature
-
-if TYPE_CHECKING:
-    pass
 
 R = TypeVar("R")
 
@@ -54,6 +49,7 @@ class Definition(Signature):
         at_most_once: whether its messages are acked before it runs.
         middleware: around its runs, inside that of its queue and its app.
         schedule: when it is sent by itself; None for never.
+        rules: who may run at once.
         once: makes the session of its transaction; None for a job without one.
 
     Attributes:
@@ -91,6 +87,7 @@ class Definition(Signature):
         at_most_once: bool = False,
         middleware: Sequence[Processing] = (),
         schedule: GivenSchedules = None,
+        rules: Rules = NO_RULES,
         once: Sessions | None = None,
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
@@ -108,6 +105,7 @@ class Definition(Signature):
             keep_result.total_seconds() if isinstance(keep_result, timedelta) else keep_result
         )
         self.at_most_once = at_most_once
+        self.rules = rules
         self.schedules = checked_schedules(schedule, self.fail)
         self.worker_hooks: WorkerHooks | None = None
         self.queues: Mapping[str, Queue] = {queue.name: queue}
@@ -133,7 +131,8 @@ class Definition(Signature):
     def rename(self, name: str) -> None:
         """Give it another name, which no app has seen yet."""
         self.name = name
-        self.__dict__.pop("payload", None)  # has the name in its errors
+        for known in ("payload", "exclusion"):  # they have the name in their errors
+            self.__dict__.pop(known, None)
         self._check_options()
 
     def for_next_app(self) -> "Definition":
@@ -228,7 +227,12 @@ class Definition(Signature):
     @property
     def remembers(self) -> bool:
         """Whether it needs the store. Schedules go without one."""
-        return self.once is not None
+        return self.once is not None or self.exclusion is not None
+
+    @cached_property
+    def exclusion(self) -> Exclusion | None:
+        """Who may run at once; None where it says nothing of that."""
+        return exclusion_of(self)
 
     def check(self) -> None:
         """Resolve everything that may be wrong.
@@ -236,6 +240,6 @@ class Definition(Signature):
         Raises:
             ConfigurationError: what is wrong, naming the function.
         """
-        _ = self.takes_context, self.payload, self.call
+        _ = self.takes_context, self.payload, self.call, self.exclusion
         if self.schedules and self.payload.required:
             raise self.fail(argument_problem(self.payload.required[0]))

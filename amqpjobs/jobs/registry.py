@@ -3,8 +3,8 @@
 Changes when being registered does.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import ConfigurationError, UnknownJob
 from amqpjobs.jobs.definition import Definition
@@ -21,7 +21,8 @@ from amqpjobs.jobs.schedule.declared import Declared, declared
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.hook import Hook
-    from amqpjobs.jobs.message.handle import Follows
+    from amqpjobs.jobs.message.handle import Follows, JobHandle
+    from amqpjobs.jobs.message.message import Message
 
 
 class Registry:
@@ -45,6 +46,8 @@ class Registry:
         propagate: as given; None for no headers.
         enqueuer: what sends the jobs of routers; the app.
         transactional: whether any job has ``once=``.
+        enqueue_once: publishes what may be a job that is there already; the app's.
+        deduplicated: names of jobs with ``unique=`` or ``debounce=``.
         outbox: the outbox that it has declared, of `amqpjobs.state.outbox`; None for none.
     """
 
@@ -72,6 +75,8 @@ class Registry:
         self.enqueuer: Enqueuer | None = None
         self.outbox: object | None = None
         self.transactional = False
+        self.enqueue_once: Callable[[Message[Any]], Awaitable[JobHandle[Any]]] | None = None
+        self.deduplicated: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Registry of {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
@@ -124,6 +129,8 @@ class Registry:
         definition.surround(self.processing)
         self.jobs[definition.name] = definition
         self.transactional = self.transactional or definition.once is not None
+        if definition.rules.unique is not None or definition.rules.debounce is not None:
+            self.deduplicated.add(definition.name)
 
     def _add_schedules(self, definition: Definition) -> None:
         new: dict[str, Declared] = {}

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.state.housekeeping import Duty
 from amqpjobs.state.inbox.rows import PRUNE_BATCH, prune
+from amqpjobs.state.limits.duties import FreesSlots, SendsDue
 from amqpjobs.state.outbox.places import Bound, engine_of
-from amqpjobs.state.outbox.relay import BATCH
 from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
 from amqpjobs.state.schedules.unstored import FiresUnstored
 from amqpjobs.telemetry.metrics.instruments import meters
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def duties_of(memory: "Memory") -> list[Duty]:
     """The duties of an app, those first whose delay is felt first."""
     duties = [*_schedules(memory), SendsOutbox(memory)]
+    if any(job.exclusion is not None for job in memory.client.runtime.registry.jobs.values()):
+        duties = [SendsDue(memory), FreesSlots(memory), *duties]
     if memory.client.runtime.registry.transactional:
         duties.append(PrunesInbox(memory))
     return duties
@@ -54,8 +56,8 @@ class SendsOutbox:
         self._memory = memory
 
     async def turn(self) -> bool:
-        """Send a batch."""
-        return await self._memory.send() >= BATCH
+        """Send a batch. More may have been written meanwhile."""
+        return await self._memory.send() > 0
 
     async def next_at(self) -> float | None:
         """Nothing in it waits for a time."""

@@ -40,6 +40,8 @@ class Duty(Protocol):
     Attributes:
         name: for people: ``outbox``, ``schedules``.
         pause: seconds between two turns, when nothing was to be done.
+
+    One that has nothing to do with what was just committed says so by ``nudged = False``.
     """
 
     name: str
@@ -133,7 +135,8 @@ class Housekeeping:
 
     def _wake(self) -> None:
         for duty, state in self._states.items():
-            if state.problem is None and duty.pause <= LEISURE:
+            asked = duty.pause <= LEISURE and getattr(duty, "nudged", True)
+            if state.problem is None and asked:
                 state.due, state.woken = 0.0, True
         self._woken.set()
 

@@ -121,9 +121,12 @@ class Memory:
         """Whether what the app has in the store sends messages by another outbox than its own."""
         if self.outbox.bind is None and self.outbox.table.schema is None:
             return False
+        runtime = self.client.runtime
+        if any(job.exclusion is not None for job in runtime.registry.jobs.values()):
+            return True
         from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
 
-        return mechanism_of(self.client.runtime.settings) is not Mechanism.QUEUE
+        return mechanism_of(runtime.settings) is not Mechanism.QUEUE
 
     async def place(self) -> "Runs":
         """Where the rows of the outbox are.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from amqpjobs.client.client import Client
     from amqpjobs.state.housekeeping import Housekeeping
     from amqpjobs.state.inbox.transactions import InTransactions
+    from amqpjobs.state.limits.turns import Turns
     from amqpjobs.state.schedules.ended import EndedTicks
 
 log = logging.getLogger("amqpjobs.outbox")
@@ -28,12 +29,14 @@ class WorkersMemory(NamedTuple):
     Attributes:
         housekeeping: looks after the store in this process; None where nothing does.
         once: runs the handlers of ``once=``; None where there are none.
+        turns: takes slots and claims for jobs; None where no job has any.
         memory: of the app; None where it has no use for it.
         ended: is told of jobs of schedules that have ended; None where no store knows schedules.
     """
 
     housekeeping: "Housekeeping | None" = None
     once: "InTransactions | None" = None
+    turns: "Turns | None" = None
     memory: "Memory | None" = None
     ended: "EndedTicks | None" = None
 
@@ -81,7 +84,12 @@ def memory_for_worker(client: "Client") -> WorkersMemory:
     Raises:
         ConfigurationError: the extra ``sql`` is missing, and the app needs it.
     """
-    once = None
+    once = turns = None
+    jobs = client.runtime.registry.jobs.values()
+    if any(job.exclusion is not None for job in jobs):
+        from amqpjobs.state.limits.turns import Turns
+
+        turns = Turns(memory_of(client))
     if client.runtime.registry.transactional:
         from amqpjobs.state.store.engine import missing
 
@@ -93,7 +101,8 @@ def memory_for_worker(client: "Client") -> WorkersMemory:
     housekeeping, ended = housekeeping_of(client), _ended_of(client)
     known = client.memory
     stored = isinstance(known, Memory) and (known.used or uses_store(client))
-    return WorkersMemory(housekeeping, once, memory_of(client) if stored else None, ended)
+    memory = memory_of(client) if stored or turns is not None else None
+    return WorkersMemory(housekeeping, once, turns, memory, ended)
 
 
 def _ended_of(client: "Client") -> "EndedTicks | None":

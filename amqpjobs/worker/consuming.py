@@ -37,6 +37,7 @@ from amqpjobs.worker.flow.token_bucket import prefetch_of
 from amqpjobs.worker.furnishing import furnish
 from amqpjobs.worker.holds import Holds
 from amqpjobs.worker.intake import Intake
+from amqpjobs.worker.limits import limits_of
 from amqpjobs.worker.observing import measure, spans_of
 from amqpjobs.worker.operating import Operating
 from amqpjobs.worker.parking import Parking
@@ -143,6 +144,7 @@ class Consuming:
         self._topology = topology
         self.subscriptions = self._subscribe(queues)
         furnish(execution.home, runtime, self._nested_requests(), memory)
+        self.limits = limits_of(memory.turns, stack)
         self.hook_calls = self._make_hook_calls(stack)
         hooked = () if self.hook_calls is None else (self.hook_calls.ended,)
         self._make_executor(stopping, room, (*hooked, *observers), stack)
@@ -187,7 +189,7 @@ class Consuming:
             runtime, self._execution, stopping, registry.only_jobs(), settings.max_message_size,
             self._remembered, self.control.takes_back, announcer, endings, room,
             None if spans is None else spans.process, self.settlement.accept, self.cancelled,
-            self._join,
+            self._join, self.limits,
         )  # fmt: skip
         self.replying = self._make_replying()
         self.parking = Parking(queues, self.pipeline.knows, self.link, publisher.publication)
@@ -199,19 +201,12 @@ class Consuming:
         self.report = Observers((line, announcer.ended, *watching, *observers), ticked).tell
         self.report_unstarted = Observers((line, *watching, *observers)).tell
         self._executor = Executor(
-            pipeline=self.pipeline,
-            endings=endings,
-            replying=self.replying,
-            settlement=self.settlement,
-            report=self.report,
-            remembered=self._remembered,
-            running=self.running,
-            intake=self.intake,
-            pausing=self.pausing,
-            outliving=self._execution.outliving,
-            redeliveries=self.redeliveries,
-            singletons=self.singletons,
-        )
+            pipeline=self.pipeline, endings=endings, replying=self.replying,
+            settlement=self.settlement, report=self.report, remembered=self._remembered,
+            running=self.running, intake=self.intake, pausing=self.pausing,
+            outliving=self._execution.outliving, redeliveries=self.redeliveries,
+            limits=self.limits, singletons=self.singletons,
+        )  # fmt: skip
 
     def _make_replying(self) -> Answering:
         registry, settings = self.runtime.registry, self.runtime.settings
@@ -279,7 +274,8 @@ class Consuming:
                 *self.redeliveries.waiting(),
                 *(run.delivery for run in collected),
             ),
-            at_rest=self.intake.at_rest and (self.hook_calls is None or self.hook_calls.idle),
+            at_rest=self.intake.at_rest
+            and all(each is None or each.idle for each in (self.hook_calls, self.limits)),
         )
 
     async def started(self) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from amqpjobs.worker.execution.outliving import Outliving
     from amqpjobs.worker.intake import Intake
+    from amqpjobs.worker.limits import Limits
     from amqpjobs.worker.pausing import Pausing
     from amqpjobs.worker.pipeline import Pipeline
     from amqpjobs.worker.redeliveries import Redeliveries
@@ -41,6 +42,7 @@ class Executor:
         pausing: told how a run has ended, before it is settled: its copy must meet a closed gate.
         outliving: threads that keep the slot of their job until they end.
         redeliveries: holds what was delivered again while its first run is under way.
+        limits: gives up what a job had that may not run at once with others; None where none has.
         singletons: told when nothing of a job of theirs goes on; None where there are none.
     """
 
@@ -58,6 +60,7 @@ class Executor:
         pausing: "Pausing",
         outliving: "Outliving",
         redeliveries: "Redeliveries",
+        limits: "Limits | None" = None,
         singletons: "Singletons | None" = None,
     ) -> None:
         self._pipeline = pipeline
@@ -71,6 +74,7 @@ class Executor:
         self._pausing = pausing
         self._outliving = outliving
         self._redeliveries = redeliveries
+        self._limits = limits
         self._singletons = singletons
 
     async def execute(self, run: Run) -> None:
@@ -94,6 +98,8 @@ class Executor:
                 outcome = await self._endings.settled(run, outcome, waiting)
             elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:
                 self._remembered.acked(run.delivery)
+            if self._limits is not None:
+                self._limits.settled(run, outcome)
             self._report(run, outcome)
         except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt would end the event loop
             await self._of_bug(run, error)
@@ -141,6 +147,8 @@ class Executor:
             )
             if waiting is not None:
                 outcome = await self._endings.settled(run, outcome, waiting)
+            if self._limits is not None:
+                self._limits.settled(run, outcome)
             self._report(run, outcome)
         except BaseException as bug:  # noqa: BLE001 - as in `execute`
             await self._of_bug(run, bug)
@@ -160,11 +168,15 @@ class Executor:
         try:
             del self._running[run]
         except KeyError:
+            if self._limits is not None:
+                self._limits.over(run)
             return  # it was taken over, and its slot is free
         if self._intake.gated:
             self._pausing.ended(run.delivery, None)
         free: Callable[[], object]
         free = (self._intake if run.quarantine is None else run.quarantine).finished
+        if self._limits is not None and run.exclusive is not None:
+            free = self._limits.then(run, free)
         if self._singletons is not None:
             free = self._singletons.freeing(run, free)
         if not self._outliving.calls or not self._outliving.keep(run.context, free):

@@ -20,11 +20,13 @@ from amqpjobs import (
     BlockingJobHandle,
     Context,
     Cron,
+    Debounce,
     Depends,
     Ended,
     Every,
     JobHandle,
     JobStatus,
+    Limit,
     Message,
     Queue,
     Retry,
@@ -32,6 +34,7 @@ from amqpjobs import (
     ScheduleStatus,
     Tick,
     TickRecord,
+    Unique,
 )
 from amqpjobs.client.fleet_answers import WorkerInfo
 from amqpjobs.contrib.audit import Audit
@@ -96,6 +99,43 @@ async def batches() -> None:
 
 @app.job(queue="rows", batch=Batch(100))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 async def no_list(row: Size) -> None: ...
+
+
+def half(customer: int) -> int:
+    return customer % 2
+
+
+@app.job(
+    queue="plain",
+    cancellable=True,
+    limit=[Limit(20), Limit(2, key=half, group="halves")],
+    unique=Unique(key="customer", until="start", ttl=timedelta(hours=1)),
+)
+async def limited(
+    ctx: Context, customer: Annotated[int, Limit(1, when_busy="replace")], full: bool = False
+) -> str:
+    assert_type(ctx.fence("customer"), int)
+    return str(customer)
+
+
+@app.job(queue="plain", debounce=Debounce(5, key=["customer"], at_most=60, last=True))
+async def debounced(customer: int, text: str) -> None: ...
+
+
+async def exclusion() -> None:
+    handle = await limited.later(7)
+    assert_type(handle, JobHandle[str])
+    assert_type(handle.existing, bool)
+    assert_type(await debounced.later(7, "text"), JobHandle[None])
+    async with app.lock("invoice:7", lease=60, timeout=timedelta(seconds=5)) as lock:
+        assert_type(lock.token, int)
+        assert_type(await lock.still_mine(), bool)
+    with app.blocking() as client, client.lock("invoice:7") as held:
+        assert_type(held.token, int)
+        assert_type(held.still_mine(), bool)
+    Limit(1, when_busy="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Unique(until="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await limited.later("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 @app.job(queue="plain", schedule=Cron("0 7 * * mon-fri", tz="Europe/Berlin", missed="all"))

@@ -21,6 +21,7 @@ NAMES = [
     "BlockingJobHandle",
     "Context",
     "Cron",
+    "Debounce",
     "Depends",
     "Ended",
     "Every",
@@ -28,6 +29,7 @@ NAMES = [
     "JobHandle",
     "JobStatus",
     "KillSwitch",
+    "Limit",
     "Message",
     "Queue",
     "Reject",
@@ -40,6 +42,7 @@ NAMES = [
     "Snooze",
     "Tick",
     "TickRecord",
+    "Unique",
     "__version__",
 ]
 

@@ -8,16 +8,19 @@ from amqpjobs import (
     BlockingJobHandle,
     Context,
     Cron,
+    Debounce,
     Every,
     Job,
     JobHandle,
     JobStatus,
+    Limit,
     Queue,
     Retry,
     Router,
     ScheduleStatus,
     Tick,
     TickRecord,
+    Unique,
 )
 from amqpjobs.client.blocking import BlockingApp
 from amqpjobs.client.fleet import Fleet
@@ -39,15 +42,19 @@ NAMES = {
     # and test kits.
     App: """
         asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
-        fleet hook include job jobs later_many lifespan name on_failed on_retry on_start on_stop
-        on_success outbox placed queues request resources result schedules settings status testing
+        fleet hook include job jobs later_many lifespan lock name on_failed on_retry on_start
+        on_stop on_success outbox placed queues request resources result schedules settings status
+        testing
         watch within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
-    BlockingApp: "cancel later later_many request result status watch",
+    BlockingApp: "cancel later later_many lock request result status watch",
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",
+    Debounce: "at_most key last longest quiet seconds",
+    Limit: "group key lease n seconds when_busy",
+    Unique: "key seconds ttl until",
     Tick: "due due_time how previous schedule tz",
     TickRecord: "at due how job_id outcome reason schedule",
     Schedules: "backfill get list next pause put remove resume run_now ticks within",
@@ -56,8 +63,8 @@ NAMES = {
         running_until schedule time_of tz words
     """,
     Job: "later message name queue request with_options within",
-    JobHandle: "cancel id job queue result status watch",
-    BlockingJobHandle: "cancel id job queue result status watch",
+    JobHandle: "cancel existing id job queue result status watch",
+    BlockingJobHandle: "cancel existing id job queue result status watch",
     JobStatus: """
         answered attempt detail due_at ended ended_at epoch error has_result id job progress queue
         queued_at reason result sequence started_at state tags updated_at worker
@@ -69,8 +76,9 @@ NAMES = {
     """,
     Retry: "attempts factor first give_up_on jitter limit on",
     Context: """
-        arguments attempt cancelled deadline delivery_count epoch headers job job_id last_progress
-        log message progress queue rate_limited redelivered stopping tags tick timeout trace_id
+        arguments attempt cancelled deadline delivery_count epoch fence headers job job_id
+        last_progress log message progress queue rate_limited redelivered stopping tags tick timeout
+        trace_id
         will_retry would_retry
     """,
     Audit: "",
@@ -93,6 +101,9 @@ OBJECTS = {
     TickRecord: TickRecord("names", 0.0, "cron", "sent", None, "1", 0.0),
     Schedules: made.schedules,
     ScheduleStatus: ScheduleStatus("names", "nothing", None, "?", True),
+    Debounce: Debounce(5),
+    Limit: Limit(1),
+    Unique: Unique(),
 }
 
 

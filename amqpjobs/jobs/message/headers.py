@@ -14,7 +14,7 @@ from amqpjobs.jobs.message.carried import Carried, retry_from, retry_table, tags
 from amqpjobs.jobs.message.events import Progress, progress_from
 from amqpjobs.jobs.message.failure import Failure, failure_from, table_of, text_or_none
 from amqpjobs.jobs.message.header_info import LAST_MOMENT, HeaderInfo, JobHeaders, milliseconds
-from amqpjobs.jobs.message.ids import new_token
+from amqpjobs.jobs.message.ids import new_token, next_token
 from amqpjobs.jobs.message.properties import BROKER_HEADERS, FieldValue, Headers, is_whole
 from amqpjobs.jobs.message.tick import Tick, tick_from, tick_table
 from amqpjobs.jobs.message.trace_context import (
@@ -262,7 +262,7 @@ def for_copy(
         keep_due: whether the copy is due when the original was.
     """
     copy = {name: value for name, value in headers.items() if name not in LEFT_BEHIND}
-    copy |= token_header()
+    copy[HEADER_COPY] = next_token(token_of(headers))
     if failure is not None:
         copy[HEADER_ERROR] = table_of(failure)
     if keep_due and HEADER_DUE in headers:

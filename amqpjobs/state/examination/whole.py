@@ -31,6 +31,7 @@ async def examine(client: "Client") -> list[Finding]:
         return found
     from amqpjobs.state.examination.databases import closing
     from amqpjobs.state.examination.inbox import examine_inboxes
+    from amqpjobs.state.examination.limits import examine_limits
     from amqpjobs.state.examination.outbox import examine_outbox
     from amqpjobs.state.memory import memory_of
 
@@ -38,6 +39,8 @@ async def examine(client: "Client") -> list[Finding]:
     async with closing(memory):
         if memory.outbox.bind is not None or all(each.state != "error" for each in found):
             found += await examine_outbox(memory)
+        if all(each.state != "error" for each in found):
+            found += await examine_limits(memory)
         return found + await examine_inboxes(memory)
 
 

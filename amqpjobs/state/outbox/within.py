@@ -6,18 +6,19 @@ housekeeping. Changes when another kind of transaction is taken.
 """
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Double, event, literal
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.ext.asyncio.scoping import async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
+from amqpjobs.jobs.clock import MACHINE
+from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle, as_existing
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.within import BlockingJobWithin, JobWithin
 from amqpjobs.state.outbox.rows import add
@@ -92,17 +93,14 @@ class StoresAsync:
 
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """See `Within.enqueue`."""
-        handle, prepared = await self._storing.preparing.prepare(message)
-        if prepared is not None:
-            await self._given.run_sync(lambda _: self._storing.store(self._inner, [prepared]))
-        return handle
+        return (await self.later_many((message,)))[0]
 
     async def later_many(self, messages: Iterable[Message[R]]) -> list[JobHandle[R]]:
         """See `Within.later_many`."""
         made = [await self._storing.preparing.prepare(message) for message in messages]
         kept = [prepared for _, prepared in made if prepared is not None]
-        await self._given.run_sync(lambda _: self._storing.store(self._inner, kept))
-        return [handle for handle, _ in made]
+        there = await self._given.run_sync(lambda _: self._storing.store(self._inner, kept))
+        return [_existing(handle, there) for handle, _ in made]
 
 
 class Stores:
@@ -124,8 +122,9 @@ class Stores:
         """See `BlockingWithin.later_many`."""
         made = [self._storing.preparing.prepare_now(message) for message in messages]
         kept = [prepared for _, prepared in made if prepared is not None]
-        self._storing.store(self._inner, kept)
-        return [BlockingJobHandle(each.id, each.job, each.queue) for each, _ in made]
+        there = self._storing.store(self._inner, kept)
+        handles = [_existing(each, there) for each, _ in made]
+        return [BlockingJobHandle(e.id, e.job, e.queue, e.existing) for e in handles]
 
 
 class _Storing:
@@ -136,7 +135,10 @@ class _Storing:
         self._key = key
         self.preparing = memory.client.preparing
 
-    def store(self, inner: Session | Connection, messages: "Iterable[Prepared]") -> None:
+    def store(
+        self, inner: Session | Connection, messages: "Iterable[Prepared]"
+    ) -> Mapping[str, str]:
+        """Write them; by the ids of those whose job is there already, its id."""
         self._memory.used = True
         outbox = self._memory.outbox
         if isinstance(inner, Session):
@@ -145,12 +147,43 @@ class _Storing:
             connection = inner
         check_transaction(connection)
         now = now_of(connection.dialect.name)
+        there: dict[str, str] = {}
         try:
             for message in messages:
+                if message.job in self._memory.client.runtime.registry.deduplicated:
+                    other, stored = self._once(connection, message)
+                    if other is not None:
+                        there[message.job_id] = other
+                    if stored:
+                        continue
                 add(connection, outbox.table, self._memory.app, message, now, self._key)
         except DBAPIError as error:
             raise told(connection, outbox.table.fullname, error) from error
         watch(inner, self._memory)
+        return there
+
+    def _once(self, connection: Connection, message: "Prepared") -> tuple[str | None, bool]:
+        """A message of a job with ``unique=`` or ``debounce=``: the id of the job that it is; and
+        whether there is nothing to be sent."""
+        from amqpjobs.state.limits.once import put_once
+
+        runtime = self._memory.client.runtime
+        if self._memory.outbox.bind is not None:
+            raise ConfigurationError(
+                f"{message.job}: its unique= or debounce= is kept in the store, and app.outbox "
+                "names another database: send it outside of the transaction, by `later`"
+            )
+        time = runtime.clock.time()
+        known = runtime.clock is MACHINE
+        now = now_of(connection.dialect.name) if known else literal(time, Double)
+        other = put_once(connection, runtime.registry, message, now, time)
+        debounced = runtime.registry.find(message.job).rules.debounce is not None
+        return other, other is not None or debounced
+
+
+def _existing(handle: JobHandle[R], there: Mapping[str, str]) -> JobHandle[R]:
+    other = there.get(handle.id) if there else None
+    return handle if other is None else as_existing(handle, other)
 
 
 def watch(inner: Session | Connection, memory: "Memory") -> None:

@@ -196,6 +196,8 @@ waiting = Table(
     Column("properties", LargeBinary, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("tracked", String(255)),
+    Column("copy", String(255)),
+    Column("places", Integer, nullable=False, server_default="1"),
     Column("first_at", Double, nullable=False),
     Column("due_at", Double),
     Index("amqpjobs_waiting_key", "kind", "key", "id"),

@@ -199,6 +199,7 @@ def _told(context: RunContext) -> Header:
         "redelivered": context.redelivered,
         "properties": known,
         "carried": _carried_by(context),
+        "tokens": dict(getattr(context, "tokens", {})),
         "span": None if context.span is None else traceparent_of(context.span),
     }  # fmt: skip
 
@@ -215,9 +216,10 @@ def context_of(call: Call, stopping: Stopping, tell: Tell | None = None) -> RunC
     told = dict(call.context)
     properties = Properties(**told.pop("properties"))
     span, carried = span_of(told.pop("span")), told.pop("carried")
-    redelivered = told.pop("redelivered")
+    redelivered, tokens = told.pop("redelivered"), told.pop("tokens")
     context = RunContext(stopping=stopping, properties=lambda: properties, tell=tell, **told)
     context.span, context.carrier, context.redelivered = span, call.trace, redelivered
+    context.tokens = tokens
     if carried is not None:
         retry, timeout, tags = carried
         policy = None if retry is None else Retry(**retry)

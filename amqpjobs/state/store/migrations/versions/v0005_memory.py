@@ -178,6 +178,8 @@ def _make_waiting() -> None:
         sa.Column("properties", sa.LargeBinary, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
         sa.Column("tracked", sa.String(255)),
+        sa.Column("copy", sa.String(255)),
+        sa.Column("places", sa.Integer, nullable=False, server_default="1"),
         sa.Column("first_at", sa.Double, nullable=False),
         sa.Column("due_at", sa.Double),
     )
