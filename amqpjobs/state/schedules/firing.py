@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, and_, insert, literal, select
 from sqlalchemy import update as change
 
 from amqpjobs.client.prepared import Prepared
@@ -105,7 +105,8 @@ def next_due(connection: Connection, app: str, jobs: Sequence[str]) -> float | N
 
 
 def _next(connection: Connection, ours: ColumnElement[bool]) -> float | None:
-    next_at: float | None = connection.scalar(select(func.min(schedules.c.next_at)).where(ours))
+    query = select(schedules.c.next_at).where(ours, schedules.c.next_at.is_not(None))
+    next_at: float | None = connection.scalar(query.order_by(schedules.c.next_at).limit(1))
     return next_at
 
 
