@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.retry import Retry
     from amqpjobs.jobs.router import Router
     from amqpjobs.jobs.schedule.schedule import Cron, Every
+    from amqpjobs.jobs.schedule.status import ScheduleStatus, TickRecord
     from amqpjobs.jobs.verdicts import Reject, RetryAfter, Snooze
     from amqpjobs.jobs.webhook import GITHUB, SIGNED, SLACK, STANDARD_WEBHOOKS, STRIPE, Signing
 
@@ -56,10 +57,12 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "Router",
+    "ScheduleStatus",
     "Selection",
     "Signing",
     "Snooze",
     "Tick",
+    "TickRecord",
     "Unique",
     "__version__",
 ]
@@ -95,6 +98,8 @@ _HOMES: Final = {
     "Retry": "amqpjobs.jobs.retry",
     "RetryAfter": "amqpjobs.jobs.verdicts",
     "Router": "amqpjobs.jobs.router",
+    "ScheduleStatus": "amqpjobs.jobs.schedule.status",
+    "TickRecord": "amqpjobs.jobs.schedule.status",
     "Snooze": "amqpjobs.jobs.verdicts",
     "Tick": "amqpjobs.jobs.message.tick",
     "Unique": "amqpjobs.jobs.exclusion.unique",

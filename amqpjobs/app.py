@@ -28,6 +28,7 @@ from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
 from amqpjobs.state.limits.app import Excludes
 from amqpjobs.state.outbox.sending import SendsWithin
+from amqpjobs.state.schedules.scheduling import HasSchedules
 from amqpjobs.state.status.following import FollowsJobs
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class App(
     FollowsJobs,
     SendsWithin,
     Excludes,
+    HasSchedules,
 ):
     """A set of jobs that are released together.
 

@@ -198,6 +198,11 @@ class Settings(BaseSettings):
     """Where the status of jobs is kept, and the outbox of an app that names no other place:
     ``sqlite:///file`` or ``postgresql://user:password@host/db``."""
 
+    store_shared: bool = False
+    """The SQLite of ``store_url`` is the only one of this app: all its processes run on this
+    machine and use it. Then schedules fire by its rows alone, and what was missed is made up for.
+    Of PostgreSQL that is known."""
+
     status_ttl: Annotated[_Seconds, Field(gt=0, le=LONGEST)] = 604_800.0
     """How long after its last event the status of a job is kept: seven days."""
 

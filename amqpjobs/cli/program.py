@@ -22,6 +22,7 @@ _PANELS: Final = {
         "delayed": "delayed",
         "outbox": "outbox",
         "limits": "limits",
+        "schedules": "schedules",
         "doctor": "doctor.command",
         "health": "health",
     },
@@ -53,7 +54,9 @@ _PANELS: Final = {
 """What ``--help`` lists: under each heading the commands, with their modules. The function of a
 command has its name."""
 
-_GROUPS: Final = frozenset({"dead", "delayed", "deploy", "limits", "outbox", "topology"})
+_GROUPS: Final = frozenset(
+    {"dead", "delayed", "deploy", "limits", "outbox", "schedules", "topology"}
+)
 """Those that have commands of their own: `group` of the module."""
 
 _NAMES: Final = frozenset(name for commands in _PANELS.values() for name in commands)

@@ -226,8 +226,8 @@ class Definition(Signature):
 
     @property
     def remembers(self) -> bool:
-        """Whether it needs the store."""
-        return bool(self.schedules) or self.once is not None or self.exclusion is not None
+        """Whether it needs the store. Schedules go without one."""
+        return self.once is not None or self.exclusion is not None
 
     @cached_property
     def exclusion(self) -> Exclusion | None:

@@ -6,6 +6,8 @@ from amqpjobs.state.housekeeping import Duty
 from amqpjobs.state.inbox.rows import PRUNE_BATCH, prune
 from amqpjobs.state.limits.duties import FreesSlots, SendsDue
 from amqpjobs.state.outbox.places import Bound, engine_of
+from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
+from amqpjobs.state.schedules.unstored import FiresUnstored
 from amqpjobs.telemetry.metrics.instruments import meters
 
 if TYPE_CHECKING:
@@ -14,12 +16,21 @@ if TYPE_CHECKING:
 
 def duties_of(memory: "Memory") -> list[Duty]:
     """The duties of an app, those first whose delay is felt first."""
-    duties: list[Duty] = [SendsOutbox(memory)]
+    duties = [*_schedules(memory), SendsOutbox(memory)]
     if any(job.exclusion is not None for job in memory.client.runtime.registry.jobs.values()):
         duties = [SendsDue(memory), FreesSlots(memory), *duties]
     if memory.client.runtime.registry.transactional:
         duties.append(PrunesInbox(memory))
     return duties
+
+
+def _schedules(memory: "Memory") -> list[Duty]:
+    settings, registry = memory.client.runtime.settings, memory.client.runtime.registry
+    if mechanism_of(settings) is not Mechanism.QUEUE:
+        from amqpjobs.state.schedules.ticker import FiresSchedules
+
+        return [FiresSchedules(memory)]
+    return [FiresUnstored(memory.client)] if registry.schedules else []
 
 
 def measures_of(memory: "Memory") -> list[Duty]:

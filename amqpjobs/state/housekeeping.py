@@ -10,10 +10,11 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from amqpjobs.broker.rabbitmq.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.state.memory import Memory
 from amqpjobs.telemetry.metrics.instruments import meters
@@ -129,7 +130,8 @@ class Housekeeping:
 
     def wake(self) -> None:
         """Do soon what does not have time. From any thread."""
-        self._loop.call_soon_threadsafe(self._wake)
+        with suppress(RuntimeError):  # the loop was closed under it, and a commit is no error
+            self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         for duty, state in self._states.items():
@@ -198,6 +200,7 @@ class Housekeeping:
         return more
 
     def _failed(self, duty: Duty, state: State, problem: str) -> None:
+        end_if_cancelled()  # a driver makes errors of its own of that
         state.errors += 1
         if state.problem is None:
             extra = {"duty": duty.name, "error": problem, "pause_s": state.pause}

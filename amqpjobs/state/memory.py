@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from amqpjobs.client.client import Client
     from amqpjobs.state.outbox.places import Outbox
     from amqpjobs.state.outbox.relay import Relay
+    from amqpjobs.state.schedules.ended import EndedTicks
     from amqpjobs.state.store.durable import DurableStore
     from amqpjobs.state.store.runs import Runs
 
@@ -41,10 +42,11 @@ class Memory:
 
     Attributes:
         used: whether anything was remembered, or looked for.
+        schedules_changed: whether schedules are to be looked at before it is time.
     """
 
     def __init__(self, client: "Client") -> None:
-        self.used = False
+        self.used = self.schedules_changed = False
         self.client = client
         client.before_close.append(self.finish)
         client.on_close.append(self.close)
@@ -56,14 +58,14 @@ class Memory:
     def __repr__(self) -> str:
         return f"<Memory of {self.client.runtime.registry.name}>"
 
-    def _of_this_loop(self) -> "_Here":
-        self.used = True
+    def _of_this_loop(self, *, used: bool = True) -> "_Here":
+        self.used |= used
         loop = asyncio.get_running_loop()
         here = self._here.get(loop)
         if here is None:
             for other in [each for each in list(self._here) if each.is_closed()]:
                 self._here.pop(other, None)
-            here = self._here[loop] = _Here(self.client)
+            here = self._here[loop] = _Here(self)
         return here
 
     async def store(self) -> "DurableStore":
@@ -74,6 +76,11 @@ class Memory:
             StoreUnavailable: it cannot be reached.
         """
         return await self._of_this_loop().store()
+
+    @property
+    def ended(self) -> "EndedTicks":
+        """Jobs of schedules that have ended on the running event loop."""
+        return self._of_this_loop(used=False).ended
 
     @property
     def app(self) -> str:
@@ -102,20 +109,23 @@ class Memory:
         Raises:
             StoreUnavailable, PublishError, BrokerUnavailable, ConfigurationError: see `Relay.send`.
         """
-        sent = 0
-        if self._has_two:
+        sent = await self.relay.send(self.outbox, await self.place())
+        if self._stores_apart:
             from amqpjobs.state.outbox.places import IN_STORE
 
-            sent = await self.relay.send(IN_STORE, await self.store())
-        return sent + await self.relay.send(self.outbox, await self.place())
+            sent = max(sent, await self.relay.send(IN_STORE, await self.store()))
+        return sent
 
     @property
-    def _has_two(self) -> bool:
-        """Whether jobs that waited in the store are sent by another outbox than the app's own."""
-        if self.outbox.bind is None and not self.outbox.table.schema:
+    def _stores_apart(self) -> bool:
+        """Whether what the app has in the store sends messages by another outbox than its own."""
+        if self.outbox.bind is None and self.outbox.table.schema is None:
             return False
+        from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
+
         jobs = self.client.runtime.registry.jobs.values()
-        return any(job.exclusion is not None or job.schedules for job in jobs)
+        waits = any(job.exclusion is not None for job in jobs)
+        return waits or mechanism_of(self.client.runtime.settings) is not Mechanism.QUEUE
 
     async def place(self) -> "Runs":
         """Where the rows of the outbox are.
@@ -182,10 +192,12 @@ class Memory:
 class _Here:
     """The store and the relay of one event loop."""
 
-    def __init__(self, client: "Client") -> None:
-        self._client = client
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._client = memory.client
         self._store: DurableStore | None = None
         self._relay: Relay | None = None
+        self._ended: EndedTicks | None = None
         self._opening = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._again = False
@@ -208,6 +220,15 @@ class _Here:
 
             self._relay = Relay(self._client)
         return self._relay
+
+    @property
+    def ended(self) -> "EndedTicks":
+        if self._ended is None:
+            from amqpjobs.state.schedules.ended import EndedTicks
+
+            memory = self._memory
+            self._ended = EndedTicks(memory.app, self.store, memory.nudge)
+        return self._ended
 
     def look(self, send: Send) -> None:
         """Look several times within a second or so; once more for who comes meanwhile."""
@@ -243,6 +264,8 @@ class _Here:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        if self._ended is not None:
+            await self._ended.close()
         if self._store is not None:
             await self._store.close()
 

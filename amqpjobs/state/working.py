@@ -5,17 +5,20 @@ another part there.
 """
 
 import logging
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.state.memory import Memory, memory_of
-from amqpjobs.state.needs import housekeeping_of
+from amqpjobs.state.needs import housekeeping_of, uses_store
+from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
     from amqpjobs.state.housekeeping import Housekeeping
     from amqpjobs.state.inbox.transactions import InTransactions
     from amqpjobs.state.limits.turns import Turns
+    from amqpjobs.state.schedules.ended import EndedTicks
 
 log = logging.getLogger("amqpjobs.outbox")
 
@@ -28,12 +31,14 @@ class WorkersMemory(NamedTuple):
         once: runs the handlers of ``once=``; None where there are none.
         turns: takes slots and claims for jobs; None where no job has any.
         memory: of the app; None where it has no use for it.
+        ended: is told of jobs of schedules that have ended; None where no store knows schedules.
     """
 
     housekeeping: "Housekeeping | None" = None
     once: "InTransactions | None" = None
     turns: "Turns | None" = None
     memory: "Memory | None" = None
+    ended: "EndedTicks | None" = None
 
     @property
     def beside(self) -> str | None:
@@ -64,6 +69,11 @@ class WorkersMemory(NamedTuple):
         if self.once is not None:
             await self.once.check()
 
+    async def finish(self, seconds: float) -> None:
+        """The worker stops: let the store be told what it is to know, for so long at most."""
+        if self.ended is not None:
+            await self.ended.finish(seconds)
+
 
 NO_MEMORY = WorkersMemory()
 
@@ -88,7 +98,15 @@ def memory_for_worker(client: "Client") -> WorkersMemory:
         except ImportError as error:
             raise missing(error) from error
         once = InTransactions(memory_of(client))
-    housekeeping = housekeeping_of(client)
+    housekeeping, ended = housekeeping_of(client), _ended_of(client)
     known = client.memory
-    memory = known if isinstance(known, Memory) else None
-    return WorkersMemory(housekeeping, once, turns, memory)
+    stored = isinstance(known, Memory) and (known.used or uses_store(client))
+    memory = memory_of(client) if stored else None
+    return WorkersMemory(housekeeping, once, turns, memory, ended)
+
+
+def _ended_of(client: "Client") -> "EndedTicks | None":
+    settings = client.runtime.settings
+    if mechanism_of(settings) is Mechanism.QUEUE or find_spec("sqlalchemy") is None:
+        return None
+    return memory_of(client).ended

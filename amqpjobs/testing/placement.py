@@ -91,7 +91,7 @@ class Place:
             "max_age": None,
         }
         if store is not None:
-            self._changes["store_url"] = SecretStr(store)
+            self._changes |= {"store_url": SecretStr(store), "store_shared": True}
         self._stack = ExitStack()
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from amqpjobs.state.needs import needs_store
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import HasClient
+    from amqpjobs.jobs.schedule.status import TickRecord
     from amqpjobs.state.housekeeping import Housekeeping
 
 
@@ -51,7 +52,8 @@ class Remembering:
         """None while nothing is remembered."""
         memory = self._memory
         if self._housekeeping is None and memory is not None:
-            if not memory.used and not needs_store(self._app.client.runtime.registry):
+            registry = self._app.client.runtime.registry
+            if not (memory.used or registry.schedules or needs_store(registry)):
                 return None
             from amqpjobs.state.duties import duties_of
             from amqpjobs.state.housekeeping import Housekeeping
@@ -83,3 +85,12 @@ class Remembering:
         from amqpjobs.state.outbox.looking import messages_in
 
         return await messages_in(self._memory)
+
+    async def ticks(self, schedule: str | None) -> "list[TickRecord]":
+        """The ticks of schedules."""
+        if self._kept() is None or self._memory is None:
+            return []
+        from amqpjobs.state.schedules.looking import ticks_of
+
+        store = await self._memory.store()
+        return await store.run(ticks_of, self._memory.app, schedule, None)

@@ -20,6 +20,7 @@ from amqpjobs.jobs.durations import Seconds, number_of, seconds_above_zero
 from amqpjobs.jobs.job import Job
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.runtime import Runtime
+from amqpjobs.jobs.schedule.status import TickRecord
 from amqpjobs.testing.clock import BrokersClock
 from amqpjobs.testing.placement import Place, Placeable, login_of
 from amqpjobs.testing.records import (
@@ -341,6 +342,20 @@ class Testing:
         jobs = self._app.client.runtime.registry.jobs
         found = [m for m in await self._remembering.outbox() if m.job in jobs]
         return [enqueued_of(jobs[message.job], message) for message in found]
+
+    async def ticks(self, schedule: str | None = None) -> list[TickRecord]:
+        """The times at which schedules were due since the test began, as far as `advance` has come:
+        sent, or skipped and why. In their order.
+
+        Args:
+            schedule: the name of one; None for all.
+
+        Example:
+            >>> async with app.testing() as t:
+            ...     await t.ticks()
+            []
+        """
+        return await self._remembering.ticks(schedule)
 
     def dead(self) -> list[Dead]:
         """The dead letters of all queues, the oldest of each first."""

@@ -54,6 +54,7 @@ from amqpjobs.worker.settlement import Settlement
 from amqpjobs.worker.singletons import singletons_of
 from amqpjobs.worker.snapshot import Snapshot, snapshot_of
 from amqpjobs.worker.stalled import Progress
+from amqpjobs.worker.ticked import ends_told_to
 
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
@@ -115,7 +116,7 @@ class Consuming:
         self._execution, self._count = execution, started
         self.running: dict[Run, asyncio.Task[None]] = {}
         self.ignoring: set[asyncio.Task[None]] = set()
-        self._memory = memory
+        self.memory = memory
         self.presence = Presence()
         self.intake = Intake(
             queues, concurrency, self._start if started is None else self._start_counted,
@@ -194,10 +195,10 @@ class Consuming:
         self.parking = Parking(queues, self.pipeline.knows, self.link, publisher.publication)
         line = Reporting(arguments=settings.log_arguments, clock=clock).report
         counting = measure(self._metered, runtime, stack)
-        watching: list[Observer] = [] if spans is None else [spans.settled]
-        if counting is not None:
-            watching.append(counting)
-        self.report = Observers((line, announcer.ended, *watching, *observers)).tell
+        seeing = None if spans is None else spans.settled
+        watching = [each for each in (seeing, counting) if each is not None]
+        ticked = ends_told_to(self.memory.ended)
+        self.report = Observers((line, announcer.ended, *watching, *observers), ticked).tell
         self.report_unstarted = Observers((line, *watching, *observers)).tell
         self._executor = Executor(
             pipeline=self.pipeline, endings=endings, replying=self.replying,
@@ -258,7 +259,7 @@ class Consuming:
     def condition(self) -> str:
         """How it is: see `amqpjobs.telemetry.health.condition`."""
         parts = self.link, self.publisher, self.subscriptions, self.progress.problem
-        return condition(*parts, self._memory.beside)
+        return condition(*parts, self.memory.beside)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -285,16 +286,16 @@ class Consuming:
 
     async def keep_house(self) -> None:
         """Look after the store, where there is something to look after."""
-        if self._memory.housekeeping is not None:
-            await self._memory.housekeeping.run()
+        if self.memory.housekeeping is not None:
+            await self.memory.housekeeping.run()
 
     async def send_stored(self) -> int:
         """Send what transactions have stored; how much was sent since the start, in all."""
-        return await self._memory.send()
+        return await self.memory.send()
 
     async def hold(self, wire: Wire) -> None:
         """Before anything is consumed: see what operators have paused and cancelled."""
-        await self._memory.check()
+        await self.memory.check()
         await self.holds.first(wire)
         await self._reload()
         self.pausing.rest(self.subscriptions)

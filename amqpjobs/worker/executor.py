@@ -119,6 +119,7 @@ class Executor:
         ended.context, ended.definition, ended.asked = run.context, run.definition, run.asked
         ended.started, ended.begun, ended.traced = run.started, run.begun, run.traced
         ended.callbacks, ended.cancelled = run.callbacks, run.cancelled
+        ended.ticked = run.ticked
         if hasattr(run, "why"):
             ended.why = run.why
         ended.ended = time.monotonic()  # so that nobody cancels it before its first step

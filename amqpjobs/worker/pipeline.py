@@ -15,7 +15,7 @@ from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.handlers import PLAIN, landed
 from amqpjobs.jobs.message.arguments import Arguments
 from amqpjobs.jobs.message.given import Given
-from amqpjobs.jobs.message.headers import CALLBACKS_ENCODED, read, read_carried
+from amqpjobs.jobs.message.headers import CALLBACKS_ENCODED, TICK_ENCODED, read, read_carried
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.middleware import onion
@@ -180,6 +180,7 @@ class Pipeline:
                 # Decoding a table costs more than all the rest here; most messages have none of
                 # ours.
                 run.callbacks = CALLBACKS_ENCODED in header.raw_headers
+                run.ticked = TICK_ENCODED in header.raw_headers
                 attempt, deadline, due, epoch = read(header.headers)
                 carried = read_carried(header.headers)
             queue = self._queues.get(delivery.queue, definition.queue.name)

@@ -30,11 +30,12 @@ class Run:
         why: it was cancelled; there only if it was, and not by its caller.
         traced: its span, if it has one.
         callbacks: whether its message may have callbacks.
+        ticked: whether a schedule may have sent it.
     """
 
     __slots__ = (
         "asked", "begun", "callbacks", "cancelled", "context", "definition", "delivery", "ended",
-        "exclusive", "interrupted", "quarantine", "started", "traced", "why",
+        "exclusive", "interrupted", "quarantine", "started", "ticked", "traced", "why",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
@@ -44,7 +45,7 @@ class Run:
         self.context: RunContext | None = None
         self.started = time.monotonic()
         self.begun = self.ended = 0.0
-        self.interrupted = self.callbacks = False
+        self.interrupted = self.callbacks = self.ticked = False
         self.asked: str | None = None
         self.cancelled = False
         self.exclusive: Ending | None = None

@@ -102,6 +102,7 @@ async def drain(parts: "Consuming", hurry: asyncio.Event, end: float, margin: fl
         late = parts.take_waiting()
         await give_back(late, parts.settlement, parts.report_unstarted, end - margin / 2)
         parts.singletons.tell_taken()
+    await parts.memory.finish(max(0.0, end - margin / 2 - asyncio.get_running_loop().time()))
     await asyncio.gather(*(s.close() for s in parts.subscriptions))
 
 

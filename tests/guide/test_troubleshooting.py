@@ -108,7 +108,7 @@ def pattern(quoted: str) -> re.Pattern[str]:
 
 MESSAGES = (
     "Connecting", "Queues and permissions", "Starting the command line", "Declaring jobs",
-    "Transactions", "Dead-letter commands",
+    "Schedules", "Transactions", "Dead-letter commands",
 )  # fmt: skip
 
 

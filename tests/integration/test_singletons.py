@@ -24,6 +24,10 @@ from tests.support.workers import app_at, working
 QUEUE = "single"
 
 
+ON_ONE = pytest.mark.parametrize("broker", [pytest.param("4.3", id="rabbitmq-4.3")], indirect=True)
+"""For what the worker does by itself, whatever the version."""
+
+
 @pytest.fixture
 def env(broker: VirtualHost, tmp_path: Path) -> dict[str, str]:
     app = "tests.support.single_jobs:app"
@@ -105,6 +109,7 @@ def test_three_workers_run_one_job_at_a_time(
     assert (row["queue"], row["singleton"], row["ready"]) == (QUEUE, True, 0)
 
 
+@ON_ONE
 def test_retries_and_other_jobs_take_turns(
     broker: VirtualHost, ledger: Ledger, workers: Workers
 ) -> None:
@@ -134,6 +139,7 @@ def test_when_the_active_worker_is_killed_the_next_goes_on(
     assert len({line["pid"] for line in ledger.lines} - set(killed)) >= 1
 
 
+@ON_ONE
 def test_a_frozen_worker_is_the_exception(
     broker: VirtualHost, env: dict[str, str], ledger: Ledger
 ) -> None:
@@ -195,6 +201,7 @@ def test_stopping_all_at_once(broker: VirtualHost, ledger: Ledger, workers: Work
     ledger.wait_for("begin", [0])
 
 
+@ON_ONE
 @pytest.mark.parametrize("name", ["thread", "stubborn"])
 def test_what_cannot_be_ended_ends_with_its_process(
     broker: VirtualHost, ledger: Ledger, workers: Workers, name: str
@@ -213,6 +220,7 @@ def test_what_cannot_be_ended_ends_with_its_process(
     assert first.errors == ""
 
 
+@ON_ONE
 @pytest.mark.parametrize("name", ["late_thread", "ignoring"])
 def test_what_outlives_its_timeout_keeps_the_place(
     broker: VirtualHost, ledger: Ledger, workers: Workers, name: str
@@ -229,6 +237,7 @@ def test_what_outlives_its_timeout_keeps_the_place(
     assert first.wait() == 0
 
 
+@ON_ONE
 @pytest.mark.parametrize("name", ["late_thread", "ignoring"])
 def test_the_next_one_waits_for_what_outlives_its_timeout(
     broker: VirtualHost, ledger: Ledger, workers: Workers, name: str
@@ -241,6 +250,7 @@ def test_the_next_one_waits_for_what_outlives_its_timeout(
     assert len({line["pid"] for line in ledger.lines}) == 1
 
 
+@ON_ONE
 def test_a_job_that_is_acked_before_it_runs(
     broker: VirtualHost, ledger: Ledger, workers: Workers
 ) -> None:
@@ -255,6 +265,7 @@ def test_a_job_that_is_acked_before_it_runs(
     assert first.wait() == 0
 
 
+@ON_ONE
 def test_a_pause_hands_nothing_over(
     broker: VirtualHost, env: dict[str, str], ledger: Ledger, workers: Workers
 ) -> None:
@@ -275,6 +286,7 @@ def test_a_pause_hands_nothing_over(
     no_overlap(ledger)
 
 
+@ON_ONE
 def test_a_recycled_worker_keeps_its_place_to_the_end(
     broker: VirtualHost, ledger: Ledger, workers: Workers
 ) -> None:

@@ -8,6 +8,7 @@ import inspect
 import io
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,15 +21,18 @@ from amqpjobs import (
     App,
     BlockingJobHandle,
     Context,
+    Cron,
     Job,
     JobHandle,
     JobStatus,
     Queue,
     Retry,
+    ScheduleStatus,
     settings,
 )
 from amqpjobs.client.blocking import BlockingApp
 from amqpjobs.jobs.run_context import plain_context
+from amqpjobs.state.schedules.scheduling import Schedules
 from tests.support.shop import async_engine
 from tests.unit.test_public_names import NAMES
 
@@ -81,6 +85,9 @@ def namespace(app: App) -> dict[str, Any]:
         **{name: getattr(amqpjobs, name) for name in amqpjobs.__all__},
         "Annotated": Annotated,
         "Settings": SETTINGS,
+        "UTC": UTC,
+        "datetime": datetime,
+        "timedelta": timedelta,
         "app": app,
         "build_report": build_report,
         "ctx": plain_context("import_rows", "an-id"),
@@ -151,14 +158,23 @@ async def test_an_example_does_what_it_shows(case: tuple[type, str], tmp_path: P
         return
     async with database(tmp_path) as more, app.testing(raise_errors=False) as t:
         names |= more
-        if name == "within":
+        if name == "within" and kind is not Schedules:
             await make_outbox(app, names)
         if kind in (BlockingApp, BlockingJobHandle):
             await asyncio.to_thread(run_in_thread, examples, names)
             return
         names["handle"] = await names["build_report"].later(12)
         await t.run_until_idle()
-        await run_all(examples, names)
+        if kind in (Schedules, ScheduleStatus):
+            put = app.schedules.put("tenant-7", Cron("@daily"), names["build_report"].message(7))
+            names["status"] = await put
+            await names["engine"].dispose()
+            names["engine"] = async_engine(app.settings.store_url.get_secret_value())
+            names["Sessions"] = async_sessionmaker(names["engine"])
+        try:
+            await run_all(examples, names)
+        finally:
+            await names["engine"].dispose()
 
 
 def test_the_examples_are_of_what_users_see_first() -> None:

@@ -36,10 +36,12 @@ NAMES = [
     "Retry",
     "RetryAfter",
     "Router",
+    "ScheduleStatus",
     "Selection",
     "Signing",
     "Snooze",
     "Tick",
+    "TickRecord",
     "Unique",
     "__version__",
 ]

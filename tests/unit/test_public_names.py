@@ -17,7 +17,9 @@ from amqpjobs import (
     Queue,
     Retry,
     Router,
+    ScheduleStatus,
     Tick,
+    TickRecord,
     Unique,
 )
 from amqpjobs.client.blocking import BlockingApp
@@ -26,6 +28,7 @@ from amqpjobs.contrib.audit import Audit
 from amqpjobs.contrib.sentry import Sentry
 from amqpjobs.contrib.timeouts import Timeouts
 from amqpjobs.settings import load_settings
+from amqpjobs.state.schedules.scheduling import Schedules
 
 made = App("names", settings=load_settings())
 
@@ -40,7 +43,8 @@ NAMES = {
     App: """
         asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
         fleet hook include job jobs later_many lifespan lock name on_failed on_retry on_start
-        on_stop on_success outbox placed queues request resources result settings status testing
+        on_stop on_success outbox placed queues request resources result schedules settings status
+        testing
         watch within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
@@ -52,6 +56,12 @@ NAMES = {
     Limit: "group key lease n seconds when_busy",
     Unique: "key seconds ttl until",
     Tick: "due due_time how previous schedule tz",
+    TickRecord: "at due how job_id outcome reason schedule",
+    Schedules: "backfill get list next pause put remove resume run_now ticks within",
+    ScheduleStatus: """
+        in_code job job_state last name next note paused paused_until problem retired running
+        running_until schedule time_of tz words
+    """,
     Job: "later message name queue request with_options within",
     JobHandle: "cancel existing id job queue result status watch",
     BlockingJobHandle: "cancel existing id job queue result status watch",
@@ -91,6 +101,9 @@ OBJECTS = {
     Debounce: Debounce(5),
     Limit: Limit(1),
     Unique: Unique(),
+    TickRecord: TickRecord("names", 0.0, "cron", "sent", None, "1", 0.0),
+    Schedules: made.schedules,
+    ScheduleStatus: ScheduleStatus("names", "nothing", None, "?", True),
 }
 
 

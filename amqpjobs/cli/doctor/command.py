@@ -25,7 +25,7 @@ def doctor(app: AppOption = None, as_json: JsonOption = False, url: UrlOption = 
     """Check the deployment; each finding comes with its fix.
 
     It connects, and looks at version, permissions, queues, timeouts, clock, limits, the store, the
-    outbox, and the databases of jobs with once=.
+    outbox, the databases of jobs with once=, and the schedules.
     Exits with 1 if there is an error, with 3 if there is no connection.
     """
     loaded = load_app(app, url=url)
@@ -43,6 +43,7 @@ def _mark(column: str, row: Mapping[str, Any]) -> str | None:
 
 async def _examine(app: "App") -> list[Check]:
     from amqpjobs.broker.rabbitmq.inspection.queues import connected
+    from amqpjobs.state.examination.schedules import examine_schedules
     from amqpjobs.state.examination.whole import examine
 
     async with connected(app.settings, "doctor") as wire:
@@ -54,6 +55,7 @@ async def _examine(app: "App") -> list[Check]:
         if wire.profile.product != EMBEDDED:
             checks += await asyncio.to_thread(management, app)
         checks += [Check(*finding) for finding in await examine(app.client)]
+        checks += [Check(*finding) for finding in await examine_schedules(app.client)]
         checks += [here.clock(), *here.timeouts(app, wire.profile)]
         checks += [here.files(app), *here.transport(app)]
     return checks

@@ -51,8 +51,8 @@ DUE_ENCODED: Final = HEADER_DUE.encode()
 """By which a message without it is recognised before its table is decoded."""
 
 CALLBACKS_ENCODED: Final = HEADER_CALLBACKS.encode()
-"""The same of callbacks."""
-
+TICK_ENCODED: Final = HEADER_TICK.encode()
+"""The same of callbacks, and of ticks."""
 
 ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
     HEADER_ATTEMPT: HeaderInfo("integer", "which run this is, from 1", 1, 1),

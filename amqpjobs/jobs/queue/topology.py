@@ -27,6 +27,10 @@ first pause declares it."""
 HOLD_LOCK = "amqpjobs.hold.lock"
 """An exclusive queue: whoever has it changes the marker."""
 
+TICKER = "amqpjobs.ticker."
+"""An exclusive queue for each app, by its name: whoever has it fires the schedules, where no shared
+store decides."""
+
 DELAY_DELIVER = "amqpjobs.delay.deliver"
 """The exchange behind the last level of the delays: it knows the queues."""
 

@@ -239,8 +239,20 @@ def _check_policy(schedule: Schedule, what: str, longest_jitter: int) -> None:
         )
     object.__setattr__(schedule, "within", within)
     object.__setattr__(schedule, "jitter", float(jitter))
-    name = schedule.name
-    if name is not None and not _is_name(name):
+    if schedule.name is not None:
+        checked_name(what, schedule.name)
+
+
+def checked_name(what: str, name: object) -> None:
+    """See that a schedule may have this name.
+
+    Args:
+        what: has it, for the error.
+
+    Raises:
+        ConfigurationError: it may not.
+    """
+    if not _is_name(name):
         raise ConfigurationError(
             f"{what}: name is text of 1 to {LONGEST_NAME} characters that can be read, without "
             f"spaces around it, not {name!r}"

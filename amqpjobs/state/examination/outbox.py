@@ -23,7 +23,7 @@ async def examine_outbox(memory: "Memory") -> list[Finding]:
         held = await held_by(memory)
     except AmqpJobsError as error:
         fix = "start the database; or migrate your models, for app.outbox(Base.metadata)"
-        return [Finding("outbox", "error", f"cannot be read{place}: {error}", fix)]
+        return [Finding("outbox", "error", str(error), fix)]
     found = []
     if held.failed:
         said = (

@@ -48,11 +48,7 @@ async def examine_store(
     try:
         return [*await _examine(engine, app), *_sharing(settings, needed)]
     except AmqpJobsError as error:
-        whose = (
-            f"needed by {', '.join(needed)}: they wait until then"
-            if needed
-            else "jobs run without it"
-        )
+        whose = f"what needs it waits: {', '.join(needed)}" if needed else "jobs run without it"
         fix = f"start the database, or set AMQPJOBS_STORE_URL; {whose}"
         return [Finding("store", "error", str(error), fix)]
     finally:

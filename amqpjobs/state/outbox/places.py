@@ -12,8 +12,10 @@ from sqlalchemy.orm import sessionmaker
 
 from amqpjobs.broker.rabbitmq.own_thread import in_own_thread
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.state.store.errors import missing_table, ours
 from amqpjobs.state.store.runs import Runs, now_of
 from amqpjobs.state.store.tables import inbox, inbox_of, outbox, outbox_of
+from amqpjobs.state.store.transactions import no_table
 
 T = TypeVar("T")
 
@@ -43,6 +45,11 @@ class Bound(Runs):
     def now(self) -> ColumnElement[float]:
         """The time of the database."""
         return now_of(self._engine.dialect.name)
+
+    def _ours(self, error: Exception) -> Exception:
+        if (table := missing_table(error)) is not None:
+            return no_table(self._engine.url.database, table)
+        return ours(error, f"the database {self.name}")
 
     async def _once(self, work: Callable[[Connection], T]) -> T:
         engine = self._engine

@@ -26,6 +26,7 @@ from sqlalchemy import text as sql
 
 from amqpjobs.broker.amqp.frames import decode_header, encode_properties
 from amqpjobs.client.prepared import Prepared
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.state.store.keys import key_of
 
 _FRONT = bytes((0, 60, *bytes(10)))
@@ -64,11 +65,16 @@ def values_of(app: str, message: Prepared, now: ColumnElement[float]) -> dict[st
     }
 
 
+def properties_in(encoded: bytes) -> Properties:
+    """The properties in a column."""
+    return decode_header(_FRONT + bytes(encoded))
+
+
 def message_of(row: Any) -> Prepared:
     """The message of a row that has such columns."""
     return Prepared(
-        row.job_id, row.job, row.routing_key, decode_header(_FRONT + bytes(row.properties)),
-        bytes(row.body), getattr(row, "due_at", None), row.tracked, getattr(row, "exchange", ""),
+        row.job_id, row.job, row.routing_key, properties_in(row.properties), bytes(row.body),
+        getattr(row, "due_at", None), row.tracked, getattr(row, "exchange", ""),
     )  # fmt: skip
 
 

@@ -43,18 +43,31 @@ def within(memory: "Memory", transaction: Any, key: str | None) -> "StoresAsync 
     """
     if key is not None and (not isinstance(key, str) or not key):
         raise ConfigurationError(f"key is a text, such as the id of an account, not {key!r}")
+    storing = _Storing(memory, key)
+    inner, given = opened(transaction)
+    return Stores(storing, inner) if given is None else StoresAsync(storing, inner, given)
+
+
+def opened(
+    transaction: Any,
+) -> "tuple[Session | Connection, AsyncSession | AsyncConnection | None]":
+    """What writes in a transaction of the user's, and the asynchronous object around it, if there
+    is one.
+
+    Raises:
+        ConfigurationError: it is none of SQLAlchemy's, or not open.
+    """
     given = transaction
     if isinstance(given, scoped_session | async_scoped_session):
         given = given()
-    storing = _Storing(memory, key)
     if isinstance(given, AsyncSession):
-        return StoresAsync(storing, given.sync_session, given)
+        return given.sync_session, given
     if isinstance(given, AsyncConnection):
         if given.sync_connection is None:
             raise ConfigurationError("the connection is not open: use it inside of `async with`")
-        return StoresAsync(storing, given.sync_connection, given)
+        return given.sync_connection, given
     if isinstance(given, Session | Connection):
-        return Stores(storing, given)
+        return given, None
     raise ConfigurationError(
         "within(...) takes an AsyncSession, Session, AsyncConnection or Connection of SQLAlchemy, "
         f"not {transaction!r}"
@@ -146,7 +159,7 @@ class _Storing:
                 add(connection, outbox.table, self._memory.app, message, now, self._key)
         except DBAPIError as error:
             raise told(connection, outbox.table.fullname, error) from error
-        _watch(inner, self._memory)
+        watch(inner, self._memory)
         return there
 
     def _once(self, connection: Connection, message: "Prepared") -> tuple[str | None, bool]:
@@ -173,7 +186,7 @@ def _existing(handle: JobHandle[R], there: Mapping[str, str]) -> JobHandle[R]:
     return handle if other is None else as_existing(handle, other)
 
 
-def _watch(inner: Session | Connection, memory: "Memory") -> None:
+def watch(inner: Session | Connection, memory: "Memory") -> None:
     """Tell the memory of the commits of this session or connection, from now on."""
     if inner in _watched:
         return

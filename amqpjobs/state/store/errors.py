@@ -1,5 +1,6 @@
 """The one place where a driver's error becomes one of ours. Changes when a driver has others."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,19 +17,23 @@ class Unfit(Exception):
     """The database cannot hold a value."""
 
 
-def ours(error: Exception) -> Exception:
+def ours(error: Exception, place: str | None = None) -> Exception:
     """What an error of a driver is here: a `StoreUnavailable`, or `Unfit` for a value that the
-    database cannot hold. Errors that are ours already stay as they are."""
+    database cannot hold. Errors that are ours already stay as they are.
+
+    Args:
+        place: which database of the user's it was; None for the store.
+    """
     if isinstance(error, AmqpJobsError | Unfit):
         return error
     if isinstance(error, DBAPIError):
         if _is_unfit(error):
             return Unfit(str(error.orig))
-        return StoreUnavailable(_words(error.orig or error))
+        return StoreUnavailable(_words(error.orig or error, place))
     if isinstance(error, UnicodeError | OverflowError):
         return Unfit(str(error))
     # Drivers raise what they like while they connect: OSError, TimeoutError, their own.
-    return StoreUnavailable(_words(error))
+    return StoreUnavailable(_words(error, place))
 
 
 @asynccontextmanager
@@ -72,8 +77,21 @@ def _is_unfit(error: DBAPIError) -> bool:
     return str(getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "23")
 
 
-def _words(error: BaseException) -> str:
+def missing_table(error: BaseException) -> str | None:
+    """The table of ours that a statement has named, and is not there; None for another error."""
+    if not isinstance(error, DBAPIError):
+        return None
+    state = str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None))
+    if state != "42P01" and "no such table" not in str(error.orig):
+        return None
+    named = re.search(r"amqpjobs_\w+", str(error.orig))
+    return named[0] if named else "of amqpjobs"
+
+
+def _words(error: BaseException, place: str | None) -> str:
     said = str(error) or repr(error)
+    if place is not None:
+        return f"{place} cannot be used: {said} ({type(error).__name__}): is it running?"
     question = "is the database running, and is AMQPJOBS_STORE_URL right?"
     if "unable to open database file" in said:
         question = (

@@ -35,6 +35,10 @@ class Runs(ABC):
     async def _once(self, work: Callable[[Connection], T]) -> T:
         """Run it in one transaction."""
 
+    def _ours(self, error: Exception) -> Exception:
+        """What an error of the driver is here."""
+        return ours(error)
+
     async def run(
         self,
         function: "Callable[Concatenate[Connection, P], T]",
@@ -69,7 +73,7 @@ class Runs(ABC):
                 raise own.error from None
             except Exception as error:
                 if attempt >= AGAIN or not succeeds_again(error):
-                    raise ours(error) from error
+                    raise self._ours(error) from error
             await asyncio.sleep(PAUSE * attempt * (0.5 + random.random() / 2))  # noqa: S311 - not a secret
             attempt += 1
 

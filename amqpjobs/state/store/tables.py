@@ -110,13 +110,28 @@ schedules = Table(
     Column("since", Double, nullable=False),
     Column("next_at", Double),
     Column("last_at", Double),
+    Column("waiting_at", Double),
     Column("paused_at", Double),
     Column("paused_until", Double),
     Column("note", Text),
+    Column("release", String(64)),
     Column("retired_at", Double),
     Index("amqpjobs_schedule_next", "app", "next_at"),
+    _index("amqpjobs_schedule_waiting", "app", where="waiting_at IS NOT NULL"),
 )
-"""One row for each schedule of an app."""
+"""One row for each schedule of an app. `waiting_at` is the time whose job waits for the end of the
+one before; `release` is who has written what is in the code."""
+
+releases = Table(
+    "amqpjobs_release",
+    metadata,
+    Column("app", String(255), primary_key=True),
+    Column("fingerprint", String(64), primary_key=True),
+    Column("first_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+"""One row for each set of schedules that the code of an app has had, while processes of it run: of
+two, the one that came later counts."""
 
 ticks = Table(
     "amqpjobs_tick",
@@ -125,13 +140,15 @@ ticks = Table(
     Column("schedule", String(255), primary_key=True),
     Column("due_at", Double, primary_key=True),
     Column("how", String(20), primary_key=True),
+    Column("missed", Boolean, nullable=False, server_default=false()),
     Column("job_id", String(255), nullable=False),
     Column("outcome", String(20), nullable=False),
     Column("reason", Text),
     Column("at", Double, nullable=False),
-    Index("amqpjobs_tick_at", "at"),
+    Index("amqpjobs_tick_at", "app", "at"),
 )
-"""One row for each time that a schedule was due: fired, or skipped and why."""
+"""One row for each time that a schedule was due: sent, or skipped and why. One that was made up for
+is `missed`, and not another `how`: a time is sent once."""
 
 slots = Table(
     "amqpjobs_slot",
@@ -189,5 +206,5 @@ waiting = Table(
 )
 """One row for each message that waits for a slot, or for the end of a debounce."""
 
-MEMORY = (outbox, inbox, schedules, ticks, slots, claims, waiting)
+MEMORY = (outbox, inbox, schedules, releases, ticks, slots, claims, waiting)
 """The tables of the migration `v0005_memory`, which writes them down once more."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.state.store.errors import missing_table
 
 _checked: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
@@ -78,11 +79,15 @@ def _check_sqlite(connection: Connection) -> None:
 def told(connection: Connection, table: str, error: DBAPIError) -> Exception:
     """An error of a statement of ours in the user's database: that the table is missing is said
     with what to do."""
-    state = str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None))
-    if state != "42P01" and "no such table" not in str(error.orig):
+    if missing_table(error) is None:
         return error
+    return no_table(connection.engine.url.database, table)
+
+
+def no_table(database: str | None, table: str) -> ConfigurationError:
+    """The error for a table of ours that a database of the user's does not have."""
     return ConfigurationError(
-        f"the database {connection.engine.url.database!r} has no table {table}: declare it by "
+        f"the database {database!r} has no table {table}: declare it by "
         "app.outbox(Base.metadata) and migrate your models, or set AMQPJOBS_STORE_URL to this "
         "database and run `amqpjobs migrate`"
     )

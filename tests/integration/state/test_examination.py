@@ -187,7 +187,8 @@ async def test_the_users_own_database_is_looked_at(tmp_path: Path) -> None:
     app.outbox(own, bind=engine)
     [_, found] = await examine(app.client)
     assert found.state == "error"
-    assert "sqlite own.db" in found.text
+    assert "has no table amqpjobs_outbox: declare it by app.outbox" in found.text
+    assert "AMQPJOBS_STORE_URL right" not in found.text
     own.create_all(engine)
     [_, found] = await examine(app.client)
     assert found == ("outbox", "ok", "nothing waits in sqlite own.db", "")
@@ -198,6 +199,7 @@ async def test_the_users_own_database_is_looked_at(tmp_path: Path) -> None:
 
 async def test_the_sessions_of_once_are_looked_at(tmp_path: Path) -> None:
     """Whether they have transactions, and the inbox is there. No thread of theirs stays."""
+    before = set(threading.enumerate())
     app, own = app_with(tmp_path), MetaData()
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/own.db")
     app.outbox(own, bind=engine)
@@ -221,7 +223,8 @@ async def test_the_sessions_of_once_are_looked_at(tmp_path: Path) -> None:
         await connection.run_sync(own.create_all)
     assert (await once()).text == "sqlite own.db: the inbox is there, transactions are kept"
     assert [each.state for each in await examine(app.client)] == ["ok"] * 3
-    assert not [each for each in threading.enumerate() if "connection_worker" in each.name]
+    left = set(threading.enumerate()) - before
+    assert not [each for each in left if "connection_worker" in each.name]
 
 
 async def test_what_is_not_installed_is_an_error_where_it_is_needed(

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from amqpjobs import App, Context, Reject, Retry, Selection, Snooze
-from amqpjobs.errors import ConfigurationError, JobFailed, StoreUnavailable
+from amqpjobs.errors import ConfigurationError, JobFailed
 from amqpjobs.state.duties import PrunesInbox
 from amqpjobs.state.memory import memory_of
 from tests.support.shop import Shop, blocking_sessions, shop
@@ -267,7 +267,8 @@ async def test_a_table_that_vanishes_makes_jobs_wait(store_url: str) -> None:
             async with here.engine.begin() as connection:
                 await connection.run_sync(here.outbox.inbox.drop)
             await charge.later("milk")
-            with pytest.raises(StoreUnavailable):  # of the housekeeping, which has to wait as well
+            # Of the housekeeping, which has to wait as well.
+            with pytest.raises(ConfigurationError, match="has no table amqpjobs_inbox"):
                 await t.run_until_idle()
             assert [each.outcome for each in t.runs(charge)] == ["done", "snoozed"]
             async with here.engine.begin() as connection:

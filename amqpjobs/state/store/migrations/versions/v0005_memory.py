@@ -15,8 +15,8 @@ depends_on = None
 OUTBOX, INBOX = "amqpjobs_outbox", "amqpjobs_inbox"
 NUMBERED = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TABLES = (
-    OUTBOX, INBOX, "amqpjobs_schedule", "amqpjobs_tick", "amqpjobs_slot", "amqpjobs_claim",
-    "amqpjobs_waiting",
+    OUTBOX, INBOX, "amqpjobs_schedule", "amqpjobs_release", "amqpjobs_tick", "amqpjobs_slot",
+    "amqpjobs_claim", "amqpjobs_waiting",
 )  # fmt: skip
 
 
@@ -29,6 +29,7 @@ def upgrade() -> None:
     if not there.has_table(INBOX):
         _make_inbox()
     _make_schedules()
+    _make_ticks()
     _make_slots()
     _make_claims()
     _make_waiting()
@@ -97,24 +98,39 @@ def _make_schedules() -> None:
         sa.Column("since", sa.Double, nullable=False),
         sa.Column("next_at", sa.Double),
         sa.Column("last_at", sa.Double),
+        sa.Column("waiting_at", sa.Double),
         sa.Column("paused_at", sa.Double),
         sa.Column("paused_until", sa.Double),
         sa.Column("note", sa.Text),
+        sa.Column("release", sa.String(64)),
         sa.Column("retired_at", sa.Double),
     )
     op.create_index("amqpjobs_schedule_next", "amqpjobs_schedule", ["app", "next_at"])
+    waits = "waiting_at IS NOT NULL"
+    _index("amqpjobs_schedule_waiting", "amqpjobs_schedule", "app", where=waits)
+    op.create_table(
+        "amqpjobs_release",
+        sa.Column("app", sa.String(255), primary_key=True),
+        sa.Column("fingerprint", sa.String(64), primary_key=True),
+        sa.Column("first_at", sa.Double, nullable=False),
+        sa.Column("seen_at", sa.Double, nullable=False),
+    )
+
+
+def _make_ticks() -> None:
     op.create_table(
         "amqpjobs_tick",
         sa.Column("app", sa.String(255), primary_key=True),
         sa.Column("schedule", sa.String(255), primary_key=True),
         sa.Column("due_at", sa.Double, primary_key=True),
         sa.Column("how", sa.String(20), primary_key=True),
+        sa.Column("missed", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("job_id", sa.String(255), nullable=False),
         sa.Column("outcome", sa.String(20), nullable=False),
         sa.Column("reason", sa.Text),
         sa.Column("at", sa.Double, nullable=False),
     )
-    op.create_index("amqpjobs_tick_at", "amqpjobs_tick", ["at"])
+    op.create_index("amqpjobs_tick_at", "amqpjobs_tick", ["app", "at"])
 
 
 def _make_slots() -> None:
