@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from amqpjobs.worker.singletons import Singletons
 
 
+GIVING_BACK = 2.0
+"""Seconds for which a job that is done waits until its slots are free. The store may be away: then
+it is acked without, and they are given up later."""
+
+
 class Executor:
     """From a delivery to its settlement. Every run ends in one outcome, one settlement, one report.
 
@@ -86,6 +91,8 @@ class Executor:
             run.ended = time.monotonic()
             if self._intake.gated or isinstance(outcome, Snoozed):
                 self._pausing.ended(run.delivery, outcome)
+            if run.exclusive is not None:
+                await self._give_back(run)
             if run.delivery.settled:
                 return  # given back by force while the handler would not end
             if run.asked is not None:
@@ -108,6 +115,12 @@ class Executor:
             # 3.13: all that the handler held would wait for the garbage collector.
             outcome = None
             self._over(run)
+
+    async def _give_back(self, run: Run) -> None:
+        """Give up the slots of a run before its ack: of a worker that dies in between the job comes
+        again, and takes them anew. Behind the ack they would stay until their lease is over."""
+        if self._limits is not None and not self._outliving.calls:
+            await self._endings.waited(run, self._limits.give_back(run), GIVING_BACK)
 
     def take_over(self, run: Run) -> Run:
         """End a run whose handler does not end: what this returns is settled, by `end`, and gives

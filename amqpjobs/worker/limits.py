@@ -32,6 +32,8 @@ from amqpjobs.jobs.refusal import Refused
 from amqpjobs.worker.reading import decoded_body
 
 if TYPE_CHECKING:
+    import asyncio
+
     from amqpjobs.client.prepared import Prepared
     from amqpjobs.jobs.definition import Definition
     from amqpjobs.jobs.exclusion.declared import Exclusion
@@ -229,6 +231,17 @@ class Limits:
         except Exception:  # noqa: BLE001 - it does not fit, or its key cannot be made
             keys = ()
         return Ending((), keys, context.job_id, _copy_of(run))
+
+    def give_back(self, run: "Run") -> "asyncio.Future[None]":
+        """Give up the slots of a run whose handler has ended; its claim is kept until the job has.
+
+        Returns:
+            Is done when they are free.
+        """
+        ending = run.exclusive
+        assert ending is not None  # noqa: S101 - the caller has looked
+        run.exclusive = replace(ending, holds=(), over=False)
+        return self._turns.end(replace(ending, over=False))
 
     def over(self, run: "Run") -> None:
         """Give up what a run has: it is over, and so is its handler."""

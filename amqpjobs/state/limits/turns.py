@@ -7,7 +7,7 @@ Changes when jobs are put together otherwise, or a store that is away is met in 
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from amqpjobs.errors import AmqpJobsError, StoreUnavailable
 from amqpjobs.jobs.run_context import context_of_nobody
@@ -36,6 +36,10 @@ SOON = 4
 """Times as often after that has failed."""
 
 
+Given: TypeAlias = "tuple[Ending, asyncio.Future[None]]"
+"""What is to be given up, and who is told of it."""
+
+
 class Turns:
     """Takes and gives up slots on one event loop.
 
@@ -51,7 +55,7 @@ class Turns:
         self._memory = memory
         self.client = memory.client
         self._starting: list[tuple[Starting, asyncio.Future[Fate]]] = []
-        self._ending: list[Ending] = []
+        self._ending: list[Given] = []
         self._more = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._turning = self._renewing = False
@@ -96,11 +100,17 @@ class Turns:
             if isinstance(fate, Taken) and fate.holds:
                 self.end(Ending(fate.holds, (), starting.holder.job_id))
 
-    def end(self, ending: Ending) -> None:
-        """Give up what a run had."""
+    def end(self, ending: Ending) -> "asyncio.Future[None]":
+        """Give up what a run had.
+
+        Returns:
+            Is done when it is given up; not before the store is back, if that is away.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.held.difference_update(ending.holds)
-        self._ending.append(ending)
+        self._ending.append((ending, future))
         self._go()
+        return future
 
     def beside(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Do something that no job waits for."""
@@ -137,11 +147,14 @@ class Turns:
             self._turning = False
 
     async def _once(
-        self, starting: "list[tuple[Starting, asyncio.Future[Fate]]]", ending: list[Ending]
+        self, starting: "list[tuple[Starting, asyncio.Future[Fate]]]", ending: list[Given]
     ) -> None:
         store = await self._memory.store()
         jobs = [each for each, _ in starting]
-        fates, woken = await store.run(turn, self._memory.app, store.now, ending, jobs)
+        ended = [each for each, _ in ending]
+        fates, woken = await store.run(turn, self._memory.app, store.now, ended, jobs)
+        for _, given in ending:
+            given.set_result(None)
         self._pause = FIRST_PAUSE
         for (_, future), fate in zip(starting, fates, strict=True):
             if isinstance(fate, Taken):
@@ -156,7 +169,7 @@ class Turns:
     async def _fail(
         self,
         starting: "list[tuple[Starting, asyncio.Future[Fate]]]",
-        ending: list[Ending],
+        ending: list[Given],
         error: Exception,
     ) -> None:
         """The store is away: jobs are told at once; slots are given up when it is back."""
@@ -176,7 +189,7 @@ class Turns:
     async def _one_by_one(
         self,
         starting: "list[tuple[Starting, asyncio.Future[Fate]]]",
-        ending: list[Ending],
+        ending: list[Given],
         error: Exception,
     ) -> None:
         """One of them cannot be written, and must not be in the way of the others."""
@@ -185,8 +198,9 @@ class Turns:
                 future.set_exception(error)
                 future.exception()
             if ending:
-                keys = {"job_id": ending[0].job_id, "error": str(error)}
+                keys = {"job_id": ending[0][0].job_id, "error": str(error)}
                 log.error("slot not given up", extra=keys)
+                ending[0][1].set_result(None)
             return
         for one in starting:
             await self._alone([one], [])
@@ -194,7 +208,7 @@ class Turns:
             await self._alone([], [end])
 
     async def _alone(
-        self, starting: "list[tuple[Starting, asyncio.Future[Fate]]]", ending: list[Ending]
+        self, starting: "list[tuple[Starting, asyncio.Future[Fate]]]", ending: list[Given]
     ) -> None:
         try:
             await self._once(starting, ending)
