@@ -1,7 +1,9 @@
 """``limit=`` in the test kit: the same code, on SQLite."""
 
 import asyncio
-from typing import Annotated
+import sqlite3
+from contextlib import closing
+from typing import Annotated, Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from amqpjobs import App, Context, Limit, Retry, Snooze
 from amqpjobs.errors import JobFailed
 from amqpjobs.jobs.hints import did_you_mean
 from amqpjobs.settings import Settings
+from amqpjobs.worker.settlement import Settlement
 
 
 @pytest.fixture
@@ -176,3 +179,32 @@ async def test_what_waits_beyond_its_deadline_expires(app: App) -> None:
 def test_a_fence_that_is_not_there_is_named() -> None:
     """With the nearest that is."""
     assert did_you_mean("costumer", ["customer"]) == "; did you mean 'customer'?"
+
+
+async def test_the_slots_are_free_before_the_job_is_acked(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies between the two leaves no slot behind. A retry and a failure do so too."""
+    held: list[tuple[str, int]] = []
+    settle = Settlement.settle
+
+    def looking(self: Settlement, delivery: Any, outcome: Any, *args: Any, **more: Any) -> Any:
+        store = app.settings.store_url.get_secret_value().removeprefix("sqlite:///")
+        with closing(sqlite3.connect(store)) as connection:
+            query = "SELECT count(*) FROM amqpjobs_slot WHERE holder <> ''"
+            held.append((outcome.word, connection.execute(query).fetchone()[0]))
+        return settle(self, delivery, outcome, *args, **more)
+
+    monkeypatch.setattr(Settlement, "settle", looking)
+
+    @app.job(queue="sync", limit=Limit(1))
+    async def sync(ctx: Context, fails: bool) -> None:
+        if fails:
+            raise OSError(f"attempt {ctx.attempt}")
+
+    async with app.testing(raise_errors=False) as t:
+        await sync.later(False)
+        await t.run_until_idle()
+        await sync.later(True)
+        await t.advance(600)
+    assert held == [("done", 0), ("retried", 0), ("retried", 0), ("failed", 0)]
