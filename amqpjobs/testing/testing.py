@@ -159,6 +159,7 @@ class Testing:
     def _publisher(self, runtime: Runtime) -> RecordingPublisher:
         made = RecordingPublisher(runtime)
         made.enqueued = self._record.enqueued.append
+        made.known = self._record.known
         made.asked = self._asks
         made.heard = lambda announcement: self._statuses.hear(announcement)
         return made

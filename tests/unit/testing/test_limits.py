@@ -52,6 +52,7 @@ async def test_a_limit_of_a_parameter_holds(app: App) -> None:
         assert sorted(seen.done) == list(range(20))
         assert seen.most == {0: 1, 1: 1}
         assert {ran.outcome for ran in t.runs()} == {"done", "waiting"}
+        assert len(t.enqueued(sync)) == 20, "one that has waited is no other job"
 
 
 async def test_a_limit_of_the_job_and_of_a_group(app: App) -> None:
