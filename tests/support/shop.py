@@ -37,7 +37,9 @@ def async_engine(url: str) -> AsyncEngine:
     """An engine for a store's URL."""
     driver = url.replace("sqlite://", "sqlite+aiosqlite://")
     driver = driver.replace("postgresql://", "postgresql+asyncpg://")
-    made = create_async_engine(driver, pool_pre_ping=True)
+    # SQLite has one writer at a time, and on a busy machine a wait for it takes a while.
+    waiting = {"timeout": 30} if driver.startswith("sqlite") else {}
+    made = create_async_engine(driver, pool_pre_ping=True, connect_args=waiting)
     begins_itself(made.sync_engine)
     return made
 
