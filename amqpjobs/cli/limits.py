@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 group = typer.Typer(
-    help="Look at limits and locks: who holds a slot, and how many jobs wait for one.",
+    help="Look at limits and locks: who holds a slot, how many wait.",
     no_args_is_help=True,
 )
 
