@@ -13,14 +13,19 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.batch import Batch
     from amqpjobs.jobs.context import Context
     from amqpjobs.jobs.ending import Ended
+    from amqpjobs.jobs.exclusion.limit import Limit
+    from amqpjobs.jobs.exclusion.unique import Debounce, Unique
     from amqpjobs.jobs.job import INJECTED, Job
     from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
     from amqpjobs.jobs.message.message import Message
     from amqpjobs.jobs.message.status import JobStatus
+    from amqpjobs.jobs.message.tick import Tick
     from amqpjobs.jobs.queue.limits import KillSwitch
     from amqpjobs.jobs.queue.queue import Queue
     from amqpjobs.jobs.retry import Retry
     from amqpjobs.jobs.router import Router
+    from amqpjobs.jobs.schedule.schedule import Cron, Every
+    from amqpjobs.jobs.schedule.status import ScheduleStatus, TickRecord
     from amqpjobs.jobs.verdicts import Reject, RetryAfter, Snooze
     from amqpjobs.jobs.webhook import GITHUB, SIGNED, SLACK, STANDARD_WEBHOOKS, STRIPE, Signing
 
@@ -36,21 +41,29 @@ __all__ = [
     "BatchFailed",
     "BlockingJobHandle",
     "Context",
+    "Cron",
+    "Debounce",
     "Depends",
     "Ended",
+    "Every",
     "Job",
     "JobHandle",
     "JobStatus",
     "KillSwitch",
+    "Limit",
     "Message",
     "Queue",
     "Reject",
     "Retry",
     "RetryAfter",
     "Router",
+    "ScheduleStatus",
     "Selection",
     "Signing",
     "Snooze",
+    "Tick",
+    "TickRecord",
+    "Unique",
     "__version__",
 ]
 
@@ -68,20 +81,28 @@ _HOMES: Final = {
     "Batch": "amqpjobs.jobs.batch",
     "BatchFailed": "amqpjobs.errors",
     "Context": "amqpjobs.jobs.context",
+    "Cron": "amqpjobs.jobs.schedule.schedule",
+    "Debounce": "amqpjobs.jobs.exclusion.unique",
     "Depends": "fast_depends",
     "Ended": "amqpjobs.jobs.ending",
+    "Every": "amqpjobs.jobs.schedule.schedule",
     "Job": "amqpjobs.jobs.job",
     "BlockingJobHandle": "amqpjobs.jobs.message.handle",
     "JobHandle": "amqpjobs.jobs.message.handle",
     "JobStatus": "amqpjobs.jobs.message.status",
     "KillSwitch": "amqpjobs.jobs.queue.limits",
+    "Limit": "amqpjobs.jobs.exclusion.limit",
     "Message": "amqpjobs.jobs.message.message",
     "Queue": "amqpjobs.jobs.queue.queue",
     "Reject": "amqpjobs.jobs.verdicts",
     "Retry": "amqpjobs.jobs.retry",
     "RetryAfter": "amqpjobs.jobs.verdicts",
     "Router": "amqpjobs.jobs.router",
+    "ScheduleStatus": "amqpjobs.jobs.schedule.status",
+    "TickRecord": "amqpjobs.jobs.schedule.status",
     "Snooze": "amqpjobs.jobs.verdicts",
+    "Tick": "amqpjobs.jobs.message.tick",
+    "Unique": "amqpjobs.jobs.exclusion.unique",
 }
 
 

@@ -26,6 +26,9 @@ from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.receiving import ReceivesWebhooks
 from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
+from amqpjobs.state.limits.app import Excludes
+from amqpjobs.state.outbox.sending import SendsWithin
+from amqpjobs.state.schedules.scheduling import HasSchedules
 from amqpjobs.state.status.following import FollowsJobs
 
 if TYPE_CHECKING:
@@ -42,7 +45,16 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class App(DeclaresJobs, DeclaresHooks, DeclaresEndings, ReceivesWebhooks, FollowsJobs):
+class App(
+    DeclaresJobs,
+    DeclaresHooks,
+    DeclaresEndings,
+    ReceivesWebhooks,
+    FollowsJobs,
+    SendsWithin,
+    HasSchedules,
+    Excludes,
+):
     """A set of jobs that are released together.
 
     Args:
@@ -87,7 +99,7 @@ class App(DeclaresJobs, DeclaresHooks, DeclaresEndings, ReceivesWebhooks, Follow
             name, retry=retry, processing=processing, exceptions=exceptions, propagate=propagate
         )
         self._registry.app = self._registry.enqueuer = self
-        self._enqueuer = self
+        self._enqueuer, self._registry.enqueue_once = self, self._enqueue_once
         self._add_queue, self._add_job = self._registry.add_queue, self._registry.add
         self._add_ending_hook = self._registry.ending_hooks.add
         self._add_hook = self._registry.add_hook

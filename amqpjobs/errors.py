@@ -323,6 +323,18 @@ class ResultTimeout(AmqpJobsError):
         self.state = state
 
 
+class LockTimeout(AmqpJobsError):
+    """A lock was not free in time. Nothing is held.
+
+    Attributes:
+        name: of the lock.
+    """
+
+    def __init__(self, message: str, *, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class NoResult(AmqpJobsError):
     """The result of a job is not stored, or no longer. The message says how to fix it.
 

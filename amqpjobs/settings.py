@@ -195,8 +195,13 @@ class Settings(BaseSettings):
     nobody listens."""
 
     store_url: SecretStr = SecretStr(DEFAULT_STORE)
-    """Where the status of jobs is kept: ``sqlite:///file`` or ``postgresql://user:password@host/db``.
-    """
+    """Where the status of jobs is kept, and the outbox of an app that names no other place:
+    ``sqlite:///file`` or ``postgresql://user:password@host/db``."""
+
+    store_shared: bool = False
+    """The SQLite of ``store_url`` is the only one of this app: all its processes run on this
+    machine and use it. Then schedules fire by its rows alone, and what was missed is made up for.
+    Of PostgreSQL that is known."""
 
     status_ttl: Annotated[_Seconds, Field(gt=0, le=LONGEST)] = 604_800.0
     """How long after its last event the status of a job is kept: seven days."""
@@ -206,6 +211,14 @@ class Settings(BaseSettings):
 
     max_result_size: Annotated[int, Field(ge=0, le=8_388_608)] = 262_144
     """The largest result that is kept, in bytes of JSON."""
+
+    housekeeping: bool = True
+    """Look after the store in this process: send what a crash left in the outbox, fire schedules,
+    free what nobody holds any more. Some process has to."""
+
+    inbox_ttl: Annotated[_Seconds, Field(ge=604_800, le=LONGEST)] = 604_800.0
+    """How long it is remembered that a job with ``once=`` was done: seven days or more. A duplicate
+    that comes later runs again."""
 
     heartbeat_file: Path | None = None
     """Touched by the event loop every few seconds, for ``amqpjobs health``."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from amqpjobs.cli.output import say
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.telemetry.health.heartbeat_file import OK, STALE, age_of, files_of, state_of
+from amqpjobs.telemetry.health.heartbeat_file import STALE, age_of, files_of, is_ok, state_of
 from amqpjobs.telemetry.safe_text import printable
 
 FILE = "AMQPJOBS_HEARTBEAT_FILE"
@@ -64,7 +64,7 @@ class Probe:
         if age > (self.max_age or STALE):
             return False, f"{file} was touched {age:.0f} s ago"
         state = state_of(file)
-        return state == OK or not self.strict, f"{state}, {age:.0f} s ago"
+        return is_ok(state) or not self.strict, f"{state}, {age:.0f} s ago"
 
 
 def plain_probe(arguments: Sequence[str], environment: Mapping[str, str]) -> Probe | None:

@@ -20,7 +20,10 @@ _PANELS: Final = {
         "status": "status",
         "dead": "dead",
         "delayed": "delayed",
-        "doctor": "doctor",
+        "outbox": "outbox",
+        "limits": "limits",
+        "schedules": "schedules",
+        "doctor": "doctor.command",
         "health": "health",
     },
     "Operate": {
@@ -51,7 +54,9 @@ _PANELS: Final = {
 """What ``--help`` lists: under each heading the commands, with their modules. The function of a
 command has its name."""
 
-_GROUPS: Final = frozenset({"dead", "delayed", "deploy", "topology"})
+_GROUPS: Final = frozenset(
+    {"dead", "delayed", "deploy", "limits", "outbox", "schedules", "topology"}
+)
 """Those that have commands of their own: `group` of the module."""
 
 _NAMES: Final = frozenset(name for commands in _PANELS.values() for name in commands)

@@ -128,7 +128,11 @@ async def _run(app: "App", definition: "Definition", body: bytes, telling: Telli
         loop.call_later(budget - min(1.0, budget / 8), task.cancel)
 
     stop_by_signals(stop, budget, status=INTERRUPTED, leaving=False)
-    return await task
+    try:
+        return await task
+    finally:
+        if app.client.memory is not None:
+            await app.close()  # what it has sent with a transaction is sent before the process ends
 
 
 def enqueue(

@@ -77,14 +77,21 @@ def record(
 
 async def _record(app: "App") -> None:
     from amqpjobs.broker.rabbitmq.background import BackgroundTask
+    from amqpjobs.state.needs import housekeeping_of
     from amqpjobs.state.status.recorder import Recorder
+    from amqpjobs.telemetry.health.condition import with_what_is_beside
     from amqpjobs.telemetry.health.heartbeat import Liveness
 
     recorder = Recorder(app.settings)
     task = asyncio.ensure_future(recorder.run())
-    liveness = BackgroundTask(
-        Liveness(app.settings.heartbeat_file, lambda: recorder.condition).run, "amqpjobs liveness"
-    )
+    housekeeping = housekeeping_of(app.client)
+
+    def state() -> str:
+        beside = housekeeping.beside if housekeeping else None
+        return with_what_is_beside(recorder.condition, beside)
+
+    liveness = BackgroundTask(Liveness(app.settings.heartbeat_file, state).run, "amqpjobs liveness")
+    keeping = housekeeping and BackgroundTask(housekeeping.run, "amqpjobs housekeeping")
     deadline = stop_by_signals(task.cancel, app.settings.shutdown_timeout, leaving=False)
     try:
         await task
@@ -93,6 +100,9 @@ async def _record(app: "App") -> None:
         say(f"amqpjobs: {recorder.recorded} events recorded")
     finally:
         await liveness.stop()
+        if keeping:
+            await keeping.stop()
+            await app.close()
 
 
 def migrate(
@@ -125,7 +135,7 @@ async def _migrate(app: "App", *, check: bool) -> tuple[str | None, str]:
     from amqpjobs.state.store.engine import open_engine, store_exists
 
     engine = open_engine(app.settings)
-    from amqpjobs.state.status.store import errors
+    from amqpjobs.state.store.errors import errors
     from amqpjobs.state.store.metadata import HEAD
     from amqpjobs.state.store.migrate import look, migrate
 

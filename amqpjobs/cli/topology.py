@@ -128,7 +128,9 @@ def users(
     """
     loaded = load_app(app)
     place = vhost or loaded.name
-    found = permissions_of(loaded.queues.values(), _prefix_of(place, loaded.name))
+    scheduled = loaded.name if registry_of(loaded).schedules else None
+    prefix = _prefix_of(place, loaded.name)
+    found = permissions_of(loaded.queues.values(), prefix, scheduled=scheduled)
     if as_json:
         print_json(definitions_of(found, place, users=not permissions))
         return

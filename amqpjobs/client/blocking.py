@@ -11,7 +11,8 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from amqpjobs.client.client import HasClient
+from amqpjobs.client.client import Client, HasClient
+from amqpjobs.client.locks import BlockingLock, HoldsLock
 from amqpjobs.errors import ConfigurationError, PublishManyFailed
 from amqpjobs.jobs.durations import Seconds, number_of
 from amqpjobs.jobs.message.cancellation import Cancellation
@@ -34,6 +35,12 @@ EXIT_TIME = 5.0
 class Followed(HasClient, Follows, Protocol):
     """What a blocking client is made of: an `App` is one."""
 
+    def lock(
+        self, name: str, *, lease: Seconds = 60.0, timeout: Seconds | None = None
+    ) -> HoldsLock:
+        """See `App.lock`."""
+        ...
+
 
 class BlockingApp:
     """``with app.blocking() as client:`` publishes from WSGI applications, scripts and threads.
@@ -53,7 +60,7 @@ class BlockingApp:
         # Its client is asked for at each call: a test puts the app onto a broker of its own, and
         # modules make this object when they are imported.
         self._app = app
-        self._portal: _Portal | None = None
+        self._portal: Portal | None = None
         self._opening: dict[int, threading.Lock] = {}
 
     def __enter__(self) -> Self:
@@ -152,6 +159,19 @@ class BlockingApp:
 
         return self._open_portal().call(cancel)
 
+    def lock(
+        self, name: str, *, lease: Seconds = 60.0, timeout: Seconds | None = None
+    ) -> BlockingLock:
+        """A lock by name, for ``with``. See `App.lock`.
+
+        Example:
+            >>> with client.lock("invoice:7", lease=60) as lock:
+            ...     token = lock.token
+        """
+        return BlockingLock(
+            self._app.lock(name, lease=lease, timeout=timeout), self._open_portal().call
+        )
+
     def watch(self, job_id: str) -> Generator[JobStatus, None, None]:
         """The status of a job, and then each change, until it ends. See `App.watch`.
 
@@ -162,7 +182,7 @@ class BlockingApp:
         """
         return self._watch(self._open_portal(), job_id)
 
-    def _watch(self, portal: "_Portal", job_id: str) -> Generator[JobStatus, None, None]:
+    def _watch(self, portal: "Portal", job_id: str) -> Generator[JobStatus, None, None]:
         seen: SimpleQueue[JobStatus | None] = SimpleQueue()
 
         async def look() -> None:
@@ -182,13 +202,13 @@ class BlockingApp:
         finally:
             looking.cancel()
 
-    def _open_portal(self) -> "_Portal":
+    def _open_portal(self) -> "Portal":
         portal = self._portal
         if portal is None:
             raise ConfigurationError("use it inside of `with app.blocking() as client:`")
         return portal if portal.is_ours else self._open_again()
 
-    def _open_again(self) -> "_Portal":
+    def _open_again(self) -> "Portal":
         """The portal is of the process that this one was forked from: its thread is not here."""
         # A lock for each process: another thread may have held the parent's at the fork.
         with self._opening.setdefault(os.getpid(), threading.Lock()):
@@ -197,18 +217,19 @@ class BlockingApp:
                 portal = self._portal = self._open()
             return portal
 
-    def _open(self) -> "_Portal":
-        portal = _Portal()
+    def _open(self) -> "Portal":
+        portal = Portal()
         try:
-            portal.call(portal.enter, self._app)
+            portal.call(portal.enter, self._app.client)
         except BaseException:
             portal.close()
             raise
         return portal
 
 
-class _Portal:
-    """An event loop in a thread of its own, and the app's connection on it."""
+class Portal:
+    """An event loop in a thread of its own, and the app's connection on it. It ends with the
+    process, or by `close`."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -225,8 +246,9 @@ class _Portal:
         """Whether its thread is one of this process."""
         return self._pid == os.getpid()
 
-    async def enter(self, app: HasClient) -> None:
-        await self._stack.enter_async_context(app.client.lifespan())
+    async def enter(self, client: Client) -> None:
+        """Open the connection there. To be called by `start` or `call`."""
+        await self._stack.enter_async_context(client.lifespan())
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """Call a coroutine function there, in the context of the caller, and wait for its result.

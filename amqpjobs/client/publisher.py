@@ -63,6 +63,7 @@ class Publisher:
         traced: makes its spans, if anybody wants them.
         meter: counts its messages, if metrics were set up when it was opened.
         declared_at: when it has declared the topology, by the event loop's clock; 0 if it has not.
+        restoring: declares a queue again that is missing.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -89,7 +90,7 @@ class Publisher:
             declare=settings.declare_topology,
         )  # fmt: skip
         self.replies = Replies(self.link, self.publication, settings.no_worker_timeout)
-        self._restoring = Restoring(
+        self.restoring = Restoring(
             self.publication, self._topology if settings.declare_topology else None, self.restore
         )
         self._prepared = not settings.declare_topology
@@ -204,7 +205,7 @@ class Publisher:
         body = body_of(message, properties)
         timeout = message.options.timeout or self._settings.publish_timeout
         if due is None:
-            await self._restoring.publish(message.queue, properties, body, timeout)
+            await self.restoring.publish(message.queue, properties, body, timeout)
         else:
             await self.waiting.publish(message.queue, properties, body, due, timeout)
         if message.tracked is not None and self.announcements.enabled:
@@ -336,7 +337,7 @@ class Publisher:
             return self.publication.not_confirmed(fate, message.id, timeout)
         except Unroutable as error:
             properties = self._properties(message, self.trace(), self._time(), due)
-            again = await self._restoring.again(
+            again = await self.restoring.again(
                 error, message.queue, properties, body_of(message, properties), deadline
             )
             if again is not None:

@@ -111,6 +111,11 @@ def _known(definition: Definition, queue: Queue | str) -> Queue:
             f"job {definition.name!r} cannot go to the queue {name!r}, which no job of the app is "
             f"bound to; there are: {there}{hint}"
         )
+    if known.singleton and definition.batch is not None:
+        raise ConfigurationError(
+            f"job {definition.name!r} runs in batches, and one job of the singleton queue {name!r} "
+            "is held at a time: leave out queue="
+        )
     if isinstance(queue, Queue) and queue not in (known, Queue(name)):
         raise ConfigurationError(f"queue {name!r} is defined twice, differently")
     return known

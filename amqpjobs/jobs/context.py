@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.events import Progress
-from amqpjobs.jobs.message.headers import progress_of
+from amqpjobs.jobs.message.headers import progress_of, tick_of
 from amqpjobs.jobs.message.own_headers import own_headers
 from amqpjobs.jobs.message.properties import FieldValue, Properties, is_whole
+from amqpjobs.jobs.message.tick import Tick
 from amqpjobs.jobs.verdicts import RateLimited, Snooze
 
 log = logging.getLogger("amqpjobs.job")
@@ -180,6 +181,41 @@ class Context:
             return progress_of(self._properties().headers)
         except DecodeError:
             return None
+
+    @property
+    def tick(self) -> Tick | None:
+        """The tick of the schedule that this job was sent for: when it was due, and why it was
+        sent. The same in every run, and after a replay. None for a job that something else sent,
+        and in a plain call.
+
+        Example:
+            >>> day = ctx.tick.due_time.date() if ctx.tick else None
+        """
+        try:
+            return tick_of(self._properties().headers)
+        except DecodeError:
+            return None
+
+    def fence(self, name: str | None = None) -> int:
+        """The fencing token of a slot that this run holds (`Limit`): it rises each time that the
+        slot is taken. A worker that was frozen may go on beside its successor; what it writes is
+        refused where the newest token is kept: ``UPDATE .. SET .., token = :t WHERE token <= :t``.
+
+        Args:
+            name: the parameter or the group of the limit, or the job for a limit of the whole job.
+                None if there is but one.
+
+        Returns:
+            The token; 0 in a plain call, which holds nothing.
+
+        Raises:
+            ConfigurationError: the run holds no such slot.
+
+        Example:
+            >>> ctx.fence("customer")
+            0
+        """
+        raise NotImplementedError
 
     @property
     def cancelled(self) -> bool:

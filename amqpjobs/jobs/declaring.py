@@ -2,18 +2,26 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.batch import Batch
+from amqpjobs.jobs.decorators import BatchDecorator, JobDecorator, JobOptions, OnceDecorator
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.enqueuer import Enqueuer
+from amqpjobs.jobs.exclusion.declared import Rules
+from amqpjobs.jobs.exclusion.limit import GivenLimits
+from amqpjobs.jobs.exclusion.unique import Debounce, Unique
 from amqpjobs.jobs.hints import with_parentheses
-from amqpjobs.jobs.job import BatchDecorator, JobDecorator, JobOptions, make_job
+from amqpjobs.jobs.job import make_job
 from amqpjobs.jobs.middleware import Processing
+from amqpjobs.jobs.once import Sessions
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.retry import Retry
+from amqpjobs.jobs.schedule.schedule import GivenSchedules
+
+S = TypeVar("S")
 
 
 class DeclaresJobs:
@@ -26,7 +34,13 @@ class DeclaresJobs:
     @overload
     def job(self, *, batch: Batch, **options: Unpack[JobOptions]) -> BatchDecorator: ...
     @overload
-    def job(self, *, batch: None = None, **options: Unpack[JobOptions]) -> JobDecorator: ...
+    def job(
+        self, *, batch: None = None, once: None = None, **options: Unpack[JobOptions]
+    ) -> JobDecorator: ...
+    @overload
+    def job(
+        self, *, once: Callable[[], S], batch: None = None, **options: Unpack[JobOptions]
+    ) -> OnceDecorator[S]: ...
     @with_parentheses
     def job(
         self,
@@ -43,6 +57,11 @@ class DeclaresJobs:
         middleware: Sequence[Processing] = (),
         cancellable: bool = False,
         at_most_once: bool = False,
+        schedule: GivenSchedules = None,
+        limit: GivenLimits = None,
+        unique: Unique | None = None,
+        debounce: Debounce | None = None,
+        once: Sessions | None = None,
         batch: Batch | None = None,
     ) -> Any:
         """Make a job of a function, or of a method of a class that is rebuilt from its fields.
@@ -65,6 +84,15 @@ class DeclaresJobs:
                 a thread is asked, see `Context.cancelled`. A job that waits needs no permission.
             at_most_once: ack its message before it runs: a worker that dies loses the job, one that
                 stops makes a dead letter of it, and it is not retried.
+            schedule: a `Cron` or an `Every`, or several: when it is sent by itself, without
+                arguments. What it was due for is `Context.tick`.
+            limit: a `Limit`, or several: how many of it run at once, in all workers together.
+            unique: a `Unique`: calls of one key are one job until that has ended.
+            debounce: a `Debounce`: calls of one key become one job, when they stop coming.
+            once: an ``async_sessionmaker`` of SQLAlchemy (``sessionmaker`` for a plain ``def``): it
+                runs in one transaction with the session that it takes first, after the Context.
+                What it writes, what it enqueues, and that it was done are kept together or not at
+                all: the guide, "Transactions".
             batch: for an ``async def`` that takes a list: run so many jobs in one call. `Job.later`
                 takes what is one element of the list.
 
@@ -85,7 +113,7 @@ class DeclaresJobs:
                 function, bound, self._enqueuer, name=name, timeout=timeout, grace=grace, cpu=cpu,
                 memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
                 middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
-                batch=batch,
+                batch=batch, schedule=schedule, once=once, rules=Rules(limit, unique, debounce),
             )  # fmt: skip
             self._add_job(definition)
             return make_job(definition)

@@ -1,47 +1,34 @@
-"""The definition of one job: the options of ``@app.job``, and the signature of its function.
-
-Changes when a handler may look differently, or be told something new.
-"""
+"""The definition of one job: the options of ``@app.job``. Changes when a job has another option."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from datetime import timedelta
 from functools import cached_property
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Literal,
-    TypeAlias,
-    TypeVar,
-)
+from typing import Any, TypeVar
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.annotations import hints_of, without_verdicts
-from amqpjobs.jobs.batch import Batch, element_of, result_of, taking_one
-from amqpjobs.jobs.context import Context
+from amqpjobs.jobs.batch import Batch
 from amqpjobs.jobs.durations import Seconds, number_of
 from amqpjobs.jobs.enqueuer import Enqueuer
-from amqpjobs.jobs.handlers import awaitable, is_async, is_generator
+from amqpjobs.jobs.exclusion.declared import NO_RULES, Exclusion, Rules, exclusion_of
+from amqpjobs.jobs.handlers import is_async, is_generator
 from amqpjobs.jobs.hooks import WorkerHooks
-from amqpjobs.jobs.markers import is_dependency, is_injected, problem_with
 from amqpjobs.jobs.middleware import Processing, checked
+from amqpjobs.jobs.once import Sessions, check_once
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
-
-if TYPE_CHECKING:
-    from amqpjobs.jobs.message.arguments import Arguments, Payload
-    from amqpjobs.jobs.roundtrip.roundtrip import RoundTrip
+from amqpjobs.jobs.schedule.declared import METHOD, argument_problem, checked_schedules
+from amqpjobs.jobs.schedule.schedule import GivenSchedules
+from amqpjobs.jobs.signature import Kind, Signature
 
 R = TypeVar("R")
 
 LONGEST_KEEP = 3_153_600_000
 """Seconds, a hundred years: what is to be kept for ever belongs elsewhere, but may be kept here."""
 
-Kind: TypeAlias = Literal["async", "thread", "process"]
 
-
-class Definition:
+class Definition(Signature):
     """What ``@app.job`` was told, and what the function says about itself.
 
     Args:
@@ -61,8 +48,12 @@ class Definition:
         cancellable: whether a run of it may be cancelled.
         at_most_once: whether its messages are acked before it runs.
         middleware: around its runs, inside that of its queue and its app.
+        schedule: when it is sent by itself; None for never.
+        rules: who may run at once.
+        once: makes the session of its transaction; None for a job without one.
 
     Attributes:
+        given_name: its name without the prefixes of routers.
         worker_hooks: those of its app, from when it is registered.
         queues: those of its app by name, from the same time.
         registered_in: the name of its app, from then on; None for one of a router before that.
@@ -95,10 +86,13 @@ class Definition:
         batch: Batch | None = None,
         at_most_once: bool = False,
         middleware: Sequence[Processing] = (),
+        schedule: GivenSchedules = None,
+        rules: Rules = NO_RULES,
+        once: Sessions | None = None,
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
         qualified = function.__qualname__.rpartition("<locals>.")[2]
-        self.name = name or qualified
+        self.name = self.given_name = name or qualified
         self.function = function
         self.queue = queue
         self.app = app
@@ -106,11 +100,13 @@ class Definition:
         self.grace = None if grace is None else self._seconds("grace", grace)
         self.memory_limit = memory_limit
         self.retry = retry
-        self.track, self.batch, self.cancellable = track, batch, cancellable
+        self.track, self.batch, self.cancellable, self.once = track, batch, cancellable, once
         self.keep_result: bool | float = (
             keep_result.total_seconds() if isinstance(keep_result, timedelta) else keep_result
         )
         self.at_most_once = at_most_once
+        self.rules = rules
+        self.schedules = checked_schedules(schedule, self.fail)
         self.worker_hooks: WorkerHooks | None = None
         self.queues: Mapping[str, Queue] = {queue.name: queue}
         self.registered_in: str | None = None
@@ -124,6 +120,8 @@ class Definition:
         self._middleware = checked(middleware, f"middleware of the job {self.name!r}")
         self.surround(())
         self._check_options()
+        if once is not None:
+            check_once(self, once, at_most_once=at_most_once)
         self._signature = inspect.signature(function)
         self._check_parameters()
 
@@ -133,7 +131,8 @@ class Definition:
     def rename(self, name: str) -> None:
         """Give it another name, which no app has seen yet."""
         self.name = name
-        self.__dict__.pop("payload", None)  # has the name in its errors
+        for known in ("payload", "exclusion"):  # they have the name in their errors
+            self.__dict__.pop(known, None)
         self._check_options()
 
     def for_next_app(self) -> "Definition":
@@ -174,12 +173,6 @@ class Definition:
         bare = not self.layers and self.batch is None
         self.direct = bare and self.kind == "async" and self.timeout is None
 
-    def fail(self, problem: str) -> ConfigurationError:
-        """An error that names the function and where it is."""
-        code = getattr(inspect.unwrap(self.function), "__code__", None)
-        place = f"{code.co_filename}:{code.co_firstlineno}" if code else self.function.__module__
-        return ConfigurationError(f"job {self.name!r} ({place}): {problem}")
-
     def _kind(self, cpu: bool) -> Kind:
         if is_generator(self.function):
             raise self.fail("a generator cannot be a job; return a value")
@@ -218,6 +211,8 @@ class Definition:
             raise self.fail(
                 "at_most_once=True runs it once: there is nothing to retry. Leave retry= out"
             )
+        if self.schedules and self.is_method:
+            raise self.fail(METHOD)
         if len(self.name.encode()) > 255:
             raise self.fail("its name is over 255 bytes, the limit of the AMQP property `type`")
 
@@ -229,144 +224,15 @@ class Definition:
         if self.at_most_once:
             raise self.fail("batch= settles each job by what became of it: leave at_most_once out")
 
-    def _check_parameters(self) -> None:
-        if self.is_method and not self._signature.parameters:
-            raise self.fail("a method takes its object, `self`, as its first parameter")
-        for i, parameter in enumerate(self._signature.parameters.values()):
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise self.fail(f"*{parameter.name} has no schema; name the parameters")
-            if problem := problem_with(parameter, parameter.annotation):
-                raise self.fail(problem)
-            if parameter.annotation is parameter.empty and not (self.is_method and i == 0):
-                if is_dependency(parameter.default):
-                    continue
-                raise self.fail(
-                    f"parameter {parameter.name!r} has no annotation, so it cannot be validated"
-                )
-
-    @cached_property
-    def hints(self) -> dict[str, Any]:
-        """The annotations, resolved; the class for ``self``."""
-        hints = hints_of(self.function, self.name)
-        if self.is_method:
-            if self.owner is None:
-                raise self.fail("its class is not complete yet")
-            hints[next(iter(self._signature.parameters))] = self.owner
-        return hints
-
-    @cached_property
-    def takes_context(self) -> bool:
-        """Whether the handler wants the `Context`, as its first parameter after ``self``."""
-        names = [n for n in self._signature.parameters if self.hints.get(n) is Context]
-        if not names:
-            return False
-        place = list(self._signature.parameters).index(names[0])
-        by_name = self._signature.parameters[names[0]].kind is inspect.Parameter.KEYWORD_ONLY
-        if len(names) > 1 or place != int(self.is_method) or by_name:
-            raise self.fail("the Context must be the first parameter, and there is one of it")
-        return True
-
-    @cached_property
-    def _injects(self) -> bool:
-        parameters = self._signature.parameters.values()
-        return any(is_injected(p, self.hints.get(p.name)) for p in parameters)
-
-    @cached_property
-    def payload(self) -> "Payload":
-        """The parameters that travel."""
-        # Here, so that `import amqpjobs` does not import pydantic, which takes longer than we do.
-        from amqpjobs.jobs.message.arguments import Payload
-
-        parameters = []
-        for i, parameter in enumerate(self._signature.parameters.values()):
-            hint = self.hints.get(parameter.name)
-            if problem := problem_with(parameter, hint):  # that was a string until now
-                raise self.fail(problem)
-            if hint is Context or is_injected(parameter, hint):
-                continue
-            name = "self" if self.is_method and i == 0 else parameter.name
-            if name != parameter.name:
-                self.hints[name] = hint
-            parameters.append(parameter.replace(name=name))
-        if self.batch is not None:
-            return Payload(self.name, [self._rows], {self._rows.name: self._row})
-        return Payload(self.name, parameters, self.hints)
-
-    @cached_property
-    def _rows(self) -> inspect.Parameter:
-        """The parameter of a batch's handler that takes the list."""
-        given = [
-            p
-            for p in self._signature.parameters.values()
-            if self.hints[p.name] is not Context and not is_injected(p, self.hints[p.name])
-        ]
-        if len(given) != 1 or given[0].kind is inspect.Parameter.KEYWORD_ONLY:
-            raise self.fail("with batch= it takes one list of what each job has: rows: list[Row]")
-        if given[0].default is not inspect.Parameter.empty:
-            raise self.fail(f"parameter {given[0].name!r} of a batch has no default")
-        return given[0]
-
     @property
-    def _row(self) -> Any:
-        """What one job has of that list."""
-        row = element_of(self.hints[self._rows.name])
-        if row is None:
-            raise self.fail(
-                f"with batch= parameter {self._rows.name!r} is a list of what each job has, such "
-                f"as list[Row], not {self.hints[self._rows.name]!r}"
-            )
-        return row
+    def remembers(self) -> bool:
+        """Whether it needs the store. Schedules go without one."""
+        return self.once is not None or self.exclusion is not None
 
     @cached_property
-    def call(self) -> Callable[..., Any]:
-        """The handler, with its dependencies supplied if it asks for any; an ``async def`` if its
-        kind is ``async``, whatever stands around it."""
-        handler = self._handler
-        return handler if self.batch is None else taking_one(handler, self._rows.name)
-
-    @cached_property
-    def _handler(self) -> Callable[..., Any]:
-        handler = awaitable(self.function) if self.kind == "async" else self.function
-        if not self._injects:
-            return handler
-        from amqpjobs.jobs.injection import injected
-
-        try:
-            return injected(handler, self.name)
-        except ConfigurationError as error:
-            raise self.fail(str(error)) from error
-
-    @property
-    def _result_hint(self) -> Any:
-        hint = self.hints.get("return", Any)
-        return hint if self.batch is None else result_of(hint)
-
-    @cached_property
-    def result(self) -> Any:
-        """A pydantic adapter for what the handler returns.
-
-        Raises:
-            ConfigurationError: its return annotation cannot become JSON.
-        """
-        from pydantic import PydanticUserError
-
-        from amqpjobs.jobs.message.arguments import jsonable
-        from amqpjobs.jobs.roundtrip.encoded_bytes import adapter_of
-
-        try:
-            return adapter_of(jsonable(without_verdicts(self._result_hint)))
-        except PydanticUserError as error:
-            raise self.fail(
-                f"what it returns cannot travel as JSON: {str(error).splitlines()[0]}"
-            ) from error
-
-    @cached_property
-    def result_writer(self) -> "RoundTrip":
-        """What encodes a result. Without a return annotation nothing is promised: what JSON makes
-        of it arrives."""
-        from amqpjobs.jobs.roundtrip.roundtrip import RoundTrip
-
-        return RoundTrip(self.result, exact="return" in self.hints)
+    def exclusion(self) -> Exclusion | None:
+        """Who may run at once; None where it says nothing of that."""
+        return exclusion_of(self)
 
     def check(self) -> None:
         """Resolve everything that may be wrong.
@@ -374,16 +240,6 @@ class Definition:
         Raises:
             ConfigurationError: what is wrong, naming the function.
         """
-        _ = self.takes_context, self.payload, self.call
-
-    def with_context(self, context: Context, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The positional arguments of the function, the context among them if it wants it."""
-        if not self.takes_context:
-            return args
-        place = int(self.is_method)
-        return (*args[:place], context, *args[place:])
-
-    def invoke(self, context: Context, arguments: "Arguments") -> Any:
-        """Call the handler: a coroutine for ``async def``, else its result."""
-        args, kwargs = arguments
-        return self.call(*self.with_context(context, args), **kwargs)
+        _ = self.takes_context, self.payload, self.call, self.exclusion
+        if self.schedules and self.payload.required:
+            raise self.fail(argument_problem(self.payload.required[0]))

@@ -1,6 +1,6 @@
 """What a job needs of its app. Changes when it needs something else."""
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.message import Message
@@ -17,6 +17,10 @@ class Enqueuer(Protocol):
 
     async def request(self, message: Message[R], /) -> R:
         """Publish, and return the result when it is there."""
+        ...
+
+    def within(self, transaction: Any, *, key: str | None = None) -> Any:
+        """What sends messages by a transaction: a `Within`, or a `BlockingWithin`."""
         ...
 
     async def close(self) -> None:

@@ -4,7 +4,7 @@ Changes when what can be done with a job changes.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import update_wrapper
 from typing import (
@@ -13,27 +13,22 @@ from typing import (
     Concatenate,
     Generic,
     ParamSpec,
-    Protocol,
-    Required,
-    TypedDict,
     TypeVar,
     overload,
 )
 
 from amqpjobs.errors import InvalidArguments
 from amqpjobs.jobs.call_options import merged, queue_of
-from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.hints import no_attribute
 from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.message import NO_OPTIONS, Message, Options, has_own_id
 from amqpjobs.jobs.message.own_headers import HeaderValue
-from amqpjobs.jobs.middleware import Processing
 from amqpjobs.jobs.queue.queue import Queue, route_of
 from amqpjobs.jobs.retry import Retry
 from amqpjobs.jobs.run_context import current_context, plain_context
+from amqpjobs.jobs.within import AsyncTransaction, BlockingJobWithin, JobWithin, Transaction
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -120,6 +115,31 @@ class Job(Generic[P, R, C]):
             'report 12: 31 orders'
         """
         return await self._definition.app.request(self.message(*args, **kwargs))
+
+    @overload
+    def within(
+        self, transaction: AsyncTransaction, *, key: str | None = None
+    ) -> JobWithin[P, R]: ...
+    @overload
+    def within(
+        self, transaction: Transaction, *, key: str | None = None
+    ) -> BlockingJobWithin[P, R]: ...
+    def within(self, transaction: Any, *, key: str | None = None) -> Any:
+        """The same job, sent by a transaction of the caller's: stored with what else that writes,
+        or not at all. See `App.within`.
+
+        Args:
+            transaction: an AsyncSession, Session, AsyncConnection or Connection of SQLAlchemy.
+            key: jobs of one key are sent in the order of their commits.
+
+        Raises:
+            ConfigurationError: a transaction that cannot keep this promise; says how to fix it.
+
+        Example:
+            >>> async with Sessions.begin() as session:
+            ...     handle = await build_report.within(session).later(12)
+        """
+        return self._definition.app.within(transaction, key=key).of(self)
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """This call as a value, validated and encoded, for ``app.later_many``.
@@ -276,69 +296,6 @@ class JobMethod(property):
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """The bound job; the job itself on the class."""
         return self.job if instance is None else super().__get__(instance, owner)
-
-
-class JobDecorator(Protocol):
-    """What ``@app.job(...)`` makes of a function; the Context is supplied, so callers do not give
-    it."""
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], Awaitable[R]], /
-    ) -> Job[P, R, Awaitable[R]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[S, Context, P], Awaitable[R]], /
-    ) -> Job[Concatenate[S, P], R, Awaitable[R]]: ...
-    @overload
-    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Job[P, R, Awaitable[R]]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Job[P, R, R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[S, Context, P], R], /
-    ) -> Job[Concatenate[S, P], R, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Job[P, R, R]: ...
-
-
-class BatchDecorator(Protocol):
-    """What ``@app.job(..., batch=Batch(...))`` makes of a function of a list: a job of one of its
-    elements."""
-
-    @overload
-    def __call__(
-        self, function: Callable[[Context, list[S]], Awaitable[None]], /
-    ) -> Job[[S], None, Awaitable[None]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[[list[S]], Awaitable[None]], /
-    ) -> Job[[S], None, Awaitable[None]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[[Context, list[S]], Awaitable[list[R] | None]], /
-    ) -> Job[[S], R, Awaitable[R]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[[list[S]], Awaitable[list[R] | None]], /
-    ) -> Job[[S], R, Awaitable[R]]: ...
-
-
-class JobOptions(TypedDict, total=False):
-    """The options of ``@app.job`` but ``batch``, for its overloads; see `App.job`."""
-
-    queue: Required[Queue | str]
-    name: str | None
-    timeout: Seconds | None
-    grace: Seconds | None
-    cpu: bool
-    memory_limit: int | None
-    retry: Retry | None
-    track: bool
-    keep_result: bool | Seconds
-    cancellable: bool
-    at_most_once: bool
-    middleware: Sequence[Processing]
 
 
 def make_job(definition: Definition) -> Any:

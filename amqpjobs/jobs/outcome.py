@@ -254,6 +254,46 @@ class Cancelled(_Ending):
 
 
 @dataclass(frozen=True, slots=True)
+class Waits(_Ending):
+    """Another job has its slot: see `Limit`. It waits as a row of the store, which is committed;
+    then the delivery is acked. It is sent again when the slot is free.
+
+    Attributes:
+        key: of the limit.
+    """
+
+    word: ClassVar = "waiting"
+    state: ClassVar = events.WAITING
+    key: str
+
+    def detail(self, now: float) -> dict[str, object]:
+        """What for."""
+        return {"limit": self.key}
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped(_Ending):
+    """Another job has its slot, and it is not to wait: see `Limit`. The delivery is acked. A caller
+    that waits gets an error.
+
+    Attributes:
+        reason: why.
+    """
+
+    word: ClassVar = "skipped"
+    state: ClassVar = events.SKIPPED
+    reason: str
+
+    def detail(self, now: float) -> dict[str, object]:
+        """Why."""
+        return {"reason": self.reason}
+
+    def event(self, now: float) -> dict[str, Any]:
+        """Why."""
+        return {"reason": events.readable(self.reason, 255)}
+
+
+@dataclass(frozen=True, slots=True)
 class Released(_Ending):
     """Interrupted, which is not a failure: given back to the queue, no attempt used."""
 
@@ -278,6 +318,8 @@ Outcome: TypeAlias = (
     | Answered
     | Cancelled
     | Released
+    | Waits
+    | Skipped
 )
 
 DONE_NOTHING = Done()

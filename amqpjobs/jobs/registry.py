@@ -3,8 +3,8 @@
 Changes when being registered does.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import ConfigurationError, UnknownJob
 from amqpjobs.jobs.definition import Definition
@@ -17,10 +17,12 @@ from amqpjobs.jobs.middleware import Processing, checked
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.jobs.queue.topology import Topology, topology_of
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
+from amqpjobs.jobs.schedule.declared import Declared, declared
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.hook import Hook
-    from amqpjobs.jobs.message.handle import Follows
+    from amqpjobs.jobs.message.handle import Follows, JobHandle
+    from amqpjobs.jobs.message.message import Message
 
 
 class Registry:
@@ -37,11 +39,16 @@ class Registry:
         jobs: by name.
         queues: by name.
         hooks: by name.
+        schedules: of jobs, by name.
         worker_hooks: what is called at the start and the end of a worker process.
         ending_hooks: what is called at the ends of jobs.
         app: what the handles of its jobs ask; None where nothing can be asked.
         propagate: as given; None for no headers.
         enqueuer: what sends the jobs of routers; the app.
+        transactional: whether any job has ``once=``.
+        enqueue_once: publishes what may be a job that is there already; the app's.
+        deduplicated: names of jobs with ``unique=`` or ``debounce=``.
+        outbox: the outbox that it has declared, of `amqpjobs.state.outbox`; None for none.
     """
 
     def __init__(
@@ -61,10 +68,15 @@ class Registry:
         self.jobs: dict[str, Definition] = {}
         self.queues: dict[str, Queue] = {}
         self.hooks: dict[str, Hook] = {}
+        self.schedules: dict[str, Declared] = {}
         self.worker_hooks = WorkerHooks()
         self.ending_hooks = EndingHooks()
         self.app: Follows | None = None
         self.enqueuer: Enqueuer | None = None
+        self.outbox: object | None = None
+        self.transactional = False
+        self.enqueue_once: Callable[[Message[Any]], Awaitable[JobHandle[Any]]] | None = None
+        self.deduplicated: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Registry of {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
@@ -103,13 +115,33 @@ class Registry:
                 f"there is a job of this name already: {known.function.__module__}."
                 f"{known.function.__qualname__}; give one of them name='...'"
             )
+        if definition.batch is not None and definition.queue.singleton:
+            raise definition.fail(
+                f"one job of the singleton queue {definition.queue.name!r} is held at a time, so "
+                "there is nothing to collect: leave out batch=, or give it another queue"
+            )
         definition.check_early()
+        self._add_schedules(definition)
         definition.registered_in, definition.sender = self.name, self.enqueuer
         definition.worker_hooks = self.worker_hooks
         definition.queues = self.queues
         definition.policy = definition.retry or self.retry
         definition.surround(self.processing)
         self.jobs[definition.name] = definition
+        self.transactional = self.transactional or definition.once is not None
+        if definition.rules.unique is not None or definition.rules.debounce is not None:
+            self.deduplicated.add(definition.name)
+
+    def _add_schedules(self, definition: Definition) -> None:
+        new: dict[str, Declared] = {}
+        for each in declared(definition.schedules, definition.name, definition.given_name):
+            if (known := new.get(each.name) or self.schedules.get(each.name)) is not None:
+                raise definition.fail(
+                    f"its schedule {each.name!r} has the name of one of the job {known.job!r}: "
+                    "give one of them another, such as Cron(..., name='nightly')"
+                )
+            new[each.name] = each
+        self.schedules |= new
 
     def include(self, definition: Definition, module: str) -> None:
         """Register a job of a router.

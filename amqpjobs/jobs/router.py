@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.declaring import DeclaresJobs
@@ -209,6 +209,11 @@ class _Sender:
     async def enqueue(self, message: Message[R]) -> JobHandle[R]:
         """See `Enqueuer.enqueue`."""
         return await self._app(message.job).enqueue(message)
+
+    def within(self, transaction: Any, *, key: str | None = None) -> Any:
+        """See `Enqueuer.within`."""
+        names = self._router._names()
+        return self._app(names[0] if names else "").within(transaction, key=key)
 
     async def request(self, message: Message[R], /) -> R:
         """See `Enqueuer.request`."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.context import Context, Stopping
+from amqpjobs.jobs.hints import did_you_mean
 from amqpjobs.jobs.message.carried import Carried
 from amqpjobs.jobs.message.events import Progress, is_fraction, readable
 from amqpjobs.jobs.message.given import Given
@@ -29,13 +30,15 @@ class RunContext(Context):
         carrier: the trace headers that the worker gave the process of this run; None in a worker.
         carried: what the message says of the call's options; None if it says nothing.
         given: its arguments. Set where there is middleware, and nowhere else.
+        tokens: there only if the run holds slots: their fencing tokens, by the names of the limits.
         asked_to_end: there only if the job was cancelled: whether its handler has seen it.
     """
 
     asked_to_end: bool
     given: Given
+    tokens: Mapping[str, int]
 
-    __slots__ = ("asked_to_end", "carried", "carrier", "given", "span", "tell", "told")
+    __slots__ = ("asked_to_end", "carried", "carrier", "given", "span", "tell", "tokens", "told")
 
     def __init__(
         self,
@@ -92,6 +95,20 @@ class RunContext(Context):
         """Seconds that this run may take: the call's, else the job's own."""
         carried = self.carried
         return own if carried is None or carried.timeout is None else carried.timeout
+
+    def fence(self, name: str | None = None) -> int:
+        """See `Context.fence`."""
+        tokens: Mapping[str, int] = getattr(self, "tokens", {})
+        if name is None and len(set(tokens.values())) == 1:
+            return next(iter(tokens.values()))
+        if name is not None and name in tokens:
+            return tokens[name]
+        if not self.queue:
+            return 0  # a plain call
+        held = ", ".join(tokens) or "none"
+        asked = "" if name is None else f" {name!r}"
+        hint = did_you_mean(name, tokens) if name is not None else ""
+        raise ConfigurationError(f"this run holds no such slot{asked}; it holds: {held}{hint}")
 
     @property
     def cancelled(self) -> bool:

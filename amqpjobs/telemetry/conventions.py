@@ -59,6 +59,10 @@ QUEUE_STATES = (CONSUMING, PAUSED, TRYING, NOT_CONSUMING)
 should be."""
 PURPOSE = "amqpjobs.connection.purpose"
 """What a connection is for: ``publish`` or ``consume``."""
+APP = "amqpjobs.app"
+"""Whose outbox it is: the name of the app."""
+DUTY = "amqpjobs.housekeeping.duty"
+"""What the housekeeping does: ``outbox``, ``inbox``."""
 LINK = "amqpjobs.link"
 """On a link: why it is there, `CREATED`, `FIRST_TRY` or `ANSWERED`."""
 CREATED, FIRST_TRY, ANSWERED = "created", "first-try", "answered"
@@ -129,5 +133,25 @@ UNCONFIRMED = Metric(
     "Messages that were sent, or wait to be, and that RabbitMQ has not confirmed.",
 )
 
-GROWING = frozenset((RECONNECTS,))
+OUTBOX_OPEN = Metric(
+    "amqpjobs.outbox.open", "{message}", "Messages in the outbox that are still to be sent."
+)
+OUTBOX_FAILED = Metric(
+    "amqpjobs.outbox.failed", "{message}", "Messages in the outbox that RabbitMQ has refused."
+)
+OUTBOX_AGE = Metric(
+    "amqpjobs.outbox.age", "s", "How long the oldest message waits in the outbox; 0 for none."
+)
+HOUSEKEEPING_AGE = Metric(
+    "amqpjobs.housekeeping.age", "s", "Since a duty of the housekeeping last succeeded."
+)
+HOUSEKEEPING_ERRORS = Metric(
+    "amqpjobs.housekeeping.errors", "{error}", "Turns of the housekeeping that failed, by duty."
+)
+
+GROWING = frozenset((RECONNECTS, HOUSEKEEPING_ERRORS))
 """Of what is read off, what only grows."""
+
+SHARED = frozenset((LOOP_LAG, OUTBOX_OPEN, OUTBOX_FAILED, OUTBOX_AGE, HOUSEKEEPING_AGE))
+"""Of what is read off, what is no sum: two that read the same thing, or of which the worst counts.
+"""

@@ -83,13 +83,15 @@ class Place:
             "declare_topology": True,
             "tls_cert_file": None,
             "heartbeat_file": None,
+            # The kit does what the housekeeping would, when the test says so.
+            "housekeeping": False,
             # A worker that ends would leave the rest of the test undone.
             "max_jobs": None,
             "max_memory": None,
             "max_age": None,
         }
         if store is not None:
-            self._changes["store_url"] = SecretStr(store)
+            self._changes |= {"store_url": SecretStr(store), "store_shared": True}
         self._stack = ExitStack()
 
     def __repr__(self) -> str:

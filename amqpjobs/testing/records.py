@@ -117,12 +117,14 @@ class RecordingPublisher(Publisher):
 
     Attributes:
         enqueued: is called with each call that was.
+        known: tells whether a job of this id was enqueued before.
         asked: is called with each request for a job, on the event loop of its caller, before
             anything can be waiting for its future.
         heard: is called with each event of a job.
     """
 
     enqueued: Callable[[Message[Any]], object]
+    known: Callable[[str], bool]
     asked: Callable[[Question], object]
     heard: Callable[[Announcement], object]
 
@@ -138,9 +140,10 @@ class RecordingPublisher(Publisher):
         return handle
 
     def sent(self, message: Message[Any], due: float | None) -> None:
-        """See `Publisher.sent`."""
+        """See `Publisher.sent`. A job that has waited for a slot is sent once more by that."""
         super().sent(message, due)
-        self.enqueued(message)
+        if not self.known(message.id):
+            self.enqueued(message)
 
     async def enqueue_many(
         self, messages: Iterable[Message[Any]]
@@ -192,6 +195,10 @@ class Record:
 
     def __repr__(self) -> str:
         return f"<Record: {len(self.enqueued)} enqueued, {len(self.runs)} runs>"
+
+    def known(self, job_id: str) -> bool:
+        """Whether a job of this id was enqueued."""
+        return any(message.id == job_id for message in self.enqueued)
 
     def ran(self, run: Run, outcome: Outcome) -> None:
         """A run has ended: an observer of the worker."""

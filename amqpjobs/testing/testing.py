@@ -20,6 +20,7 @@ from amqpjobs.jobs.durations import Seconds, number_of, seconds_above_zero
 from amqpjobs.jobs.job import Job
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.runtime import Runtime
+from amqpjobs.jobs.schedule.status import TickRecord
 from amqpjobs.testing.clock import BrokersClock
 from amqpjobs.testing.placement import Place, Placeable, login_of
 from amqpjobs.testing.records import (
@@ -32,6 +33,7 @@ from amqpjobs.testing.records import (
     enqueued_of,
     raise_all,
 )
+from amqpjobs.testing.remembering import Remembering
 from amqpjobs.testing.statuses import HeardStatuses
 from amqpjobs.testing.stepped_worker import Working
 from amqpjobs.worker.hooks import hooks_run
@@ -90,6 +92,7 @@ class Testing:
         self._goes_for_requests = False
         self._lock = threading.RLock()  # of the two: callers may have event loops in other threads
         self._beginning: asyncio.Task[None] | None = None
+        self._remembering = Remembering(app)
         self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -129,6 +132,8 @@ class Testing:
                 client, self._demanded, self._record.told
             )
             stack.callback(self._statuses.end)
+            stack.callback(self._remembering.end)
+            self._remembering.begin(self._woken)
             await stack.enter_async_context(self._app.client.lifespan())
             await stack.enter_async_context(
                 hooks_run(self._app.client.runtime.registry.worker_hooks)
@@ -154,6 +159,7 @@ class Testing:
     def _publisher(self, runtime: Runtime) -> RecordingPublisher:
         made = RecordingPublisher(runtime)
         made.enqueued = self._record.enqueued.append
+        made.known = self._record.known
         made.asked = self._asks
         made.heard = lambda announcement: self._statuses.hear(announcement)
         return made
@@ -210,12 +216,28 @@ class Testing:
         clock = self._clock
         end = clock.time() + span + A_MILLISECOND
         await self._settle(timeout)
-        while (due := clock.next_at()) is not None and due <= end:
+        while (due := await self._next_at()) is not None and due <= end:
             clock.advance(max(0.0, due - clock.time()))
             await self._settle(timeout)
         clock.advance(max(0.0, end - clock.time()))
         await self._settle(timeout)
         self._raise()
+
+    async def _next_at(self) -> float | None:
+        """When something is due: on the broker, in the app, or in its store."""
+        times = self._clock.next_at(), await self._remembering.next_at()
+        return min((each for each in times if each is not None), default=None)
+
+    def _woken(self) -> None:
+        """Something was committed, in whatever thread. While a caller waits, it is sent now."""
+        with self._lock:
+            if not self._asked:
+                return
+
+        def send() -> None:
+            self._sending = self._loop.create_task(self._remembering.send(), context=self._home)
+
+        self._loop.call_soon_threadsafe(send)
 
     async def _settle(self, timeout: Seconds) -> None:
         worker = await self._working()
@@ -224,6 +246,8 @@ class Testing:
         try:
             async with asyncio.timeout(seconds) as limit:
                 await worker.until_idle()
+                while await self._remembering.until_done():
+                    await worker.until_idle()
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -306,6 +330,33 @@ class Testing:
     def results(self, job: "AnyJob[R]") -> list[R]:
         """What the runs of a job have returned, in order."""
         return [ran.result for ran in self.runs(job) if ran.outcome == "done"]
+
+    async def outbox(self) -> list[Enqueued]:
+        """What transactions have sent, and was not handed over to RabbitMQ yet: `run_until_idle`
+        does that. In order of the commits.
+
+        Example:
+            >>> async with app.testing() as t:
+            ...     await t.outbox()
+            []
+        """
+        jobs = self._app.client.runtime.registry.jobs
+        found = [m for m in await self._remembering.outbox() if m.job in jobs]
+        return [enqueued_of(jobs[message.job], message) for message in found]
+
+    async def ticks(self, schedule: str | None = None) -> list[TickRecord]:
+        """The times at which schedules were due since the test began, as far as `advance` has come:
+        sent, or skipped and why. In their order.
+
+        Args:
+            schedule: the name of one; None for all.
+
+        Example:
+            >>> async with app.testing() as t:
+            ...     await t.ticks()
+            []
+        """
+        return await self._remembering.ticks(schedule)
 
     def dead(self) -> list[Dead]:
         """The dead letters of all queues, the oldest of each first."""

@@ -28,6 +28,7 @@ class Row(BaseModel):
     dead: int | None = Field(None, description="Dead letters, in the row with the queue's name.")
     parked: int | None = None
     exists: bool
+    singleton: bool | None = Field(None, description="One of its jobs runs at a time.")
     paused_by: str | None = Field(None, description="The operator who has paused the queue.")
     paused_until: float | None = Field(
         None, description="When that ends by itself: seconds since the epoch; null for never."

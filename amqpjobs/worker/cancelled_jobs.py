@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
+from amqpjobs.broker.rabbitmq.background import end_if_cancelled
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.definition import Definition
@@ -118,6 +119,7 @@ class CancelledJobs:
             async with asyncio.timeout(STORE_TIMEOUT):
                 found = await cancelled_in_store(settings, app, self._time(), MOST)
         except (AmqpJobsError, TimeoutError) as error:
+            end_if_cancelled()  # the worker stops: the driver makes errors of its own of that
             log.warning("cancelled jobs not loaded", extra={"error": str(error) or repr(error)})
             return
         for job_id, reason, until in found:

@@ -46,7 +46,7 @@ class Overtime:
         self._queues = queues
         self._by_lane = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
         self._concurrency = concurrency
-        self._held = prefetch * len(self._by_lane)
+        self._held = sum(1 if q.singleton else prefetch for q in self._by_lane.values())
         self._running = running
         self._limits: dict[str, float | None] = {}
 

@@ -13,16 +13,16 @@ from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.broker.rabbitmq.shared_topology import SharedTopology
 from amqpjobs.broker.rabbitmq.subscription import Subscription
-from amqpjobs.client.nested_requests import NestedRequests, nested_requests
+from amqpjobs.client.nested_requests import NestedRequests
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.compression import compression_of
 from amqpjobs.jobs.queue.queue import Lane, Queue, lanes_of
-from amqpjobs.jobs.queue.topology import topology_of
 from amqpjobs.jobs.run_context import RunContext
-from amqpjobs.jobs.surroundings import Surroundings, surroundings
+from amqpjobs.state.working import NO_MEMORY, WorkersMemory
 from amqpjobs.telemetry.health.condition import condition
 from amqpjobs.telemetry.health.heartbeat import notify
 from amqpjobs.worker.absence import Presence
+from amqpjobs.worker.batching import batches_of, prefetches_of
 from amqpjobs.worker.callbacks import callbacks_by
 from amqpjobs.worker.cancellation import Control
 from amqpjobs.worker.cancelled_jobs import CancelledJobs
@@ -34,8 +34,10 @@ from amqpjobs.worker.events import Announcer
 from amqpjobs.worker.execution.handlers import Execution, over_time
 from amqpjobs.worker.executor import Executor
 from amqpjobs.worker.flow.token_bucket import prefetch_of
+from amqpjobs.worker.furnishing import furnish
 from amqpjobs.worker.holds import Holds
 from amqpjobs.worker.intake import Intake
+from amqpjobs.worker.limits import limits_of
 from amqpjobs.worker.observing import measure, spans_of
 from amqpjobs.worker.operating import Operating
 from amqpjobs.worker.parking import Parking
@@ -49,13 +51,14 @@ from amqpjobs.worker.reporting import Observer, Observers, Reporting
 from amqpjobs.worker.room import Room
 from amqpjobs.worker.run import Run
 from amqpjobs.worker.settlement import Settlement
+from amqpjobs.worker.singletons import singletons_of
 from amqpjobs.worker.snapshot import Snapshot, snapshot_of
 from amqpjobs.worker.stalled import Progress
+from amqpjobs.worker.ticked import ends_told_to
 
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
     from amqpjobs.jobs.runtime import Runtime
-    from amqpjobs.worker.batches import Batches
     from amqpjobs.worker.metrics import Metered
 
 log = logging.getLogger("amqpjobs.worker")
@@ -78,6 +81,7 @@ class Consuming:
         topology: of the queues, declared or checked on each connection.
         observers: told of each end after the log line, events, spans and metrics.
         stack: left when the worker has stopped.
+        memory: what it has of the store.
 
     Attributes:
         running: the runs under way, in quarantine too, with their tasks.
@@ -104,6 +108,7 @@ class Consuming:
         topology: SharedTopology,
         observers: Iterable[Observer],
         stack: AsyncExitStack,
+        memory: WorkersMemory = NO_MEMORY,
     ) -> None:
         self.runtime, self.queues, self.link, self.publisher = runtime, queues, link, publisher
         self.concurrency, self.prefetch = concurrency, prefetch
@@ -111,12 +116,14 @@ class Consuming:
         self._execution, self._count = execution, started
         self.running: dict[Run, asyncio.Task[None]] = {}
         self.ignoring: set[asyncio.Task[None]] = set()
+        self.memory = memory
         self.presence = Presence()
         self.intake = Intake(
             queues, concurrency, self._start if started is None else self._start_counted,
             self._wake, self._clock.monotonic, self.presence.certain,
         )  # fmt: skip
-        self.batches = self._make_batches(stopping)
+        jobs = runtime.registry.jobs.values()
+        self.batches = batches_of(jobs, execution, self.intake, self._clock, stopping)
         self._join = None if self.batches is None else self.batches.join
         self.progress = Progress(self.intake, self.running)
         self.quarantine = Quarantine(self._isolate, self.intake, execution)
@@ -127,16 +134,17 @@ class Consuming:
         self.deferral = Deferral(self.intake.offer, self.redeliveries.offer, self._clock)
         self.overtime = Overtime(runtime, queues, concurrency, prefetch, self.running)
         around = link, self.intake, self.deferral, self.quarantine
-        self._prefetches = self._prefetches_of(queues, prefetch)
+        self._prefetches = prefetches_of(jobs, queues, prefetch)
         self.pausing = Pausing(queues, self._prefetches, *around, self._clock)
         self.holds = Holds(link, self.pausing, self._reload)
+        threads = execution.outliving
+        self.singletons = singletons_of(queues, self.intake, threads, self.pausing.open)
         self.cancelled = CancelledJobs(self.running, self._clock, self._collected)
         self.control = self._make_control(stack)
         self._topology = topology
-        self.subscriptions = [self._subscription(q, lane) for q in queues for lane in lanes_of(q)]
-        execution.home.run(nested_requests.set, self._nested_requests())
-        here = Surroundings(runtime.registry.jobs, self._clock.time, app=runtime.registry.enqueuer)
-        execution.home.run(surroundings.set, here)
+        self.subscriptions = self._subscribe(queues)
+        furnish(execution.home, runtime, self._nested_requests(), memory)
+        self.limits = limits_of(memory.turns, stack)
         self.hook_calls = self._make_hook_calls(stack)
         hooked = () if self.hook_calls is None else (self.hook_calls.ended,)
         self._make_executor(stopping, room, (*hooked, *observers), stack)
@@ -168,44 +176,37 @@ class Consuming:
         """What a delivery goes through once it is started, up to those who are told of its end."""
         runtime, publisher, queues = self.runtime, self.publisher, self.queues
         registry, settings, clock = runtime.registry, runtime.settings, self._clock
-        publication = publisher.publication
         endings = Endings()
         endings.begin()
         announcer = Announcer(runtime, queues)
         announcer.speak_through(publisher.announcements)
         spans = spans_of(runtime, publisher)
         self.settlement = Settlement(
-            publication, publisher.waiting, queues, self._remembered, publisher.restore, clock,
-            callbacks_by(publisher, registry.propagate),
+            publisher.publication, publisher.waiting, queues, self._remembered, publisher.restore,
+            clock, callbacks_by(publisher, registry.propagate),
         )  # fmt: skip
         self.pipeline = Pipeline(
             runtime, self._execution, stopping, registry.only_jobs(), settings.max_message_size,
             self._remembered, self.control.takes_back, announcer, endings, room,
             None if spans is None else spans.process, self.settlement.accept, self.cancelled,
-            self._join,
+            self._join, self.limits,
         )  # fmt: skip
         self.replying = self._make_replying()
-        self.parking = Parking(queues, self.pipeline.knows, self.link, publication)
+        self.parking = Parking(queues, self.pipeline.knows, self.link, publisher.publication)
         line = Reporting(arguments=settings.log_arguments, clock=clock).report
         counting = measure(self._metered, runtime, stack)
-        watching: list[Observer] = [] if spans is None else [spans.settled]
-        if counting is not None:
-            watching.append(counting)
-        self.report = Observers((line, announcer.ended, *watching, *observers)).tell
+        seeing = None if spans is None else spans.settled
+        watching = [each for each in (seeing, counting) if each is not None]
+        ticked = ends_told_to(self.memory.ended)
+        self.report = Observers((line, announcer.ended, *watching, *observers), ticked).tell
         self.report_unstarted = Observers((line, *watching, *observers)).tell
         self._executor = Executor(
-            pipeline=self.pipeline,
-            endings=endings,
-            replying=self.replying,
-            settlement=self.settlement,
-            report=self.report,
-            remembered=self._remembered,
-            running=self.running,
-            intake=self.intake,
-            pausing=self.pausing,
-            outliving=self._execution.outliving,
-            redeliveries=self.redeliveries,
-        )
+            pipeline=self.pipeline, endings=endings, replying=self.replying,
+            settlement=self.settlement, report=self.report, remembered=self._remembered,
+            running=self.running, intake=self.intake, pausing=self.pausing,
+            outliving=self._execution.outliving, redeliveries=self.redeliveries,
+            limits=self.limits, singletons=self.singletons,
+        )  # fmt: skip
 
     def _make_replying(self) -> Answering:
         registry, settings = self.runtime.registry, self.runtime.settings
@@ -228,6 +229,12 @@ class Consuming:
         parts = self.running, self.concurrency, self.subscriptions, self.queues, self.intake
         return make(*parts, self.link, self._execution.outliving.calls)
 
+    def _subscribe(self, queues: list[Queue]) -> list[Subscription]:
+        found = [self._subscription(queue, lane) for queue in queues for lane in lanes_of(queue)]
+        if self.singletons is not None:
+            self.singletons.connect(found)
+        return found
+
     def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
         return Subscription(
             self.link,
@@ -237,22 +244,8 @@ class Consuming:
             lambda wire: self._topology.ensure(wire, lane.queue),
             self.overtime.arguments,
             self._lost,
+            None if self.singletons is None else self.singletons.places.get(queue.name),
         )
-
-    def _make_batches(self, stopping: asyncio.Event) -> "Batches | None":
-        if all(job.batch is None for job in self.runtime.registry.jobs.values()):
-            return None
-        from amqpjobs.worker.batches import Batches
-
-        return Batches(self._execution, self.intake, self._clock, stopping)
-
-    def _prefetches_of(self, queues: list[Queue], wanted: int) -> dict[str, int]:
-        jobs = self.runtime.registry.jobs.values()
-        if all(job.batch is None for job in jobs):
-            return dict.fromkeys((queue.name for queue in queues), wanted)
-        from amqpjobs.worker.batches import prefetch_for
-
-        return {queue.name: prefetch_for(jobs, queue, wanted) for queue in queues}
 
     def _collected(self) -> Collection[Run]:
         return () if self.batches is None else self.batches.collected
@@ -265,7 +258,8 @@ class Consuming:
     @property
     def condition(self) -> str:
         """How it is: see `amqpjobs.telemetry.health.condition`."""
-        return condition(self.link, self.publisher, self.subscriptions, self.progress.problem)
+        parts = self.link, self.publisher, self.subscriptions, self.progress.problem
+        return condition(*parts, self.memory.beside)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -280,7 +274,8 @@ class Consuming:
                 *self.redeliveries.waiting(),
                 *(run.delivery for run in collected),
             ),
-            at_rest=self.intake.at_rest and (self.hook_calls is None or self.hook_calls.idle),
+            at_rest=self.intake.at_rest
+            and all(each is None or each.idle for each in (self.hook_calls, self.limits)),
         )
 
     async def started(self) -> None:
@@ -289,8 +284,18 @@ class Consuming:
             if not subscription.paused:
                 await subscription.started()
 
+    async def keep_house(self) -> None:
+        """Look after the store, where there is something to look after."""
+        if self.memory.housekeeping is not None:
+            await self.memory.housekeeping.run()
+
+    async def send_stored(self) -> int:
+        """Send what transactions have stored; how much was sent since the start, in all."""
+        return await self.memory.send()
+
     async def hold(self, wire: Wire) -> None:
         """Before anything is consumed: see what operators have paused and cancelled."""
+        await self.memory.check()
         await self.holds.first(wire)
         await self._reload()
         self.pausing.rest(self.subscriptions)
@@ -353,6 +358,7 @@ class Consuming:
             return
         run = next((r for r in self.running if r.context is context), None)
         if run is not None and not run.delivery.settled:
+            self.lingers(run, self.running[run])
             ended = self._executor.take_over(run)
             if run.quarantine is not None:
                 run.quarantine.give_up()
@@ -361,6 +367,11 @@ class Consuming:
             self.running[ended] = self._loop.create_task(
                 self._executor.end(ended, error), context=home
             )
+
+    def lingers(self, run: Run, task: asyncio.Task[None]) -> None:
+        """A run is over, and its handler goes on."""
+        if self.singletons is not None:
+            self.singletons.linger(run.delivery.queue, task)
 
     def _ignore(self, task: asyncio.Task[None]) -> None:
         self.ignoring.add(task)
@@ -383,11 +394,3 @@ class Consuming:
             )
         )
         self.overtime.lost(queue, reason)
-
-
-def topology_shared_by(queues: list[Queue], *, declare: bool) -> SharedTopology:
-    """The topology of these queues, for all of their consumers."""
-    of_lane = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
-    return SharedTopology(
-        topology_of(queues), lambda name: topology_of([of_lane[name]]), declare=declare
-    )

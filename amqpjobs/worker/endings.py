@@ -96,6 +96,22 @@ class Endings:
             return stopped_early(run, "the worker is stopping")
         return settling.result()
 
+    async def waited(self, run: "Run", future: "asyncio.Future[None]", seconds: float) -> None:
+        """Wait for something that need not come, so many seconds at most. What a handler has left
+        behind to cancel its task does not stop it; a worker that interrupts the run does."""
+        clock, task = asyncio.get_running_loop().time, asyncio.current_task()
+        end = clock() + seconds
+        while not future.done() and (left := end - clock()) > 0:
+            try:
+                await asyncio.wait((future,), timeout=left)
+            except asyncio.CancelledError as error:
+                if self.is_from_outside(error):
+                    raise
+                if run.interrupted:
+                    return  # its outcome is known, and is settled at once
+                if task is not None:
+                    _uncancel(task)
+
     async def of_bug(
         self,
         run: "Run",

@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 
     from amqpjobs.worker.execution.outliving import Outliving
     from amqpjobs.worker.intake import Intake
+    from amqpjobs.worker.limits import Limits
     from amqpjobs.worker.pausing import Pausing
     from amqpjobs.worker.pipeline import Pipeline
     from amqpjobs.worker.redeliveries import Redeliveries
     from amqpjobs.worker.replying import Answering
     from amqpjobs.worker.reporting import Observer
     from amqpjobs.worker.settlement import Settlement
+    from amqpjobs.worker.singletons import Singletons
+
+
+GIVING_BACK = 2.0
+"""Seconds for which a job that is done waits until its slots are free. The store may be away: then
+it is acked without, and they are given up later."""
 
 
 class Executor:
@@ -40,6 +47,8 @@ class Executor:
         pausing: told how a run has ended, before it is settled: its copy must meet a closed gate.
         outliving: threads that keep the slot of their job until they end.
         redeliveries: holds what was delivered again while its first run is under way.
+        limits: gives up what a job had that may not run at once with others; None where none has.
+        singletons: told when nothing of a job of theirs goes on; None where there are none.
     """
 
     def __init__(
@@ -56,6 +65,8 @@ class Executor:
         pausing: "Pausing",
         outliving: "Outliving",
         redeliveries: "Redeliveries",
+        limits: "Limits | None" = None,
+        singletons: "Singletons | None" = None,
     ) -> None:
         self._pipeline = pipeline
         self._endings = endings
@@ -68,6 +79,8 @@ class Executor:
         self._pausing = pausing
         self._outliving = outliving
         self._redeliveries = redeliveries
+        self._limits = limits
+        self._singletons = singletons
 
     async def execute(self, run: Run) -> None:
         """Run a job from its delivery to its end: one coroutine in one task, with no callback at
@@ -78,6 +91,8 @@ class Executor:
             run.ended = time.monotonic()
             if self._intake.gated or isinstance(outcome, Snoozed):
                 self._pausing.ended(run.delivery, outcome)
+            if run.exclusive is not None:
+                await self._give_back(run)
             if run.delivery.settled:
                 return  # given back by force while the handler would not end
             if run.asked is not None:
@@ -90,6 +105,8 @@ class Executor:
                 outcome = await self._endings.settled(run, outcome, waiting)
             elif isinstance(outcome, Done) and time.monotonic() - run.started > LONG:
                 self._remembered.acked(run.delivery)
+            if self._limits is not None:
+                self._limits.settled(run, outcome)
             self._report(run, outcome)
         except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt would end the event loop
             await self._of_bug(run, error)
@@ -98,6 +115,12 @@ class Executor:
             # 3.13: all that the handler held would wait for the garbage collector.
             outcome = None
             self._over(run)
+
+    async def _give_back(self, run: Run) -> None:
+        """Give up the slots of a run before its ack: of a worker that dies in between the job comes
+        again, and takes them anew. Behind the ack they would stay until their lease is over."""
+        if self._limits is not None and not self._outliving.calls:
+            await self._endings.waited(run, self._limits.give_back(run), GIVING_BACK)
 
     def take_over(self, run: Run) -> Run:
         """End a run whose handler does not end: what this returns is settled, by `end`, and gives
@@ -109,6 +132,7 @@ class Executor:
         ended.context, ended.definition, ended.asked = run.context, run.definition, run.asked
         ended.started, ended.begun, ended.traced = run.started, run.begun, run.traced
         ended.callbacks, ended.cancelled = run.callbacks, run.cancelled
+        ended.ticked = run.ticked
         if hasattr(run, "why"):
             ended.why = run.why
         ended.ended = time.monotonic()  # so that nobody cancels it before its first step
@@ -136,6 +160,8 @@ class Executor:
             )
             if waiting is not None:
                 outcome = await self._endings.settled(run, outcome, waiting)
+            if self._limits is not None:
+                self._limits.settled(run, outcome)
             self._report(run, outcome)
         except BaseException as bug:  # noqa: BLE001 - as in `execute`
             await self._of_bug(run, bug)
@@ -155,11 +181,17 @@ class Executor:
         try:
             del self._running[run]
         except KeyError:
+            if self._limits is not None:
+                self._limits.over(run)
             return  # it was taken over, and its slot is free
         if self._intake.gated:
             self._pausing.ended(run.delivery, None)
         free: Callable[[], object]
         free = (self._intake if run.quarantine is None else run.quarantine).finished
+        if self._limits is not None and run.exclusive is not None:
+            free = self._limits.then(run, free)
+        if self._singletons is not None:
+            free = self._singletons.freeing(run, free)
         if not self._outliving.calls or not self._outliving.keep(run.context, free):
             free()
         if self._redeliveries.held:

@@ -64,8 +64,9 @@ class Intake:
         self._gated: dict[str, _Turns] = {}
         self.gated = False
         for turns in self._turns:
-            if turns.queue.rate is not None or turns.queue.kill_switch is not None:
-                self.make_gate(turns.queue)
+            queue = turns.queue
+            if queue.rate is not None or queue.kill_switch is not None or queue.singleton:
+                self.make_gate(queue)
 
     def __repr__(self) -> str:
         return f"<Intake: {self.running} running, {self.waiting} waiting>"

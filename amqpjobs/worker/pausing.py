@@ -161,6 +161,7 @@ class _Pause:
         self._most = prefetch
         self._hold: Hold | None = None
         self._limited = False
+        self._unrested = False
         self.followed = asyncio.Event()
         self.followed.set()
 
@@ -223,7 +224,7 @@ class _Pause:
                 _tell(self._queue, gate, before, consuming)
                 if now < gate.held_until:
                     _tell_hold(self._hold)
-            if consuming is not before or self._limited:
+            if consuming is not before or self._limited or self._unrested:
                 self._limited = False
                 await self._consume(subscriptions, consuming, settle)
                 self._places.open(self._queue.name)
@@ -253,11 +254,28 @@ class _Pause:
         if consuming is False:
             await self._end_mark()
             self._holding = BackgroundTask(self._mark.hold, "amqpjobs mark")
-            await asyncio.gather(*(s.rested() for s in subscriptions))
-            await self._give_back(settle)
+            if await self._rested(subscriptions):
+                await self._give_back(settle)
         elif consuming:
             await self._end_mark()
             await self._mark.remove()
+
+    async def _rested(self, subscriptions: list[Subscription]) -> bool:
+        """Wait until nothing is delivered. The consumer of a singleton queue stays for as long as a
+        job of it runs; then False, if something has changed meanwhile."""
+        resting = asyncio.gather(*(s.rested() for s in subscriptions))
+        if not self._queue.singleton:
+            await resting
+            return True
+        self.followed.set()  # nothing starts any more
+        changed = asyncio.ensure_future(self.changed.wait())
+        try:
+            await asyncio.wait((resting, changed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._unrested = not resting.done()
+            changed.cancel()
+            resting.cancel()
+        return not self._unrested
 
     async def _end_mark(self) -> None:
         if self._holding is not None:

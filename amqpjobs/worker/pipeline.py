@@ -15,7 +15,7 @@ from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.handlers import PLAIN, landed
 from amqpjobs.jobs.message.arguments import Arguments
 from amqpjobs.jobs.message.given import Given
-from amqpjobs.jobs.message.headers import CALLBACKS_ENCODED, read, read_carried
+from amqpjobs.jobs.message.headers import CALLBACKS_ENCODED, TICK_ENCODED, read, read_carried
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.middleware import onion
@@ -49,6 +49,7 @@ from amqpjobs.worker.run import Run
 if TYPE_CHECKING:
     from amqpjobs.worker.events import Announcer
     from amqpjobs.worker.execution.handlers import Execution
+    from amqpjobs.worker.limits import Limits
     from amqpjobs.worker.quarantine import Quarantine
     from amqpjobs.worker.recently_settled import Settled
 
@@ -63,6 +64,10 @@ Layer: TypeAlias = Callable[[Run, Awaitable[object]], Awaitable[object]]
 
 Join: TypeAlias = Callable[[Run, Definition, RunContext, Arguments], Awaitable[object]]
 """Runs a job together with others. See `amqpjobs.worker.batches.Batches.join`."""
+
+
+def _unheard(run: Run) -> None:
+    """Nobody is told that a job has begun."""
 
 
 class Pipeline:
@@ -83,6 +88,7 @@ class Pipeline:
         accept: acks a delivery before its job runs, for jobs that run at most once.
         cancelled_jobs: which are not to run; None for none.
         join: runs a job in a batch with others; None where no job has batches.
+        limits: takes what a job needs that may not run at once with others; None where none does.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class Pipeline:
         accept: Callable[[Delivery], None] = Delivery.accept,
         cancelled_jobs: "CancelledJobs | None" = None,
         join: "Join | None" = None,
+        limits: "Limits | None" = None,
     ) -> None:
         self._jobs = runtime.registry.jobs
         queues = runtime.registry.queues.values()
@@ -116,11 +123,12 @@ class Pipeline:
         self._accept = accept
         self.judge = Judge(runtime)
         self._time = runtime.clock.time
-        self._around, self._join = around, join
+        self._around, self._join, self._limits = around, join, limits
         self._endings = endings or Endings()
         self._room = room or Room(lambda: None)
         self._tell = announcer.progressed if announcer is not None else None
-        self._begins = announcer.started if announcer is not None and announcer.enabled else None
+        heard = announcer is not None and announcer.enabled
+        self._begins = announcer.started if announcer is not None and heard else _unheard
 
     def knows(self, name: str | None, queue: str) -> bool:
         """Whether a message of this ``type`` from this AMQP queue has a job here."""
@@ -132,14 +140,15 @@ class Pipeline:
             definition, context = self._open(run)
             token = current_context.set(context)
             try:
+                if definition.exclusion is not None:
+                    await self._exclude(run, definition, context)
                 calling = self._call(run, definition, context)
                 if self._around is not None:
                     calling = self._around(run, calling)
                 if definition.at_most_once:
                     self._accept(run.delivery)
                 run.begun = run.started
-                if self._begins is not None:
-                    self._begins(run)
+                self._begins(run)
                 result = await calling
                 if type(result) not in PLAIN:
                     result = await landed(result)
@@ -171,6 +180,7 @@ class Pipeline:
                 # Decoding a table costs more than all the rest here; most messages have none of
                 # ours.
                 run.callbacks = CALLBACKS_ENCODED in header.raw_headers
+                run.ticked = TICK_ENCODED in header.raw_headers
                 attempt, deadline, due, epoch = read(header.headers)
                 carried = read_carried(header.headers)
             queue = self._queues.get(delivery.queue, definition.queue.name)
@@ -194,6 +204,15 @@ class Pipeline:
         if due is not None and due > self._time() + LONGEST_HOLD:
             raise Refused(Snoozed(due))
         return definition, context
+
+    async def _exclude(self, run: Run, definition: Definition, context: RunContext) -> None:
+        """Take what it needs that others may have; it may have been cancelled meanwhile."""
+        if self._limits is not None:
+            await self._limits.take(
+                run, definition, context, lambda: self._validate(run, definition)[0]
+            )
+        if self._cancelled:
+            self._check_cancelled(context)
 
     def _check_cancelled(self, context: RunContext) -> None:
         if (why := self._cancelled_jobs.reason_of(context.job_id)) is not None:

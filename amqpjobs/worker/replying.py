@@ -23,7 +23,16 @@ from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.headers import accepts
 from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, TRANSIENT, Properties
 from amqpjobs.jobs.message.reply import error_body
-from amqpjobs.jobs.outcome import Answered, Cancelled, Done, Outcome, Parked, Rejected, Snoozed
+from amqpjobs.jobs.outcome import (
+    Answered,
+    Cancelled,
+    Done,
+    Outcome,
+    Parked,
+    Rejected,
+    Skipped,
+    Snoozed,
+)
 from amqpjobs.jobs.results import dump_result
 from amqpjobs.jobs.run_context import context_of_nobody
 from amqpjobs.telemetry.traces.propagation import reply_trace
@@ -96,9 +105,9 @@ class Answering:
         """
         address, run.asked = run.asked or "", None  # from here on it cannot be cancelled
         deadline = run.context.deadline if run.context else None
-        if isinstance(outcome, Cancelled) and outcome.answers:
+        if isinstance(outcome, Skipped) or (isinstance(outcome, Cancelled) and outcome.answers):
             if self._may_answer(run, address):
-                body = error_body(self._rejected(run, "cancelled", outcome.reason).failure)
+                body = error_body(self._rejected(run, outcome.word, outcome.reason).failure)
                 await self._tell(run, address, body, ERROR_REPLY, deadline)
             return outcome
         if run.cancelled and not hasattr(run, "why"):  # its handler did not mind

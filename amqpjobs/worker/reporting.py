@@ -32,10 +32,12 @@ class Observers:
 
     Args:
         observers: who is told.
+        ticked: is told of jobs that a schedule may have sent; None for nobody.
     """
 
-    def __init__(self, observers: Iterable[Observer]) -> None:
+    def __init__(self, observers: Iterable[Observer], ticked: Observer | None = None) -> None:
         self.observers = tuple(observers)
+        self._ticked = ticked
 
     def tell(self, run: Run, outcome: Outcome) -> None:
         """A delivery has ended, and is settled."""
@@ -44,6 +46,8 @@ class Observers:
                 observer(run, outcome)
             except Exception:
                 log.exception("observer of jobs failed", extra={"observer": repr(observer)})
+        if run.ticked and self._ticked is not None:
+            self._ticked(run, outcome)
 
 
 class Reporting:

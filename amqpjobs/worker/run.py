@@ -11,6 +11,7 @@ from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.run_context import RunContext
 
 if TYPE_CHECKING:
+    from amqpjobs.state.limits.turn import Ending
     from amqpjobs.telemetry.traces.job_spans import TracedRun
     from amqpjobs.worker.quarantine import Quarantine
 
@@ -25,14 +26,16 @@ class Run:
         asked: where the answer goes, if somebody waits for one.
         interrupted: the worker was told to stop, and cancels it.
         cancelled: the caller gave up, or the job was cancelled, and it is ended.
+        exclusive: what it has of slots and claims; None where it has none.
         why: it was cancelled; there only if it was, and not by its caller.
         traced: its span, if it has one.
         callbacks: whether its message may have callbacks.
+        ticked: whether a schedule may have sent it.
     """
 
     __slots__ = (
         "asked", "begun", "callbacks", "cancelled", "context", "definition", "delivery", "ended",
-        "interrupted", "quarantine", "started", "traced", "why",
+        "exclusive", "interrupted", "quarantine", "started", "ticked", "traced", "why",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
@@ -42,8 +45,9 @@ class Run:
         self.context: RunContext | None = None
         self.started = time.monotonic()
         self.begun = self.ended = 0.0
-        self.interrupted = self.callbacks = False
+        self.interrupted = self.callbacks = self.ticked = False
         self.asked: str | None = None
         self.cancelled = False
+        self.exclusive: Ending | None = None
         self.why: str
         self.traced: TracedRun | None = None

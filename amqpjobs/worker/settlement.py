@@ -32,8 +32,10 @@ from amqpjobs.jobs.outcome import (
     Rejected,
     Released,
     Retried,
+    Skipped,
     Snoozed,
     Superseded,
+    Waits,
 )
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.jobs.run_context import RunContext
@@ -106,7 +108,7 @@ class Settlement:
                 copies.insert(0, self._letter(delivery, outcome.failure, context))
             return self._replacing.replace(delivery, copies, outcome)
         match outcome:
-            case Done() | Answered() | Cancelled() | Expired() | Superseded():
+            case Done() | Answered() | Cancelled() | Expired() | Superseded() | Waits() | Skipped():
                 if delivery.stale:
                     # No ack counts any more. If it comes here again, it need not run again.
                     self._settled.remember(delivery)

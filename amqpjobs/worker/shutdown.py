@@ -4,7 +4,7 @@ Changes when the contract of stopping does; `amqpjobs.worker.worker` holds its c
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from amqpjobs.worker.consuming import Consuming
 
 Running: TypeAlias = Mapping[Run, "asyncio.Task[Any]"]
+Lingers: TypeAlias = Callable[[Run, "asyncio.Task[Any]"], object]
 
 
 async def finish(parts: "Consuming", over: asyncio.Event) -> None:
@@ -77,8 +78,38 @@ async def wait_for(running: Running, hurry: asyncio.Event, until: float) -> None
         hurried.cancel()
 
 
-async def interrupt(running: Running, report: Observer, until: float) -> None:
-    """Cancel what runs; give back by force what will not end."""
+async def drain(parts: "Consuming", hurry: asyncio.Event, end: float, margin: float) -> None:
+    """Stop as the guide's contract says.
+
+    Args:
+        parts: of the worker.
+        hurry: set when what runs is to be cancelled now.
+        end: of the budget.
+        margin: seconds before it that are left for giving back.
+    """
+    parts.intake.close()
+    await asyncio.gather(*(s.cancel() for s in parts.subscriptions))
+    waiting = parts.take_waiting()
+    parts.settlement.leave()
+    await give_back(waiting, parts.settlement, parts.report_unstarted, end - margin)
+    await wait_for(parts.running, hurry, end - margin)
+    await interrupt(parts.running, parts.report, end - margin / 2, parts.lingers)
+    if parts.hook_calls is not None:
+        await parts.hook_calls.finish(end - margin / 2)
+    if parts.singletons is not None:
+        # Their consumers stayed while a job ran, and one that was acked made room for another.
+        await asyncio.gather(*(s.cancel() for s in parts.subscriptions))
+        late = parts.take_waiting()
+        await give_back(late, parts.settlement, parts.report_unstarted, end - margin / 2)
+        parts.singletons.tell_taken()
+    await parts.memory.finish(max(0.0, end - margin / 2 - asyncio.get_running_loop().time()))
+    await asyncio.gather(*(s.close() for s in parts.subscriptions))
+
+
+async def interrupt(
+    running: Running, report: Observer, until: float, lingers: Lingers = lambda _, __: None
+) -> None:
+    """Cancel what runs; give back by force what will not end, which `lingers` is told of."""
     tasks = tuple(running.values())
     for run, task in running.items():
         run.interrupted = True
@@ -88,7 +119,8 @@ async def interrupt(running: Running, report: Observer, until: float) -> None:
         await asyncio.wait(tasks, timeout=max(0.05, left))
     # Those that go on regardless; and those that were cancelled before their first step, of which
     # Python runs nothing at all.
-    for run in running:
+    for run, task in running.items():
         if not run.delivery.settled:
+            lingers(run, task)
             run.delivery.release()
             report(run, stopped_early(run, "it did not end when it was cancelled"))

@@ -110,7 +110,8 @@ class Emptiness:
 async def end_when_empty(
     parts: "Consuming", parking: "asyncio.Task[None]", stop: Callable[[], object]
 ) -> None:
-    """Stop a worker when its queues are empty.
+    """Stop a worker when its queues are empty, and nothing that its jobs have sent waits in the
+    outbox.
 
     Args:
         parts: of the worker.
@@ -119,6 +120,11 @@ async def end_when_empty(
     """
     await asyncio.wait([parking])
     emptiness = Emptiness(parts.link, parts.subscriptions, lambda: parts.snapshot)
-    await emptiness.run()
+    sent = await parts.send_stored()
+    while True:
+        await emptiness.run()
+        before, sent = sent, await parts.send_stored()
+        if sent == before:
+            break
     log.info("queues are empty, worker ends", extra={"delayed": await emptiness.delayed()})
     stop()

@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.background import first_error
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
-from amqpjobs.broker.rabbitmq.shared_topology import SharedTopology
+from amqpjobs.broker.rabbitmq.shared_topology import SharedTopology, topology_shared_by
 from amqpjobs.jobs.durations import Seconds, seconds_above_zero
+from amqpjobs.state.working import memory_for_worker
 from amqpjobs.telemetry.health.heartbeat import STARTING, STOPPING, Liveness, notify
-from amqpjobs.telemetry.health.heartbeat_file import OK
+from amqpjobs.telemetry.health.heartbeat_file import is_ok
 from amqpjobs.telemetry.log_handlers import log_options
 from amqpjobs.telemetry.log_stream import is_unread
 from amqpjobs.telemetry.logs import configure_logs_again
 from amqpjobs.worker.blocked_loop import BlockedLoop
-from amqpjobs.worker.consuming import Consuming, topology_shared_by
+from amqpjobs.worker.consuming import Consuming
 from amqpjobs.worker.duties import Duties
 from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.hooks import hooks_run
 from amqpjobs.worker.recycling import Limits, Recycling
 from amqpjobs.worker.reporting import Observer
 from amqpjobs.worker.room import Room
-from amqpjobs.worker.shutdown import finish, give_back, interrupt, wait_for
+from amqpjobs.worker.shutdown import drain, finish, interrupt
 from amqpjobs.worker.snapshot import Snapshot
 from amqpjobs.worker.unread_log import UNREAD, hold_while_unread
 from amqpjobs.worker.watchdog import watch
@@ -138,11 +139,11 @@ class Worker:
         if self._ending.is_set():
             return STOPPING
         found = STARTING if self._consuming is None else self._consuming.condition
-        if found in (OK, STARTING) and (lacking := self._room.state) is not None:
+        if (is_ok(found) or found == STARTING) and (lacking := self._room.state) is not None:
             return lacking
-        if found == OK and is_unread():
+        if is_ok(found) and is_unread():
             return UNREAD
-        return (self._execution.outliving.state or OK) if found == OK else found
+        return (self._execution.outliving.state or found) if is_ok(found) else found
 
     @property
     def stuck(self) -> bool:
@@ -231,7 +232,7 @@ class Worker:
         with first_error():
             async with AsyncExitStack() as stack:
                 stack.callback(self._cancel_last_resort)
-                stack.push_async_callback(self._link.close)
+                stack.push_async_callback(self._leave)
                 stack.push_async_callback(self._execution.close)
                 parts = await self._begin(stack)
                 if parts is not None:
@@ -272,6 +273,7 @@ class Worker:
             topology=topology,
             observers=self._observers,
             stack=stack,
+            memory=memory_for_worker(self._client),
         )
         parts.overtime.warn(wire.profile)
         await self._hold(parts, wire)
@@ -305,6 +307,7 @@ class Worker:
             topology.is_there(wire)  # all queues of the app are, by the same user
         else:
             await topology.ensure_all(wire)
+        await topology.require_singles(wire)
         return wire, publisher
 
     async def _work_whole(self, parts: Consuming) -> None:
@@ -313,7 +316,7 @@ class Worker:
         except BaseException:
             # What runs is interrupted, which is no failure of it, and must not go on unseen.
             end = self._loop.time() + self._budget / 8
-            await interrupt(parts.running, parts.report, end)
+            await interrupt(parts.running, parts.report, end, parts.lingers)
             raise
 
     def _left(self) -> float:
@@ -326,7 +329,6 @@ class Worker:
         liveness = Liveness(self._runtime.settings.heartbeat_file, lambda: self.state)
         subscriptions, settle = parts.subscriptions, parts.settlement.settle
         watched, go_on = (self._link, subscriptions), parts.intake.go_on
-        recycling = self._recycling
         async with asyncio.TaskGroup() as group:
             duties = Duties(group, self.stop, self._ending.is_set)
             begin = duties.begin
@@ -344,9 +346,10 @@ class Worker:
                 begin(lambda: hold_while_unread(parts.intake), "amqpjobs log", returns=True),
                 *(begin(s.run, f"amqpjobs consumer {s.queue}") for s in subscriptions),
                 begin(parts.announce, "amqpjobs announcement", returns=True),
+                begin(parts.keep_house, "amqpjobs housekeeping", returns=True),
             ]
-            if recycling.watches:
-                tasks.append(begin(recycling.run, "amqpjobs recycling", returns=True))
+            if self._recycling.watches:
+                tasks.append(begin(self._recycling.run, "amqpjobs recycling", returns=True))
             if self._until_empty:
                 from amqpjobs.worker.until_empty import end_when_empty
 
@@ -363,26 +366,25 @@ class Worker:
                 task.cancel()
         duties.check()
 
+    async def _leave(self) -> None:
+        """Close the connection, but not while a job of a singleton queue goes on: another worker
+        would be given the next one. The end of the process, or of that job, closes it."""
+        singletons = None if self._consuming is None else self._consuming.singletons
+        if singletons is None or not singletons.taken:
+            await self._link.close()
+        else:
+            singletons.when_free(self._link.close)
+
     async def _drain(self, parts: Consuming, pausing: asyncio.Task[None]) -> None:
-        """Stop as the guide's contract says. One budget, counted from the signal."""
+        """Stop within one budget, counted from the signal."""
         end = self._stopped_at + self._budget
         margin = min(1.0, self._budget / 8)
         # A broker that does not answer must not hold the closing of connections beyond the budget.
-        links = self._link, parts.publisher.link
-        self._last_resort = self._loop.call_at(end - margin / 4, _abort, *links)
+        self._last_resort = self._loop.call_at(end - margin / 4, _abort, parts)
         notify("STOPPING=1")
         log.info("stopping", extra={"running": len(parts.running), "budget_s": self._budget})
-        parts.intake.close()
         pausing.cancel()
-        await asyncio.gather(*(s.cancel() for s in parts.subscriptions))
-        waiting = parts.take_waiting()
-        parts.settlement.leave()
-        await give_back(waiting, parts.settlement, parts.report_unstarted, end - margin)
-        await wait_for(parts.running, self._hurry, end - margin)
-        await interrupt(parts.running, parts.report, end - margin / 2)
-        if parts.hook_calls is not None:
-            await parts.hook_calls.finish(end - margin / 2)
-        await asyncio.gather(*(s.close() for s in parts.subscriptions))
+        await drain(parts, self._hurry, end, margin)
         log.info("stopped", extra={"took_s": round(self._loop.time() - self._stopped_at, 3)})
 
     def _cancel_last_resort(self) -> None:
@@ -390,8 +392,9 @@ class Worker:
             self._last_resort.cancel()
 
 
-def _abort(*links: Link) -> None:
+def _abort(parts: Consuming) -> None:
     """Drop the connections: what was written has had its time to arrive."""
-    for link in links:
+    kept = parts.singletons is not None and parts.singletons.taken
+    for link in (parts.publisher.link, *(() if kept else (parts.link,))):
         if link.wire is not None:
             link.wire.protocol.abort()

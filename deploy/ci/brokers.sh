@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Install the servers that the tests start: RabbitMQ 3.10 (Debian 12's package) and 4.3 (Debian
-# testing's), and PostgreSQL (Debian's). Run as root, on Debian 12; done before, it returns at once.
-# No service is started. The tree of Debian testing also has its newest Python, for pythons.sh.
+# testing's), PostgreSQL and libfaketime (Debian's). Run as root, on Debian 12; done before, it returns
+# at once. No service is started. The tree of Debian testing also has its newest Python, for
+# pythons.sh.
 #
 # AMQPJOBS_CACHE       where 4.3 goes (default ~/.cache/amqpjobs; about 500 MB)
 # AMQPJOBS_DEBIAN      the Debian mirror to take it from (default: the one that apt uses)
@@ -84,8 +85,9 @@ build_tree() { # release, debootstrap's script for it, packages
 }
 
 need_310_tree() { ! packaged_310 && ! on_debian_12; }
+packaged_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null; }
 packaged_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
-everything_is_there() { { packaged_310 || complete bookworm; } && complete forky && packaged_postgres; }
+everything_is_there() { { packaged_310 || complete bookworm; } && complete forky && packaged_postgres && packaged_faketime; }
 
 if ! everything_is_there; then
   [ "$(id -u)" = 0 ] || fail "run this as root: sudo AMQPJOBS_CACHE='$cache' $0"
@@ -104,6 +106,7 @@ if ! everything_is_there; then
       printf 'create_main_cluster = false\n' >/etc/postgresql-common/createcluster.conf
     install_packages postgresql
   fi
+  packaged_faketime || install_packages faketime # clocks that differ, for the fault tests
   if need_310_tree && ! complete bookworm; then
     build_tree bookworm bookworm rabbitmq-server
   fi

@@ -1,5 +1,7 @@
 """Single active consumer: one is given everything, and another takes over."""
 
+from pamqp.commands import Basic
+
 from tests.conformance.client import Channel
 from tests.conformance.peers import Peer
 
@@ -104,3 +106,127 @@ def test_get(peer: Peer, channel: Channel, kind: str) -> None:
     )
     with channel.refuses(405, text):
         channel.get("q")
+
+
+def of_kind(channel: Channel, kind: str) -> None:
+    """With a delivery limit, without which 3.10 puts what is given back to the end."""
+    more = {"x_delivery_limit": 10} if kind == "quorum" else {}
+    channel.of_kind(kind, "q", **more, **SINGLE)
+
+
+def test_takes_over_beside_what_is_unacked(peer: Peer, channel: Channel) -> None:
+    """Quorum: when the active one is cancelled with one unacked, the next is active at once"""
+    channel.quorum("q", **SINGLE)
+    channel.qos(1)
+    channel.consume("q", "one")
+    other = peer.channel()
+    other.qos(1)
+    other.consume("q", "two")
+    channel.publish_confirmed("q", b"1", b"2")
+    held = channel.next()
+    channel.cancel("one")
+    assert other.next().body == b"2"
+    channel.ack(held.tag)
+    other.round_trip()
+
+
+def test_cancelled_before_the_ack(peer: Peer, channel: Channel) -> None:
+    """Quorum: a cancel without an answer, and an ack behind it: the next has the next message"""
+    channel.quorum("q", **SINGLE)
+    channel.qos(1)
+    channel.consume("q", "one")
+    other = peer.channel()
+    other.qos(1)
+    other.consume("q", "two")
+    channel.publish_confirmed("q", b"1", b"2")
+    held = channel.next()
+    channel.send(Basic.Cancel("one", nowait=True), Basic.Ack(held.tag))
+    assert (found := other.next()).body == b"2"
+    assert not found.redelivered
+    assert channel.arrived() == []
+
+
+def test_classic_hands_over_late(peer: Peer, channel: Channel) -> None:
+    """Classic, 3.10: when the active one is cancelled, the next is given nothing; on 4.3 at once
+
+    On 3.10.8 the queue's process fails at the next publish then, and its consumers are cancelled.
+    """
+    channel.classic("q", **SINGLE)
+    channel.qos(1)
+    channel.consume("q", "one")
+    other = peer.channel()
+    other.qos(1)
+    other.consume("q", "two")
+    channel.publish_confirmed("q", b"1", b"2")
+    held = channel.next()
+    channel.cancel("one")
+    channel.ack(held.tag)
+    if peer.version == "3.10":
+        channel.wait_ready("q", 1)
+        other.round_trip()
+        assert other.arrived() == []
+        return
+    assert other.next().body == b"2"
+
+
+def test_cancelled_before_giving_back(peer: Peer, channel: Channel, kind: str) -> None:
+    """A cancel without an answer, and a nack behind it: the next is given all, in order"""
+    of_kind(channel, kind)
+    channel.qos(1)
+    channel.consume("q", "one")
+    channel.publish_confirmed("q", b"1", b"2")
+    held = channel.next()
+    channel.send(Basic.Cancel("one", nowait=True), Basic.Nack(held.tag))
+    channel.wait_ready("q", 2)
+    other = peer.channel()
+    other.consume("q", "two")
+    first, second = other.take_next(2)
+    assert [(e.body, e.redelivered) for e in (first, second)] == [(b"1", True), (b"2", False)]
+    assert channel.arrived() == []
+
+
+def test_given_back_to_the_active_one(channel: Channel, kind: str) -> None:
+    """What the active one gives back is delivered to it again, not to the next"""
+    of_kind(channel, kind)
+    channel.qos(1)
+    channel.consume("q", "one")
+    channel.consume("q", "two")
+    channel.publish_confirmed("q", b"1", b"2")
+    channel.nack(channel.next().tag)
+    again = channel.next()
+    assert (again.consumer, again.body, again.redelivered) == ("one", b"1", True)
+
+
+def test_another_consumer_of_the_same_channel_is_last(channel: Channel, kind: str) -> None:
+    """One that consumes again after its cancellation is behind those that wait"""
+    channel.of_kind(kind, "q", **SINGLE)
+    for tag in ("one", "two"):
+        channel.consume("q", tag, no_ack=True)
+    channel.cancel("one")
+    channel.consume("q", "three", no_ack=True)
+    channel.publish_confirmed("q", b"1")
+    assert channel.next().consumer == "two"
+
+
+def test_native_priorities(channel: Channel) -> None:
+    """Classic: `x-max-priority` goes with it, and the active one is given the urgent ones first"""
+    channel.classic("q", x_max_priority=9, **SINGLE)
+    channel.publish_confirmed("q", b"low", priority=1)
+    channel.publish_confirmed("q", b"high", priority=9)
+    channel.consume("q", "one", no_ack=True)
+    channel.consume("q", "two", no_ack=True)
+    found = channel.take_next(2)
+    assert [(e.consumer, e.body) for e in found] == [("one", b"high"), ("one", b"low")]
+
+
+def test_is_for_good(peer: Peer, channel: Channel, kind: str) -> None:
+    """A queue that has it not, or has it, is not declared the other way: 406 names the argument"""
+    channel.of_kind(kind, "q")
+    side = peer.channel()
+    words = "PRECONDITION_FAILED - inequivalent arg 'x-single-active-consumer' for queue"
+    true = "the value 'true' of type 'bool'"
+    with side.refuses(406, f"{words} 'q' {peer.place}: received {true} but current is none"):
+        side.of_kind(kind, "q", **SINGLE)
+    channel.of_kind(kind, "r", **SINGLE)
+    with channel.refuses(406, f"{words} 'r' {peer.place}: received none but current is {true}"):
+        channel.of_kind(kind, "r")

@@ -108,7 +108,7 @@ def pattern(quoted: str) -> re.Pattern[str]:
 
 MESSAGES = (
     "Connecting", "Queues and permissions", "Starting the command line", "Declaring jobs",
-    "Dead-letter commands",
+    "Schedules", "Transactions", "Dead-letter commands",
 )  # fmt: skip
 
 
@@ -146,7 +146,10 @@ def test_each_ending_of_a_job_is_there() -> None:
     assert {"failed", "rejected", "invalid", "undecodable", "poison"} <= quoted
 
 
-LINES = ("Log lines of a worker", "Log lines of the web tier, the recorder and telemetry")
+LINES = (
+    "Log lines of a worker", "Log lines of the housekeeping",
+    "Log lines of the web tier, the recorder and telemetry",
+)  # fmt: skip
 
 
 def test_each_log_line_is_one_of_the_code() -> None:

@@ -54,7 +54,8 @@ class Users:
 @contextmanager
 def users_of(app: App, broker: VirtualHost) -> Iterator[Users]:
     """The app's users, gone afterwards: they are the cluster's, not the virtual host's."""
-    found = permissions_of(app.queues.values(), broker.name)
+    scheduled = app.name if app.client.runtime.registry.schedules else None
+    found = permissions_of(app.queues.values(), broker.name, scheduled=scheduled)
     server = broker.server
     server.api("POST", "/definitions", definitions_of(found, broker.name))
     try:

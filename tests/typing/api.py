@@ -7,8 +7,9 @@ so a wrong call that passed would be found.
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Annotated, Any, assert_type
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, assert_type
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
@@ -18,20 +19,29 @@ from amqpjobs import (
     Batch,
     BlockingJobHandle,
     Context,
+    Cron,
+    Debounce,
     Depends,
     Ended,
+    Every,
     JobHandle,
     JobStatus,
+    Limit,
     Message,
     Queue,
     Retry,
     Router,
+    ScheduleStatus,
+    Tick,
+    TickRecord,
+    Unique,
 )
 from amqpjobs.client.fleet_answers import WorkerInfo
 from amqpjobs.contrib.audit import Audit
 from amqpjobs.contrib.sentry import Sentry
 from amqpjobs.contrib.timeouts import Timeouts
 from amqpjobs.jobs.message.cancellation import Cancellation
+from amqpjobs.jobs.within import AsyncTransaction, Transaction
 from amqpjobs.testing import Dead, Enqueued
 
 app = App("typing")
@@ -89,6 +99,97 @@ async def batches() -> None:
 
 @app.job(queue="rows", batch=Batch(100))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 async def no_list(row: Size) -> None: ...
+
+
+def half(customer: int) -> int:
+    return customer % 2
+
+
+@app.job(
+    queue="plain",
+    cancellable=True,
+    limit=[Limit(20), Limit(2, key=half, group="halves")],
+    unique=Unique(key="customer", until="start", ttl=timedelta(hours=1)),
+)
+async def limited(
+    ctx: Context, customer: Annotated[int, Limit(1, when_busy="replace")], full: bool = False
+) -> str:
+    assert_type(ctx.fence("customer"), int)
+    return str(customer)
+
+
+@app.job(queue="plain", debounce=Debounce(5, key=["customer"], at_most=60, last=True))
+async def debounced(customer: int, text: str) -> None: ...
+
+
+async def exclusion() -> None:
+    handle = await limited.later(7)
+    assert_type(handle, JobHandle[str])
+    assert_type(handle.existing, bool)
+    assert_type(await debounced.later(7, "text"), JobHandle[None])
+    async with app.lock("invoice:7", lease=60, timeout=timedelta(seconds=5)) as lock:
+        assert_type(lock.token, int)
+        assert_type(await lock.still_mine(), bool)
+    with app.blocking() as client, client.lock("invoice:7") as held:
+        assert_type(held.token, int)
+        assert_type(held.still_mine(), bool)
+    Limit(1, when_busy="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Unique(until="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await limited.later("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@app.job(queue="plain", schedule=Cron("0 7 * * mon-fri", tz="Europe/Berlin", missed="all"))
+async def scheduled(ctx: Context) -> str:
+    if ctx.tick is not None:
+        assert_type(ctx.tick, Tick)
+        assert_type(ctx.tick.due, float)
+        assert_type(ctx.tick.previous, float | None)
+        assert_type(ctx.tick.due_time, datetime)
+        assert_type(ctx.tick.how, Literal["cron", "missed", "run_now", "backfill"])
+    return "done"
+
+
+@app.job(
+    queue="plain",
+    schedule=[
+        Cron("@daily", ZoneInfo("Europe/Berlin"), within=timedelta(hours=6), name="nightly"),
+        Every(minutes=5, jitter=10, overlap="queue_one"),
+    ],
+)
+async def scheduled_twice(count: int = 1) -> None: ...
+
+
+@app.job(queue="rows", batch=Batch(100), schedule=None)
+async def never(rows: list[Size]) -> None: ...
+
+
+async def schedules() -> None:
+    assert_type(await scheduled.request(), str)
+    assert_type(await scheduled_twice.later(2), JobHandle[None])
+    Cron("@daily", missed="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Cron("@daily", "UTC", "latest")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Cron(tz="UTC")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Every(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Every(minutes=5, overlap="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.job(queue="plain", schedule="@daily")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def schedules_at_run_time(later: AsyncTransaction, now: Transaction) -> None:
+    message = scheduled_twice.message(2)
+    assert_type(await app.schedules.put("x", Cron("@daily"), message), ScheduleStatus)
+    paused = await app.schedules.pause("x", note="why", until=timedelta(hours=1))
+    assert_type(paused.last, TickRecord | None)
+    assert_type(await app.schedules.get("x"), ScheduleStatus | None)
+    assert_type(await app.schedules.list(), list[ScheduleStatus])
+    assert_type(await app.schedules.remove("x"), bool)
+    assert_type((await app.schedules.run_now("x")).id, str)
+    assert_type((await app.schedules.next("x", 2))[0], datetime)
+    assert_type(await app.schedules.within(later).remove("x"), bool)
+    await app.schedules.within(later).put("x", Every(hours=1), message)
+    app.schedules.within(now).put("x", Every(hours=1), message)
+    assert_type(app.schedules.within(now).remove("x"), bool)
+    await app.schedules.put("x", "@daily", message)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await app.schedules.put("x", Every(hours=1), scheduled_twice)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def get_session() -> int:

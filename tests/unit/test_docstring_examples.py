@@ -6,26 +6,34 @@ import contextlib
 import doctest
 import inspect
 import io
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from sqlalchemy.ext.asyncio import async_sessionmaker
+from sqlalchemy.orm import DeclarativeBase
 
 import amqpjobs
 from amqpjobs import (
     App,
     BlockingJobHandle,
     Context,
+    Cron,
     Job,
     JobHandle,
     JobStatus,
     Queue,
     Retry,
+    ScheduleStatus,
     settings,
 )
 from amqpjobs.client.blocking import BlockingApp
 from amqpjobs.jobs.run_context import plain_context
+from amqpjobs.state.schedules.scheduling import Schedules
+from tests.support.shop import async_engine
 from tests.unit.test_public_names import NAMES
 
 SETTINGS = settings.Settings
@@ -77,10 +85,30 @@ def namespace(app: App) -> dict[str, Any]:
         **{name: getattr(amqpjobs, name) for name in amqpjobs.__all__},
         "Annotated": Annotated,
         "Settings": SETTINGS,
+        "UTC": UTC,
+        "datetime": datetime,
+        "timedelta": timedelta,
         "app": app,
         "build_report": build_report,
         "ctx": plain_context("import_rows", "an-id"),
     }
+
+
+@asynccontextmanager
+async def database(folder: Path) -> AsyncIterator[dict[str, Any]]:
+    """What the examples on transactions take for granted: models, an engine, its sessions."""
+
+    class Base(DeclarativeBase): ...
+
+    engine = async_engine(f"sqlite:///{folder}/shop.db")
+    yield {"Base": Base, "engine": engine, "Sessions": async_sessionmaker(engine)}
+    await engine.dispose()
+
+
+async def make_outbox(app: App, names: dict[str, Any]) -> None:
+    app.outbox(names["Base"].metadata, bind=names["engine"])
+    async with names["engine"].begin() as connection:
+        await connection.run_sync(names["Base"].metadata.create_all)
 
 
 def run(example: doctest.Example, names: dict[str, Any]) -> Any:
@@ -118,7 +146,7 @@ def run_in_thread(examples: list[doctest.Example], names: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("case", CASES, ids=id_of)
-async def test_an_example_does_what_it_shows(case: tuple[type, str]) -> None:
+async def test_an_example_does_what_it_shows(case: tuple[type, str], tmp_path: Path) -> None:
     """In `app.testing()`; those for synchronous code in a thread."""
     kind, name = case
     examples = PARSER.get_examples(docstring(kind, name))
@@ -128,13 +156,25 @@ async def test_an_example_does_what_it_shows(case: tuple[type, str]) -> None:
     if kind is SETTINGS or (kind is App and not name):
         await run_all(examples, names)
         return
-    async with app.testing(raise_errors=False) as t:
+    async with database(tmp_path) as more, app.testing(raise_errors=False) as t:
+        names |= more
+        if name == "within" and kind is not Schedules:
+            await make_outbox(app, names)
         if kind in (BlockingApp, BlockingJobHandle):
             await asyncio.to_thread(run_in_thread, examples, names)
             return
         names["handle"] = await names["build_report"].later(12)
         await t.run_until_idle()
-        await run_all(examples, names)
+        if kind in (Schedules, ScheduleStatus):
+            put = app.schedules.put("tenant-7", Cron("@daily"), names["build_report"].message(7))
+            names["status"] = await put
+            await names["engine"].dispose()
+            names["engine"] = async_engine(app.settings.store_url.get_secret_value())
+            names["Sessions"] = async_sessionmaker(names["engine"])
+        try:
+            await run_all(examples, names)
+        finally:
+            await names["engine"].dispose()
 
 
 def test_the_examples_are_of_what_users_see_first() -> None:

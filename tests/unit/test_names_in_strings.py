@@ -26,6 +26,7 @@ OTHERS = frozenset(
         "amqpjobs.heartbeat",
         "amqpjobs.json",
         "amqpjobs.target",
+        "amqpjobs.ticker",  # what the queue of a ticker begins with
         "tests/test_jobs.py",  # of the project that `amqpjobs new` makes
     }
 )

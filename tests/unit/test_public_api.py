@@ -20,21 +20,29 @@ NAMES = [
     "BatchFailed",
     "BlockingJobHandle",
     "Context",
+    "Cron",
+    "Debounce",
     "Depends",
     "Ended",
+    "Every",
     "Job",
     "JobHandle",
     "JobStatus",
     "KillSwitch",
+    "Limit",
     "Message",
     "Queue",
     "Reject",
     "Retry",
     "RetryAfter",
     "Router",
+    "ScheduleStatus",
     "Selection",
     "Signing",
     "Snooze",
+    "Tick",
+    "TickRecord",
+    "Unique",
     "__version__",
 ]
 
@@ -74,7 +82,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
     "heavy",
     [
         "aio_pika", "aiormq", "pydantic_settings", "typer", "rich", "opentelemetry",
-        "fast_depends", "sqlalchemy", "anyio",
+        "fast_depends", "sqlalchemy", "anyio", "cronsim", "zoneinfo",
     ],
 )  # fmt: skip
 def test_importing_amqpjobs_imports_nothing_heavy(heavy):

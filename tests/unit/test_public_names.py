@@ -7,12 +7,20 @@ from amqpjobs import (
     Batch,
     BlockingJobHandle,
     Context,
+    Cron,
+    Debounce,
+    Every,
     Job,
     JobHandle,
     JobStatus,
+    Limit,
     Queue,
     Retry,
     Router,
+    ScheduleStatus,
+    Tick,
+    TickRecord,
+    Unique,
 )
 from amqpjobs.client.blocking import BlockingApp
 from amqpjobs.client.fleet import Fleet
@@ -20,6 +28,7 @@ from amqpjobs.contrib.audit import Audit
 from amqpjobs.contrib.sentry import Sentry
 from amqpjobs.contrib.timeouts import Timeouts
 from amqpjobs.settings import load_settings
+from amqpjobs.state.schedules.scheduling import Schedules
 
 made = App("names", settings=load_settings())
 
@@ -33,27 +42,43 @@ NAMES = {
     # and test kits.
     App: """
         asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
-        fleet hook include job jobs later_many lifespan name on_failed on_retry on_start on_stop
-        on_success placed queues request resources result settings status testing watch
+        fleet hook include job jobs later_many lifespan lock name on_failed on_retry on_start
+        on_stop on_success outbox placed queues request resources result schedules settings status
+        testing
+        watch within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
-    BlockingApp: "cancel later later_many request result status watch",
+    BlockingApp: "cancel later later_many lock request result status watch",
     Batch: "on_failure seconds size within",
-    Job: "later message name queue request with_options",
-    JobHandle: "cancel id job queue result status watch",
-    BlockingJobHandle: "cancel id job queue result status watch",
+    Cron: "expression jitter missed name overlap tz within",
+    Every: "days hours jitter minutes missed name overlap period seconds within",
+    Debounce: "at_most key last longest quiet seconds",
+    Limit: "group key lease n seconds when_busy",
+    Unique: "key seconds ttl until",
+    Tick: "due due_time how previous schedule tz",
+    TickRecord: "at due how job_id outcome reason schedule",
+    Schedules: "backfill get list next pause put remove resume run_now ticks within",
+    ScheduleStatus: """
+        in_code job job_state last name next note paused paused_until problem retired running
+        running_until schedule time_of tz words
+    """,
+    Job: "later message name queue request with_options within",
+    JobHandle: "cancel existing id job queue result status watch",
+    BlockingJobHandle: "cancel existing id job queue result status watch",
     JobStatus: """
         answered attempt detail due_at ended ended_at epoch error has_result id job progress queue
         queued_at reason result sequence started_at state tags updated_at worker
     """,
     Router: "hook include job on_failed on_retry on_success",
     Queue: """
-        dead delivery_limit kill_switch max_priority middleware name parked priorities rate type
+        dead delivery_limit kill_switch max_priority middleware name parked priorities rate
+        singleton type
     """,
     Retry: "attempts factor first give_up_on jitter limit on",
     Context: """
-        arguments attempt cancelled deadline delivery_count epoch headers job job_id last_progress
-        log message progress queue rate_limited redelivered stopping tags timeout trace_id
+        arguments attempt cancelled deadline delivery_count epoch fence headers job job_id
+        last_progress log message progress queue rate_limited redelivered stopping tags tick timeout
+        trace_id
         will_retry would_retry
     """,
     Audit: "",
@@ -70,6 +95,15 @@ OBJECTS = {
     Queue: Queue("names"),
     Router: Router(),
     Retry: Retry(),
+    Cron: Cron("@daily"),
+    Every: Every(minutes=5),
+    Tick: Tick("names", 0.0),
+    TickRecord: TickRecord("names", 0.0, "cron", "sent", None, "1", 0.0),
+    Schedules: made.schedules,
+    ScheduleStatus: ScheduleStatus("names", "nothing", None, "?", True),
+    Debounce: Debounce(5),
+    Limit: Limit(1),
+    Unique: Unique(),
 }
 
 

@@ -242,7 +242,8 @@ DURATIONS = [
 def test_every_duration_may_have_a_unit(monkeypatch):
     """In variables; no other setting is a number with a point."""
     numbers = [k for k, v in Settings.model_fields.items() if "float" in str(v.annotation)]
-    assert set(numbers) | {"heartbeat"} == set(DURATIONS)
+    assert set(numbers) | {"heartbeat"} == {*DURATIONS, "inbox_ttl"}
+    assert load_settings(inbox_ttl="8d").inbox_ttl == 691_200
     for name in DURATIONS:
         monkeypatch.setenv(f"AMQPJOBS_{name.upper()}", "1m30s")
     assert {getattr(load_settings(), name) for name in DURATIONS} == {90}

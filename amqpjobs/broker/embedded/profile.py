@@ -18,6 +18,8 @@ class Profile:
         quorum_priorities: a quorum queue has 32 strict priorities.
         single_active_by_priority: the active one of a quorum queue's single active consumers is
             the one with the highest ``x-priority``, and a higher one takes over.
+        cancel_hands_over: a classic queue gives what waits to the next of its single active
+            consumers when the active one is cancelled; else not before something else happens.
         late_ack_closes_channel: an ack later than the consumer timeout costs the channel; else,
             on a quorum queue, one consumer is cancelled.
         honours_client_deaths: ``x-death`` of a publisher is believed (and its cycles are dropped).
@@ -38,6 +40,7 @@ class Profile:
     counts_acquired: bool
     quorum_priorities: bool
     single_active_by_priority: bool
+    cancel_hands_over: bool
     late_ack_closes_channel: bool
     honours_client_deaths: bool
     tells_last_death: bool
@@ -56,6 +59,7 @@ PROFILES = {
         counts_acquired=False,
         quorum_priorities=False,
         single_active_by_priority=False,
+        cancel_hands_over=False,
         late_ack_closes_channel=True,
         honours_client_deaths=True,
         tells_last_death=False,
@@ -72,6 +76,7 @@ PROFILES = {
         counts_acquired=True,
         quorum_priorities=True,
         single_active_by_priority=True,
+        cancel_hands_over=True,
         late_ack_closes_channel=False,
         honours_client_deaths=False,
         tells_last_death=True,

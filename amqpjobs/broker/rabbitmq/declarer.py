@@ -20,6 +20,7 @@ from amqpjobs.broker.rabbitmq.calls import FAILURES, from_broker
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.node_errors import dead_lettering_ended
 from amqpjobs.broker.rabbitmq.permission_errors import not_to_be_looked_at, refusal_of
+from amqpjobs.broker.rabbitmq.single_channel import single_mismatch
 from amqpjobs.errors import (
     AmqpJobsError,
     BrokerUnavailable,
@@ -28,6 +29,7 @@ from amqpjobs.errors import (
     TopologyMismatch,
 )
 from amqpjobs.jobs.queue.topology import (
+    SINGLE,
     BindingDeclaration,
     ExchangeDeclaration,
     QueueDeclaration,
@@ -328,6 +330,9 @@ def _mismatch(declaration: Declaration, text: str) -> TopologyMismatch:
             entity=entity,
             difference="missing",
         )
+    if difference.startswith(SINGLE) and isinstance(declaration, QueueDeclaration):
+        text = single_mismatch(entity, declaration.name, difference)
+        return TopologyMismatch(text, entity=entity, difference=difference)
     return TopologyMismatch(
         f"{entity} is there with other arguments: {difference}. Nothing was changed: make the "
         "declaration agree with it, or move its messages away, delete it, and run "

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from amqpjobs.broker.rabbitmq.calls import FAILURES
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.declarer import ensure
+from amqpjobs.broker.rabbitmq.single_channel import require_single
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable
-from amqpjobs.jobs.queue.topology import Topology
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.topology import SINGLE, Topology, topology_of
 
 AGAIN_AT_ONCE = 8
 """Consumers that were started again on one connection and declare their queues side by side: each
@@ -35,6 +37,7 @@ class SharedTopology:
         self._whole = whole
         self._part = part
         self._declare = declare
+        self._singles = {q.name for q in whole.queues if q.arguments.get(SINGLE)}
         self._wire: Wire | None = None
         self._refused = False
         self._started: set[str] = set()
@@ -73,7 +76,19 @@ class SharedTopology:
         if self._refused or queue in self._started:
             async with self._few:
                 await ensure(wire, self._part(queue), declare=self._declare)
+        if queue in self._singles:
+            await require_single(wire, queue)
         self._started.add(queue)
+
+    async def require_singles(self, wire: Wire) -> None:
+        """Check that what is a singleton here is one on the broker, before anything is consumed:
+        the queue may be there, and not be this user's to declare.
+
+        Raises:
+            TopologyMismatch: one is not.
+        """
+        for queue in sorted(self._singles):
+            await require_single(wire, queue)
 
     async def _share(self, wire: Wire) -> None:
         """Declare all of it on this connection, or wait until another consumer has."""
@@ -95,3 +110,11 @@ class SharedTopology:
     def _begin(self, wire: Wire, *, refused: bool) -> None:
         self._wire, self._refused = wire, refused
         self._started.clear()
+
+
+def topology_shared_by(queues: list[Queue], *, declare: bool) -> SharedTopology:
+    """The topology of these queues, for all of their consumers."""
+    of_lane = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
+    return SharedTopology(
+        topology_of(queues), lambda name: topology_of([of_lane[name]]), declare=declare
+    )

@@ -21,6 +21,7 @@ from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.delivery import ConsumerChannel, OnDelivery
 from amqpjobs.broker.rabbitmq.lives import Lives, down_pause, is_down, restart_pause, until_lost
 from amqpjobs.broker.rabbitmq.permission_errors import refusal_of
+from amqpjobs.broker.rabbitmq.single_channel import Occupancy, SingleChannel
 from amqpjobs.errors import ConfigurationError
 
 log = logging.getLogger("amqpjobs.rabbitmq")
@@ -45,6 +46,8 @@ class Subscription:
         ensure: called before each start; declares or checks the queue.
         arguments: of `basic.consume` on this connection.
         on_lost: called with the queue and the reason when the consumer is lost.
+        place: what runs here of a singleton queue: its consumer is not cancelled meanwhile. None
+            for other queues.
 
     Attributes:
         starts: how often it has begun to consume.
@@ -60,6 +63,7 @@ class Subscription:
         ensure: Callable[[Wire], Awaitable[None]],
         arguments: Callable[[Wire, str], Mapping[str, Any] | None] | None = None,
         on_lost: Callable[[str, str], None] | None = None,
+        place: Occupancy | None = None,
     ) -> None:
         self.queue = queue
         self.prefetch = prefetch
@@ -70,6 +74,7 @@ class Subscription:
         self._ensure = ensure
         self._arguments = arguments
         self._on_lost = on_lost
+        self._place = place
         self._channel: ConsumerChannel | None = None
         self._underlay: Any = None
         self._wire: Wire | None = None  # where that channel is
@@ -224,9 +229,34 @@ class Subscription:
             if reason is not None or self._stopping.is_set():
                 return reason
             self._changed.clear()
-            if self._has != self.prefetch:
+            if self._is_to_end():
                 await self._cancel()
                 return None
+
+    def _is_to_end(self) -> bool:
+        """Whether the consumer is to be ended now, or was ended with a settlement."""
+        if self._has != self.prefetch:
+            return not self._is_kept()
+        if isinstance(self._channel, SingleChannel):
+            self._channel.stay()
+            return not self.consuming
+        return False
+
+    def _is_kept(self) -> bool:
+        """Whether the consumer must not be cancelled now, since a job of its singleton queue runs:
+        then it is, with the settlement of that."""
+        channel, tag = self._channel, self._tag
+        if self._place is None or not self._place.taken or not self.consuming or tag is None:
+            return False
+        if isinstance(channel, SingleChannel):
+            channel.leave(tag)
+        return True
+
+    def vacated(self) -> None:
+        """Nothing of its singleton queue runs here any more."""
+        if isinstance(self._channel, SingleChannel):
+            self._channel.vacated()
+        self._changed.set()
 
     async def _start(self, wire: Wire) -> None:
         """Consume: on the channel that is there, so that what runs can still be settled on it, or
@@ -245,7 +275,7 @@ class Subscription:
         if self._underlay is None:
             self._underlay, self._wire = await wire.channel(), wire
             self._underlay.on_consumer_cancel_callbacks.add(lambda _: self._cancelled.set())
-            self._channel = ConsumerChannel(wire, self._underlay, self.queue, self._on_delivery)
+            self._channel = self._new_channel(wire)
         if self.paused:
             return
         self._cancelled.clear()
@@ -266,6 +296,10 @@ class Subscription:
         self.starts += 1
         self._started.set()
         log.info("consuming", extra={"queue": self.queue, "prefetch": self._has})
+
+    def _new_channel(self, wire: Wire) -> ConsumerChannel:
+        parts = wire, self._underlay, self.queue, self._on_delivery
+        return SingleChannel(*parts, self._place) if self._place else ConsumerChannel(*parts)
 
     def _channel_lost(self, wire: Wire) -> bool:
         return wire.lost.is_set() or self._underlay is None or self._underlay.is_closed
@@ -288,10 +322,12 @@ class Subscription:
         await close_channel(underlay, CANCEL_TIMEOUT)
 
     async def cancel(self) -> None:
-        """Ask for no more deliveries. What is unsettled can still be settled."""
+        """Ask for no more deliveries. What is unsettled can still be settled. The consumer of a
+        singleton queue stays while a job runs: another worker would start the next one."""
         self._stopping.set()
         self._changed.set()
-        await self._cancel()
+        if not self._is_kept():
+            await self._cancel()
 
     async def _cancel(self) -> None:
         self.flush()
@@ -316,8 +352,11 @@ class Subscription:
             self._channel.flush()
 
     async def close(self) -> None:
-        """Leave the channel, when nothing is left to settle on it."""
+        """Leave the channel, when nothing is left to settle on it. That of a singleton queue stays
+        while something of it runs."""
         self._stopping.set()
+        if self._is_kept():
+            return
         if self._channel is not None and not self._channel.closed:
             self._channel.flush()
             wire = self._link.wire

@@ -19,7 +19,7 @@ from amqpjobs.errors import AmqpJobsError
 from amqpjobs.telemetry.health.heartbeat import NOT_HEALTHY
 from amqpjobs.worker.stalled import STALLED
 
-NO_END = frozenset({"retried", "snoozed", "released", "superseded"})
+NO_END = frozenset({"retried", "snoozed", "released", "superseded", "waiting"})
 """Outcomes after which the job, or its copy, is to run again."""
 
 OWN_ENDS = frozenset({"done", "expired", "parked"})

@@ -37,6 +37,13 @@ must be enough for {steady} s first, which is longer than the jobs here take whe
 
 minReplicaCount 0 saves the last pod: then a first job, or a request, waits until there is one."""
 
+SINGLE = """\
+The worker of {queue}, a singleton queue: one of its jobs runs at a time, and more workers would
+only stand by. So there is one, however much waits.
+
+minReplicaCount 0 saves the pod while nothing waits: then a first job, or a request, waits until
+there is one."""
+
 
 def keda_of(plan: Plan) -> Iterator[Manifest]:
     """The objects of the overlay with KEDA."""
@@ -62,7 +69,7 @@ def _scaled(plan: Plan, work: Work) -> Manifest:
     spec = {
         "scaleTargetRef": {"name": name},
         "minReplicaCount": FEWEST,
-        "maxReplicaCount": MOST,
+        "maxReplicaCount": FEWEST if work.singleton else MOST,
         "pollingInterval": 15,
         "cooldownPeriod": steady,
         "advanced": {
@@ -78,7 +85,7 @@ def _scaled(plan: Plan, work: Work) -> Manifest:
         "triggers": [_trigger(plan, queue, held) for queue, held in work.held.items()],
     }
     several = " of each priority"
-    about = SCALED.format(
+    about = (SINGLE if work.singleton else SCALED).format(
         held=" or ".join(str(held) for held in dict.fromkeys(work.held.values())),
         queue=repr(work.queue),
         lanes=several if len(work.held) > 1 else "",

@@ -22,6 +22,7 @@ class Work:
         jobs: their names.
         longest: seconds that its longest job may take; None where one has no limit.
         rate: of one worker process, as it was written.
+        singleton: whether one of its jobs runs at a time, in all workers.
     """
 
     queue: str
@@ -29,6 +30,7 @@ class Work:
     jobs: tuple[str, ...]
     longest: float | None
     rate: str | None
+    singleton: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ def _work(app: "App", queue: Queue, prefetch: int) -> Work:
         tuple(sorted(job.name for job in jobs)),
         max(known) if known and len(known) == len(limits) else None,
         queue.rate,
+        queue.singleton,
     )
 
 

@@ -24,6 +24,11 @@ RATE = """
 
 The queue's rate, {rate}, is that of one process: so many replicas, so many times the rate."""
 
+SINGLETON = """
+
+A singleton queue: one of its jobs runs at a time, in all replicas. One replica is enough; another
+one stands by, and goes on when the active one ends."""
+
 
 def deployment_name(plan: Plan, work: Work) -> str:
     """The name of the Deployment of a queue."""
@@ -48,6 +53,8 @@ def worker_of(plan: Plan, work: Work) -> Manifest:
     )
     if work.rate is not None:
         about += RATE.format(rate=work.rate)
+    if work.singleton:
+        about += SINGLETON
     spec = {
         "replicas": 1,
         "revisionHistoryLimit": 3,

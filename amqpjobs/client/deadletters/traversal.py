@@ -12,7 +12,7 @@ from amqpjobs.broker.rabbitmq.inspection.scan import LONGEST_PAGE, Scan
 from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery
 from amqpjobs.client.deadletters.letter import Letter, Place, letter_of
 from amqpjobs.client.deadletters.report import Gone
-from amqpjobs.jobs.message.headers import BROKER_HEADERS
+from amqpjobs.jobs.message.properties import BROKER_HEADERS
 
 RENEW_AFTER = 600.0
 """Seconds. RabbitMQ takes a consumer that holds a message for 30 minutes for dead."""

@@ -199,7 +199,11 @@ def _lanes(registry: "Registry") -> Iterator[tuple[Queue, Lane, list[Definition]
 
 def _what_waits(queue: Queue, lane: Lane) -> str:
     if lane.priority is None:
-        return "Jobs wait here. Publish to the default exchange, with the queue's name as the key."
+        one = " One of them runs at a time." if queue.singleton else ""
+        return (
+            f"Jobs wait here.{one} Publish to the default exchange, with the queue's name as the "
+            "key."
+        )
     return (
         f"Jobs of priority {lane.priority} wait here: of {sum(queue.priorities.values())} starts "
         f"with all priorities waiting, {lane.weight}."

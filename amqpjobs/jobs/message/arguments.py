@@ -52,6 +52,7 @@ class Payload:
         self.job = job
         self._signature = inspect.Signature(parameters)
         self._hints = hints
+        self._adapters: dict[str, TypeAdapter[Any]] = {}
         self._single = parameters[0] if len(parameters) == 1 else None
         self._leading = {
             p.name: p.default for p in parameters if p.name == "self" or p.kind is p.POSITIONAL_ONLY
@@ -194,6 +195,19 @@ class Payload:
         among them, unless they are positional."""
         args, kwargs = arguments
         return {**dict(zip(self.positional, args, strict=True)), **kwargs}
+
+    def complete(self, arguments: Arguments) -> dict[str, Any]:
+        """The same, and those that were left out with their defaults."""
+        parameters = self._signature.parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.default is not EMPTY}
+        return defaults | self.by_name(arguments)
+
+    def json_of(self, name: str, value: Any) -> bytes:
+        """The value of one parameter as JSON."""
+        adapter = self._adapters.get(name)
+        if adapter is None:
+            adapter = self._adapters[name] = adapter_of(jsonable(self._hints[name]))
+        return adapter.dump_json(value, by_alias=True)
 
     def spread(self, by_name: Mapping[str, Any]) -> Arguments:
         """The other way round."""

@@ -19,14 +19,16 @@ FAILED = "failed"
 PARKED = "parked"
 EXPIRED = "expired"
 CANCELLED = "cancelled"
+WAITING = "waiting"
+SKIPPED = "skipped"
 
 STATES = (
     QUEUED, STARTED, RETRYING, SNOOZED, RELEASED, DONE, FAILED, PARKED, EXPIRED,
-    CANCELLED,
+    CANCELLED, WAITING, SKIPPED,
 )  # fmt: skip
 """Every state a job can be in, and the name of the event that brings it there."""
 
-ENDED = frozenset({DONE, FAILED, EXPIRED, CANCELLED})
+ENDED = frozenset({DONE, FAILED, EXPIRED, CANCELLED, SKIPPED})
 """Nothing more comes of a job in these, unless it is replayed. What is parked is not over: it goes
 on when a worker that knows it starts."""
 

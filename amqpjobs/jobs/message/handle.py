@@ -5,7 +5,7 @@ something else.
 """
 
 from collections.abc import AsyncGenerator, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from amqpjobs.errors import ConfigurationError
@@ -90,6 +90,7 @@ class JobHandle(_Asks, Generic[R_co]):
         id: the job's id, which is in every log line about it.
         job: the job's name.
         queue: the queue that it waits in.
+        existing: whether the job was there already: see `Unique` and `Debounce`.
 
     Example:
         >>> handle = await build_report.later(12)
@@ -100,6 +101,7 @@ class JobHandle(_Asks, Generic[R_co]):
     id: str
     job: str
     queue: str
+    existing: bool = field(default=False, compare=False, repr=False)
 
     async def status(self) -> JobStatus | None:
         """What is known of the job now. See `App.status`.
@@ -186,6 +188,7 @@ class BlockingJobHandle(_AsksBlocking, Generic[R_co]):
         id: the job's id, which is in every log line about it.
         job: the job's name.
         queue: the queue that it waits in.
+        existing: whether the job was there already: see `Unique` and `Debounce`.
 
     Example:
         >>> with app.blocking() as client:
@@ -197,6 +200,7 @@ class BlockingJobHandle(_AsksBlocking, Generic[R_co]):
     id: str
     job: str
     queue: str
+    existing: bool = field(default=False, compare=False, repr=False)
 
     def status(self) -> JobStatus | None:
         """What is known of the job now. See `JobHandle.status`.
@@ -250,9 +254,23 @@ def handle_of(message: Message[R], app: Follows | None) -> JobHandle[R]:
     return handle
 
 
+def as_existing(handle: JobHandle[R], job_id: str) -> JobHandle[R]:
+    """The handle of the job that a call is, which was there already.
+
+    Args:
+        handle: of the call.
+        job_id: of that job.
+    """
+    made: JobHandle[R] = JobHandle(job_id, handle.job, handle.queue, existing=True)
+    _set(made, "_app", getattr(handle, "_app", None))
+    return made
+
+
 def blocking_handle_of(handle: JobHandle[R], client: FollowsBlocking) -> BlockingJobHandle[R]:
     """The same handle for synchronous code, which asks this client."""
-    made: BlockingJobHandle[R] = BlockingJobHandle(handle.id, handle.job, handle.queue)
+    made: BlockingJobHandle[R] = BlockingJobHandle(
+        handle.id, handle.job, handle.queue, handle.existing
+    )
     _set(made, "_client", client)
     return made
 

@@ -1,6 +1,9 @@
 """What people are told of a header, and what the headers say together. Changes when either does."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+LAST_MOMENT: Final = 2**53 / 1000
+"""Seconds since the epoch. Beyond, a float does not have milliseconds any more."""
 
 
 class HeaderInfo(NamedTuple):

@@ -13,9 +13,10 @@ from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.carried import Carried, retry_from, retry_table, tags_from, timeout_from
 from amqpjobs.jobs.message.events import Progress, progress_from
 from amqpjobs.jobs.message.failure import Failure, failure_from, table_of, text_or_none
-from amqpjobs.jobs.message.header_info import HeaderInfo, JobHeaders, milliseconds
-from amqpjobs.jobs.message.ids import new_token
-from amqpjobs.jobs.message.properties import FieldValue, Headers, is_whole
+from amqpjobs.jobs.message.header_info import LAST_MOMENT, HeaderInfo, JobHeaders, milliseconds
+from amqpjobs.jobs.message.ids import new_token, next_token
+from amqpjobs.jobs.message.properties import BROKER_HEADERS, FieldValue, Headers, is_whole
+from amqpjobs.jobs.message.tick import Tick, tick_from, tick_table
 from amqpjobs.jobs.message.trace_context import (
     TRACE_PARENT,
     RemoteSpan,
@@ -44,13 +45,14 @@ HEADER_RUN_TIMEOUT: Final = "amqpjobs-run-timeout"
 HEADER_TAGS: Final = "amqpjobs-tags"
 HEADER_ACCEPT: Final = "amqpjobs-accept"
 HEADER_CALLBACKS: Final = "amqpjobs-callbacks"
+HEADER_TICK: Final = "amqpjobs-tick"
 
 DUE_ENCODED: Final = HEADER_DUE.encode()
 """By which a message without it is recognised before its table is decoded."""
 
 CALLBACKS_ENCODED: Final = HEADER_CALLBACKS.encode()
-"""The same of callbacks."""
-
+TICK_ENCODED: Final = HEADER_TICK.encode()
+"""The same of callbacks, and of ticks."""
 
 ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
     HEADER_ATTEMPT: HeaderInfo("integer", "which run this is, from 1", 1, 1),
@@ -82,6 +84,9 @@ ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
     HEADER_CALLBACKS: HeaderInfo(
         "table", "`success` and `failure`: jobs that are enqueued when this one has ended"
     ),
+    HEADER_TICK: HeaderInfo(
+        "table", "of a schedule: `schedule`, `due`, `previous` (milliseconds), `how`, `tz`"
+    ),
 })  # fmt: skip
 """All of them, as the guide lists them."""
 
@@ -92,9 +97,6 @@ MAX_ATTEMPT = 1_000_000
 
 MAX_EPOCH = 2**31 - 1
 
-LAST_MOMENT = 2**53 / 1000
-"""Seconds since the epoch. Beyond, a float does not have milliseconds any more."""
-
 MAX_HISTORY = 10
 """Errors that a message carries with it: what it grows by must stay far below a frame."""
 
@@ -103,14 +105,6 @@ MAX_HISTORY_TEXT = 300
 
 LONGEST_TOKEN = 200
 """Characters of a token that are taken: other programs may write one."""
-
-BROKER_HEADERS = frozenset({
-    "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
-    "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
-    "x-delivery-count", "x-acquired-count", "CC", "BCC",
-})  # fmt: skip
-"""Written by the broker, or obeyed by it. On a copy they would be taken for its own history (up to
-3.13: a cycle, and dropped; https://github.com/celery/celery/issues/9867), or copy it elsewhere."""
 
 LEFT_BEHIND = BROKER_HEADERS | {HEADER_ERROR, HEADER_DUE}
 
@@ -122,7 +116,7 @@ KEPT_FIRST: Final[Mapping[str, int]] = MappingProxyType({
     HEADER_ERROR: SMALL * 4, HEADER_COPY: SMALL, HEADER_ATTEMPT: SMALL, HEADER_DUE: SMALL,
     HEADER_DEADLINE: SMALL, HEADER_EPOCH: SMALL, HEADER_FIRST_TRY: SMALL, TRACE_PARENT: SMALL,
     HEADER_RETRY: SMALL, HEADER_RUN_TIMEOUT: SMALL, HEADER_PROGRESS: SMALL, HEADER_TAGS: SMALL * 3,
-    HEADER_CALLBACKS: SMALL * 5,
+    HEADER_CALLBACKS: SMALL * 5, HEADER_TICK: SMALL,
 })  # fmt: skip
 """What such a copy keeps before the headers of other programs, in this order: bytes of each."""
 
@@ -268,7 +262,7 @@ def for_copy(
         keep_due: whether the copy is due when the original was.
     """
     copy = {name: value for name, value in headers.items() if name not in LEFT_BEHIND}
-    copy |= token_header()
+    copy[HEADER_COPY] = next_token(token_of(headers))
     if failure is not None:
         copy[HEADER_ERROR] = table_of(failure)
     if keep_due and HEADER_DUE in headers:
@@ -383,6 +377,16 @@ def progress_of(headers: Headers) -> Progress | None:
 def progress_header(progress: Progress) -> dict[str, FieldValue]:
     """The header that says so, on the copies that run again."""
     return {HEADER_PROGRESS: {"fraction": progress.fraction, "message": progress.message}}
+
+
+def tick_of(headers: Headers) -> Tick | None:
+    """The tick that a job was sent for; None for a job of no schedule, or if it says nonsense."""
+    return tick_from(headers.get(HEADER_TICK))
+
+
+def tick_header(tick: Tick) -> dict[str, FieldValue]:
+    """The header that says so."""
+    return {HEADER_TICK: tick_table(tick)}
 
 
 def accepts(headers: Headers, encoding: str) -> bool:

@@ -59,6 +59,22 @@ def new_token() -> str:
     return random_digits()[:16]
 
 
+LONGEST_LINE = 100
+"""Characters of a line that copies keep."""
+
+
+def next_token(token: str | None) -> str:
+    """The token of a copy: all copies that come of one publish have one line, and no two publishes
+    have the same. By it a later run of a job is told from a run of its duplicate."""
+    line = line_of(token)
+    return f"{line}.{new_token()}" if len(line) <= LONGEST_LINE else new_token()
+
+
+def line_of(token: str | None) -> str:
+    """What the tokens of a publish and of all its copies have in common."""
+    return (token or "").partition(".")[0]
+
+
 NAMESPACE = "5f0e3a52-6a9b-5f1c-9d3e-6b1c8e3f7a10"
 """Of the ids below. Any change to it, or to how it is used, makes old duplicates new jobs."""
 

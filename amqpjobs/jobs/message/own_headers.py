@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.message.headers import BROKER_HEADERS, PREFIX
-from amqpjobs.jobs.message.properties import FieldValue, Headers
+from amqpjobs.jobs.message.headers import PREFIX
+from amqpjobs.jobs.message.properties import BROKER_HEADERS, FieldValue, Headers
 from amqpjobs.jobs.message.trace_context import BAGGAGE, TRACE_PARENT, TRACE_STATE
 
 HeaderValue: TypeAlias = str | bool | int | float

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias, TypeGuard
+from typing import Final, NamedTuple, TypeAlias, TypeGuard
 
 FieldValue: TypeAlias = (
     "bool | int | float | str | bytes | Decimal | datetime"
@@ -50,6 +50,15 @@ cancel it if it runs; the routing key is `FLEET`."""
 
 DIRECT_REPLY = "amq.rabbitmq.reply-to"
 """RabbitMQ's address for replies without a queue (https://www.rabbitmq.com/docs/direct-reply-to)."""
+
+
+BROKER_HEADERS: Final = frozenset({
+    "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
+    "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
+    "x-delivery-count", "x-acquired-count", "CC", "BCC",
+})  # fmt: skip
+"""Written by the broker, or obeyed by it. On a copy they would be taken for its own history (up to
+3.13: a cycle, and dropped; https://github.com/celery/celery/issues/9867), or copy it elsewhere."""
 
 
 class Properties(NamedTuple):

@@ -11,7 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
-from amqpjobs.jobs.queue.topology import CONTROL_EXCHANGE, EVENTS_EXCHANGE, HOLDS, RECORDER_QUEUE
+from amqpjobs.jobs.queue.topology import (
+    CONTROL_EXCHANGE,
+    EVENTS_EXCHANGE,
+    HOLDS,
+    RECORDER_QUEUE,
+    TICKER,
+)
 
 OURS = r"amqpjobs\..*"
 """The names of what amqpjobs itself has on the broker: delays, events, dead letters, control."""
@@ -49,12 +55,15 @@ class Permissions:
     read: str
 
 
-def permissions_of(queues: Iterable[Queue], prefix: str) -> tuple[Permissions, ...]:
+def permissions_of(
+    queues: Iterable[Queue], prefix: str, *, scheduled: str | None = None
+) -> tuple[Permissions, ...]:
     """The least that the users of an app with these queues need.
 
     Args:
         queues: of the app.
         prefix: of the users' names, which a cluster has once for all its virtual hosts.
+        scheduled: the name of the app, if it has schedules; None if it has none.
 
     Returns:
         ``deploy`` declares, looks, moves dead letters, and pauses queues; ``worker`` consumes, and
@@ -69,6 +78,7 @@ def permissions_of(queues: Iterable[Queue], prefix: str) -> tuple[Permissions, .
     control, events, recorder, holds = map(
         _literal, (CONTROL_EXCHANGE, EVENTS_EXCHANGE, RECORDER_QUEUE, HOLDS)
     )
+    tickers = [] if scheduled is None else [_literal(TICKER + scheduled)]
     writes = _any_of([DEFAULT_EXCHANGE, ALONE, *whole])
     return (
         Permissions(
@@ -77,12 +87,12 @@ def permissions_of(queues: Iterable[Queue], prefix: str) -> tuple[Permissions, .
         ),
         Permissions(
             "worker", f"{prefix}-worker", "",
-            _any_of([ALONE, *marks]), writes,
+            _any_of([ALONE, *marks, *tickers]), writes,
             _any_of([ALONE, control, events, holds, *lanes, *parked]),
         ),
         Permissions(
             "publisher", f"{prefix}-publisher", "",
-            _any_of([ALONE]), writes, _any_of([ALONE, events, holds, recorder]),
+            _any_of([ALONE, *tickers]), writes, _any_of([ALONE, events, holds, recorder]),
         ),
     )  # fmt: skip
 

@@ -49,6 +49,9 @@ class Queue:
         kill_switch: when consuming pauses because what the jobs depend on is down; None for never.
         middleware: around every run of its jobs, outermost first: inside that of the app, around
             that of the job.
+        singleton: one job of this queue runs at a time, in all workers of all machines together,
+            by RabbitMQ's single active consumer. The other workers stand by. For quorum queues
+            without priorities. It cannot be changed once the queue is declared.
 
     Raises:
         ConfigurationError: a name, weight or combination that cannot work.
@@ -58,6 +61,7 @@ class Queue:
         >>> receipts.dead
         'receipts.dead'
         >>> mails = Queue("mails", rate="100/s", kill_switch=KillSwitch(at_least=20))
+        >>> reindex = Queue("reindex", singleton=True)
     """
 
     name: str
@@ -68,6 +72,7 @@ class Queue:
     rate: str | None = None
     kill_switch: KillSwitch | None = None
     middleware: "Sequence[Processing]" = field(default=(), repr=False)
+    singleton: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "priorities", MappingProxyType(dict(self.priorities)))
@@ -95,7 +100,24 @@ class Queue:
             )
         if self.type not in ("quorum", "classic"):
             return f"type is 'quorum' or 'classic', not {self.type!r}"
-        return self._number_problem()
+        return self._singleton_problem() or self._number_problem()
+
+    def _singleton_problem(self) -> str | None:
+        given: object = self.singleton
+        if not isinstance(given, bool):
+            return f"singleton is True or False, not {given!r}"
+        if self.singleton and self.priorities:
+            return (
+                "each priority is a queue of its own on the broker, with an active worker of its "
+                "own, so that a singleton with priorities would run several jobs at once: leave "
+                "priorities=... away"
+            )
+        if self.singleton and self.type != "quorum":
+            return (
+                "a singleton is a quorum queue: a classic queue of RabbitMQ 3.10 does not go on "
+                "with another worker when the active one stops. Leave type='classic' away"
+            )
+        return None
 
     def _number_problem(self) -> str | None:
         if self.max_priority is not None:

@@ -27,6 +27,10 @@ first pause declares it."""
 HOLD_LOCK = "amqpjobs.hold.lock"
 """An exclusive queue: whoever has it changes the marker."""
 
+TICKER = "amqpjobs.ticker."
+"""An exclusive queue for each app, by its name: whoever has it fires the schedules, where no shared
+store decides."""
+
 DELAY_DELIVER = "amqpjobs.delay.deliver"
 """The exchange behind the last level of the delays: it knows the queues."""
 
@@ -36,6 +40,9 @@ RabbitMQ would hold such messages, and 32 of them stop a level for everybody."""
 
 EVENTS_EXCHANGE = "amqpjobs.events"
 """The exchange that tells what happens to jobs; the routing key is the name of the app."""
+
+SINGLE = "x-single-active-consumer"
+"""The argument of a singleton queue. RabbitMQ cannot change it once the queue is declared."""
 
 RECORDER_QUEUE = "amqpjobs.recorder"
 """Where events wait for a recorder."""
@@ -52,7 +59,7 @@ class QueueDeclaration:
     """An AMQP queue with its arguments. All are durable."""
 
     name: str
-    arguments: Mapping[str, str | int]
+    arguments: Mapping[str, str | int | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,7 @@ def topology_of(queues: Iterable[Queue]) -> Topology:
 def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
     yield _kept(queue.dead)
     yield _kept(queue.parked)
-    arguments: dict[str, str | int] = {
+    arguments: dict[str, str | int | bool] = {
         "x-queue-type": queue.type,
         "x-dead-letter-exchange": DEAD_EXCHANGE,
         "x-dead-letter-routing-key": queue.dead,
@@ -172,6 +179,8 @@ def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
         arguments["x-delivery-limit"] = queue.delivery_limit
     if queue.max_priority is not None:
         arguments["x-max-priority"] = queue.max_priority
+    if queue.singleton:
+        arguments[SINGLE] = True
     for lane in lanes_of(queue):
         yield QueueDeclaration(lane.queue, arguments)
 

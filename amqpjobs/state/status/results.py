@@ -14,7 +14,7 @@ from amqpjobs.errors import JobFailed, NoResult, ResultTimeout
 from amqpjobs.jobs.durations import Seconds, seconds_above_zero
 from amqpjobs.jobs.exceptions import by_name
 from amqpjobs.jobs.message.event_codec import encode_result
-from amqpjobs.jobs.message.events import CANCELLED, DONE, EXPIRED
+from amqpjobs.jobs.message.events import CANCELLED, DONE, EXPIRED, SKIPPED
 from amqpjobs.jobs.message.ids import is_new_job_id, time_of
 from amqpjobs.jobs.message.status import JobStatus
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WITHOUT_ERROR: Mapping[str, str] = {
     EXPIRED: "its deadline passed before it was started",
     CANCELLED: "its caller gave up",
+    SKIPPED: "another job had its slot",
 }
 """What is said of an ending that has no error."""
 

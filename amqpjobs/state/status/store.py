@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import ColumnElement, Select, case, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from amqpjobs.errors import AmqpJobsError, ConfigurationError, StoreUnavailable
+from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.message.events import Event
 from amqpjobs.jobs.message.status import JobStatus
 from amqpjobs.state.status.table import cancelled, jobs
 from amqpjobs.state.status.values import Row, merged, row_of, status_of
 from amqpjobs.state.store.engine import open_engine, try_file
+from amqpjobs.state.store.errors import Unfit, errors
 from amqpjobs.state.store.migrate import look, migrate
 
 if TYPE_CHECKING:
@@ -31,33 +31,6 @@ PRUNE_BATCH = 1_000
 """Rows that one transaction of pruning takes: writers wait for it."""
 
 LONGEST_LIST = 1_000
-
-
-class Unfit(Exception):
-    """The database cannot hold a value."""
-
-
-@asynccontextmanager
-async def errors() -> AsyncIterator[None]:
-    """The one place where a driver's error becomes one of ours.
-
-    Raises:
-        StoreUnavailable: whatever it was.
-        Unfit: a value that the database cannot hold.
-    """
-    try:
-        yield
-    except AmqpJobsError:
-        raise
-    except DBAPIError as error:
-        if _is_unfit(error):
-            raise Unfit(str(error.orig)) from error
-        raise StoreUnavailable(_words(error.orig or error)) from error
-    except (UnicodeError, OverflowError) as error:
-        raise Unfit(str(error)) from error
-    except Exception as error:
-        # Drivers raise what they like while they connect: OSError, TimeoutError, their own.
-        raise StoreUnavailable(_words(error)) from error
 
 
 class Store:
@@ -303,21 +276,3 @@ def _upsert(dialect: str) -> Any:
 
 def _either(one: Any, other: Any, other_wins: Any) -> ColumnElement[Any]:
     return case((other_wins, other), else_=func.coalesce(one, other))
-
-
-def _is_unfit(error: DBAPIError) -> bool:
-    if isinstance(error, DataError | IntegrityError):
-        return True
-    # SQLSTATE classes 22, data exception, and 23, integrity constraint violation.
-    return str(getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "23")
-
-
-def _words(error: BaseException) -> str:
-    said = str(error) or repr(error)
-    question = "is the database running, and is AMQPJOBS_STORE_URL right?"
-    if "unable to open database file" in said:
-        question = (
-            "is the folder of AMQPJOBS_STORE_URL there, and writable? In a container it has to be "
-            "a volume, or the store PostgreSQL"
-        )
-    return f"the store of statuses cannot be used: {said} ({type(error).__name__}): {question}"

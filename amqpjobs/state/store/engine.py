@@ -13,7 +13,7 @@ from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.hints import install
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from amqpjobs.settings import Settings
@@ -37,18 +37,42 @@ _DRIVERS = {
 
 
 def open_engine(settings: "Settings") -> "AsyncEngine":
-    """The engine of ``AMQPJOBS_STORE_URL``; it connects when it is used.
+    """The engine for statuses in the database of ``AMQPJOBS_STORE_URL``; it connects when it is
+    used.
 
     Raises:
         ConfigurationError: a URL that cannot be used (it is never shown: it may hold a password),
             or the extra ``sql`` is not installed.
     """
+    url = url_of(settings)
     try:
         from sqlalchemy import event
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError
         from sqlalchemy.ext.asyncio import create_async_engine
         from sqlalchemy.pool import NullPool
+
+        if url.get_backend_name() != "sqlite":
+            return create_async_engine(url, **limits())
+        # No pool: each connection is a thread, which would keep the process alive when nobody
+        # closes the store, and opening a file costs next to nothing.
+        engine = create_async_engine(
+            url, connect_args={"timeout": BUSY_TIMEOUT}, poolclass=NullPool
+        )
+        listen_for_file(engine.sync_engine)
+        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+        return engine
+    except ImportError as error:
+        raise missing(error) from error
+
+
+def url_of(settings: "Settings") -> "URL":
+    """The URL of the store, with the driver that we use.
+
+    Raises:
+        ConfigurationError: see `open_engine`.
+    """
+    try:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
     except ImportError as error:
         raise missing(error) from error
     try:
@@ -59,26 +83,23 @@ def open_engine(settings: "Settings") -> "AsyncEngine":
     if driver is None:
         raise _unusable("names a database that is not supported")
     url = url.set(drivername=driver)
-    try:
-        if driver.startswith("sqlite"):
-            if not url.database or url.database == ":memory:":
-                raise _unusable("names no file, which several processes could share")
-            # No pool: each connection is a thread, which would keep the process alive when nobody
-            # closes the store, and opening a file costs next to nothing.
-            engine = create_async_engine(
-                url, connect_args={"timeout": BUSY_TIMEOUT}, poolclass=NullPool
-            )
-            database = url.database
-            if not database.startswith("file:"):
-                event.listen(engine.sync_engine, "do_connect", lambda *_: _make_private(database))
-            event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-            return engine
-        return create_async_engine(_for_asyncpg(url), **_limits())
-    except ImportError as error:
-        raise missing(error) from error
+    if not driver.startswith("sqlite"):
+        return _for_asyncpg(url)
+    if not url.database or url.database == ":memory:":
+        raise _unusable("names no file, which several processes could share")
+    return url
 
 
-def _limits() -> dict[str, Any]:
+def listen_for_file(engine: "Engine") -> None:
+    """Make the file of SQLite before it is first opened, so that others cannot read it."""
+    from sqlalchemy import event
+
+    database = engine.url.database
+    if database and not database.startswith("file:"):
+        event.listen(engine, "do_connect", lambda *_: _make_private(database))
+
+
+def limits() -> dict[str, Any]:
     """Of PostgreSQL: connections, and how long anything may take."""
     return {
         "pool_size": POOL,
@@ -144,7 +165,7 @@ def missing(error: ImportError) -> ConfigurationError:
     """The error for what is not installed."""
     found = error.name or str(error)  # SQLAlchemy's own error, without greenlet, names no module
     return ConfigurationError(
-        f"the status of jobs needs what is not installed ({found}): {install('amqpjobs[sql]')}"
+        f"the store needs what is not installed ({found}): {install('amqpjobs[sql]')}"
     )
 
 

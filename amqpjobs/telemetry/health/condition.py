@@ -7,7 +7,7 @@ from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.telemetry.health.heartbeat import STARTING
-from amqpjobs.telemetry.health.heartbeat_file import OK
+from amqpjobs.telemetry.health.heartbeat_file import BUT, OK
 
 
 class Publishing(Protocol):
@@ -22,11 +22,13 @@ def condition(
     publisher: Publishing | None,
     subscriptions: Iterable[Subscription],
     problem: Callable[[], str | None] = lambda: None,
+    beside: str | None = None,
 ) -> str:
     """The state of a worker that was not told to stop: see `Liveness`.
 
     Args:
         problem: looks for one that nothing else shows: see `amqpjobs.worker.stalled`.
+        beside: what does not go on beside the jobs, in words; None if all does.
     """
     if publisher is not None and publisher.publication.blocked is not None:
         return f"blocked: {publisher.publication.blocked}"
@@ -38,4 +40,9 @@ def condition(
     lost = [s.queue for s in subscriptions if not s.consuming and not s.paused]
     if lost:
         return f"not consuming: {', '.join(lost)}"
-    return problem() or OK
+    return problem() or with_what_is_beside(OK, beside)
+
+
+def with_what_is_beside(state: str, beside: str | None) -> str:
+    """The state of a process that is ok, with what does not go on beside its work."""
+    return f"{BUT}{beside}" if state == OK and beside is not None else state

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from amqpjobs.telemetry.health.heartbeat_file import OK
+from amqpjobs.telemetry.health.heartbeat_file import OK, is_ok
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -31,7 +31,8 @@ class Liveness:
 
     Args:
         file: to touch; None for none.
-        state: how the worker is: ``ok``; ``starting``; ``stopping``; ``reconnecting``;
+        state: how the worker is: ``ok``; ``ok, but housekeeping has to wait: why``, which is as
+            healthy; ``starting``; ``stopping``; ``reconnecting``;
             ``not consuming: queue, queue``; ``not starting jobs: queue`` while deliveries are held
             and none is started; ``blocked: reason`` while RabbitMQ takes no messages;
             ``no room: reason``; ``log not read``; ``threads outlive their jobs in 1 of 8 slots:
@@ -86,9 +87,10 @@ class Liveness:
         if self._told == before:
             return
         notify(f"STATUS={self._told}")
-        if self._told == OK and before != STARTING:
-            log.info("healthy again", extra={"was": before})
-        elif self._told not in (OK, STARTING, STOPPING):
+        if is_ok(self._told):
+            if before != STARTING and not is_ok(before):
+                log.info("healthy again", extra={"was": before})
+        elif self._told not in (STARTING, STOPPING):
             log.warning(NOT_HEALTHY, extra={"state": self._told})
 
 

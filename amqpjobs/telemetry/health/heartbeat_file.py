@@ -14,6 +14,14 @@ STALE = 30.0
 OK = "ok"
 """The state of a worker that has all it needs."""
 
+BUT = f"{OK}, but "
+"""How the state begins of one that does its work, beside which something else does not go on."""
+
+
+def is_ok(state: str) -> bool:
+    """Whether a worker does its work."""
+    return state == OK or state.startswith(BUT)
+
 
 def age_of(file: Path) -> float | None:
     """Seconds since the file was touched; None if it is not there."""

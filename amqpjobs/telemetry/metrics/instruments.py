@@ -97,7 +97,9 @@ class Meters:
             metric: self._readings(metric)
             for metric in (
                 names.RUNNING, names.SLOTS, names.LOST, names.QUEUES, names.RECONNECTS,
-                names.BLOCKED, names.UNCONFIRMED, names.LOOP_LAG,
+                names.BLOCKED, names.UNCONFIRMED, names.LOOP_LAG, names.OUTBOX_OPEN,
+                names.OUTBOX_FAILED, names.OUTBOX_AGE, names.HOUSEKEEPING_AGE,
+                names.HOUSEKEEPING_ERRORS,
             )
         }  # fmt: skip
 
@@ -125,11 +127,11 @@ class Meters:
         return Series(metric, lambda attributes: _Handed(histogram.record, attributes))
 
     def _readings(self, metric: Metric) -> Readings:
-        made = Readings(metric, max if metric is names.LOOP_LAG else sum)
+        made = Readings(metric, max if metric in names.SHARED else sum)
         create: Callable[..., object]
         if metric in names.GROWING:
             create = self._meter.create_observable_counter
-        elif metric is names.LOOP_LAG:
+        elif metric in names.SHARED:
             create = self._meter.create_observable_gauge
         else:
             create = self._meter.create_observable_up_down_counter

@@ -92,7 +92,8 @@ class Outliving:
     Attributes:
         calls: by the context of the job; empty nearly always.
         recycle: ends the worker for another to take its place, and is told why. Called when half of
-            the slots are lost for long.
+            the slots are lost for long, or one that is dear.
+        is_dear: whether a thread of this job holds more than its slot.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -100,6 +101,7 @@ class Outliving:
         self._loop = asyncio.get_running_loop()
         self.calls: dict[RunContext, ThreadCall] = {}
         self.recycle: Callable[[str], object] = lambda reason: None
+        self.is_dear: Callable[[RunContext], bool] = lambda context: False
         self._end: asyncio.TimerHandle | None = None
         self._home = copy_context()  # of no job, for what is logged of the worker
 
@@ -135,7 +137,7 @@ class Outliving:
 
     @property
     def _half_lost(self) -> bool:
-        return 2 * len(self.calls) >= self._concurrency
+        return 2 * len(self.calls) >= self._concurrency or any(map(self.is_dear, self.calls))
 
     def _recycle(self) -> None:
         self.recycle(f"threads lost: {self.state}")

@@ -15,7 +15,12 @@ from amqpjobs.jobs.context import Stopping
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.carried import Carried, retry_table
 from amqpjobs.jobs.message.events import is_fraction
-from amqpjobs.jobs.message.headers import progress_header, progress_of
+from amqpjobs.jobs.message.headers import (
+    progress_header,
+    progress_of,
+    tick_header,
+    tick_of,
+)
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.trace_context import span_of, traceparent_of
 from amqpjobs.jobs.retry import Retry
@@ -185,12 +190,16 @@ def _told(context: RunContext) -> Header:
     progress = progress_of(properties.headers)
     if progress is not None:
         known["headers"] |= progress_header(progress)
+    tick = tick_of(properties.headers)
+    if tick is not None:
+        known["headers"] |= tick_header(tick)
     return {
         "job": context.job, "job_id": context.job_id, "queue": context.queue,
         "attempt": context.attempt, "deadline": context.deadline, "epoch": context.epoch,
         "redelivered": context.redelivered,
         "properties": known,
         "carried": _carried_by(context),
+        "tokens": dict(getattr(context, "tokens", {})),
         "span": None if context.span is None else traceparent_of(context.span),
     }  # fmt: skip
 
@@ -207,9 +216,10 @@ def context_of(call: Call, stopping: Stopping, tell: Tell | None = None) -> RunC
     told = dict(call.context)
     properties = Properties(**told.pop("properties"))
     span, carried = span_of(told.pop("span")), told.pop("carried")
-    redelivered = told.pop("redelivered")
+    redelivered, tokens = told.pop("redelivered"), told.pop("tokens")
     context = RunContext(stopping=stopping, properties=lambda: properties, tell=tell, **told)
     context.span, context.carrier, context.redelivered = span, call.trace, redelivered
+    context.tokens = tokens
     if carried is not None:
         retry, timeout, tags = carried
         policy = None if retry is None else Retry(**retry)

@@ -7,6 +7,7 @@ from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.jobs.outcome import Outcome
 from amqpjobs.jobs.queue.queue import Queue, starts_of
 from amqpjobs.worker.flow.kill_switch import Switch, speaks
+from amqpjobs.worker.flow.place import Place
 from amqpjobs.worker.flow.token_bucket import Bucket
 
 UNTIL_TOLD = float("inf")
@@ -20,6 +21,7 @@ class Gate:
     """Asks the queue's kill switch, its rate, and what its jobs said about the future.
 
     Attributes:
+        place: of a singleton queue: what takes it; None for other queues.
         switch: None without one.
         closed_until: seconds of the clock; a job asked for it.
         rests_until: the same, of a pause so long that nothing is held meanwhile.
@@ -31,6 +33,7 @@ class Gate:
         self.switch = Switch(queue.kill_switch) if queue.kill_switch else None
         starts = starts_of(queue)
         self._bucket = Bucket(starts) if starts else None
+        self.place = Place(queue.name) if queue.singleton else None
         self._epochs: dict[Delivery, int] = {}
         self._trial: Delivery | None = None
         self.closed_until = self.rests_until = self.held_until = 0.0
@@ -38,7 +41,7 @@ class Gate:
     def wait(self, now: float) -> float:
         """Seconds until the next may start; `UNTIL_TOLD` if it is not a matter of time."""
         switch = self.switch
-        if now < self.held_until:
+        if now < self.held_until or (self.place is not None and self.place.taken):
             return UNTIL_TOLD
         if switch is not None and (
             switch.state == "paused" or (switch.state == "trying" and self._trial is not None)
@@ -49,6 +52,8 @@ class Gate:
 
     def enter(self, delivery: Delivery, now: float) -> None:
         """This one starts."""
+        if self.place is not None:
+            self.place.enter(delivery)
         if self._bucket is not None:
             self._bucket.take(now)
         if self.switch is not None:

@@ -43,7 +43,10 @@ class Bucket:
 
 
 def prefetch_of(queue: Queue, lane: Lane, wanted: int) -> int:
-    """How many deliveries of a lane to hold: where a rate is slow, no more than start soon."""
+    """How many deliveries of a lane to hold: where a rate is slow, no more than start soon. Of a
+    singleton queue one: RabbitMQ delivers the next when that is settled."""
+    if queue.singleton:
+        return 1
     rate = starts_of(queue)
     if rate is None:
         return wanted

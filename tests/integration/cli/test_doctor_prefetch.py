@@ -9,7 +9,7 @@ import pytest
 
 from amqpjobs import App
 from amqpjobs.broker.rabbitmq.inspection.management_api import Held, held_by_workers
-from amqpjobs.cli.doctor import _waiting_in_workers
+from amqpjobs.cli.doctor.management import waiting_in_workers
 from amqpjobs.settings import Settings
 from tests.support.brokers.broker_server import VirtualHost
 from tests.support.programs import command, environment
@@ -98,4 +98,4 @@ async def test_a_worker_holds_one_with_a_concurrency_of_one(broker: VirtualHost)
 )
 def test_only_what_waits_for_long_is_told(held: Held, is_told: bool) -> None:
     """By how fast the worker ends its jobs."""
-    assert bool(list(_waiting_in_workers(app, [held]))) is is_told
+    assert bool(list(waiting_in_workers(app, [held]))) is is_told

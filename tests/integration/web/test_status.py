@@ -160,6 +160,20 @@ async def test_a_store_that_is_away_is_unavailable(
     assert accepted.status_code == 202
 
 
+async def test_a_store_that_is_needed_and_away_is_named(
+    broker_43: VirtualHost, unused_tcp_port: int
+) -> None:
+    """As what the app needs, without what needs it: everybody may ask."""
+    store = f"postgresql://somebody:hunter2@127.0.0.1:{unused_tcp_port}/jobs"
+    shop = shop_at(broker_43.url, store_url=store)
+    shop.outbox()
+    async with served(shop) as client:
+        ready = await client.get("/readyz")
+        assert (await client.get("/healthz")).status_code == 200
+    assert ready.status_code == 503
+    assert ready.json()["reasons"] == ["the store, which this app needs, cannot be reached"]
+
+
 async def test_a_store_that_cannot_be_does_not_start(broker_43: VirtualHost) -> None:
     """With a recorder, which needs it."""
     api = create_api(shop_at(broker_43.url, store_url="mysql://somewhere/jobs"))

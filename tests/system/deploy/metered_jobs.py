@@ -4,6 +4,7 @@ from amqpjobs import App, Context, Retry
 from tests.support.jobs import note
 
 app = App("metered", retry=Retry(attempts=1))
+app.outbox()
 
 
 @app.job(queue="work")

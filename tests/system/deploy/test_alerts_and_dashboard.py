@@ -65,7 +65,12 @@ def test_every_metric_and_label_is_one_that_is_served(broker: VirtualHost, tmp_p
     """By a real worker with jobs that are done, fail and are retried, and by RabbitMQ's plugin as
     `prometheus.yaml` has it scraped; on both versions."""
     assert isinstance(broker.server, Broker)
-    env = environment(broker.url, tmp_path, AMQPJOBS_APP="tests.system.deploy.metered_jobs:app")
+    env = environment(
+        broker.url,
+        tmp_path,
+        AMQPJOBS_APP="tests.system.deploy.metered_jobs:app",
+        AMQPJOBS_STORE_URL=f"sqlite:///{tmp_path}/s.db",
+    )
     ledger = Ledger(env)
     with consuming("work", "--metrics-port", "0", env=env) as worker:
         [line] = worker.logged("metrics are served")
@@ -114,7 +119,15 @@ def test_the_dashboard_has_its_variables_and_rows() -> None:
     variables = [v["name"] for v in DASHBOARD["templating"]["list"]]
     assert variables == ["datasource", "queue", "job"]
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Throughput", "Latency", "Waiting", "Failures", "Workers", "Broker"]
+    assert rows == [
+        "Throughput",
+        "Latency",
+        "Waiting",
+        "Failures",
+        "Workers",
+        "Broker",
+        "Outbox and housekeeping",
+    ]
     places = [tuple(panel["gridPos"].values()) for panel in DASHBOARD["panels"]]
     assert len(set(places)) == len({panel["id"] for panel in DASHBOARD["panels"]}) == len(places)
     for panel in DASHBOARD["panels"]:

@@ -263,6 +263,26 @@ def test_scaling_counts_what_each_queue_of_a_priority_has() -> None:
     assert held == {"Photos_HIGH.x.high": 180, "Photos_HIGH.x": 90, "Photos_HIGH.x.low": 30}
 
 
+def test_a_singleton_queue_has_one_worker() -> None:
+    """More would only stand by; the text says so in both places."""
+    app = App("shop", settings=load_settings())
+
+    @app.job(queue=Queue("reindex", singleton=True), timeout=60)
+    async def reindex() -> None: ...
+
+    @app.job(queue="mails")
+    async def mail() -> None: ...
+
+    plan = plan_of(app, "shop:app", IMAGE)
+    assert plan.work[0].held == {"reindex": 1}
+    single, plain = of_kind(bodies(plan), "ScaledObject")
+    validate(single)
+    assert (single["spec"]["minReplicaCount"], single["spec"]["maxReplicaCount"]) == (1, 1)
+    assert plain["spec"]["maxReplicaCount"] == 10
+    comments = [manifest.about for manifests in files_of(plan).values() for manifest in manifests]
+    assert sum("singleton queue" in comment for comment in comments) == 2
+
+
 def test_scaling_down_is_slower_than_the_longest_job() -> None:
     """Who is told to stop is not chosen by what it does."""
     steady = {

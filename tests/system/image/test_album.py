@@ -114,7 +114,7 @@ def test_the_album_runs_from_one_image(
     migrated = place.run(*command_of("migrate"))
     assert (migrated.returncode, migrated.stdout) == (
         0,
-        "migrated the store from version none to 0004\n",
+        "migrated the store from version none to 0005\n",
     )
     with (
         place.running(*command_of("web")) as web,

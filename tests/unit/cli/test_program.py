@@ -46,7 +46,9 @@ def test_help_has_each_command_once_under_a_heading() -> None:
     assert sorted(names) == sorted(ALL)
 
 
-@pytest.mark.parametrize("group", ["", "dead", "delayed", "deploy", "topology"])
+@pytest.mark.parametrize(
+    "group", ["", "dead", "delayed", "deploy", "outbox", "schedules", "topology"]
+)
 def test_no_line_of_help_is_cut(group: str) -> None:
     """Neither by an ellipsis nor by going on in the next line, at 80 columns."""
     text = help_of(*filter(None, [group]))

@@ -8,7 +8,6 @@ from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.jobs.message.copies import copied, replayed, retried, snoozed, with_first_try
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.headers import (
-    BROKER_HEADERS,
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DEADLINE,
@@ -16,7 +15,7 @@ from amqpjobs.jobs.message.headers import (
     HEADER_FIRST_TRY,
     failure_of,
 )
-from amqpjobs.jobs.message.properties import Properties
+from amqpjobs.jobs.message.properties import BROKER_HEADERS, Properties
 from amqpjobs.jobs.message.trace_context import RemoteSpan
 
 FAILURE = Failure(

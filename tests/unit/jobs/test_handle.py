@@ -36,7 +36,8 @@ def test_its_app_takes_no_part_in_equality_repr_and_pickling(handle):
     assert repr(handle) == repr(plain)
     assert pickle.dumps(handle) == pickle.dumps(plain)
     assert pickle.loads(pickle.dumps(handle)) == handle
-    assert asdict(handle) == {"id": handle.id, "job": "double", "queue": "handles"}
+    fields = {"id": handle.id, "job": "double", "queue": "handles"}
+    assert asdict(handle) == {**fields, "existing": False}
 
 
 @pytest.mark.parametrize(

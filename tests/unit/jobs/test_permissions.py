@@ -65,6 +65,17 @@ def test_a_worker_reads_no_dead_letters() -> None:
     assert re.search(patterns("deploy")["read"], "work.dead")
 
 
+@pytest.mark.parametrize("role", ["worker", "publisher"])
+def test_an_app_with_schedules_may_have_the_queue_of_its_ticker(role: str) -> None:
+    """Those that do the housekeeping; an app without schedules may not."""
+    name = "amqpjobs.ticker.my.shop"
+    found = permissions_of(QUEUES, "shop", scheduled="my.shop")
+    configure = next(p for p in found if p.role == role).configure
+    assert re.search(configure, name)
+    assert not re.search(configure, "amqpjobs.ticker.my-shop")
+    assert not re.search(patterns(role)["configure"], name)
+
+
 def test_without_users_the_definitions_take_nobodys_password_away() -> None:
     """RabbitMQ takes an imported user as it is in the file."""
     found = permissions_of(QUEUES, "shop")

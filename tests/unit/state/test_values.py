@@ -90,7 +90,7 @@ def test_a_replay_starts_again() -> None:
 def test_a_job_is_over_when_nothing_more_comes_of_it(state: str) -> None:
     """What is parked waits for a worker that knows it."""
     assert status(event(state)).ended is (state in ENDED)
-    assert (state in ENDED) == (state in {"done", "failed", "expired", "cancelled"})
+    assert (state in ENDED) == (state in {"done", "failed", "expired", "cancelled", "skipped"})
 
 
 def test_a_result_expires() -> None:

@@ -114,7 +114,7 @@ async def test_each_of_many_has_its_own_span(url: str, spans: Spans) -> None:
     async with working(app, "work"):
         async with stranger(url) as channel:
             await channel.queue_delete("nowhere")
-        (await app.client.publisher())._restoring._queues.clear()  # it is not declared again
+        (await app.client.publisher()).restoring._queues.clear()  # it is not declared again
         with pytest.raises(PublishManyFailed):
             await app.later_many([*(job.message(n) for n in range(3)), lost.message()])
         await spans.of("ack work", 3)
@@ -142,7 +142,7 @@ async def test_publishing_that_fails_says_so(embedded: Broker, spans: Spans) -> 
             await job.request("x")
         async with stranger(embedded.url) as channel:
             await channel.queue_delete("work")
-        (await app.client.publisher())._restoring._queues.clear()  # it is not declared again
+        (await app.client.publisher()).restoring._queues.clear()  # it is not declared again
         with pytest.raises(Unroutable):
             await job.later("x")
     large, _, unroutable = spans.named("publish work")

@@ -7,9 +7,12 @@ import socket
 
 import pytest
 
+from amqpjobs.cli.probe import Probe
 from amqpjobs.telemetry.health import heartbeat as liveness_module
+from amqpjobs.telemetry.health.condition import condition
 from amqpjobs.telemetry.health.heartbeat import Liveness, notify
 from amqpjobs.telemetry.health.heartbeat_file import age_of, state_of
+from tests.support.waiting import until
 
 
 @contextlib.asynccontextmanager
@@ -155,3 +158,28 @@ def test_a_file_without_a_state_is_that_of_a_worker_that_is_well(tmp_path):
     assert state_of(file) == "ok"
     file.write_text("4711\n")
     assert state_of(file) == "ok"
+
+
+async def test_what_does_not_go_on_beside_the_work_is_healthy(tmp_path, caplog):
+    """It is in the file, for people; probes do not mind, and the log has said it before."""
+    file, states = tmp_path / "heartbeat", ["ok"]
+    task = asyncio.create_task(Liveness(file, lambda: states[0]).run())
+    try:
+        await until(file.exists, "there is a sign")
+        states[0] = condition(Up(), None, [], beside="housekeeping has to wait: outbox: away")
+        await until(lambda: "housekeeping" in file.read_text(), "the file says it")
+        assert state_of(file) == "ok, but housekeeping has to wait: outbox: away"
+        assert Probe(file, None, True).run() == 0
+        states[0] = "reconnecting"
+        await until(lambda: "reconnecting" in file.read_text(), "the file says it")
+        assert Probe(file, None, True).run() == 1
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    assert [record.state for record in caplog.records] == ["reconnecting"]
+
+
+class Up:
+    """A connection that is there."""
+
+    wire = object()

@@ -250,8 +250,7 @@ class Channel(Publishing, Settling):
             self.reply_consumer = None
         consumer = self.consumers.pop(tag, None)
         if consumer is not None:
-            consumer.queue.remove(consumer)
-            self.vhost.wake(consumer.queue)
+            consumer.queue.cancelled(consumer)
             self.vhost.left(consumer.queue)
             self.vhost.run()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amqpjobs.broker.embedded.model.consumers import Choice, Round, SingleActive
+from amqpjobs.broker.embedded.model.consumers import Choice, Consumer, Round, SingleActive
 from amqpjobs.broker.embedded.model.messages import HAS_PRIORITY, Entry, Message
 from amqpjobs.broker.embedded.model.queues import Queue, Return, Sender
 from amqpjobs.broker.embedded.model.stores import Levels, Line, Store
@@ -30,6 +30,18 @@ class ClassicQueue(Queue):
         for entry in entries:
             self._count(entry, why)
         super().discard(entries, why)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """Whoever is next is given what waits at once, or when something else happens."""
+        if self.vhost.profile.cancel_hands_over:
+            super().cancelled(consumer)
+        else:
+            self.remove(consumer)
+
+    def released(self, consumer: Consumer) -> None:
+        """The same holds for what a cancelled one settles."""
+        if self.vhost.profile.cancel_hands_over or not consumer.left:
+            super().released(consumer)
 
     def lets_in(self, *, exclusive: bool) -> bool:
         """One that is to be the only one comes to no others, and no others to it."""

@@ -188,6 +188,11 @@ class Queue:
         if self._store:
             self.dispatch()
 
+    def cancelled(self, consumer: Consumer) -> None:
+        """A consumer was cancelled, and is removed."""
+        self.remove(consumer)
+        self.vhost.wake(self)
+
     def wake(self, consumer: Consumer) -> None:
         """A consumer may be able to take again; `dispatch` is the caller's to call."""
         self._choice.wake(consumer)

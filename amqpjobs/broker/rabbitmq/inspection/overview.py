@@ -28,8 +28,8 @@ async def rows_of(
     """One row for each AMQP queue that jobs wait in; a value that is not known is None.
 
     Keys: queue, priority, state (``paused``, ``consuming`` or None), ready, unacked, consumers,
-    dead and parked (of the whole queue, in the row with its name), exists; and what an operator
-    has set: paused_by, paused_until (seconds since the epoch), rate.
+    dead and parked (of the whole queue, in the row with its name), exists, singleton; and what an
+    operator has set: paused_by, paused_until (seconds since the epoch), rate.
     """
     names = [
         name
@@ -54,6 +54,7 @@ async def rows_of(
             row["dead"] = dead.ready if dead and whole else None
             row["parked"] = parked.ready if parked and whole else None
             row["exists"] = depth is not None
+            row["singleton"] = queue.singleton
             row["paused_by"] = hold.by if hold.paused else None
             row["paused_until"], row["rate"] = hold.until, hold.rate
             rows.append(row)

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-import amqpjobs.state.status.table  # noqa: F401 - its table is a part of the metadata
+import amqpjobs.state.status.table
+import amqpjobs.state.store.tables  # noqa: F401
 from amqpjobs.state.store.metadata import VERSIONS, metadata
 
 context.configure(

@@ -1,0 +1,1 @@
+"""``amqpjobs doctor``: checks a deployment; each finding comes with its fix."""

@@ -1,0 +1,1 @@
+"""Schedules as values: when a job is due. No clock, no store: those are elsewhere."""

@@ -1,0 +1,93 @@
+"""What the housekeeping of an app does. Changes when it does something else."""
+
+from typing import TYPE_CHECKING
+
+from amqpjobs.state.housekeeping import Duty
+from amqpjobs.state.inbox.rows import PRUNE_BATCH, prune
+from amqpjobs.state.limits.duties import FreesSlots, SendsDue
+from amqpjobs.state.outbox.places import Bound, engine_of
+from amqpjobs.state.schedules.mechanism import Mechanism, mechanism_of
+from amqpjobs.state.schedules.unstored import FiresUnstored
+from amqpjobs.telemetry.metrics.instruments import meters
+
+if TYPE_CHECKING:
+    from amqpjobs.state.memory import Memory
+
+
+def duties_of(memory: "Memory") -> list[Duty]:
+    """The duties of an app, those first whose delay is felt first."""
+    duties = [*_schedules(memory), SendsOutbox(memory)]
+    if any(job.exclusion is not None for job in memory.client.runtime.registry.jobs.values()):
+        duties = [SendsDue(memory), FreesSlots(memory), *duties]
+    if memory.client.runtime.registry.transactional:
+        duties.append(PrunesInbox(memory))
+    return duties
+
+
+def _schedules(memory: "Memory") -> list[Duty]:
+    settings, registry = memory.client.runtime.settings, memory.client.runtime.registry
+    if mechanism_of(settings) is not Mechanism.QUEUE:
+        from amqpjobs.state.schedules.ticker import FiresSchedules
+
+        return [FiresSchedules(memory)]
+    return [FiresUnstored(memory.client)] if registry.schedules else []
+
+
+def measures_of(memory: "Memory") -> list[Duty]:
+    """What is looked at for metrics alone; nothing where nobody collects them."""
+    if meters() is None:
+        return []
+    from amqpjobs.state.measuring import MeasuresOutbox
+
+    return [MeasuresOutbox(memory)]
+
+
+class SendsOutbox:
+    """Sends what is in the outbox.
+
+    Args:
+        memory: whose outbox.
+    """
+
+    name = "outbox"
+    pause = 1.0
+
+    def __init__(self, memory: "Memory") -> None:
+        self._memory = memory
+
+    async def turn(self) -> bool:
+        """Send a batch. More may have been written meanwhile."""
+        return await self._memory.send() > 0
+
+    async def next_at(self) -> float | None:
+        """Nothing in it waits for a time."""
+        return None
+
+
+class PrunesInbox:
+    """Forgets what was done long ago.
+
+    Args:
+        memory: whose inbox.
+    """
+
+    name = "inbox"
+    pause = 300.0
+
+    def __init__(self, memory: "Memory") -> None:
+        self._memory = memory
+
+    async def turn(self) -> bool:
+        """Forget a batch in each database that jobs with ``once=`` use."""
+        table, app = self._memory.outbox.inbox, self._memory.app
+        ttl = self._memory.client.runtime.settings.inbox_ttl
+        jobs = self._memory.client.runtime.registry.jobs.values()
+        more = False
+        for sessions in {job.once for job in jobs if job.once is not None}:
+            place = Bound(engine_of(sessions()))
+            more |= await place.run(prune, table, app, place.now, ttl) >= PRUNE_BATCH
+        return more
+
+    async def next_at(self) -> float | None:
+        """By the database's time, which tests do not move."""
+        return None
