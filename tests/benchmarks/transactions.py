@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from amqpjobs import App
+from amqpjobs.cli.consume import loop_factory
 from amqpjobs.settings import Settings
 from amqpjobs.state.memory import memory_of
 from amqpjobs.state.outbox import rows
@@ -154,7 +155,9 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    found = asyncio.run(measure(options))
+    # The event loop of `amqpjobs consume`: uvloop where it is installed.
+    with asyncio.Runner(loop_factory=loop_factory(Settings(url=options.url))) as runner:
+        found = runner.run(measure(options))
     print(json.dumps({name: round(value, 3) for name, value in found.items()}, indent=2))
 
 
