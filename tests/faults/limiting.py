@@ -24,8 +24,9 @@ LIMIT: Final = "FAULTS_LIMIT"
 FENCED: Final = """
     INSERT INTO fenced AS f (name, token) VALUES ($1, $2)
     ON CONFLICT (name) DO UPDATE SET token = excluded.token WHERE f.token <= excluded.token
-    RETURNING token
+    RETURNING extract(epoch FROM clock_timestamp())::float8
 """
+"""When it was written, too: a process may be frozen before it reads that it was."""
 
 
 def build(limit: int, settings: Settings | None = None) -> tuple[App, Any, Any]:
@@ -46,7 +47,8 @@ def build(limit: int, settings: Settings | None = None) -> tuple[App, Any, Any]:
             pools.append(await asyncpg.create_pool(url, min_size=1, max_size=4))
         written = await pools[0].fetchval(FENCED, name, ctx.fence("key"))
         note = f"{key} {'refused' if written is None else 'written'}"
-        effect = Effect(ctx.job_id, ctx.attempt, os.getpid(), start, time.time(), note)
+        end = time.time() if written is None else written
+        effect = Effect(ctx.job_id, ctx.attempt, os.getpid(), start, end, note)
         record(Path(os.environ[LEDGER]), effect)
 
     @app.job(queue="unique", unique=Unique(key="document"))
