@@ -121,7 +121,7 @@ async def test_a_pause_for_a_time_ends_by_itself(jobs: Jobs) -> None:
     """Without a command, in workers that were there and in new ones."""
     jobs.go.set()
     async with working(jobs.app):
-        await jobs.app.fleet.pause("work", for_=3)
+        await jobs.app.fleet.pause("work", for_=8)  # longer than a worker takes to start
         await jobs.wait.later(1)
         async with working(jobs.app):
             assert jobs.begun == []
