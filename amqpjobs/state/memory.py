@@ -142,6 +142,12 @@ class Memory:
     def nudge(self) -> None:
         """Have the outbox sent soon: something was committed. From any thread; it never waits, and
         is no promise: what it misses is sent by the housekeeping of some process."""
+        try:
+            self._nudge()
+        except Exception as error:  # noqa: BLE001 - the commit is done, and must not look failed
+            log.warning("outbox not sent, will be later", extra={"error": str(error)})
+
+    def _nudge(self) -> None:
         if self._wakes:
             for wake in list(self._wakes):
                 wake()

@@ -268,3 +268,22 @@ async def test_what_no_queue_takes_is_kept_and_told(store_url: str) -> None:
             held = await place.run(rows.held, here.outbox.table, "shop", place.now)
             assert (held.open, held.failed) == (0, 1)
             assert "gone" in (held.error or "")
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+async def test_a_commit_does_not_fail_because_nobody_can_be_woken(store_url: str) -> None:
+    """As at the end of the interpreter, when no thread can be started any more."""
+    async with shop(store_url) as here:
+        receipt = receipts(here.app)
+
+        def broken() -> None:
+            raise RuntimeError("can't start new thread")
+
+        async with here.app.testing() as t:
+            memory = memory_of(here.app.client)
+            memory.add_wake(broken)
+            async with here.sessions.begin() as session:
+                await receipt.within(session).later("tea")
+            memory.remove_wake(broken)
+            await t.run_until_idle()
+            assert t.results(receipt) == ["tea"]
