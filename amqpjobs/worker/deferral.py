@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.clock import MACHINE, Clock, Timer
-from amqpjobs.jobs.message.headers import DUE_ENCODED, read_leniently
+from amqpjobs.jobs.message.header_names import DUE_ENCODED
+from amqpjobs.jobs.message.headers import read_leniently
 
 LONGEST_HOLD = 2.0
 """Seconds."""

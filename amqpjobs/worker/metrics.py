@@ -12,7 +12,8 @@ from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.clock import Clock
-from amqpjobs.jobs.message.headers import DUE_ENCODED, read_leniently
+from amqpjobs.jobs.message.header_names import DUE_ENCODED
+from amqpjobs.jobs.message.headers import read_leniently
 from amqpjobs.jobs.outcome import Done, Outcome
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.telemetry import conventions as names

@@ -15,7 +15,8 @@ from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.handlers import PLAIN, landed
 from amqpjobs.jobs.message.arguments import Arguments
 from amqpjobs.jobs.message.given import Given
-from amqpjobs.jobs.message.headers import CALLBACKS_ENCODED, TICK_ENCODED, read, read_carried
+from amqpjobs.jobs.message.header_names import CALLBACKS_ENCODED, TICK_ENCODED
+from amqpjobs.jobs.message.headers import read, read_carried
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.middleware import onion

@@ -22,7 +22,7 @@ from amqpjobs import Context, Retry
 from amqpjobs.broker.rabbitmq.confirms import ConfirmChannel, Outgoing
 from amqpjobs.broker.rabbitmq.delivery import ConsumerChannel
 from amqpjobs.broker.rabbitmq.publication import Publication
-from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, HEADER_ERROR
+from amqpjobs.jobs.message.header_names import HEADER_ATTEMPT, HEADER_ERROR
 from amqpjobs.jobs.message.properties import Properties
 from tests.faults.jobs import LEDGER, build, note
 from tests.faults.ledger import append

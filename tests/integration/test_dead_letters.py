@@ -25,7 +25,7 @@ from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.job import message_from
 from amqpjobs.jobs.message.copies import copied
 from amqpjobs.jobs.message.failure import Failure
-from amqpjobs.jobs.message.headers import HEADER_COPY
+from amqpjobs.jobs.message.header_names import HEADER_COPY
 from amqpjobs.jobs.message.properties import BROKER_HEADERS, Properties
 from tests.support.amqp import count, declare, delete_queue, drain, publish, ready, stranger, take
 from tests.support.brokers.broker_server import VirtualHost

@@ -8,7 +8,8 @@ import aio_pika
 
 from amqpjobs import Context, Queue, Retry, RetryAfter, Snooze
 from amqpjobs.broker.rabbitmq.inspection.queues import connected, peek
-from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, HEADER_EPOCH, failure_of, history_of
+from amqpjobs.jobs.message.header_names import HEADER_ATTEMPT, HEADER_EPOCH
+from amqpjobs.jobs.message.headers import failure_of, history_of
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 from tests.support.amqp import close_connections, count, delete_queue, stranger
 from tests.support.brokers.broker_server import VirtualHost

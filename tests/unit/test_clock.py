@@ -11,7 +11,7 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.client.publisher import Publisher
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.message.failure import Failure
-from amqpjobs.jobs.message.headers import HEADER_DEADLINE, HEADER_DUE
+from amqpjobs.jobs.message.header_names import HEADER_DEADLINE, HEADER_DUE
 from amqpjobs.jobs.message.properties import CANCEL, Properties
 from amqpjobs.jobs.outcome import Done, Expired, Rejected, Retried, Snoozed
 from amqpjobs.jobs.queue.delays import wait_route

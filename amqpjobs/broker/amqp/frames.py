@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from amqpjobs.broker.amqp.fields import MALFORMED, decode_table, encode_table, short_string
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.headers import PREFIX
+from amqpjobs.jobs.message.header_names import PREFIX
 from amqpjobs.jobs.message.properties import FieldValue, Properties
 
 FRAME_METHOD = 1

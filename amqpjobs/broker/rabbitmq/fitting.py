@@ -9,13 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from amqpjobs.broker.amqp.fields import encode_table
 from amqpjobs.broker.amqp.frames import OVERHEAD, encode_properties
 from amqpjobs.errors import PublishError
-from amqpjobs.jobs.message.headers import (
-    KEPT_FIRST,
-    KEPT_LAST,
-    dropped_header,
-    dropped_of,
-    shorten_failure,
-)
+from amqpjobs.jobs.message.header_names import KEPT_FIRST, KEPT_LAST
+from amqpjobs.jobs.message.headers import dropped_header, dropped_of, shorten_failure
 from amqpjobs.jobs.message.properties import FieldValue, Properties
 
 NAMES = 20

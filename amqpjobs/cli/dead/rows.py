@@ -79,7 +79,8 @@ def why(failure: "Failure | None") -> str | None:
 
 def whole_row(letter: "Letter") -> dict[str, Any]:
     """Everything about one: the body as JSON if it is, else in base64."""
-    from amqpjobs.jobs.message.headers import FAILURES, history_of
+    from amqpjobs.jobs.message.header_names import FAILURES
+    from amqpjobs.jobs.message.headers import history_of
 
     properties = letter.properties
     row = letter_row(letter)

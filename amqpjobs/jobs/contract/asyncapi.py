@@ -17,7 +17,7 @@ from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.contract.schemas import Schemas, schemas_of
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.header_info import HeaderInfo
-from amqpjobs.jobs.message.headers import ALL
+from amqpjobs.jobs.message.header_names import ALL
 from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, PERSISTENT
 from amqpjobs.jobs.message.trace_context import BAGGAGE, TRACE_PARENT, TRACE_STATE
 from amqpjobs.jobs.queue.queue import Lane, Queue, lanes_of

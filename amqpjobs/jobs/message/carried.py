@@ -1,6 +1,6 @@
 """What a message carries of the options of its call, for every run of the job.
 
-What it looks like as headers; `amqpjobs.jobs.message.headers` names them. Changes when another
+What it looks like as headers; `amqpjobs.jobs.message.header_names` names them. Changes when another
 option travels.
 """
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.message.headers import PREFIX
+from amqpjobs.jobs.message.header_names import PREFIX
 from amqpjobs.jobs.message.properties import BROKER_HEADERS, FieldValue, Headers
 from amqpjobs.jobs.message.trace_context import BAGGAGE, TRACE_PARENT, TRACE_STATE
 

@@ -9,7 +9,7 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.client.question import Question
 from amqpjobs.client.replies import Replies
 from amqpjobs.errors import ConfigurationError, PublishRejected, ReplyLost, ReplyTimeout, Unroutable
-from amqpjobs.jobs.message.headers import HEADER_DEADLINE
+from amqpjobs.jobs.message.header_names import HEADER_DEADLINE
 from amqpjobs.jobs.message.properties import CANCEL, Properties
 from tests.unit.broker.rabbitmq.fake_wire import turns
 from tests.unit.broker.rabbitmq.test_listening import OwnChannel, OwnLink

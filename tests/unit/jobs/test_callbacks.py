@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from amqpjobs import App, Queue, Retry
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.message.callbacks import callback_in, header_of
-from amqpjobs.jobs.message.headers import HEADER_CALLBACKS
+from amqpjobs.jobs.message.header_names import HEADER_CALLBACKS
 from amqpjobs.jobs.message.message import Callbacks
 
 app = App("callbacks")

@@ -15,13 +15,8 @@ from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.call_options import carried_of
 from amqpjobs.jobs.durations import LONGEST_DELAY
 from amqpjobs.jobs.message.carried import Carried, check_tags, policy_of
-from amqpjobs.jobs.message.headers import (
-    HEADER_RETRY,
-    HEADER_RUN_TIMEOUT,
-    HEADER_TAGS,
-    read_carried,
-    write_carried,
-)
+from amqpjobs.jobs.message.header_names import HEADER_RETRY, HEADER_RUN_TIMEOUT, HEADER_TAGS
+from amqpjobs.jobs.message.headers import read_carried, write_carried
 from amqpjobs.jobs.message.message import NO_OPTIONS, takes_own_id
 from amqpjobs.settings import load_settings
 

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.jobs.message.copies import copied, replayed, retried, snoozed, with_first_try
 from amqpjobs.jobs.message.failure import Failure
-from amqpjobs.jobs.message.headers import (
+from amqpjobs.jobs.message.header_names import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DEADLINE,
     HEADER_ERROR,
     HEADER_FIRST_TRY,
-    failure_of,
 )
+from amqpjobs.jobs.message.headers import failure_of
 from amqpjobs.jobs.message.properties import BROKER_HEADERS, Properties
 from amqpjobs.jobs.message.trace_context import RemoteSpan
 

@@ -9,7 +9,8 @@ import pytest
 from amqpjobs import App
 from amqpjobs.broker.amqp.fields import encode_table
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.message.headers import ALL, BROKER_HEADERS
+from amqpjobs.jobs.message.header_names import ALL
+from amqpjobs.jobs.message.headers import BROKER_HEADERS
 from amqpjobs.jobs.message.own_headers import (
     LARGEST,
     LONGEST_NAME,

@@ -14,7 +14,8 @@ from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.job import definition_of
 from amqpjobs.jobs.message.copies import copied, renewed, replayed, retried, snoozed
 from amqpjobs.jobs.message.failure import Failure
-from amqpjobs.jobs.message.headers import HEADER_TICK, tick_header, tick_of
+from amqpjobs.jobs.message.header_names import HEADER_TICK
+from amqpjobs.jobs.message.headers import tick_header, tick_of
 from amqpjobs.jobs.message.own_headers import own_headers
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.message.tick import HOWS, LAST_DUE

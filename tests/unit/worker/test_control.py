@@ -7,7 +7,7 @@ import pytest
 
 from amqpjobs import Queue
 from amqpjobs.broker.amqp.frames import encode_properties, split_header
-from amqpjobs.jobs.message.headers import HEADER_DEADLINE
+from amqpjobs.jobs.message.header_names import HEADER_DEADLINE
 from amqpjobs.jobs.message.properties import CANCEL, Properties
 from amqpjobs.worker import cancellation as control_module
 from amqpjobs.worker.cancellation import Control

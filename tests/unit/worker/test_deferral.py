@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from amqpjobs.jobs.message.headers import HEADER_DUE
+from amqpjobs.jobs.message.header_names import HEADER_DUE
 from amqpjobs.worker.deferral import LONGEST_HOLD, Deferral
 from tests.support.clocks import START, MovedClock
 from tests.support.waiting import until

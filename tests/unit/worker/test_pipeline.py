@@ -12,7 +12,12 @@ from pydantic import BaseModel
 
 from amqpjobs import App, Context, Queue, Reject, Retry, RetryAfter, Snooze
 from amqpjobs.jobs.job import definition_of
-from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, HEADER_DEADLINE, HEADER_DUE, HEADER_ERROR
+from amqpjobs.jobs.message.header_names import (
+    HEADER_ATTEMPT,
+    HEADER_DEADLINE,
+    HEADER_DUE,
+    HEADER_ERROR,
+)
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.outcome import (
     DONE_NOTHING,

@@ -3,7 +3,7 @@ it."""
 
 import pytest
 
-from amqpjobs.jobs.message.headers import HEADER_ATTEMPT, HEADER_COPY
+from amqpjobs.jobs.message.header_names import HEADER_ATTEMPT, HEADER_COPY
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.worker.execution.handlers import Execution
 from amqpjobs.worker.intake import Intake

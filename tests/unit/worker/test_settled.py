@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from amqpjobs.broker.rabbitmq import delivery as deliveries_module
-from amqpjobs.jobs.message.headers import (
+from amqpjobs.jobs.message.header_names import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DUE,

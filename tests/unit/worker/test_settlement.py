@@ -13,15 +13,15 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.errors import Unroutable
 from amqpjobs.jobs.message.copies import retried
 from amqpjobs.jobs.message.failure import Failure
-from amqpjobs.jobs.message.headers import (
+from amqpjobs.jobs.message.header_names import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DROPPED,
     HEADER_DUE,
     HEADER_ERROR,
     HEADER_HISTORY,
-    history_of,
 )
+from amqpjobs.jobs.message.headers import history_of
 from amqpjobs.jobs.message.properties import JSON, Properties
 from amqpjobs.jobs.outcome import (
     Answered,

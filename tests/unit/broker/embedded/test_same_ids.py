@@ -9,7 +9,7 @@ import pytest
 
 from amqpjobs import App, Message, Retry
 from amqpjobs.broker.embedded import Broker
-from amqpjobs.jobs.message.headers import HEADER_COPY
+from amqpjobs.jobs.message.header_names import HEADER_COPY
 from amqpjobs.jobs.message.ids import keyed_id
 from tests.support.amqp import publish, stranger
 from tests.support.waiting import until

@@ -9,15 +9,15 @@ from amqpjobs.broker.rabbitmq.fitting import NAMES, fitting, send_fitting
 from amqpjobs.errors import NotConfirmed, PublishError
 from amqpjobs.jobs.message.copies import copied
 from amqpjobs.jobs.message.failure import Failure
-from amqpjobs.jobs.message.headers import (
+from amqpjobs.jobs.message.header_names import (
     HEADER_ATTEMPT,
     HEADER_COPY,
     HEADER_DROPPED,
     HEADER_ERROR,
     HEADER_HISTORY,
     HEADER_PROGRESS,
-    failure_of,
 )
+from amqpjobs.jobs.message.headers import failure_of
 from amqpjobs.jobs.message.properties import Properties
 
 FAILURE = Failure("failed", "m" * 1000, "app.Boom", tuple("f" * 200 for _ in range(10)))

@@ -16,7 +16,8 @@ from amqpjobs.client.deadletters.line_format import from_json, imported, line_of
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.message.copies import copied
 from amqpjobs.jobs.message.failure import Failure
-from amqpjobs.jobs.message.headers import BROKER_HEADERS, HEADER_COPY, failure_of
+from amqpjobs.jobs.message.header_names import HEADER_COPY
+from amqpjobs.jobs.message.headers import BROKER_HEADERS, failure_of
 from amqpjobs.jobs.message.properties import Properties
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

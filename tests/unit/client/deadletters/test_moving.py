@@ -8,7 +8,7 @@ from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.client.deadletters import mover as moving_module
 from amqpjobs.client.deadletters.mover import Mover
 from amqpjobs.errors import PublishRejected, Unroutable
-from amqpjobs.jobs.message.headers import HEADER_DROPPED, HEADER_HISTORY
+from amqpjobs.jobs.message.header_names import HEADER_DROPPED, HEADER_HISTORY
 from amqpjobs.jobs.message.properties import Properties
 from tests.unit.broker.rabbitmq.fake_wire import Link, turns
 
