@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.router import Router
     from amqpjobs.jobs.schedule.schedule import Cron, Every
     from amqpjobs.jobs.schedule.status import ScheduleStatus, TickRecord
-    from amqpjobs.jobs.verdicts import Reject, RetryAfter, Snooze
+    from amqpjobs.jobs.verdicts import Reject, RetryAfter, Snooze, Undo
     from amqpjobs.jobs.webhook import GITHUB, SIGNED, SLACK, STANDARD_WEBHOOKS, STRIPE, Signing
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "Snooze",
     "Tick",
     "TickRecord",
+    "Undo",
     "Unique",
     "__version__",
 ]
@@ -102,6 +103,7 @@ _HOMES: Final = {
     "TickRecord": "amqpjobs.jobs.schedule.status",
     "Snooze": "amqpjobs.jobs.verdicts",
     "Tick": "amqpjobs.jobs.message.tick",
+    "Undo": "amqpjobs.jobs.verdicts",
     "Unique": "amqpjobs.jobs.exclusion.unique",
 }
 

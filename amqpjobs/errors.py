@@ -335,6 +335,31 @@ class LockTimeout(AmqpJobsError):
         self.name = name
 
 
+class StepChanged(AmqpJobsError):
+    """A durable job ran again, and a step with ``strict=True`` got other arguments than those its
+    stored result was made of.
+
+    Attributes:
+        step: its name.
+    """
+
+    def __init__(self, message: str, *, step: str) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class SignalTimeout(AmqpJobsError):
+    """A signal that a durable job waited for did not come in time.
+
+    Attributes:
+        name: of the signal.
+    """
+
+    def __init__(self, message: str, *, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class NoResult(AmqpJobsError):
     """The result of a job is not stored, or no longer. The message says how to fix it.
 

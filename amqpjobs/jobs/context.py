@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from amqpjobs.errors import DecodeError
+from amqpjobs.jobs.durable.steps import Steps
 from amqpjobs.jobs.message.events import Progress
 from amqpjobs.jobs.message.headers import progress_of, tick_of
 from amqpjobs.jobs.message.own_headers import own_headers
@@ -28,7 +29,7 @@ class Stopping(Protocol):
         ...
 
 
-class Context:
+class Context(Steps):
     """The running job: what it is, how long it has, and whether it should stop.
 
     A handler gets it by taking it as its first parameter (after ``self``): in a worker, and in a

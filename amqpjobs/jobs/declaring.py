@@ -62,6 +62,7 @@ class DeclaresJobs:
         unique: Unique | None = None,
         debounce: Debounce | None = None,
         once: Sessions | None = None,
+        durable: bool = False,
         batch: Batch | None = None,
     ) -> Any:
         """Make a job of a function, or of a method of a class that is rebuilt from its fields.
@@ -93,6 +94,8 @@ class DeclaresJobs:
                 runs in one transaction with the session that it takes first, after the Context.
                 What it writes, what it enqueues, and that it was done are kept together or not at
                 all: the guide, "Transactions".
+            durable: remember its steps: it takes the Context first, and goes on where it was, after
+                whatever ended its run: the guide, "Durable jobs".
             batch: for an ``async def`` that takes a list: run so many jobs in one call. `Job.later`
                 takes what is one element of the list.
 
@@ -113,7 +116,8 @@ class DeclaresJobs:
                 function, bound, self._enqueuer, name=name, timeout=timeout, grace=grace, cpu=cpu,
                 memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
                 middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
-                batch=batch, schedule=schedule, once=once, rules=Rules(limit, unique, debounce),
+                batch=batch, schedule=schedule, once=once, durable=durable,
+                rules=Rules(limit, unique, debounce),
             )  # fmt: skip
             self._add_job(definition)
             return make_job(definition)

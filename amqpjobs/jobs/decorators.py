@@ -104,3 +104,4 @@ class JobOptions(TypedDict, total=False):
     limit: GivenLimits
     unique: Unique | None
     debounce: Debounce | None
+    durable: bool

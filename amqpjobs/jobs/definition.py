@@ -51,6 +51,7 @@ class Definition(Signature):
         schedule: when it is sent by itself; None for never.
         rules: who may run at once.
         once: makes the session of its transaction; None for a job without one.
+        durable: whether its steps are remembered.
 
     Attributes:
         given_name: its name without the prefixes of routers.
@@ -89,6 +90,7 @@ class Definition(Signature):
         schedule: GivenSchedules = None,
         rules: Rules = NO_RULES,
         once: Sessions | None = None,
+        durable: bool = False,
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
         qualified = function.__qualname__.rpartition("<locals>.")[2]
@@ -104,7 +106,7 @@ class Definition(Signature):
         self.keep_result: bool | float = (
             keep_result.total_seconds() if isinstance(keep_result, timedelta) else keep_result
         )
-        self.at_most_once = at_most_once
+        self.at_most_once, self.durable = at_most_once, durable
         self.rules = rules
         self.schedules = checked_schedules(schedule, self.fail)
         self.worker_hooks: WorkerHooks | None = None
@@ -120,6 +122,8 @@ class Definition(Signature):
         self._middleware = checked(middleware, f"middleware of the job {self.name!r}")
         self.surround(())
         self._check_options()
+        if durable:
+            self._check_durable()
         if once is not None:
             check_once(self, once, at_most_once=at_most_once)
         self._signature = inspect.signature(function)
@@ -131,7 +135,7 @@ class Definition(Signature):
     def rename(self, name: str) -> None:
         """Give it another name, which no app has seen yet."""
         self.name = name
-        for known in ("payload", "exclusion"):  # they have the name in their errors
+        for known in ("payload", "exclusion", "remembered"):  # they have the name in their errors
             self.__dict__.pop(known, None)
         self._check_options()
 
@@ -216,6 +220,17 @@ class Definition(Signature):
         if len(self.name.encode()) > 255:
             raise self.fail("its name is over 255 bytes, the limit of the AMQP property `type`")
 
+    def _check_durable(self) -> None:
+        if self.kind != "async":
+            raise self.fail(
+                "durable=True is for an `async def`: a thread cannot be left and resumed"
+            )
+        if self.once is not None or self.batch is not None or self.at_most_once:
+            raise self.fail(
+                "durable=True runs it in parts: leave once=, batch= and at_most_once= out; "
+                "ctx.step_in makes a step a part of a transaction"
+            )
+
     def _check_batch(self, batch: object) -> None:
         if not isinstance(batch, Batch):
             raise self.fail(f"batch is a Batch(...), such as Batch(100, within=0.5), not {batch!r}")
@@ -227,7 +242,12 @@ class Definition(Signature):
     @property
     def remembers(self) -> bool:
         """Whether it needs the store. Schedules go without one."""
-        return self.once is not None or self.exclusion is not None
+        return self.once is not None or self.exclusion is not None or self.durable
+
+    @cached_property
+    def remembered(self) -> bool:
+        """Whether anything is stored before it runs."""
+        return self.exclusion is not None or self.durable
 
     @cached_property
     def exclusion(self) -> Exclusion | None:
@@ -241,5 +261,7 @@ class Definition(Signature):
             ConfigurationError: what is wrong, naming the function.
         """
         _ = self.takes_context, self.payload, self.call, self.exclusion
+        if self.durable and not self.takes_context:
+            raise self.fail("durable=True: it takes the Context first, whose steps are remembered")
         if self.schedules and self.payload.required:
             raise self.fail(argument_problem(self.payload.required[0]))

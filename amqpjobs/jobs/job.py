@@ -277,6 +277,11 @@ def message_from(job: Job[Any, R, Any], body: bytes) -> Message[R]:
     return job._message(body)
 
 
+def template_of(job: Job[Any, R, Any], body: bytes) -> Message[R]:
+    """A message of a job whose arguments are not known yet, and take the place of this body."""
+    return job._message(body)
+
+
 class JobMethod(property):
     """A job among the attributes of a class.
 

@@ -29,6 +29,9 @@ GAVE_UP = "the caller gave up"
 INTERRUPTED = "interrupted"
 """The reason of a job that its worker has cancelled, and that may run once only."""
 
+NAMED = 5
+"""Steps of a durable job that its log line names."""
+
 JUDGING = frozenset({"failed", "rejected"})
 """Reasons of failures that come from a handler. Others never got so far."""
 
@@ -294,6 +297,44 @@ class Skipped(_Ending):
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended(_Ending):
+    """A durable job waits for its steps as a row of the store, which is committed; then the
+    delivery is acked. It is sent again when what it waits for has ended.
+
+    Attributes:
+        waits: the names of those steps; none if it goes on at once.
+    """
+
+    word: ClassVar = "suspended"
+    state: ClassVar = events.WAITING
+    waits: tuple[str, ...] = ()
+
+    def detail(self, now: float) -> dict[str, object]:
+        """What for."""
+        shown = list(self.waits[:NAMED])
+        if len(self.waits) > NAMED:
+            shown.append(f"and {len(self.waits) - NAMED} more")
+        return {"waits": shown} if shown else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Undoing(_Failed):
+    """A durable job has raised `Undo`: its steps are taken back, by jobs that are committed to the
+    store; then the delivery is acked. It is no dead letter."""
+
+    word: ClassVar = "undoing"
+    state: ClassVar = events.FAILED
+    level: ClassVar = logging.WARNING
+    judges: ClassVar = True
+    failure: Failure
+    error: BaseException | None = None
+
+    def event(self, now: float) -> dict[str, Any]:
+        """Why, and that it is undone."""
+        return super(Undoing, self).event(now) | {"reason": self.word}
+
+
+@dataclass(frozen=True, slots=True)
 class Released(_Ending):
     """Interrupted, which is not a failure: given back to the queue, no attempt used."""
 
@@ -320,6 +361,8 @@ Outcome: TypeAlias = (
     | Released
     | Waits
     | Skipped
+    | Suspended
+    | Undoing
 )
 
 DONE_NOTHING = Done()

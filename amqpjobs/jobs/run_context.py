@@ -9,6 +9,7 @@ from typing import Any
 
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.context import Context, Stopping
+from amqpjobs.jobs.durable.running import PLAINLY, Running
 from amqpjobs.jobs.hints import did_you_mean
 from amqpjobs.jobs.message.carried import Carried
 from amqpjobs.jobs.message.events import Progress, is_fraction, readable
@@ -28,6 +29,7 @@ class RunContext(Context):
         tell: reports progress; None for the log only.
         span: names the span of this run; None where nothing is traced.
         carrier: the trace headers that the worker gave the process of this run; None in a worker.
+        durable: carries out the steps of a durable job; None for another one, and a plain call.
         carried: what the message says of the call's options; None if it says nothing.
         given: its arguments. Set where there is middleware, and nowhere else.
         tokens: there only if the run holds slots: their fencing tokens, by the names of the limits.
@@ -38,7 +40,9 @@ class RunContext(Context):
     given: Given
     tokens: Mapping[str, int]
 
-    __slots__ = ("asked_to_end", "carried", "carrier", "given", "span", "tell", "tokens", "told")
+    __slots__ = (
+        "asked_to_end", "carried", "carrier", "durable", "given", "span", "tell", "tokens", "told",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class RunContext(Context):
         self.span: SpanIds | None = None
         self.carrier: Mapping[str, FieldValue] | None = None
         self.carried: Carried | None = None
+        self.durable: Running | None = None
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -95,6 +100,16 @@ class RunContext(Context):
         """Seconds that this run may take: the call's, else the job's own."""
         carried = self.carried
         return own if carried is None or carried.timeout is None else carried.timeout
+
+    def _running(self) -> Running:
+        if self.durable is not None:
+            return self.durable
+        if not self.queue:
+            return PLAINLY
+        raise ConfigurationError(
+            f"the job {self.job!r} is not durable, so its steps could not be remembered: declare "
+            "it with durable=True"
+        )
 
     def fence(self, name: str | None = None) -> int:
         """See `Context.fence`."""

@@ -7,7 +7,7 @@ from amqpjobs.jobs.durations import Seconds, seconds_from_zero
 
 
 class Verdict(Exception):
-    """The root of `Reject`, `RetryAfter` and `Snooze`."""
+    """The root of `Reject`, `RetryAfter`, `Snooze` and `Undo`."""
 
 
 class Reject(Verdict):
@@ -15,6 +15,19 @@ class Reject(Verdict):
 
     Args:
         reason: shown with the dead letter.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Undo(Verdict):
+    """Take back what a durable job has done, by the ``undo=`` of its steps and calls: it is over,
+    and no dead letter. Any other job is rejected by it.
+
+    Args:
+        reason: shown in its status, and to a durable job that has called it.
     """
 
     def __init__(self, reason: str) -> None:

@@ -32,6 +32,7 @@ class WorkersMemory(NamedTuple):
         turns: takes slots and claims for jobs; None where no job has any.
         memory: of the app; None where it has no use for it.
         ended: is told of jobs of schedules that have ended; None where no store knows schedules.
+        durable: where durable jobs are; None where nothing can be stored.
     """
 
     housekeeping: "Housekeeping | None" = None
@@ -39,6 +40,7 @@ class WorkersMemory(NamedTuple):
     turns: "Turns | None" = None
     memory: "Memory | None" = None
     ended: "EndedTicks | None" = None
+    durable: "Memory | None" = None
 
     @property
     def beside(self) -> str | None:
@@ -102,7 +104,8 @@ def memory_for_worker(client: "Client") -> WorkersMemory:
     known = client.memory
     stored = isinstance(known, Memory) and (known.used or uses_store(client))
     memory = memory_of(client) if stored or turns is not None else None
-    return WorkersMemory(housekeeping, once, turns, memory, ended)
+    durable = memory_of(client) if find_spec("sqlalchemy") is not None else None
+    return WorkersMemory(housekeeping, once, turns, memory, ended, durable)
 
 
 def _ended_of(client: "Client") -> "EndedTicks | None":

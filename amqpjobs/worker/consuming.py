@@ -28,6 +28,7 @@ from amqpjobs.worker.cancellation import Control
 from amqpjobs.worker.cancelled_jobs import CancelledJobs
 from amqpjobs.worker.consumer_timeout import Overtime
 from amqpjobs.worker.deferral import Deferral
+from amqpjobs.worker.durable import DurableJobs, durable_jobs_of
 from amqpjobs.worker.ending_hooks import HookCalls
 from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.events import Announcer
@@ -37,7 +38,7 @@ from amqpjobs.worker.flow.token_bucket import prefetch_of
 from amqpjobs.worker.furnishing import furnish
 from amqpjobs.worker.holds import Holds
 from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.limits import limits_of
+from amqpjobs.worker.limits import Limits, limits_of
 from amqpjobs.worker.observing import measure, spans_of
 from amqpjobs.worker.operating import Operating
 from amqpjobs.worker.parking import Parking
@@ -145,6 +146,7 @@ class Consuming:
         self.subscriptions = self._subscribe(queues)
         furnish(execution.home, runtime, self._nested_requests(), memory)
         self.limits = limits_of(memory.turns, stack)
+        self.durable = durable_jobs_of(memory.durable, stack)
         self.hook_calls = self._make_hook_calls(stack)
         hooked = () if self.hook_calls is None else (self.hook_calls.ended,)
         self._make_executor(stopping, room, (*hooked, *observers), stack)
@@ -189,7 +191,7 @@ class Consuming:
             runtime, self._execution, stopping, registry.only_jobs(), settings.max_message_size,
             self._remembered, self.control.takes_back, announcer, endings, room,
             None if spans is None else spans.process, self.settlement.accept, self.cancelled,
-            self._join, self.limits,
+            self._join, self.limits, self.durable,
         )  # fmt: skip
         self.replying = self._make_replying()
         self.parking = Parking(queues, self.pipeline.knows, self.link, publisher.publication)
@@ -205,7 +207,7 @@ class Consuming:
             settlement=self.settlement, report=self.report, remembered=self._remembered,
             running=self.running, intake=self.intake, pausing=self.pausing,
             outliving=self._execution.outliving, redeliveries=self.redeliveries,
-            limits=self.limits, singletons=self.singletons,
+            limits=self.limits, singletons=self.singletons, durable=self.durable,
         )  # fmt: skip
 
     def _make_replying(self) -> Answering:
@@ -247,6 +249,11 @@ class Consuming:
             None if self.singletons is None else self.singletons.places.get(queue.name),
         )
 
+    @property
+    def _beside(self) -> tuple[HookCalls | Limits | DurableJobs | None, ...]:
+        """What may still write when no job runs."""
+        return self.hook_calls, self.limits, self.durable
+
     def _collected(self) -> Collection[Run]:
         return () if self.batches is None else self.batches.collected
 
@@ -274,8 +281,7 @@ class Consuming:
                 *self.redeliveries.waiting(),
                 *(run.delivery for run in collected),
             ),
-            at_rest=self.intake.at_rest
-            and all(each is None or each.idle for each in (self.hook_calls, self.limits)),
+            at_rest=self.intake.at_rest and all(each is None or each.idle for each in self._beside),
         )
 
     async def started(self) -> None:

@@ -15,6 +15,7 @@ from amqpjobs.worker.run import Run
 if TYPE_CHECKING:
     import asyncio
 
+    from amqpjobs.worker.durable import DurableJobs
     from amqpjobs.worker.execution.outliving import Outliving
     from amqpjobs.worker.intake import Intake
     from amqpjobs.worker.limits import Limits
@@ -49,6 +50,7 @@ class Executor:
         redeliveries: holds what was delivered again while its first run is under way.
         limits: gives up what a job had that may not run at once with others; None where none has.
         singletons: told when nothing of a job of theirs goes on; None where there are none.
+        durable: stores the ends of durable jobs and of their parts; None where nothing is stored.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Executor:
         redeliveries: "Redeliveries",
         limits: "Limits | None" = None,
         singletons: "Singletons | None" = None,
+        durable: "DurableJobs | None" = None,
     ) -> None:
         self._pipeline = pipeline
         self._endings = endings
@@ -81,6 +84,7 @@ class Executor:
         self._redeliveries = redeliveries
         self._limits = limits
         self._singletons = singletons
+        self._durable = durable
 
     async def execute(self, run: Run) -> None:
         """Run a job from its delivery to its end: one coroutine in one task, with no callback at
@@ -95,6 +99,9 @@ class Executor:
                 await self._give_back(run)
             if run.delivery.settled:
                 return  # given back by force while the handler would not end
+            if run.family and self._durable is not None:
+                await self._endings.calm(run)
+                outcome = await self._durable.end(run, outcome)
             if run.asked is not None:
                 await self._endings.calm(run)
                 outcome = await self._replying.answer(run, outcome)
@@ -132,7 +139,8 @@ class Executor:
         ended.context, ended.definition, ended.asked = run.context, run.definition, run.asked
         ended.started, ended.begun, ended.traced = run.started, run.begun, run.traced
         ended.callbacks, ended.cancelled = run.callbacks, run.cancelled
-        ended.ticked = run.ticked
+        ended.ticked, ended.parented, ended.family = run.ticked, run.parented, run.family
+        ended.durable = run.durable
         if hasattr(run, "why"):
             ended.why = run.why
         ended.ended = time.monotonic()  # so that nobody cancels it before its first step
@@ -151,6 +159,8 @@ class Executor:
             outcome = judge.ended_early(run) if run.cancelled else judge.failed(run, error)
             if self._intake.gated:
                 self._pausing.ended(run.delivery, outcome)
+            if run.family and self._durable is not None:
+                outcome = await self._durable.end(run, outcome)
             if run.asked is not None:
                 outcome = await self._replying.answer(run, outcome)
             if run.delivery.settled:

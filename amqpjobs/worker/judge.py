@@ -19,6 +19,7 @@ from amqpjobs.jobs.outcome import (
     Released,
     Retried,
     Snoozed,
+    Undoing,
 )
 from amqpjobs.jobs.retry import (
     Retry,
@@ -28,7 +29,7 @@ from amqpjobs.jobs.retry import (
     retries,
 )
 from amqpjobs.jobs.runtime import Runtime
-from amqpjobs.jobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Verdict
+from amqpjobs.jobs.verdicts import RateLimited, Reject, RetryAfter, Snooze, Undo, Verdict
 from amqpjobs.worker.failures import exception_name, innermost_frames, words_of
 from amqpjobs.worker.run import Run
 
@@ -60,7 +61,9 @@ class Judge:
                 if context is not None and has_attempt_after(policy, context.attempt):
                     return self._again(run, failure, seconds, verdict)
                 return Rejected(failure, verdict)
-            case Reject(reason=reason):
+            case Undo(reason=reason) if run.definition is not None and run.definition.durable:
+                return Undoing(self.failure_of(run, "undone", reason), verdict)
+            case Reject(reason=reason) | Undo(reason=reason):
                 return self.rejected(run, "rejected", reason)
             case _:
                 return self.failed(run, verdict)

@@ -15,7 +15,7 @@ from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.handlers import PLAIN, landed
 from amqpjobs.jobs.message.arguments import Arguments
 from amqpjobs.jobs.message.given import Given
-from amqpjobs.jobs.message.header_names import CALLBACKS_ENCODED, TICK_ENCODED
+from amqpjobs.jobs.message.header_names import CALLBACKS_ENCODED
 from amqpjobs.jobs.message.headers import read, read_carried
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.properties import JSON
@@ -48,6 +48,7 @@ from amqpjobs.worker.room import Room, lack_behind
 from amqpjobs.worker.run import Run
 
 if TYPE_CHECKING:
+    from amqpjobs.worker.durable import DurableJobs
     from amqpjobs.worker.events import Announcer
     from amqpjobs.worker.execution.handlers import Execution
     from amqpjobs.worker.limits import Limits
@@ -90,6 +91,7 @@ class Pipeline:
         cancelled_jobs: which are not to run; None for none.
         join: runs a job in a batch with others; None where no job has batches.
         limits: takes what a job needs that may not run at once with others; None where none does.
+        durable: begins the runs of durable jobs; None where there are none.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Pipeline:
         cancelled_jobs: "CancelledJobs | None" = None,
         join: "Join | None" = None,
         limits: "Limits | None" = None,
+        durable: "DurableJobs | None" = None,
     ) -> None:
         self._jobs = runtime.registry.jobs
         queues = runtime.registry.queues.values()
@@ -124,7 +127,7 @@ class Pipeline:
         self._accept = accept
         self.judge = Judge(runtime)
         self._time = runtime.clock.time
-        self._around, self._join, self._limits = around, join, limits
+        self._around, self._join, self._limits, self._durable = around, join, limits, durable
         self._endings = endings or Endings()
         self._room = room or Room(lambda: None)
         self._tell = announcer.progressed if announcer is not None else None
@@ -141,8 +144,8 @@ class Pipeline:
             definition, context = self._open(run)
             token = current_context.set(context)
             try:
-                if definition.exclusion is not None:
-                    await self._exclude(run, definition, context)
+                if definition.remembered:
+                    await self._remember(run, definition, context)
                 calling = self._call(run, definition, context)
                 if self._around is not None:
                     calling = self._around(run, calling)
@@ -176,12 +179,12 @@ class Pipeline:
                 run.asked = header.reply_to
             definition = self._resolve(run, header.type)
             run.definition = definition
+            run.family = definition.durable
             attempt, deadline, due, epoch, carried = 1, None, None, 0, None
             if header.has_amqpjobs_headers:
                 # Decoding a table costs more than all the rest here; most messages have none of
                 # ours.
-                run.callbacks = CALLBACKS_ENCODED in header.raw_headers
-                run.ticked = TICK_ENCODED in header.raw_headers
+                run.carries(header.raw_headers)
                 attempt, deadline, due, epoch = read(header.headers)
                 carried = read_carried(header.headers)
             queue = self._queues.get(delivery.queue, definition.queue.name)
@@ -205,6 +208,13 @@ class Pipeline:
         if due is not None and due > self._time() + LONGEST_HOLD:
             raise Refused(Snoozed(due))
         return definition, context
+
+    async def _remember(self, run: Run, definition: Definition, context: RunContext) -> None:
+        """What is stored before it runs: what it takes, and that it has begun."""
+        if definition.exclusion is not None:
+            await self._exclude(run, definition, context)
+        if definition.durable and self._durable is not None:
+            await self._durable.begin(run, definition, context)
 
     async def _exclude(self, run: Run, definition: Definition, context: RunContext) -> None:
         """Take what it needs that others may have; it may have been cancelled meanwhile."""
@@ -237,7 +247,7 @@ class Pipeline:
         if definition.at_most_once and run.delivery.stale:
             # It comes again, perhaps elsewhere: no ack could say that it has begun here.
             raise Refused(Released("its channel was lost before it started"))
-        if run.quarantine is not None:
+        if run.quarantine is not None and not definition.durable:
             return self._isolate(run, run.quarantine, definition, context)
         arguments, body = self._validate(run, definition)
         if definition.direct and context.carried is None:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.message.header_names import CALLBACKS_ENCODED, PARENT_ENCODED, TICK_ENCODED
 from amqpjobs.jobs.run_context import RunContext
 
 if TYPE_CHECKING:
+    from amqpjobs.state.durable.run import DurableRun
     from amqpjobs.state.limits.turn import Ending
     from amqpjobs.telemetry.traces.job_spans import TracedRun
     from amqpjobs.worker.quarantine import Quarantine
@@ -31,11 +33,15 @@ class Run:
         traced: its span, if it has one.
         callbacks: whether its message may have callbacks.
         ticked: whether a schedule may have sent it.
+        parented: whether a durable job may wait for it.
+        durable: the run of a durable job; None for another job, and before it has begun.
+        family: whether it is one of these two, so that its end has to be stored.
     """
 
     __slots__ = (
-        "asked", "begun", "callbacks", "cancelled", "context", "definition", "delivery", "ended",
-        "exclusive", "interrupted", "quarantine", "started", "ticked", "traced", "why",
+        "asked", "begun", "callbacks", "cancelled", "context", "definition", "delivery", "durable",
+        "ended", "exclusive", "family", "interrupted", "parented", "quarantine", "started",
+        "ticked", "traced", "why",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
@@ -45,9 +51,17 @@ class Run:
         self.context: RunContext | None = None
         self.started = time.monotonic()
         self.begun = self.ended = 0.0
-        self.interrupted = self.callbacks = self.ticked = False
+        self.interrupted = self.callbacks = self.ticked = self.parented = self.family = False
+        self.durable: DurableRun | None = None
         self.asked: str | None = None
         self.cancelled = False
         self.exclusive: Ending | None = None
         self.why: str
         self.traced: TracedRun | None = None
+
+    def carries(self, raw_headers: bytes) -> None:
+        """See what else its headers may say, before they are decoded."""
+        self.callbacks = CALLBACKS_ENCODED in raw_headers
+        self.ticked = TICK_ENCODED in raw_headers
+        if PARENT_ENCODED in raw_headers:
+            self.parented = self.family = True

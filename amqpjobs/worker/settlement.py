@@ -35,6 +35,8 @@ from amqpjobs.jobs.outcome import (
     Skipped,
     Snoozed,
     Superseded,
+    Suspended,
+    Undoing,
     Waits,
 )
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
@@ -108,7 +110,10 @@ class Settlement:
                 copies.insert(0, self._letter(delivery, outcome.failure, context))
             return self._replacing.replace(delivery, copies, outcome)
         match outcome:
-            case Done() | Answered() | Cancelled() | Expired() | Superseded() | Waits() | Skipped():
+            case (
+                Done() | Answered() | Cancelled() | Expired() | Superseded() | Waits() | Skipped()
+                | Suspended() | Undoing()
+            ):  # fmt: skip
                 if delivery.stale:
                     # No ack counts any more. If it comes here again, it need not run again.
                     self._settled.remember(delivery)

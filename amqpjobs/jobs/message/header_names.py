@@ -30,13 +30,16 @@ HEADER_TAGS: Final = "amqpjobs-tags"
 HEADER_ACCEPT: Final = "amqpjobs-accept"
 HEADER_CALLBACKS: Final = "amqpjobs-callbacks"
 HEADER_TICK: Final = "amqpjobs-tick"
+HEADER_PARENT: Final = "amqpjobs-parent"
+HEADER_REPLAY: Final = "amqpjobs-replay"
 
 DUE_ENCODED: Final = HEADER_DUE.encode()
 """By which a message without it is recognised before its table is decoded."""
 
 CALLBACKS_ENCODED: Final = HEADER_CALLBACKS.encode()
 TICK_ENCODED: Final = HEADER_TICK.encode()
-"""The same of callbacks, and of ticks."""
+PARENT_ENCODED: Final = HEADER_PARENT.encode()
+"""The same of callbacks, of ticks, and of jobs that a durable job waits for."""
 
 ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
     HEADER_ATTEMPT: HeaderInfo("integer", "which run this is, from 1", 1, 1),
@@ -71,6 +74,12 @@ ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
     HEADER_TICK: HeaderInfo(
         "table", "of a schedule: `schedule`, `due`, `previous` (milliseconds), `how`, `tz`"
     ),
+    HEADER_PARENT: HeaderInfo(
+        "table", "the durable job that waits for it: `id`, `epoch`, `step`, `part`, `n`"
+    ),
+    HEADER_REPLAY: HeaderInfo(
+        "table", "of a durable job that is replayed: `from`, a step; without one it starts anew"
+    ),
 })  # fmt: skip
 """All of them, as the guide lists them."""
 
@@ -100,7 +109,8 @@ KEPT_FIRST: Final[Mapping[str, int]] = MappingProxyType({
     HEADER_ERROR: SMALL * 4, HEADER_COPY: SMALL, HEADER_ATTEMPT: SMALL, HEADER_DUE: SMALL,
     HEADER_DEADLINE: SMALL, HEADER_EPOCH: SMALL, HEADER_FIRST_TRY: SMALL, TRACE_PARENT: SMALL,
     HEADER_RETRY: SMALL, HEADER_RUN_TIMEOUT: SMALL, HEADER_PROGRESS: SMALL, HEADER_TAGS: SMALL * 3,
-    HEADER_CALLBACKS: SMALL * 5, HEADER_TICK: SMALL,
+    HEADER_CALLBACKS: SMALL * 5, HEADER_TICK: SMALL, HEADER_PARENT: SMALL,
+    HEADER_REPLAY: SMALL,
 })  # fmt: skip
 """What such a copy keeps before the headers of other programs, in this order: bytes of each."""
 

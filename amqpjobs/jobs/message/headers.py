@@ -12,6 +12,7 @@ from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.carried import Carried, retry_from, retry_table, tags_from, timeout_from
 from amqpjobs.jobs.message.events import Progress, progress_from
 from amqpjobs.jobs.message.failure import Failure, failure_from, table_of, text_or_none
+from amqpjobs.jobs.message.family import Family, family_from, family_table
 from amqpjobs.jobs.message.header_info import LAST_MOMENT, JobHeaders, milliseconds
 from amqpjobs.jobs.message.header_names import (
     HEADER_ACCEPT,
@@ -25,7 +26,9 @@ from amqpjobs.jobs.message.header_names import (
     HEADER_ERROR,
     HEADER_FIRST_TRY,
     HEADER_HISTORY,
+    HEADER_PARENT,
     HEADER_PROGRESS,
+    HEADER_REPLAY,
     HEADER_RETRY,
     HEADER_RUN_TIMEOUT,
     HEADER_TAGS,
@@ -214,6 +217,11 @@ def for_replay(headers: Headers) -> dict[str, FieldValue]:
     return copy
 
 
+def for_next_part(headers: Headers) -> dict[str, FieldValue]:
+    """The headers of a durable job that goes on: at attempt 1."""
+    return {k: v for k, v in headers.items() if k not in (HEADER_ATTEMPT, HEADER_REPLAY)}
+
+
 def history_of(headers: Headers, last: Failure | None = None) -> list[Failure]:
     """The errors of earlier runs as far as the message carries them, oldest first.
 
@@ -314,6 +322,31 @@ def tick_of(headers: Headers) -> Tick | None:
 def tick_header(tick: Tick) -> dict[str, FieldValue]:
     """The header that says so."""
     return {HEADER_TICK: tick_table(tick)}
+
+
+def family_of(headers: Headers) -> Family | None:
+    """Whose part a job is; None for one that no durable job waits for, or if it says nonsense."""
+    return family_from(headers.get(HEADER_PARENT))
+
+
+def family_header(family: Family) -> dict[str, FieldValue]:
+    """The header that says so."""
+    return {HEADER_PARENT: family_table(family)}
+
+
+def replay_of(headers: Headers) -> str | bool | None:
+    """From which step a durable job that was replayed goes on: its name; False to start anew; None
+    to keep all that is done."""
+    table = headers.get(HEADER_REPLAY)
+    if not isinstance(table, Mapping):
+        return None
+    step = table.get("from")
+    return step if isinstance(step, str) and step else False
+
+
+def replay_header(step: str | None) -> dict[str, FieldValue]:
+    """The header that says so; None to start anew."""
+    return {HEADER_REPLAY: {} if step is None else {"from": step}}
 
 
 def accepts(headers: Headers, encoding: str) -> bool:

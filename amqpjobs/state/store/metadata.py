@@ -12,5 +12,5 @@ VERSIONS = "amqpjobs_version"
 """Alembic's own table, by a name of ours: the database may be the application's, and have another.
 """
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration. Known here, so that looking whether a store is behind needs no Alembic."""

@@ -206,5 +206,105 @@ waiting = Table(
 )
 """One row for each message that waits for a slot, or for the end of a debounce."""
 
+durable = Table(
+    "amqpjobs_durable",
+    metadata,
+    Column("app", String(255), primary_key=True),
+    Column("job_id", String(255), primary_key=True),
+    Column("job", String(255), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("routing_key", String(255), nullable=False),
+    Column("properties", LargeBinary),
+    Column("body", LargeBinary),
+    Column("tracked", String(255)),
+    Column("parent_id", String(255)),
+    Column("parent_step", String(255)),
+    Column("result", LargeBinary),
+    Column("error", Text),
+    Column("deadline", Double),
+    Column("sends", Integer, nullable=False, server_default="0"),
+    Column("created_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Index("amqpjobs_durable_state", "app", "state", "changed_at"),
+    Index("amqpjobs_durable_parent", "app", "parent_id"),
+    _index("amqpjobs_durable_deadline", "app", "deadline", where="deadline IS NOT NULL"),
+)
+"""One row for each durable job that has begun; while it is ``suspended``, with its message."""
+
+steps = Table(
+    "amqpjobs_step",
+    metadata,
+    Column("app", String(255), primary_key=True),
+    Column("job_id", String(255), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("awaited", Boolean, nullable=False, server_default=false()),
+    Column("fingerprint", String(64)),
+    Column("result", LargeBinary),
+    Column("error", Text),
+    Column("cursor", Text),
+    Column("attempts", Integer, nullable=False, server_default="1"),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    Column("due_at", Double),
+    Column("child", String(255)),
+    Column("child_id", String(255)),
+    Column("sends", Integer, nullable=False, server_default="0"),
+    Column("routing_key", String(255)),
+    Column("properties", LargeBinary),
+    Column("body", LargeBinary),
+    Column("tracked", String(255)),
+    Column("undo", String(255)),
+    Column("undo_state", String(20)),
+    Column("undo_id", String(255)),
+    Column("undo_error", Text),
+    Column("undo_routing_key", String(255)),
+    Column("undo_properties", LargeBinary),
+    Column("undo_body", LargeBinary),
+    Column("undo_tracked", String(255)),
+    _index(
+        "amqpjobs_step_awaited", "app", "job_id", "epoch", where="awaited AND state = 'waiting'"
+    ),
+    _index("amqpjobs_step_due", "app", "due_at", where="due_at IS NOT NULL AND state = 'waiting'"),
+    Index("amqpjobs_step_child", "app", "child_id"),
+)
+"""One row for each step of a durable job: done, or waited for. The message of a job that is waited
+for is in here, and of the one that takes the step back."""
+
+chunks = Table(
+    "amqpjobs_chunk",
+    metadata,
+    Column("app", String(255), primary_key=True),
+    Column("job_id", String(255), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("step", String(255), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("state", String(20), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("done", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("results", LargeBinary),
+    Column("error", Text),
+    Column("child_id", String(255), nullable=False),
+    Column("sends", Integer, nullable=False, server_default="1"),
+    Column("routing_key", String(255), nullable=False),
+    Column("properties", LargeBinary),
+    Column("body", LargeBinary),
+    Column("tracked", String(255)),
+    Column("sent_at", Double, nullable=False),
+    Column("ended_at", Double),
+    _index("amqpjobs_chunk_waiting", "app", "job_id", "epoch", "step", where="state = 'waiting'"),
+)
+"""One row for each message of a map: some of its items, and their results."""
+
+DURABLE = (durable, steps, chunks)
+"""The tables of the migration `v0006_durable`, which writes them down once more."""
+
 MEMORY = (outbox, inbox, schedules, releases, ticks, slots, claims, waiting)
 """The tables of the migration `v0005_memory`, which writes them down once more."""

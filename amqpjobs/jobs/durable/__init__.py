@@ -1,0 +1,1 @@
+"""Durable jobs, as their handlers see them: steps, calls, waiting, undo."""

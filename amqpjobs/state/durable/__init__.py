@@ -1,0 +1,1 @@
+"""Durable jobs, kept: their rows, their runs in a worker, and who looks after them."""

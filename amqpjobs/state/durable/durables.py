@@ -1,0 +1,178 @@
+"""The durable jobs of a process: their runs, and who is told of their ends.
+
+Changes when a run needs something else of its process.
+"""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement
+
+from amqpjobs.errors import AmqpJobsError
+from amqpjobs.jobs.message.family import Family
+from amqpjobs.jobs.run_context import RunContext, context_of_nobody
+from amqpjobs.state.durable.children import undo_of
+from amqpjobs.state.durable.ends import Ended, Told, end_step, finish, suspend
+from amqpjobs.state.durable.groups import Groups
+from amqpjobs.state.durable.rows import Beginning, Begun, NotBegun, Owner, begin
+from amqpjobs.state.durable.run import DurableRun
+from amqpjobs.state.durable.values import Undo
+
+if TYPE_CHECKING:
+    from amqpjobs.client.prepared import Prepared
+    from amqpjobs.state.memory import Memory
+    from amqpjobs.state.store.durable import DurableStore
+
+log = logging.getLogger("amqpjobs.durable")
+
+LAST = 2.0
+"""Seconds for what is still to be written when a worker stops."""
+
+ORPHANED = "its durable job has ended"
+"""Why a job is cancelled that nobody waits for any more."""
+
+
+class Durables:
+    """The durable jobs of a process, on one event loop.
+
+    Args:
+        memory: of the app.
+
+    Attributes:
+        client: of the app.
+        groups: runs what is written.
+    """
+
+    def __init__(self, memory: "Memory") -> None:
+        self._memory = memory
+        self.client = memory.client
+        self.groups = Groups(memory)
+        self._store: DurableStore | None = None
+        self._live: dict[str, DurableRun] = {}
+        self._beside: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Durables: {len(self._live)} running>"
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being written."""
+        return self.groups.idle and not self._beside
+
+    @property
+    def app(self) -> str:
+        """The name of the app."""
+        return self._memory.app
+
+    @property
+    def now(self) -> ColumnElement[float]:
+        """The time of the store, for a statement. Only once that was opened."""
+        assert self._store is not None  # noqa: S101 - a run has begun, so it is
+        return self._store.now
+
+    def nudge(self) -> None:
+        """Have what was just committed sent."""
+        self._memory.nudge()
+
+    async def undo_of(self, undo: Any, owner: Owner, name: str) -> Undo | None:
+        """What takes a step back. See `amqpjobs.state.durable.children.undo_of`."""
+        return await undo_of(self.client, undo, owner, name)
+
+    async def begin(
+        self, beginning: Beginning, context: RunContext, task: "asyncio.Task[Any]"
+    ) -> "DurableRun | NotBegun":
+        """Begin a run.
+
+        Raises:
+            StoreUnavailable, ConfigurationError: the store cannot be used.
+        """
+        self._store = await self._memory.store()
+        owner = beginning.owner
+        begun = await self.groups.run(owner.job_id, begin, beginning, self.now)
+        if not isinstance(begun, Begun):
+            return begun
+        run = DurableRun(self, context, owner, begun, task)
+        self._live[owner.job_id] = run
+        return run
+
+    async def ended(self, run: DurableRun) -> None:
+        """The handler of a run has ended."""
+        if self._live.get(run.owner.job_id) is run:
+            del self._live[run.owner.job_id]
+        await run.close()
+
+    async def suspend(self, run: DurableRun, message: "Prepared") -> Told | None:
+        """A run was left, and goes on when what it waits for has ended.
+
+        Raises:
+            StoreUnavailable: nothing is known to be stored.
+        """
+        told = await self.groups.run(
+            run.owner.job_id, suspend, run.owner, run.token, run.waits, message, self.now
+        )
+        return self._tell(told)
+
+    async def finish(
+        self, owner: Owner, token: int | None, ended: Ended, *, undo: bool = True
+    ) -> Told | None:
+        """A durable job has ended.
+
+        Raises:
+            StoreUnavailable: nothing is known to be stored.
+        """
+        self._store = await self._memory.store()
+        told = await self.groups.run(owner.job_id, finish, owner, token, ended, self.now, undo=undo)
+        return self._tell(told)
+
+    async def end_step(self, family: Family, job_id: str, ended: Ended) -> Told:
+        """A job has ended that a durable job waits for.
+
+        Raises:
+            StoreUnavailable: nothing is known to be stored.
+        """
+        self._store = await self._memory.store()
+        told = await self.groups.run(
+            family.parent, end_step, self.app, family, job_id, ended, self.now
+        )
+        if (live := self._live.get(family.parent)) is not None:
+            live.look_soon()
+        self._tell(told)
+        return told
+
+    def _tell(self, told: Told | None) -> Told | None:
+        if told is not None:
+            if told.woken:
+                self._memory.nudge()
+            if told.orphans:
+                self._cancel(told.orphans)
+        return told
+
+    def _cancel(self, job_ids: tuple[str, ...]) -> None:
+        """Cancel jobs that nobody waits for, beside all else: one that is not reached runs in
+        vain."""
+        task = asyncio.get_running_loop().create_task(
+            self._cancel_all(job_ids), context=context_of_nobody()
+        )
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def _cancel_all(self, job_ids: tuple[str, ...]) -> None:
+        from amqpjobs.state.durable.cancelling import cancel_durable
+        from amqpjobs.state.status.cancelling import cancel_job
+
+        for job_id in job_ids:
+            try:
+                await cancel_durable(self._memory, job_id)
+                await cancel_job(self.client, job_id, ORPHANED)
+            except AmqpJobsError as error:
+                extra = {"job_id": job_id, "error": str(error)}
+                log.warning("job that nobody waits for not cancelled", extra=extra)
+
+    async def close(self) -> None:
+        """The worker stops."""
+        await self.groups.finish(LAST)
+        for task in list(self._beside):
+            task.cancel()
+        if self._beside:
+            await asyncio.wait(self._beside)

@@ -1,0 +1,126 @@
+"""Transactions that many runs share: what is asked for at a time is written by one commit.
+
+Changes when they are put together otherwise.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, select
+
+from amqpjobs.errors import StoreUnavailable
+from amqpjobs.jobs.run_context import context_of_nobody
+from amqpjobs.state.limits.keys import among
+from amqpjobs.state.store.tables import durable
+
+if TYPE_CHECKING:
+    from amqpjobs.state.memory import Memory
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+AT_ONCE = 100
+"""Pieces of work in one transaction."""
+
+Work = tuple[str, Callable[[Connection], Any], "asyncio.Future[Any]"]
+
+
+class Groups:
+    """Runs functions of a connection, those that come together in one transaction.
+
+    Args:
+        memory: of the app, whose store it is.
+    """
+
+    def __init__(self, memory: "Memory") -> None:
+        self._memory = memory
+        self._work: list[Work] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Groups: {len(self._work)} waiting>"
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being written."""
+        return self._task is None or self._task.done()
+
+    async def run(
+        self,
+        job_id: str,
+        function: "Callable[Concatenate[Connection, P], T]",
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a function that works on one durable job, in a transaction that is kept when this
+        returns.
+
+        Args:
+            job_id: of that job: its row is locked before, in one order for all.
+
+        Raises:
+            StoreUnavailable: nothing of it is known to be kept.
+            Exception: what the function raises.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def work(connection: Connection) -> T:
+            return function(connection, *args, **kwargs)
+
+        self._work.append((job_id, work, future))
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._run(), context=context_of_nobody())
+        # What is cancelled here is written all the same: nobody knows how far it is.
+        return await asyncio.shield(future)
+
+    async def _run(self) -> None:
+        while self._work:
+            await asyncio.sleep(0)  # what comes in this moment goes along
+            work, self._work = self._work[:AT_ONCE], self._work[AT_ONCE:]
+            await self._together(sorted(work, key=_job_of))
+
+    async def _together(self, work: list[Work]) -> None:
+        try:
+            store = await self._memory.store()
+            results = await store.run(_all, self._memory.app, work)
+        except StoreUnavailable as error:
+            for _, _, future in work:
+                _fail(future, error)
+        except Exception as error:  # noqa: BLE001 - of one of them, which is not in the others' way
+            if len(work) == 1:
+                _fail(work[0][2], error)
+                return
+            for each in work:
+                await self._together([each])
+        else:
+            for (_, _, future), result in zip(work, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until all is written, for so long at most."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait((self._task,), timeout=seconds)
+
+
+def _job_of(work: Work) -> str:
+    return work[0]
+
+
+def _all(connection: Connection, app: str, work: list[Work]) -> list[Any]:
+    ids = sorted({job_id for job_id, _, _ in work})
+    if len(ids) > 1 and connection.dialect.name == "postgresql":
+        # Or two transactions that each have two of them could wait for each other.
+        chosen = select(durable.c.job_id).where(
+            durable.c.app == app, among(connection, durable.c.job_id, ids)
+        )
+        connection.execute(chosen.order_by(durable.c.job_id).with_for_update())
+    return [function(connection) for _, function, _ in work]
+
+
+def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # who asked may be gone

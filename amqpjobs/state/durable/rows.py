@@ -1,0 +1,323 @@
+"""The rows of durable jobs and their steps, while their handlers run: begun, written, looked at.
+
+All are functions of a connection. Who writes for a job holds its token: a newer run of the same job
+has another one, and what an older one writes then changes nothing. Changes when what is kept of a
+step does.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, literal, select, update
+
+from amqpjobs.broker.amqp.frames import encode_properties
+from amqpjobs.client.prepared import Prepared
+from amqpjobs.state.durable.values import (
+    ABANDONED,
+    DONE,
+    ENDED,
+    RUNNING,
+    SUSPENDED,
+    UNDO_FAILED,
+    UNDOING,
+    UNDONE,
+    WAITING,
+    Failed,
+    Step,
+)
+from amqpjobs.state.limits.keys import among
+from amqpjobs.state.outbox.rows import add
+from amqpjobs.state.store.tables import durable, outbox, steps
+from amqpjobs.state.store.upsert import insert_into
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A durable job.
+
+    Attributes:
+        app: its app.
+        job_id: its id.
+        epoch: how often it was replayed.
+    """
+
+    app: str
+    job_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A run that is about to begin.
+
+    Attributes:
+        owner: which job.
+        job: its name.
+        routing_key: the AMQP queue that it came from.
+        tracked: its queue, as statuses show it.
+        parent_id, parent_step: the durable job that waits for it.
+        deadline: by which it is to be done.
+        replay: from which step a replay goes on: its name; False to start anew; None to keep all.
+    """
+
+    owner: Owner
+    job: str
+    routing_key: str
+    tracked: str | None = None
+    parent_id: str | None = None
+    parent_step: str | None = None
+    deadline: float | None = None
+    replay: str | bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """It may run.
+
+    Attributes:
+        token: of this run.
+        steps: what was done and begun before, by name.
+    """
+
+    token: int
+    steps: dict[str, Step]
+
+
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """It does not run: a run of it has brought the job to this state.
+
+    Attributes:
+        state: of the job.
+        result: if it is done.
+        error: if it has failed.
+    """
+
+    state: str
+    result: bytes | None = None
+    error: Failed | None = None
+
+
+def begin(
+    connection: Connection, beginning: Beginning, now: ColumnElement[float]
+) -> Begun | NotBegun:
+    """Begin a run: from now on what earlier runs of the job write changes nothing."""
+    owner = beginning.owner
+    values = {
+        "app": owner.app, "job_id": owner.job_id, "job": beginning.job, "epoch": owner.epoch,
+        "state": RUNNING, "token": 1, "routing_key": beginning.routing_key,
+        "tracked": beginning.tracked, "parent_id": beginning.parent_id,
+        "parent_step": beginning.parent_step, "deadline": beginning.deadline, "created_at": now,
+        "changed_at": now,
+    }  # fmt: skip
+    made = insert_into(connection, durable).values(**values)
+    made = made.on_conflict_do_update(
+        index_elements=["app", "job_id"],
+        set_={"token": durable.c.token + 1, "changed_at": now},
+        where=and_(durable.c.epoch == owner.epoch, durable.c.state == RUNNING),
+    ).returning(durable.c.token)
+    row = connection.execute(made).first()
+    if row is not None:
+        # A signal may have come before the job.
+        return Begun(row.token, load(connection, owner))
+    return _again(connection, beginning, now)
+
+
+def _again(
+    connection: Connection, beginning: Beginning, now: ColumnElement[float]
+) -> Begun | NotBegun:
+    owner = beginning.owner
+    row = locked(connection, owner.app, owner.job_id)
+    if row is None or row.epoch > owner.epoch:
+        return NotBegun(SUSPENDED)  # pruned, or a message of an earlier epoch
+    if row.epoch == owner.epoch or row.state in (UNDOING, UNDO_FAILED):
+        result = None if row.result is None else bytes(row.result)
+        return NotBegun(row.state, result, Failed.of_text(row.error))
+    _replay(connection, beginning, row)
+    connection.execute(
+        update(durable)
+        .where(durable.c.app == owner.app, durable.c.job_id == owner.job_id)
+        .values(
+            epoch=owner.epoch, state=RUNNING, token=row.token + 1, result=None, error=None,
+            changed_at=now, deadline=beginning.deadline, sends=0,
+        )
+    )  # fmt: skip
+    return Begun(row.token + 1, load(connection, owner))
+
+
+def _replay(connection: Connection, beginning: Beginning, row: Any) -> None:
+    """Take what is kept into the new epoch. What was undone is not."""
+    replay, owner = beginning.replay, beginning.owner
+    if replay is False or row.state == UNDONE:
+        return
+    earlier = Owner(owner.app, owner.job_id, row.epoch)
+    kept = [of(earlier), steps.c.state == DONE]
+    if isinstance(replay, str):
+        first = select(steps.c.n).where(of(earlier), steps.c.name == replay).scalar_subquery()
+        kept.append(steps.c.n < func.coalesce(first, 2**31 - 1))
+    connection.execute(update(steps).where(*kept).values(epoch=owner.epoch, awaited=False))
+
+
+def of(owner: Owner) -> ColumnElement[bool]:
+    """The steps of a job, in its epoch."""
+    return and_(
+        steps.c.app == owner.app, steps.c.job_id == owner.job_id, steps.c.epoch == owner.epoch
+    )
+
+
+def locked(connection: Connection, app: str, job_id: str) -> Any:
+    """The row of a job, for this transaction alone; None if there is none."""
+    query = select(durable).where(durable.c.app == app, durable.c.job_id == job_id)
+    return connection.execute(query.with_for_update()).first()
+
+
+LOADED = (
+    steps.c.name, steps.c.kind, steps.c.n, steps.c.state, steps.c.fingerprint, steps.c.result,
+    steps.c.error, steps.c.cursor, steps.c.child_id, steps.c.child, steps.c.due_at,
+    steps.c.attempts, steps.c.awaited,
+)  # fmt: skip
+
+
+def load(
+    connection: Connection, owner: Owner, names: Collection[str] | None = None
+) -> dict[str, Step]:
+    """The steps of a job, or of these names those that wait no more."""
+    query = select(*LOADED).where(of(owner))
+    if names is not None:
+        wanted = among(connection, steps.c.name, names)
+        query = query.where(wanted, steps.c.state != WAITING)
+    return {row.name: step_of(row) for row in connection.execute(query)}
+
+
+def step_of(row: Any) -> Step:
+    """The step in a row."""
+    return Step(
+        row.name, row.kind, row.n, row.state, row.fingerprint,
+        None if row.result is None else bytes(row.result), Failed.of_text(row.error), row.cursor,
+        row.child_id, row.child, row.due_at, row.attempts, bool(row.awaited),
+    )  # fmt: skip
+
+
+def put(
+    connection: Connection,
+    owner: Owner,
+    token: int,
+    step: Step,
+    now: ColumnElement[float],
+    *,
+    message: Prepared | None = None,
+    wait: float | None = None,
+) -> bool:
+    """Write a step.
+
+    Args:
+        token: of the run.
+        message: of the job that it waits for, which is sent.
+        wait: seconds after which its waiting is over.
+
+    Returns:
+        False if nothing is written: a newer run has begun, or what was to be waited for has ended.
+    """
+    values = _values(owner, step, now, message, wait)
+    columns = list(values)
+    held = and_(
+        durable.c.app == owner.app, durable.c.job_id == owner.job_id, durable.c.token == token,
+        durable.c.epoch == owner.epoch,
+    )  # fmt: skip
+    chosen = select(*(_literal(name, values[name]) for name in columns)).where(held)
+    insert = insert_into(connection, steps).from_select(columns, chosen)
+    keys = ("app", "job_id", "epoch", "name", "started_at", "n")
+    update_ = {name: insert.excluded[name] for name in columns if name not in keys}
+    # What has ended meanwhile, such as a signal that came early, is not waited for again.
+    made = insert.on_conflict_do_update(
+        index_elements=["app", "job_id", "epoch", "name"], set_=update_,
+        where=steps.c.state == WAITING if step.state == WAITING else None,
+    ).returning(steps.c.n)  # fmt: skip
+    if connection.execute(made).first() is None:
+        return False
+    if message is not None:
+        add(connection, outbox, owner.app, message, now)
+    return True
+
+
+def _literal(name: str, value: Any) -> ColumnElement[Any]:
+    if isinstance(value, ColumnElement):
+        return value.label(name)
+    return literal(value, steps.c[name].type).label(name)
+
+
+def _values(
+    owner: Owner,
+    step: Step,
+    now: ColumnElement[float],
+    message: Prepared | None,
+    wait: float | None,
+) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "app": owner.app, "job_id": owner.job_id, "epoch": owner.epoch, "name": step.name,
+        "kind": step.kind, "n": step.n, "state": step.state, "awaited": step.awaited,
+        "fingerprint": step.fingerprint, "result": step.result,
+        "error": None if step.error is None else step.error.text(), "cursor": step.cursor,
+        "attempts": step.attempts, "started_at": now,
+        "ended_at": None if step.state == WAITING else now,
+    }  # fmt: skip
+    if wait is not None:
+        values["due_at"] = now + wait
+    if step.child is not None:
+        values |= {"child": step.child, "child_id": step.child_id}
+    if message is not None:
+        values |= stored(message) | {"sends": 1}
+    if (undo := step.undo) is not None:
+        values |= {f"undo_{name}": value for name, value in stored(undo.message).items()}
+        values |= {"undo": undo.message.job, "undo_id": undo.message.job_id}
+        if undo.given:
+            values["undo_body"] = None
+    return values
+
+
+def stored(message: Prepared) -> dict[str, Any]:
+    """The columns of a message that may be sent again."""
+    return {
+        "routing_key": message.routing_key,
+        "properties": encode_properties(message.properties),
+        "body": message.body,
+        "tracked": message.tracked,
+    }
+
+
+def put_cursor(
+    connection: Connection, owner: Owner, token: int, step: Step, now: ColumnElement[float]
+) -> bool:
+    """Write how far a step has come. See `put`."""
+    return put(connection, owner, token, replace(step, awaited=False), now)
+
+
+def abandon(connection: Connection, owner: Owner) -> list[str]:
+    """Wait for nothing any more.
+
+    Returns:
+        The ids of the jobs that were waited for.
+    """
+    gone = (
+        update(steps)
+        .where(of(owner), steps.c.state == WAITING)
+        .values(state=ABANDONED, awaited=False, properties=None, body=None)
+        .returning(steps.c.child_id)
+    )
+    return [row.child_id for row in connection.execute(gone) if row.child_id is not None]
+
+
+def has_ended(state: str) -> bool:
+    """Whether nothing goes on in a job in this state."""
+    return state in ENDED
+
+
+def rows_of(connection: Connection, app: str, job_id: str) -> tuple[Any, Sequence[Any]]:
+    """All that is kept of a job, for people: its row, and those of its steps in its epoch."""
+    query = select(durable).where(durable.c.app == app, durable.c.job_id == job_id)
+    row = connection.execute(query).first()
+    if row is None:
+        return None, ()
+    own = of(Owner(app, job_id, row.epoch))
+    return row, connection.execute(select(steps).where(own).order_by(steps.c.n)).all()

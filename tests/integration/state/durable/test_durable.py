@@ -1,0 +1,77 @@
+"""Durable jobs, in the kit: steps are remembered, calls are jobs, waiting holds nothing."""
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import timedelta
+
+from pydantic import BaseModel
+
+from amqpjobs import App, Context, Job, Retry
+
+
+class Receipt(BaseModel):
+    order: int
+    payment: str
+    sent: str
+
+
+def make_app() -> tuple[App, Job[[int], Receipt, Awaitable[Receipt]], list[str]]:
+    """An app whose durable job calls others, and what it did."""
+    app, done = App("shop", retry=Retry(attempts=1)), list[str]()
+
+    @app.job(queue="payments")
+    async def charge(order: int, rate: float) -> str:
+        done.append("charge")
+        return f"{order} at {rate}"
+
+    @app.job(queue="payments")
+    async def refund(payment: str) -> None:
+        done.append(f"refund {payment}")
+
+    @app.job(queue="parcels")
+    async def ship(order: int) -> str:
+        done.append("ship")
+        if order == 13:
+            raise ValueError("none left")
+        return "sent"
+
+    async def rate_of(currency: str) -> float:
+        done.append("rate")
+        return 1.5
+
+    @app.job(queue="orders", name="fulfil", durable=True, keep_result=True)
+    async def fulfil(ctx: Context, order: int) -> Receipt:
+        rate = await ctx.step("rate", rate_of, "EUR")
+        payment = await ctx.call("charge", charge, order, rate, undo=refund)
+        sent, _ = await asyncio.gather(
+            ctx.call("ship", ship, order), ctx.sleep("rest", timedelta(hours=3))
+        )
+        return Receipt(order=order, payment=payment, sent=sent)
+
+    return app, fulfil, done
+
+
+async def test_each_step_is_done_once_and_its_result_comes_back_typed():
+    """The handler begins anew each time that it is woken."""
+    app, fulfil, done = make_app()
+    async with app.testing() as t:
+        handle = await fulfil.later(7)
+        await t.run_until_idle()
+        assert done == ["rate", "charge", "ship"]
+        assert [run.outcome for run in t.runs() if run.job == "fulfil"] == ["suspended"] * 2
+        await t.advance(3 * 3600 + 1)
+        await t.run_until_idle()
+        assert done == ["rate", "charge", "ship"]
+        assert await handle.result() == Receipt(order=7, payment="7 at 1.5", sent="sent")
+
+
+async def test_a_job_that_fails_for_good_is_undone():
+    """By a job of its own, which is given the result of the call."""
+    app, fulfil, done = make_app()
+    async with app.testing(raise_errors=False) as t:
+        await fulfil.later(13)
+        await t.run_until_idle()
+        await t.advance(3 * 3600 + 1)
+        await t.run_until_idle()
+        assert done == ["rate", "charge", "ship", "refund 13 at 1.5"]
+        assert sorted(dead.job for dead in t.dead()) == ["fulfil", "ship"]
