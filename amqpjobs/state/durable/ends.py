@@ -18,6 +18,7 @@ from amqpjobs.jobs.message.family import Family
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.state.durable.rows import Owner, abandon, locked, of
 from amqpjobs.state.durable.values import (
+    ABANDONED,
     CANCELLED,
     DONE,
     DUE,
@@ -170,7 +171,9 @@ def end_step(
     changed = connection.execute(
         update(steps)
         .where(mine, steps.c.state == WAITING)
-        .values(state=state, ended_at=now, properties=None, body=None, **_outcome(ended))
+        .values(
+            state=state, ended_at=now, properties=None, body=None, sent_at=None, **_outcome(ended)
+        )
         .returning(steps.c.n)
     ).first()
     if changed is None:
@@ -266,7 +269,8 @@ def _orphans(connection: Connection, owner: Owner) -> list[str]:
         select(steps.c.child_id).where(waiting, steps.c.child_id.is_not(None))
     ).all()
     others = and_(waiting, steps.c.undo.is_(None))
-    connection.execute(update(steps).where(others).values(state="abandoned", awaited=False))
+    gone = {"state": ABANDONED, "awaited": False, "sent_at": None}
+    connection.execute(update(steps).where(others).values(**gone))
     return [row.child_id for row in rows]
 
 
@@ -293,7 +297,7 @@ def undo_next(connection: Connection, owner: Owner, now: ColumnElement[float]) -
         return False
     add(connection, outbox, owner.app, undo_message(row), now)
     mine = and_(of(owner), steps.c.name == row.name)
-    connection.execute(update(steps).where(mine).values(undo_state=SENT))
+    connection.execute(update(steps).where(mine).values(undo_state=SENT, sent_at=now, sends=1))
     return True
 
 
@@ -322,7 +326,7 @@ def _end_undo(
     changed = connection.execute(
         update(steps)
         .where(mine, steps.c.undo_state.in_(before))
-        .values(undo_state=state, undo_error=error)
+        .values(undo_state=state, undo_error=error, sent_at=None)
         .returning(steps.c.n)
     ).first()
     if changed is None:
@@ -445,9 +449,8 @@ def end_due(
             values = {"state": DONE, "result": b"null"}
         if found.child_id is not None:
             orphans.append(found.child_id)
-        connection.execute(
-            update(steps).where(mine).values(ended_at=now, properties=None, body=None, **values)
-        )
+        values |= {"ended_at": now, "properties": None, "body": None, "sent_at": None}
+        connection.execute(update(steps).where(mine).values(**values))
         woken += wake(connection, owner, now)
     return len(rows), orphans, woken
 
