@@ -9,9 +9,9 @@ from sqlalchemy import Connection, delete, func, select
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.jobs.message.family import Family, Part
 from amqpjobs.jobs.message.properties import Properties
-from amqpjobs.state.durable.ends import Ended, Told, end_step, suspend
+from amqpjobs.state.durable.ends import end_step, suspend
 from amqpjobs.state.durable.rows import Beginning, Begun, Owner, begin, load, put, rows_of
-from amqpjobs.state.durable.values import CALL, WAITING, Failed, Step, Undo
+from amqpjobs.state.durable.values import CALL, WAITING, Ended, Failed, Step, Told, Undo
 from amqpjobs.state.store.durable import DurableStore
 from amqpjobs.state.store.tables import outbox
 

@@ -25,21 +25,18 @@ from sqlalchemy import (
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.jobs.message.family import Family
 from amqpjobs.jobs.message.headers import family_of
-from amqpjobs.state.durable.ends import (
-    Ended,
-    Told,
-    end_step,
-    finish,
-    undo_message,
-)
-from amqpjobs.state.durable.rows import Owner, locked, of
+from amqpjobs.state.durable.ends import end_step, finish
+from amqpjobs.state.durable.rows import Owner, of
+from amqpjobs.state.durable.undoing import undo_message
 from amqpjobs.state.durable.values import (
     RUNNING,
     SENT,
     SUSPENDED,
     UNDOING,
     WAITING,
+    Ended,
     Failed,
+    Told,
 )
 from amqpjobs.state.outbox.rows import add, message_of, properties_in
 from amqpjobs.state.store.tables import durable, outbox, steps, waiting
@@ -239,9 +236,7 @@ def _give_up(
     told = finish(connection, owner, None, ended, now) or Told()
     woken = told.woken
     if (family := family_of(message.properties.headers)) is not None:
-        above = locked(connection, owner.app, family.parent)
-        if above is not None:
-            woken += end_step(connection, owner.app, family, owner.job_id, ended, now).woken
+        woken += end_step(connection, owner.app, family, owner.job_id, ended, now).woken
     return replace(told, woken=woken, state=LOST)
 
 

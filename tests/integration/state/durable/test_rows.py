@@ -8,17 +8,9 @@ from sqlalchemy import Connection, update
 
 from amqpjobs.jobs.message.family import Family
 from amqpjobs.jobs.message.properties import Properties
-from amqpjobs.state.durable.ends import (
-    Ended,
-    Told,
-    end_due,
-    end_step,
-    finish,
-    send_signal,
-    suspend,
-    undo_job,
-)
+from amqpjobs.state.durable.ends import end_step, finish, suspend
 from amqpjobs.state.durable.rows import Beginning, NotBegun, Owner, begin, put
+from amqpjobs.state.durable.undoing import undo_job
 from amqpjobs.state.durable.values import (
     CALL,
     DONE,
@@ -32,9 +24,12 @@ from amqpjobs.state.durable.values import (
     UNDOING,
     UNDONE,
     WAITING,
+    Ended,
     Step,
+    Told,
     Undo,
 )
+from amqpjobs.state.durable.waits import end_due, send_signal
 from amqpjobs.state.store.tables import durable
 from tests.support.durable_rows import APP, LOST, Jobs, message, suspended
 

@@ -13,7 +13,7 @@ from amqpjobs.errors import JobFailed
 from amqpjobs.jobs.message.family import Family, family_table
 from amqpjobs.jobs.message.header_names import HEADER_PARENT
 from amqpjobs.jobs.message.properties import Properties
-from amqpjobs.state.durable.ends import Ended, finish, suspend
+from amqpjobs.state.durable.ends import finish, suspend
 from amqpjobs.state.durable.rows import Owner
 from amqpjobs.state.durable.silent import (
     LOST,
@@ -32,6 +32,7 @@ from amqpjobs.state.durable.values import (
     RUNNING,
     UNDO_FAILED,
     UNDOING,
+    Ended,
 )
 from amqpjobs.state.memory import memory_of
 from amqpjobs.state.store.tables import durable, steps
