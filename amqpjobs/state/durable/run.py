@@ -4,27 +4,21 @@ Changes when a step is carried out in another way; `amqpjobs.state.durable.rows`
 """
 
 import asyncio
-import inspect
 import logging
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from anyio import to_thread
-
 from amqpjobs.errors import (
-    ConfigurationError,
     JobFailed,
     SignalTimeout,
-    StepChanged,
     StoreUnavailable,
 )
+from amqpjobs.jobs.durable.asked import Asked, arguments_changed
+from amqpjobs.jobs.durable.calling import called
 from amqpjobs.jobs.durable.running import Given, StepInTransaction
 from amqpjobs.jobs.durable.suspension import Suspend
-from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.jobs.run_context import RunContext, context_of_nobody
 from amqpjobs.state.durable.blocked import is_blocked
 from amqpjobs.state.durable.rows import Begun, Owner, load, put, put_cursor
@@ -95,7 +89,7 @@ class DurableRun:
         self.known = begun.steps
         self._task = task
         self._next = max((step.n for step in self.known.values()), default=0) + 1
-        self._asked: dict[str, str] = {}
+        self._asked = Asked()
         self._parked: dict[str, asyncio.Future[None]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._cursors: dict[str, Step] = {}
@@ -121,27 +115,18 @@ class DurableRun:
         if known is not None and known.state == DONE:
             if known.fingerprint == mark:
                 return typed.load(known.result or b"null")
-            self._changed(name, strict=options["strict"])
+            arguments_changed(self.context.log_keys(), name, strict=options["strict"])
         attempts = 1 if known is None else known.attempts + (known.state == FAILED)
         undo = await self.durables.undo_of(options["undo"], self.owner, name)
         step = Step(name, STEP, self._number(known), DONE, mark, attempts=attempts, undo=undo)
         try:
-            result = await self._called(function, args, kwargs)
+            result = await called(function, args, kwargs)
         except Exception as error:
             await self._note_failure(step, error)
             raise
         step.result = typed.dump(result)
         await self.write(step)
         return typed.load(step.result)
-
-    async def _called(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if inspect.iscoroutinefunction(function):
-            return await function(*args, **kwargs)
-        call = partial(function, *args, **kwargs)
-        result = await to_thread.run_sync(call, abandon_on_cancel=False)
-        return await result if inspect.isawaitable(result) else result
 
     async def _note_failure(self, step: Step, error: Exception) -> None:
         """For people: what is done again at the next run needs no note."""
@@ -153,16 +138,6 @@ class DurableRun:
             )
         except Exception as other:  # noqa: BLE001 - the handler gets its own error
             log.debug("failure of a step not noted", extra={"error": str(other)})
-
-    def _changed(self, name: str, *, strict: bool) -> None:
-        if strict:
-            raise StepChanged(
-                f"the step {name!r} was done with other arguments, and is strict: give it another "
-                "name, or replay the job with --restart",
-                step=name,
-            )
-        keys = {**self.context.log_keys(), "step": name}
-        log.warning("step called again, its arguments changed", extra=keys)
 
     def step_in(self, session: Any, name: str) -> AbstractAsyncContextManager[StepInTransaction]:
         """See `Steps.step_in`."""
@@ -236,25 +211,11 @@ class DurableRun:
             ConfigurationError: it was used before, or is none.
             Suspend: the handler is being left.
         """
-        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or "\0" in name:
-            raise ConfigurationError(
-                f"the name of a step is a text of 1 to {LONGEST_NAME} characters, not {name!r}"
-            )
+        known = self.known.get(name) if isinstance(name, str) else None
+        self._asked.check(name)
         if self.suspending:
             raise Suspend(name)
-        place = _caller()
-        if (before := self._asked.get(name)) is not None:
-            raise ConfigurationError(
-                f"two steps of one run are called {name!r}: {before} and {place}. A step is known "
-                'by its name: in a loop, number them, as f"page {n}"'
-            )
-        self._asked[name] = place
-        known = self.known.get(name)
-        if known is not None and known.kind != kind:
-            raise ConfigurationError(
-                f"{name!r} was a {known.kind} when this job ran before, and is a {kind} now: give "
-                "it another name"
-            )
+        self._asked.use(name, kind, None if known is None else known.kind)
 
     def _number(self, known: Step | None) -> int:
         if known is not None:
@@ -413,13 +374,3 @@ class DurableRun:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait((self._watching,))
-
-
-def _caller() -> str:
-    """Where the handler is: the innermost frame outside of amqpjobs."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("amqpjobs."):
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
