@@ -28,7 +28,7 @@ from amqpjobs.worker.cancellation import Control
 from amqpjobs.worker.cancelled_jobs import CancelledJobs
 from amqpjobs.worker.consumer_timeout import Overtime
 from amqpjobs.worker.deferral import Deferral
-from amqpjobs.worker.durable import DurableJobs, durable_jobs_of
+from amqpjobs.worker.durable import DurableWork, durable_jobs_of
 from amqpjobs.worker.ending_hooks import HookCalls
 from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.events import Announcer
@@ -146,7 +146,7 @@ class Consuming:
         self.subscriptions = self._subscribe(queues)
         furnish(execution.home, runtime, self._nested_requests(), memory)
         self.limits = limits_of(memory.turns, stack)
-        self.durable = durable_jobs_of(memory.durable, stack)
+        self.durable = durable_jobs_of(memory.durable, runtime, stack)
         self.hook_calls = self._make_hook_calls(stack)
         hooked = () if self.hook_calls is None else (self.hook_calls.ended,)
         self._make_executor(stopping, room, (*hooked, *observers), stack)
@@ -250,7 +250,7 @@ class Consuming:
         )
 
     @property
-    def _beside(self) -> tuple[HookCalls | Limits | DurableJobs | None, ...]:
+    def _beside(self) -> "tuple[HookCalls | Limits | DurableWork | None, ...]":
         """What may still write when no job runs."""
         return self.hook_calls, self.limits, self.durable
 
