@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.run_context import RunContext
     from amqpjobs.jobs.runtime import Runtime
     from amqpjobs.state.durable.durables import Durables
-    from amqpjobs.state.durable.ends import Ended
     from amqpjobs.state.durable.rows import NotBegun, Owner
+    from amqpjobs.state.durable.values import Ended
     from amqpjobs.state.memory import Memory
     from amqpjobs.worker.carried_jobs import CarriedJobs
     from amqpjobs.worker.run import Run
@@ -244,8 +244,7 @@ class DurableJobs:
         return family_of(run.delivery.header.headers) if run.parented else None
 
     def _ended(self, definition: "Definition", context: "RunContext", outcome: Outcome) -> "Ended":
-        from amqpjobs.state.durable.ends import Ended
-        from amqpjobs.state.durable.values import Failed
+        from amqpjobs.state.durable.values import Ended, Failed
 
         job, job_id = definition.name, context.job_id
         match outcome:
@@ -296,8 +295,7 @@ def durable_jobs_of(
 
 
 def _message(run: "Run", context: "RunContext") -> "Prepared":
-    """The message by which a suspended job goes on: attempts are counted anew, since it has come
-    further."""
+    """The message by which a suspended job goes on."""
     from amqpjobs.client.prepared import Prepared
     from amqpjobs.jobs.message.headers import for_next_part
 
