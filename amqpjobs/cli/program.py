@@ -31,6 +31,7 @@ _PANELS: Final = {
         "resume": "operate",
         "set-rate": "operate",
         "cancel": "cancel",
+        "signal": "signal",
         "purge": "purge",
         "workers": "workers",
         "ping": "workers",

@@ -159,6 +159,15 @@ class BlockingApp:
 
         return self._open_portal().call(cancel)
 
+    def signal(self, job_id: str, name: str, value: Any = None) -> bool:
+        """Send a signal to a durable job. See `App.signal`.
+
+        Example:
+            >>> client.signal(handle.id, "approval", {"by": "ada"})
+            True
+        """
+        return self._open_portal().call(self._app.signal, job_id, name, value)
+
     def lock(
         self, name: str, *, lease: Seconds = 60.0, timeout: Seconds | None = None
     ) -> BlockingLock:

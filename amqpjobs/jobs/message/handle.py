@@ -39,6 +39,10 @@ class Follows(Protocol):
         """See `App.cancel`."""
         ...
 
+    async def signal(self, job_id: str, name: str, value: Any = None, /) -> bool:
+        """See `App.signal`."""
+        ...
+
 
 class FollowsBlocking(Protocol):
     """What a `BlockingJobHandle` asks: a blocking client is one."""
@@ -59,6 +63,10 @@ class FollowsBlocking(Protocol):
 
     def watch(self, job_id: str, /) -> Generator[JobStatus, None, None]:
         """See `App.watch`."""
+        ...
+
+    def signal(self, job_id: str, name: str, value: Any = None, /) -> bool:
+        """See `App.signal`."""
         ...
 
 
@@ -172,6 +180,26 @@ class JobHandle(_Asks, Generic[R_co]):
         """
         return await self._asked().cancel(self.id, reason=reason)
 
+    async def signal(self, name: str, value: Any = None) -> bool:
+        """Send a signal to the job, which is a durable one. See `App.signal`.
+
+        Args:
+            name: of the signal.
+            value: what can become JSON.
+
+        Returns:
+            False if the job does not take it: it has ended, or has had a signal of this name.
+
+        Raises:
+            ConfigurationError: this handle has no app; or see `App.signal`.
+            InvalidArguments, StoreUnavailable: see `App.signal`.
+
+        Example:
+            >>> await handle.signal("approval", {"by": "ada"})
+            True
+        """
+        return await self._asked().signal(self.id, name, value)
+
     def _asked(self) -> Follows:
         app: Follows | None = getattr(self, "_app", None)
         if app is None:
@@ -239,6 +267,15 @@ class BlockingJobHandle(_AsksBlocking, Generic[R_co]):
             >>> cancellation = blocking_handle.cancel(reason="ordered twice")
         """
         return self._asked().cancel(self.id, reason=reason)
+
+    def signal(self, name: str, value: Any = None) -> bool:
+        """Send a signal to the job, which is a durable one. See `JobHandle.signal`.
+
+        Example:
+            >>> blocking_handle.signal("approval", {"by": "ada"})
+            True
+        """
+        return self._asked().signal(self.id, name, value)
 
     def _asked(self) -> FollowsBlocking:
         client: FollowsBlocking | None = getattr(self, "_client", None)

@@ -1,0 +1,50 @@
+"""What an app has to operate its durable jobs: `App.signal`.
+
+Changes when a program may do something else with one.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from amqpjobs.state.store.engine import missing
+
+if TYPE_CHECKING:
+    from amqpjobs.client.client import Client
+
+
+class Operates:
+    """What an `App` has for its durable jobs."""
+
+    @property
+    def client(self) -> "Client":
+        """The client of the app."""
+        raise NotImplementedError
+
+    async def signal(self, job_id: str, name: str, value: Any = None) -> bool:
+        """Send a signal to a durable job, which takes it by ``ctx.signal(name, type)``. A signal
+        that comes early is kept, also for a job that has not begun.
+
+        The signal is stored when this returns. The job validates the value when it takes it.
+
+        Args:
+            job_id: the job's id.
+            name: of the signal; a job takes one signal of each name.
+            value: what can become JSON: a pydantic model, a dataclass, plain values; up to 256 KB.
+
+        Returns:
+            False if the job does not take it: it has ended, or has had a signal of this name.
+
+        Raises:
+            ConfigurationError: an id or a name that cannot be one; or the store cannot be used.
+            InvalidArguments: the value cannot become JSON, or is too large.
+            StoreUnavailable: the store cannot be reached; it is not known whether it was stored.
+
+        Example:
+            >>> await app.signal(handle.id, "approval", {"by": "ada"})
+            True
+        """
+        try:
+            from amqpjobs.state.durable.signalling import body_of, send
+            from amqpjobs.state.memory import memory_of
+        except ImportError as error:
+            raise missing(error) from error
+        return await send(memory_of(self.client), job_id, name, body_of(name, value))
