@@ -147,7 +147,7 @@ class BlockingApp:
 
         return self._open_portal().call(wait)
 
-    def cancel(self, job_id: str, *, reason: str = "") -> Cancellation:
+    def cancel(self, job_id: str, *, reason: str = "", undo: bool = False) -> Cancellation:
         """Cancel a job by its id. See `App.cancel`.
 
         Example:
@@ -155,7 +155,7 @@ class BlockingApp:
         """
 
         async def cancel() -> Cancellation:
-            return await self._app.cancel(job_id, reason=reason)
+            return await self._app.cancel(job_id, reason=reason, undo=undo)
 
         return self._open_portal().call(cancel)
 

@@ -108,12 +108,15 @@ class Status:
         self,
         id: Annotated[JobId, AfterValidator(of_a_message)],  # noqa: A002 - as in the path
         reason: Annotated[str, Query(max_length=200, description="For its status.")] = "",
+        undo: Annotated[
+            bool, Query(description="Of a durable job: take back what it has done.")
+        ] = False,
     ) -> Cancellation:
         """It does not start any more; a run of it ends if the job is cancellable. Which workers
         know of it."""
         with store_errors():
             try:
-                return await self._tier.app.cancel(id, reason=reason)
+                return await self._tier.app.cancel(id, reason=reason, undo=undo)
             except (BrokerUnavailable, NotPermitted, PublishError) as error:
                 raise problem_of(error) from error
 

@@ -35,7 +35,7 @@ class Follows(Protocol):
         """See `App.watch`."""
         ...
 
-    async def cancel(self, job_id: str, /, *, reason: str = "") -> Cancellation:
+    async def cancel(self, job_id: str, /, *, reason: str = "", undo: bool = False) -> Cancellation:
         """See `App.cancel`."""
         ...
 
@@ -51,7 +51,7 @@ class FollowsBlocking(Protocol):
         """See `App.status`."""
         ...
 
-    def cancel(self, job_id: str, /, *, reason: str = "") -> Cancellation:
+    def cancel(self, job_id: str, /, *, reason: str = "", undo: bool = False) -> Cancellation:
         """See `App.cancel`."""
         ...
 
@@ -164,12 +164,13 @@ class JobHandle(_Asks, Generic[R_co]):
         """
         return self._asked().watch(self.id)
 
-    async def cancel(self, *, reason: str = "") -> Cancellation:
+    async def cancel(self, *, reason: str = "", undo: bool = False) -> Cancellation:
         """Cancel the job: it does not start any more, and a run of it is ended if the job is
         ``cancellable``. See `App.cancel`.
 
         Args:
             reason: for the status and the log, up to 200 characters.
+            undo: of a durable job: run what its steps and calls have as ``undo=``.
 
         Raises:
             ConfigurationError: this handle has no app; or see `App.cancel`.
@@ -178,7 +179,7 @@ class JobHandle(_Asks, Generic[R_co]):
         Example:
             >>> cancellation = await handle.cancel(reason="ordered twice")
         """
-        return await self._asked().cancel(self.id, reason=reason)
+        return await self._asked().cancel(self.id, reason=reason, undo=undo)
 
     async def signal(self, name: str, value: Any = None) -> bool:
         """Send a signal to the job, which is a durable one. See `App.signal`.
@@ -260,13 +261,13 @@ class BlockingJobHandle(_AsksBlocking, Generic[R_co]):
         """
         return self._asked().watch(self.id)
 
-    def cancel(self, *, reason: str = "") -> Cancellation:
+    def cancel(self, *, reason: str = "", undo: bool = False) -> Cancellation:
         """Cancel the job. See `JobHandle.cancel`.
 
         Example:
             >>> cancellation = blocking_handle.cancel(reason="ordered twice")
         """
-        return self._asked().cancel(self.id, reason=reason)
+        return self._asked().cancel(self.id, reason=reason, undo=undo)
 
     def signal(self, name: str, value: Any = None) -> bool:
         """Send a signal to the job, which is a durable one. See `JobHandle.signal`.

@@ -5,7 +5,7 @@ Changes when a program may do something else with one.
 
 from typing import TYPE_CHECKING, Any
 
-from amqpjobs.state.store.engine import missing
+from amqpjobs.state.needs import memory_with_store
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
@@ -42,9 +42,7 @@ class Operates:
             >>> await app.signal(handle.id, "approval", {"by": "ada"})
             True
         """
-        try:
-            from amqpjobs.state.durable.signalling import body_of, send
-            from amqpjobs.state.memory import memory_of
-        except ImportError as error:
-            raise missing(error) from error
-        return await send(memory_of(self.client), job_id, name, body_of(name, value))
+        memory = memory_with_store(self.client, "a signal")
+        from amqpjobs.state.durable.signalling import body_of, send
+
+        return await send(memory, job_id, name, body_of(name, value))

@@ -145,26 +145,24 @@ class Durables:
             if told.woken:
                 self._memory.nudge()
             if told.orphans:
-                self._cancel(told.orphans)
+                self._cancel(told.orphans, undo=told.undo)
         return told
 
-    def _cancel(self, job_ids: tuple[str, ...]) -> None:
+    def _cancel(self, job_ids: tuple[str, ...], *, undo: bool) -> None:
         """Cancel jobs that nobody waits for, beside all else: one that is not reached runs in
         vain."""
         task = asyncio.get_running_loop().create_task(
-            self._cancel_all(job_ids), context=context_of_nobody()
+            self._cancel_all(job_ids, undo=undo), context=context_of_nobody()
         )
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
 
-    async def _cancel_all(self, job_ids: tuple[str, ...]) -> None:
-        from amqpjobs.state.durable.cancelling import cancel_durable
-        from amqpjobs.state.status.cancelling import cancel_job
+    async def _cancel_all(self, job_ids: tuple[str, ...], *, undo: bool) -> None:
+        from amqpjobs.state.durable.cancelling import cancel
 
         for job_id in job_ids:
             try:
-                await cancel_durable(self._memory, job_id)
-                await cancel_job(self.client, job_id, ORPHANED)
+                await cancel(self._memory, job_id, ORPHANED, undo=undo)
             except AmqpJobsError as error:
                 extra = {"job_id": job_id, "error": str(error)}
                 log.warning("job that nobody waits for not cancelled", extra=extra)

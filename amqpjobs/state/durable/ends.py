@@ -60,11 +60,13 @@ class Told:
         woken: how many messages it has put into the outbox.
         orphans: the ids of jobs that nobody waits for any more, which are to be cancelled.
         state: of the job, if it was a durable one that has ended.
+        undo: whether the orphans are undone as well, where they are durable jobs.
     """
 
     woken: int = 0
     orphans: tuple[str, ...] = ()
     state: str | None = None
+    undo: bool = False
 
 
 def suspend(
@@ -89,8 +91,12 @@ def suspend(
         "changed_at": now, "sends": 0,
     }  # fmt: skip
     held = _held(owner, token)
-    if connection.execute(update(durable).where(*held).values(**values)).rowcount == 0:
+    changed = update(durable).where(*held).values(**values).returning(durable.c.cancel_reason)
+    row = connection.execute(changed).first()
+    if row is None:
         return None
+    if row.cancel_reason is not None:
+        return Told(woken=int(wake_anyway(connection, owner, now)))  # the next run ends it
     waiting = and_(of(owner), steps.c.state == WAITING)
     if names:
         others = and_(waiting, steps.c.awaited, ~among(connection, steps.c.name, names))
@@ -216,7 +222,8 @@ def finish(
     Args:
         token: of the run that has ended it; None for one that did not begin: it was cancelled, or
             its time is over.
-        undo: whether a job that is not done is undone.
+        undo: whether a job that is not done is undone; one that was cancelled is if that was asked
+            for.
 
     Returns:
         None if there is no such run any more: nothing is changed.
@@ -226,7 +233,8 @@ def finish(
         return None
     if token is not None and row.token != token:
         return None
-    undoing = undo and ended.error is not None and _mark_undo(connection, owner)
+    undo = undo and ended.error is not None and (not ended.cancelled or row.undo_asked)
+    undoing = undo and _mark_undo(connection, owner)
     state = _state_of(ended, undoing=undoing)
     orphans = _orphans(connection, owner) if undoing else abandon(connection, owner)
     connection.execute(
@@ -238,7 +246,7 @@ def finish(
         )
     )  # fmt: skip
     woken = undoing and undo_next(connection, owner, now)
-    return Told(int(woken), tuple(orphans), state)
+    return Told(int(woken), tuple(orphans), state, undo)
 
 
 def _state_of(ended: Ended, *, undoing: bool) -> str:

@@ -6,6 +6,7 @@ from pydantic_core import PydanticSerializationError
 
 from amqpjobs.errors import ConfigurationError, InvalidArguments
 from amqpjobs.jobs.message.family import LONGEST_NAME
+from amqpjobs.jobs.message.ids import check_job_id
 from amqpjobs.jobs.roundtrip.encoded_bytes import adapter_of
 from amqpjobs.state.durable.ends import send_signal
 from amqpjobs.state.durable.typed import LARGEST
@@ -42,16 +43,6 @@ def check_size(name: str, body: bytes) -> None:
             "value elsewhere, and send where it is",
             job="",
         )
-
-
-def check_job_id(job_id: object) -> None:
-    """Check that a value can be the id of a job.
-
-    Raises:
-        ConfigurationError: it cannot.
-    """
-    if not isinstance(job_id, str) or not 0 < len(job_id.encode()) <= 255 or "\0" in job_id:
-        raise ConfigurationError(f"the id of a job is a text of 1 to 255 bytes, not {job_id!r}")
 
 
 async def send(memory: "Memory", job_id: str, name: str, body: bytes) -> bool:

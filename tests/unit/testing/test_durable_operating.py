@@ -79,3 +79,91 @@ async def test_a_signal_that_cannot_be_one_is_refused() -> None:
         for job_id, name in (("", "approval"), ("x" * 256, "a"), ("id", ""), ("id", "x" * 201)):
             with pytest.raises(ConfigurationError, match="is a text of 1 to"):
                 await app.signal(job_id, name)
+
+
+class Shop:
+    """An app whose durable job charges, calls a job that is durable itself, and waits."""
+
+    def __init__(self) -> None:
+        self.app = app = App("shop", retry=Retry(attempts=1))
+        self.done: list[str] = []
+        self.broken = True
+
+        @app.job(queue="payments")
+        async def charge(order: int) -> str:
+            self.done.append("charge")
+            return f"payment {order}"
+
+        @app.job(queue="payments", name="refund")
+        async def refund(payment: str) -> None:
+            if payment == "payment 13" and self.broken:
+                raise ValueError("the card has expired")
+            self.done.append(f"refund {payment}")
+
+        @app.job(queue="parcels")
+        async def unpack() -> None:
+            self.done.append("unpack")
+
+        @app.job(queue="parcels", durable=True, name="ship")
+        async def ship(ctx: Context, order: int) -> str:
+            await ctx.step("pack", self.pack, undo=unpack)
+            await ctx.signal("fetched", None)
+            return "sent"
+
+        @app.job(queue="orders", durable=True, name="fulfil")
+        async def fulfil(ctx: Context, order: int) -> str:
+            payment = await ctx.call("charge", charge, order, undo=refund)
+            return f"{payment} {await ctx.call('ship', ship, order)}"
+
+        self.fulfil, self.ship, self.refund = fulfil, ship, refund
+
+    async def pack(self) -> None:
+        self.done.append("pack")
+
+
+async def test_a_cancelled_job_that_waits_ends_with_its_children() -> None:
+    """Nothing is undone unless that is asked for; then it can still be."""
+    shop = Shop()
+    async with shop.app.testing() as t:
+        handle = await shop.fulfil.later(7)
+        await t.run_until_idle()
+        assert [run.outcome for run in t.runs()].count("suspended") == 3
+        await handle.cancel(reason="ordered twice")
+        await t.run_until_idle()
+        ended = {run.job: run.outcome for run in t.runs()}
+        assert (ended["fulfil"], ended["ship"]) == ("cancelled", "cancelled")
+        assert shop.done == ["charge", "pack"]
+        await handle.cancel(undo=True)
+        await t.run_until_idle()
+        assert shop.done == ["charge", "pack", "refund payment 7"]
+
+
+async def test_a_job_that_is_cancelled_with_undo_is_undone_with_its_children() -> None:
+    """Those that are durable jobs, too."""
+    shop = Shop()
+    async with shop.app.testing() as t:
+        handle = await shop.fulfil.later(7)
+        await t.run_until_idle()
+        await shop.app.cancel(handle.id, undo=True)
+        await t.run_until_idle()
+        assert sorted(shop.done) == ["charge", "pack", "refund payment 7", "unpack"]
+        assert t.dead() == []
+
+
+async def test_a_job_that_is_cancelled_while_it_runs_ends_when_it_would_wait() -> None:
+    """It is not cancellable, so that its run goes on until then."""
+    app = App("shop")
+    runs: list[str] = []
+
+    @app.job(queue="orders", durable=True)
+    async def waits(ctx: Context) -> None:
+        if not runs:
+            await app.cancel(ctx.job_id)
+        runs.append("run")
+        await ctx.signal("never", None)
+
+    async with app.testing() as t:
+        await waits.later()
+        await t.run_until_idle()
+        assert [run.outcome for run in t.runs()] == ["suspended", "cancelled"]
+        assert runs == ["run"]
