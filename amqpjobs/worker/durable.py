@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.definition import Definition
     from amqpjobs.jobs.run_context import RunContext
     from amqpjobs.state.durable.durables import Durables
-    from amqpjobs.state.durable.ends import Ended
     from amqpjobs.state.durable.rows import NotBegun, Owner
+    from amqpjobs.state.durable.values import Ended
     from amqpjobs.state.memory import Memory
     from amqpjobs.worker.run import Run
 
@@ -245,8 +245,7 @@ class DurableJobs:
         return family_of(run.delivery.header.headers) if run.parented else None
 
     def _ended(self, definition: "Definition", context: "RunContext", outcome: Outcome) -> "Ended":
-        from amqpjobs.state.durable.ends import Ended
-        from amqpjobs.state.durable.values import Failed
+        from amqpjobs.state.durable.values import Ended, Failed
 
         job, job_id = definition.name, context.job_id
         match outcome:
@@ -285,8 +284,7 @@ def durable_jobs_of(memory: "Memory | None", stack: AsyncExitStack) -> DurableJo
 
 
 def _message(run: "Run", context: "RunContext") -> "Prepared":
-    """The message by which a suspended job goes on: attempts are counted anew, since it has come
-    further."""
+    """The message by which a suspended job goes on."""
     from amqpjobs.client.prepared import Prepared
     from amqpjobs.jobs.message.headers import for_next_part
 

@@ -42,6 +42,7 @@ NAMES = [
     "Snooze",
     "Tick",
     "TickRecord",
+    "Undo",
     "Unique",
     "__version__",
 ]

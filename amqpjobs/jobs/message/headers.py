@@ -218,8 +218,8 @@ def for_replay(headers: Headers) -> dict[str, FieldValue]:
 
 
 def for_next_part(headers: Headers) -> dict[str, FieldValue]:
-    """The headers of a durable job that goes on: at attempt 1."""
-    return {k: v for k, v in headers.items() if k not in (HEADER_ATTEMPT, HEADER_REPLAY)}
+    """The headers of a durable job that goes on: what a replay has said of its steps is done."""
+    return {k: v for k, v in headers.items() if k != HEADER_REPLAY}
 
 
 def history_of(headers: Headers, last: Failure | None = None) -> list[Failure]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, Connection, update
 
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
-from amqpjobs.state.durable.ends import undo_job, wake_anyway
+from amqpjobs.state.durable.ends import wake_anyway
 from amqpjobs.state.durable.rows import Owner, locked
+from amqpjobs.state.durable.undoing import undo_job
 from amqpjobs.state.durable.values import CANCELLED, RUNNING, SUSPENDED
 from amqpjobs.state.status.cancelling import cancel_job, checked
 from amqpjobs.state.store.tables import durable

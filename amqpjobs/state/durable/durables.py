@@ -12,12 +12,12 @@ from sqlalchemy import ColumnElement
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.jobs.message.family import Family
 from amqpjobs.jobs.run_context import RunContext, context_of_nobody
-from amqpjobs.state.durable.children import undo_of
-from amqpjobs.state.durable.ends import Ended, Told, end_step, finish, suspend
-from amqpjobs.state.durable.groups import Groups
+from amqpjobs.state.durable.ends import end_step, finish, suspend
+from amqpjobs.state.durable.groups import Groups, Shared
+from amqpjobs.state.durable.handled import HandledRun
 from amqpjobs.state.durable.rows import Beginning, Begun, NotBegun, Owner, begin
 from amqpjobs.state.durable.run import DurableRun
-from amqpjobs.state.durable.values import Undo
+from amqpjobs.state.durable.values import Ended, Told
 
 if TYPE_CHECKING:
     from amqpjobs.client.prepared import Prepared
@@ -71,28 +71,21 @@ class Durables:
         assert self._store is not None  # noqa: S101 - a run has begun, so it is
         return self._store.now
 
-    def nudge(self) -> None:
-        """Have what was just committed sent."""
-        self._memory.nudge()
-
-    async def undo_of(self, undo: Any, owner: Owner, name: str) -> Undo | None:
-        """What takes a step back. See `amqpjobs.state.durable.children.undo_of`."""
-        return await undo_of(self.client, undo, owner, name)
-
     async def begin(
         self, beginning: Beginning, context: RunContext, task: "asyncio.Task[Any]"
-    ) -> "DurableRun | NotBegun":
+    ) -> HandledRun | NotBegun:
         """Begin a run.
 
         Raises:
             StoreUnavailable, ConfigurationError: the store cannot be used.
         """
-        self._store = await self._memory.store()
+        store = self._store = await self._memory.store()
         owner = beginning.owner
         begun = await self.groups.run(owner.job_id, begin, beginning, self.now)
         if not isinstance(begun, Begun):
             return begun
-        run = DurableRun(self, context, owner, begun, task)
+        shared = Shared(self._memory, store, self.groups)
+        run = HandledRun(shared, context, owner, begun, task)
         self._live[owner.job_id] = run
         return run
 

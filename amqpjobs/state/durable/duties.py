@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_, union_all
 
-from amqpjobs.state.durable.ends import end_due, wake_anyway
+from amqpjobs.state.durable.ends import wake_anyway
 from amqpjobs.state.durable.rows import Owner
 from amqpjobs.state.durable.values import ENDED, SUSPENDED, UNDO_FAILED, WAITING
+from amqpjobs.state.durable.waits import end_due
 from amqpjobs.state.store.tables import chunks, durable, steps
 
 if TYPE_CHECKING:

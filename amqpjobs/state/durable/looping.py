@@ -5,18 +5,16 @@ another way.
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic_core import from_json
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.durable.running import each_of
 from amqpjobs.jobs.durable.suspension import Suspend
+from amqpjobs.state.durable.run import DurableRun
 from amqpjobs.state.durable.typed import NO_HINT, Typed
 from amqpjobs.state.durable.values import DONE, EACH, WAITING, Step
-
-if TYPE_CHECKING:
-    from amqpjobs.state.durable.run import DurableRun
 
 OFTEN = 0.2
 """Seconds after which the cursor is stored, behind the next item."""
@@ -29,7 +27,7 @@ LONGEST_CURSOR = 4096
 
 
 async def loop_over(
-    run: "DurableRun", name: str, items: Any, options: Mapping[str, Any]
+    run: DurableRun, name: str, items: Any, options: Mapping[str, Any]
 ) -> AsyncIterator[Any]:
     """See `Steps.each`."""
     run.ask(name, EACH)
@@ -53,7 +51,7 @@ class _Loop:
         step: how far it has come.
     """
 
-    def __init__(self, run: "DurableRun", step: Step, options: Mapping[str, Any]) -> None:
+    def __init__(self, run: DurableRun, step: Step, options: Mapping[str, Any]) -> None:
         self._run = run
         self.step = step
         self._cursor = cursor_of(options["cursor"])

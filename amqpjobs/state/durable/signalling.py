@@ -8,8 +8,8 @@ from amqpjobs.errors import ConfigurationError, InvalidArguments
 from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.jobs.message.ids import check_job_id
 from amqpjobs.jobs.roundtrip.encoded_bytes import adapter_of
-from amqpjobs.state.durable.ends import send_signal
 from amqpjobs.state.durable.typed import LARGEST
+from amqpjobs.state.durable.waits import send_signal
 
 if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
