@@ -32,6 +32,7 @@ _PANELS: Final = {
         "set-rate": "operate",
         "cancel": "cancel",
         "signal": "signal",
+        "undo": "undo",
         "purge": "purge",
         "workers": "workers",
         "ping": "workers",

@@ -35,6 +35,10 @@ EXIT_TIME = 5.0
 class Followed(HasClient, Follows, Protocol):
     """What a blocking client is made of: an `App` is one."""
 
+    async def undo(self, job_id: str) -> str | None:
+        """See `App.undo`."""
+        ...
+
     def lock(
         self, name: str, *, lease: Seconds = 60.0, timeout: Seconds | None = None
     ) -> HoldsLock:
@@ -167,6 +171,14 @@ class BlockingApp:
             True
         """
         return self._open_portal().call(self._app.signal, job_id, name, value)
+
+    def undo(self, job_id: str) -> str | None:
+        """Undo a durable job that has ended. See `App.undo`.
+
+        Example:
+            >>> state = client.undo(handle.id)
+        """
+        return self._open_portal().call(self._app.undo, job_id)
 
     def lock(
         self, name: str, *, lease: Seconds = 60.0, timeout: Seconds | None = None

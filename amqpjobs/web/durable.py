@@ -1,4 +1,4 @@
-"""Durable jobs over HTTP: signals. Changes when one can be operated in another way."""
+"""Durable jobs over HTTP: signals, undoing. Changes when one can be operated in another way."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from amqpjobs.errors import InvalidArguments
 from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.web.bodies import read_body
 from amqpjobs.web.problems import Problem, problems
-from amqpjobs.web.status import JobId, of_a_message, store_errors
+from amqpjobs.web.status import JobId, of_a_message, store_errors, unknown_id
 from amqpjobs.web.tier import Tier
 
 OwnJobId = Annotated[JobId, AfterValidator(of_a_message)]
@@ -29,6 +29,13 @@ class Taken(BaseModel):
 
     id: str
     signal: str
+
+
+class Undone(BaseModel):
+    """A job that is being undone, or is."""
+
+    id: str
+    state: str
 
 
 class Durable:
@@ -52,6 +59,26 @@ class Durable:
             responses=problems(401, 403, 408, 409, 413, 415, 422, 503),
             openapi_extra=SIGNAL_BODY,
         )
+
+        router.add_api_route(
+            "/jobs/{id}/undo",
+            self.undo,
+            methods=["POST"],
+            status_code=202,
+            summary="Undo a durable job that has ended",
+            responses=problems(401, 403, 404, 409, 422, 503),
+        )
+
+    async def undo(self, id: OwnJobId) -> Undone:  # noqa: A002 - as in the path
+        """Take back what it has done, or try again what could not be taken back. 409 if it runs, or
+        nothing of it can be undone."""
+        with store_errors():
+            state = await self._tier.app.undo(id)
+        if state is None:
+            raise unknown_id()
+        if state not in ("undoing", "undone"):
+            raise Problem(409, "not-undone", f"the job is {state}, and is not undone")
+        return Undone(id=id, state=state)
 
     async def signal(
         self,

@@ -44,11 +44,10 @@ NAMES = {
         asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
         fleet hook include job jobs later_many lifespan lock name on_failed on_retry on_start
         on_stop on_success outbox placed queues request resources result schedules settings signal
-        status testing
-        watch within
+        status testing undo watch within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
-    BlockingApp: "cancel later later_many lock request result signal status watch",
+    BlockingApp: "cancel later later_many lock request result signal status undo watch",
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",

@@ -1,4 +1,4 @@
-"""What an app has to operate its durable jobs: `App.signal`.
+"""What an app has to operate its durable jobs: `App.signal`, `App.undo`.
 
 Changes when a program may do something else with one.
 """
@@ -46,3 +46,25 @@ class Operates:
         from amqpjobs.state.durable.signalling import body_of, send
 
         return await send(memory, job_id, name, body_of(name, value))
+
+    async def undo(self, job_id: str) -> str | None:
+        """Undo a durable job that has ended: what its steps and calls have as ``undo=`` runs, the
+        last one first. For a job whose undo has failed (``undo_failed``): try what has failed
+        again, as new jobs, and go on.
+
+        Returns:
+            The state of the job now: ``undoing``, until the jobs that take it back are done; or
+            another one for a job that cannot be undone, such as ``suspended``, which is to be
+            cancelled instead, or ``done`` where nothing of it has an undo. None for an unknown job.
+
+        Raises:
+            ConfigurationError: an id that cannot be one; or the store cannot be used.
+            StoreUnavailable: the store cannot be reached; it is not known whether it was stored.
+
+        Example:
+            >>> state = await app.undo(handle.id)
+        """
+        memory = memory_with_store(self.client, "undo")
+        from amqpjobs.state.durable.undone import undo
+
+        return await undo(memory, job_id)

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, update
 from amqpjobs.errors import ConfigurationError, StoreUnavailable
 from amqpjobs.state.durable.ends import wake_anyway
 from amqpjobs.state.durable.rows import Owner, locked
-from amqpjobs.state.durable.undoing import undo_job
+from amqpjobs.state.durable.undone import undo as take_back
 from amqpjobs.state.durable.values import CANCELLED, RUNNING, SUSPENDED
 from amqpjobs.state.status.cancelling import cancel_job, checked
 from amqpjobs.state.store.tables import durable
@@ -56,10 +56,12 @@ async def cancel_durable(memory: "Memory", job_id: str, reason: str, *, undo: bo
         StoreUnavailable: the store is away.
     """
     store = await memory.store()
-    found, woken = await store.run(_cancel, memory.app, job_id, reason, undo, store.now)
+    state, woken = await store.run(_cancel, memory.app, job_id, reason, undo, store.now)
     if woken:
         memory.nudge()
-    return found
+    if state == CANCELLED and undo:
+        await take_back(memory, job_id)
+    return state is not None
 
 
 def _cancel(
@@ -69,17 +71,15 @@ def _cancel(
     reason: str,
     undo: bool,
     now: ColumnElement[float],
-) -> tuple[bool, bool]:
+) -> tuple[str | None, bool]:
     row = locked(connection, app, job_id)
     if row is None:
-        return False, False
-    if row.state == CANCELLED and undo:
-        return True, undo_job(connection, app, job_id, {}, now)[1] > 0
+        return None, False
     if row.state not in (RUNNING, SUSPENDED):
-        return True, False
+        return row.state, False
     connection.execute(
         update(durable)
         .where(durable.c.app == app, durable.c.job_id == job_id)
         .values(cancel_reason=reason, undo_asked=undo or row.undo_asked)
     )
-    return True, wake_anyway(connection, Owner(app, job_id, row.epoch), now)
+    return row.state, wake_anyway(connection, Owner(app, job_id, row.epoch), now)

@@ -17,7 +17,7 @@ from amqpjobs.state.durable.groups import Groups, Shared
 from amqpjobs.state.durable.handled import HandledRun
 from amqpjobs.state.durable.rows import Beginning, Begun, NotBegun, Owner, begin
 from amqpjobs.state.durable.run import DurableRun
-from amqpjobs.state.durable.values import Ended, Told
+from amqpjobs.state.durable.values import UNDO_FAILED, Ended, Told
 
 if TYPE_CHECKING:
     from amqpjobs.client.prepared import Prepared
@@ -131,6 +131,10 @@ class Durables:
         if (live := self._live.get(family.parent)) is not None:
             live.look_soon()
         self._tell(told)
+        if told.state == UNDO_FAILED:
+            error = "" if ended.error is None else f"{ended.error.error}: {ended.error.message}"
+            keys = {"job_id": family.parent, "step": family.step, "undo_id": job_id, "error": error}
+            log.error("undo of a durable job failed", extra=keys)
         return told
 
     def _tell(self, told: Told | None) -> Told | None:

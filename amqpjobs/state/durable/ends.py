@@ -135,7 +135,7 @@ def end_step(
     """End what waits for a job that has ended."""
     owner = Owner(app, family.parent, family.epoch)
     if family.part == "undo":
-        return Told(woken=int(end_undo(connection, owner, family, child_id, ended, now)))
+        return end_undo(connection, owner, family, child_id, ended, now)
     state = DONE if ended.error is None else FAILED
     mine = and_(of(owner), steps.c.name == family.step, steps.c.child_id == child_id)
     changed = connection.execute(

@@ -38,3 +38,23 @@ async def test_a_signal_is_posted(broker_43: VirtualHost, tmp_path: Path) -> Non
         assert (again.status_code, again.json()["reason"]) == (409, "not-taken")
         wrong = {"content-type": "application/json"}
         assert (await client.post(place, content="{", headers=wrong)).status_code == 422
+
+
+async def test_a_job_is_cancelled_and_undone(broker_43: VirtualHost, tmp_path: Path) -> None:
+    """One that waits is to be cancelled first; an unknown one is not found."""
+    app = shop(broker_43, tmp_path)
+    async with served(app, recorder=True) as client, working(app):
+        job_id = (await client.post("/jobs/approved", json=7)).json()["id"]
+
+        async def suspended() -> bool:
+            answer = await client.post(f"/jobs/{job_id}/undo")
+            return answer.status_code == 409 and "suspended" in answer.json()["detail"]
+
+        await until(suspended, "it waits")
+        assert (await client.delete(f"/jobs/{job_id}?undo=true")).status_code == 202
+
+        async def cancelled() -> bool:
+            return bool((await client.get(f"/jobs/{job_id}")).json()["state"] == "cancelled")
+
+        await until(cancelled, "it is cancelled")
+        assert (await client.post("/jobs/an-id/undo")).json()["reason"] == "unknown-id"

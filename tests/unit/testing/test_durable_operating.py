@@ -135,7 +135,7 @@ async def test_a_cancelled_job_that_waits_ends_with_its_children() -> None:
         assert shop.done == ["charge", "pack"]
         await handle.cancel(undo=True)
         await t.run_until_idle()
-        assert shop.done == ["charge", "pack", "refund payment 7"]
+        assert sorted(shop.done[2:]) == ["refund payment 7", "unpack"]
 
 
 async def test_a_job_that_is_cancelled_with_undo_is_undone_with_its_children() -> None:
@@ -167,3 +167,56 @@ async def test_a_job_that_is_cancelled_while_it_runs_ends_when_it_would_wait() -
         await t.run_until_idle()
         assert [run.outcome for run in t.runs()] == ["suspended", "cancelled"]
         assert runs == ["run"]
+
+
+async def test_an_undo_that_failed_is_loud_and_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As another job, so that the old dead letter changes nothing."""
+    shop = Shop()
+    async with shop.app.testing(raise_errors=False) as t:
+        handle = await shop.fulfil.later(13)
+        await t.run_until_idle()
+        await handle.cancel(undo=True)
+        await t.run_until_idle()
+        (line,) = [r for r in caplog.records if r.message == "undo of a durable job failed"]
+        assert (line.levelname, line.__dict__["job_id"]) == ("ERROR", handle.id)
+        (old,) = t.dead()
+        assert old.job == "refund"
+        shop.broken = False
+        assert await shop.app.undo(handle.id) == "undoing"
+        await t.run_until_idle()
+        assert shop.done[-1] == "refund payment 13"
+        assert await shop.app.undo(handle.id) == "undone"
+        assert len({run.id for run in t.runs(shop.refund)}) == 2
+
+
+async def test_a_job_that_is_done_is_undone_and_one_that_runs_is_not() -> None:
+    """Nor one that is unknown."""
+    shop = Shop()
+    async with shop.app.testing() as t:
+        handle = await shop.fulfil.later(7)
+        await t.run_until_idle()
+        assert await shop.app.undo(handle.id) == "suspended"
+        assert await shop.app.undo("an-id") is None
+        (child,) = {run.id for run in t.runs(shop.ship)}
+        await shop.app.signal(child, "fetched")
+        await t.run_until_idle()
+        assert t.results(shop.fulfil) == ["payment 7 sent"]
+        assert await shop.app.undo(handle.id) == "undoing"
+        await t.run_until_idle()
+        assert shop.done[2:] == ["refund payment 7"]
+
+
+async def test_a_cancelled_job_is_undone_later_with_its_children() -> None:
+    """What they had done, and was kept until then."""
+    shop = Shop()
+    async with shop.app.testing() as t:
+        handle = await shop.fulfil.later(7)
+        await t.run_until_idle()
+        await handle.cancel()
+        await t.run_until_idle()
+        assert shop.done == ["charge", "pack"]
+        assert await shop.app.undo(handle.id) == "undoing"
+        await t.run_until_idle()
+        assert sorted(shop.done[2:]) == ["refund payment 7", "unpack"]
