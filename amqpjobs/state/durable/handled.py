@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from amqpjobs.errors import SignalTimeout, StepChanged
+from amqpjobs.errors import InvalidResult, SignalTimeout, StepChanged
 from amqpjobs.jobs.durable.asked import arguments_changed
 from amqpjobs.jobs.durable.calling import called
 from amqpjobs.jobs.durable.running import Given, StepInTransaction
@@ -76,7 +76,7 @@ class HandledRun(DurableRun):
         try:
             arguments_changed(self.context.log_keys(), name, strict=strict)
         except StepChanged as error:
-            self.failure = error  # the same in every run
+            self.remember(error)
             raise
 
     def step_in(self, session: Any, name: str) -> AbstractAsyncContextManager[StepInTransaction]:
@@ -131,6 +131,11 @@ class HandledRun(DurableRun):
             await self.write(step, wait=timeout)
         step = await self.result_of(name)
         if step.state == FAILED:
-            self.failure = SignalTimeout(f"the signal {name!r} did not come in time")
-            raise self.failure
-        return Typed(f"the signal {name!r}", kind).load(step.result or b"null")
+            failure = SignalTimeout(f"the signal {name!r} did not come in time")
+            self.remember(failure)
+            raise failure
+        try:
+            return Typed(f"the signal {name!r}", kind).load(step.result or b"null")
+        except InvalidResult as error:
+            self.remember(error)
+            raise

@@ -75,3 +75,33 @@ async def test_a_job_that_fails_for_good_is_undone():
         await t.run_until_idle()
         assert done == ["rate", "charge", "ship", "refund 13 at 1.5"]
         assert sorted(dead.job for dead in t.dead()) == ["fulfil", "ship"]
+
+
+async def test_what_fails_in_every_run_is_not_tried_again():
+    """Calls that have failed in a task group, which raises them as one; and a signal that does not
+    fit."""
+    app = App("shop", retry=Retry(attempts=3))
+
+    @app.job(queue="parcels", retry=Retry(attempts=1))
+    async def ship(parcel: int) -> str:
+        raise ValueError("none left")
+
+    @app.job(queue="orders", durable=True)
+    async def ship_both(ctx: Context) -> None:
+        async with asyncio.TaskGroup() as group:
+            for parcel in (1, 2):
+                group.create_task(ctx.call(f"ship {parcel}", ship, parcel))
+
+    @app.job(queue="orders", durable=True)
+    async def approved(ctx: Context) -> bool:
+        return await ctx.signal("approval", bool)
+
+    async with app.testing(raise_errors=False) as t:
+        await ship_both.later()
+        handle = await approved.later()
+        await t.run_until_idle()
+        assert await handle.signal("approval", "perhaps")
+        await t.run_until_idle()
+        await t.advance(600)
+        for job in (ship_both, approved):
+            assert [run.outcome for run in t.runs(job)] == ["suspended", "failed"]
