@@ -52,13 +52,17 @@ class HandledRun(DurableRun):
         attempts = 1 if known is None else known.attempts + (known.state == FAILED)
         undo = await undo_of(self.shared.client, options["undo"], self.owner, name)
         step = Step(name, STEP, self._number(known), DONE, mark, attempts=attempts, undo=undo)
+        self.stepping += 1
         try:
             result = await called(function, args, kwargs)
         except Exception as error:
             await self._note_failure(step, error)
             raise
-        step.result = typed.dump(result)
-        await self.write(step)
+        else:
+            step.result = typed.dump(result)
+            await self.write(step)
+        finally:
+            self.stepping -= 1
         return typed.load(step.result)
 
     async def _note_failure(self, step: Step, error: Exception) -> None:

@@ -77,6 +77,7 @@ class DurableRun:
         self.waits: tuple[str, ...] = ()
         self._soon = asyncio.Event()
         self._failures: list[BaseException] = []
+        self.stepping = 0  # steps whose functions run now
 
     def __repr__(self) -> str:
         return f"<DurableRun {self.owner.job_id}: {len(self._asked)} steps asked>"
@@ -203,6 +204,8 @@ class DurableRun:
                         continue
                 self.leave()
                 return
+            if self.stepping:
+                begun = time.monotonic()  # a step that was left would be called a second time
             if time.monotonic() - begun > LONGEST_LIVE:
                 keys = {**self.context.log_keys(), "seconds": LONGEST_LIVE}
                 log.warning("durable job left while it awaits something else", extra=keys)
