@@ -73,3 +73,19 @@ async def test_a_job_is_cancelled_and_undone(env: dict[str, str]) -> None:
         failed = "undo of a durable job failed"
         await asyncio.to_thread(worker.wait_for, failed, job_id=broken, times=2)
         assert (await run(env, "undo", "an-id")).returncode == 1
+
+
+async def test_a_dead_letter_is_replayed_from_a_step(env: dict[str, str]) -> None:
+    """Only of a durable job."""
+    with running("consume", env=env) as worker:
+        await asyncio.to_thread(worker.wait_for, "worker is ready")
+        job_id = await enqueued(env, "approved", "7")
+        assert (await run(env, "signal", job_id, "approval", '{"by": "nobody"}')).returncode == 0
+        await asyncio.to_thread(worker.wait_for, "job done", job="refund")
+        plain = await enqueued(env, "plain", "{}")
+        await asyncio.to_thread(worker.wait_for, "job rejected", job_id=plain)
+        no = await run(env, "dead", "replay", "--all", "--from", "charge")
+        assert (no.returncode, "'plain' is no durable job" in no.stderr) == (2, True), no
+        replayed = await run(env, "dead", "replay", job_id, "--from", "approval", "--json")
+        assert json.loads(replayed.stdout)["done"] == 1, replayed
+        await asyncio.to_thread(worker.wait_for, "job done", job="charge", times=2)
