@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from amqpjobs.client.deadletters.selection import Selection
 from amqpjobs.errors import ConfigurationError, InvalidArguments, NotPermitted
+from amqpjobs.jobs.durable.status import DurableStatus
 from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.web.bodies import read_body
 from amqpjobs.web.problems import Problem, problem_of, problems
@@ -72,6 +73,12 @@ class Durable:
         )
 
         router.add_api_route(
+            "/jobs/{id}/steps",
+            self.steps,
+            summary="The steps of a durable job",
+            responses=problems(401, 403, 404, 422, 503),
+        )
+        router.add_api_route(
             "/jobs/{id}/undo",
             self.undo,
             methods=["POST"],
@@ -116,6 +123,14 @@ class Durable:
         if not moved.done:
             raise Problem(503, "not-replayed", "RabbitMQ did not take it; it stays where it is")
         return Replayed(id=id, queues=sorted(moved.targets))
+
+    async def steps(self, id: OwnJobId) -> DurableStatus:  # noqa: A002 - as in the path
+        """The job, and its steps in the order in which they began; results are shortened."""
+        with store_errors():
+            found = await self._tier.app.durable_status(id)
+        if found is None:
+            raise unknown_id()
+        return found
 
     async def undo(self, id: OwnJobId) -> Undone:  # noqa: A002 - as in the path
         """Take back what it has done, or try again what could not be taken back. 409 if it runs, or

@@ -52,6 +52,8 @@ async def test_a_job_is_cancelled_and_undone(broker_43: VirtualHost, tmp_path: P
             return answer.status_code == 409 and "suspended" in answer.json()["detail"]
 
         await until(suspended, "it waits")
+        found = (await client.get(f"/jobs/{job_id}/steps")).json()
+        assert (found["state"], found["steps"][0]["name"]) == ("suspended", "approval")
         assert (await client.delete(f"/jobs/{job_id}?undo=true")).status_code == 202
 
         async def cancelled() -> bool:
@@ -59,6 +61,7 @@ async def test_a_job_is_cancelled_and_undone(broker_43: VirtualHost, tmp_path: P
 
         await until(cancelled, "it is cancelled")
         assert (await client.post("/jobs/an-id/undo")).json()["reason"] == "unknown-id"
+        assert (await client.get("/jobs/an-id/steps")).status_code == 404
 
 
 async def test_a_dead_letter_is_replayed_from_a_step(
