@@ -145,6 +145,7 @@ class HandledRun(DurableRun):
             await self.write(step, wait=timeout)
         step = await self.result_of(name)
         if step.state == FAILED:
-            self.failure = SignalTimeout(f"the signal {name!r} did not come in time")
-            raise self.failure
+            late = SignalTimeout(f"the signal {name!r} did not come in time")
+            self.failures.append(late)
+            raise late
         return Typed(f"the signal {name!r}", kind).load(step.result or b"null")

@@ -63,6 +63,7 @@ class DurableRun:
         superseded: whether a newer run of the job has begun.
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
+        failures: errors that its handler was given and that are the same in every run.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class DurableRun:
         self.unstored: StoreUnavailable | None = None
         self.waits: tuple[str, ...] = ()
         self._soon = asyncio.Event()
-        self.failure: BaseException | None = None
+        self.failures: list[BaseException] = []
 
     def __repr__(self) -> str:
         return f"<DurableRun {self.owner.job_id}: {len(self._asked)} steps asked>"
@@ -196,11 +197,12 @@ class DurableRun:
         """The error of a call that has failed: the same in every run, so that the job need not be
         tried again for it."""
         error = step.error or Failed("failed", "it failed")
-        self.failure = JobFailed(
+        failure = JobFailed(
             error.message, error=error.error, job=error.job or step.child or step.name,
             attempt=error.attempt, job_id=error.job_id or step.child_id,
         )  # fmt: skip
-        return self.failure
+        self.failures.append(failure)
+        return failure
 
     async def _watch(self) -> None:
         """Leave the handler when all that it does is wait; until then, see what has ended."""
