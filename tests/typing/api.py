@@ -288,6 +288,7 @@ async def handles() -> None:
     assert_type(await handle.result(), Size)
     assert_type(await handle.status(), JobStatus | None)
     assert_type(await handle.cancel(reason="twice"), Cancellation)
+    assert_type(await handle.signal("approval", 7), bool)
     async for status in handle.watch():
         assert_type(status, JobStatus)
     assert_type(await (await threaded.later(3)).result(), str)

@@ -5,29 +5,17 @@ Changes when a step is carried out in another way; `amqpjobs.state.durable.rows`
 
 import asyncio
 import logging
-import sys
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from amqpjobs.errors import (
-    ConfigurationError,
-    JobFailed,
-    StoreUnavailable,
-)
+from amqpjobs.errors import JobFailed, StoreUnavailable
+from amqpjobs.jobs.durable.asked import Asked
 from amqpjobs.jobs.durable.suspension import Suspend
-from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.jobs.run_context import RunContext, context_of_nobody
 from amqpjobs.state.durable.blocked import is_blocked
 from amqpjobs.state.durable.groups import Shared
 from amqpjobs.state.durable.rows import Begun, Owner, load, put, put_cursor
-from amqpjobs.state.durable.values import (
-    WAITING,
-    Failed,
-    Step,
-)
-
-if TYPE_CHECKING:
-    pass
+from amqpjobs.state.durable.values import WAITING, Failed, Step
 
 log = logging.getLogger("amqpjobs.durable")
 
@@ -81,7 +69,7 @@ class DurableRun:
         self.known = begun.steps
         self._task = task
         self._next = max((step.n for step in self.known.values()), default=0) + 1
-        self._asked: dict[str, str] = {}
+        self._asked = Asked()
         self._parked: dict[str, asyncio.Future[None]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._cursors: dict[str, Step] = {}
@@ -101,25 +89,11 @@ class DurableRun:
             ConfigurationError: it was used before, or is none.
             Suspend: the handler is being left.
         """
-        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or "\0" in name:
-            raise ConfigurationError(
-                f"the name of a step is a text of 1 to {LONGEST_NAME} characters, not {name!r}"
-            )
+        known = self.known.get(name) if isinstance(name, str) else None
+        self._asked.check(name)
         if self.suspending:
             raise Suspend(name)
-        place = _caller()
-        if (before := self._asked.get(name)) is not None:
-            raise ConfigurationError(
-                f"two steps of one run are called {name!r}: {before} and {place}. A step is known "
-                'by its name: in a loop, number them, as f"page {n}"'
-            )
-        self._asked[name] = place
-        known = self.known.get(name)
-        if known is not None and known.kind != kind:
-            raise ConfigurationError(
-                f"{name!r} was a {known.kind} when this job ran before, and is a {kind} now: give "
-                "it another name"
-            )
+        self._asked.use(name, kind, None if known is None else known.kind)
 
     def _number(self, known: Step | None) -> int:
         if known is not None:
@@ -281,13 +255,3 @@ class DurableRun:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait((self._watching,))
-
-
-def _caller() -> str:
-    """Where the handler is: the innermost frame outside of amqpjobs."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("amqpjobs."):
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
