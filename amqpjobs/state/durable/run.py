@@ -51,6 +51,7 @@ class DurableRun:
         superseded: whether a newer run of the job has begun.
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
+        failures: errors that its handler was given and that are the same in every run.
     """
 
     def __init__(
