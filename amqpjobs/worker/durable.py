@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from amqpjobs.errors import AmqpJobsError, InvalidResult, StoreUnavailable
 from amqpjobs.jobs.message.copies import copied, with_progress
-from amqpjobs.jobs.message.family import Family
+from amqpjobs.jobs.message.family import OF_MAPS, Family
 from amqpjobs.jobs.message.headers import family_of, replay_of
 from amqpjobs.jobs.outcome import (
     Answered,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from amqpjobs.state.durable.ends import Ended
     from amqpjobs.state.durable.rows import NotBegun, Owner
     from amqpjobs.state.memory import Memory
+    from amqpjobs.worker.chunks import Chunk
     from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.durable")
@@ -50,6 +51,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 TOLD_WITHIN = 30.0
 """Seconds for which the end of a job is tried to be stored. Then the job waits on its queue, and
 runs again: nobody would know of its end."""
+
+ENDED = "its map has ended"
+"""Why an item is not run that nobody waits for."""
 
 LARGEST = 8 * 1024 * 1024
 """Bytes of a result that is stored for the job that waits for it."""
@@ -115,6 +119,32 @@ class DurableJobs:
             raise Refused(self._as_it_is(definition, context, begun))
         run.durable = context.durable = begun
 
+    async def chunk_of(
+        self, run: "Run", definition: "Definition", context: "RunContext"
+    ) -> "Chunk | None":
+        """The items that a message of a map has; None for a message that is a job by itself.
+
+        Raises:
+            Refused: nobody waits for them, or they cannot be run now.
+        """
+        from amqpjobs.worker.chunks import Chunk
+
+        family = family_of(run.delivery.header.headers)
+        if family is None or family.part not in OF_MAPS:
+            return None
+        try:
+            wanted = await self._durables().begin_chunk(family, context.job_id)
+        except AmqpJobsError as error:
+            self._wait_for_store(context, error)
+        self._pause = FIRST_PAUSE
+        if wanted is None and family.part != "chunk" and context.epoch:
+            return None  # a dead letter that was replayed, for its effect
+        if wanted is None:
+            raise Refused(Cancelled(ENDED))
+        if family.part != "chunk":
+            return None
+        return Chunk(self._app, family, wanted.first, wanted.lines)
+
     def _owner(self, context: "RunContext") -> "Owner":
         from amqpjobs.state.durable.rows import Owner
 
@@ -170,8 +200,10 @@ class DurableJobs:
             outcome = self._of_run(run, outcome)
         if run.context is None or run.definition is None:
             return outcome
-        if not isinstance(outcome, (*FINAL, Suspended)) and not (
-            durable is not None and not isinstance(outcome, Superseded)
+        if (
+            run.chunk is None
+            and not isinstance(outcome, (*FINAL, Suspended))
+            and not (durable is not None and not isinstance(outcome, Superseded))
         ):
             return outcome
         end, pause = time.monotonic() + TOLD_WITHIN, 0.1
@@ -224,6 +256,8 @@ class DurableJobs:
             await durable.flush()
             if durable.superseded:
                 return Superseded()
+        if run.chunk is not None:
+            return await self._store_chunk(run, run.chunk, outcome)
         if isinstance(outcome, Suspended):
             assert durable is not None  # noqa: S101 - only those are
             told = await durables.suspend(durable, _message(run, context))
@@ -238,6 +272,18 @@ class DurableJobs:
                 return Superseded()
         if (family := self._family(run)) is not None:
             await durables.end_step(family, context.job_id, ended)
+        return outcome
+
+    async def _store_chunk(self, run: "Run", chunk: "Chunk", outcome: Outcome) -> Outcome:
+        from amqpjobs.state.durable.chunk_rows import Ran
+
+        context, definition = run.context, run.definition
+        assert context is not None and definition is not None  # noqa: S101, PT018 - looked at
+        rest = None
+        if isinstance(outcome, FINAL) and not isinstance(outcome, Done):
+            rest = self._ended(definition, context, outcome).error
+        ran = Ran(chunk.results, rest, chunk.seconds)
+        await self._durables().end_chunk(chunk.family, context.job_id, ran)
         return outcome
 
     @staticmethod

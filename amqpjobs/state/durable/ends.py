@@ -16,12 +16,13 @@ from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.jobs.message.family import Family
 from amqpjobs.jobs.message.properties import Properties
-from amqpjobs.state.durable.rows import Owner, abandon, locked, of
+from amqpjobs.state.durable.rows import Owner, abandon, abandon_chunks, locked, of
 from amqpjobs.state.durable.values import (
     CANCELLED,
     DONE,
     DUE,
     FAILED,
+    FEEDING,
     MAP,
     RUNNING,
     SENT,
@@ -74,11 +75,14 @@ def suspend(
     names: Collection[str],
     message: Prepared,
     now: ColumnElement[float],
+    maps: Collection[str] = (),
 ) -> Told | None:
     """A run has ended that waits for these steps; for none, it is to go on at once.
 
     Args:
         message: that it goes on by.
+        maps: those of the steps that have more items to send: it goes on at once if one of them has
+            room for these by now.
 
     Returns:
         None if a newer run has begun: nothing is changed.
@@ -99,7 +103,14 @@ def suspend(
         connection.execute(update(steps).where(wanted).values(awaited=True))
     else:
         connection.execute(update(steps).where(waiting, steps.c.awaited).values(awaited=False))
+    if maps and _has_room(connection, owner, maps):
+        return Told(woken=int(wake_anyway(connection, owner, now)))
     return Told(woken=int(wake(connection, owner, now)))
+
+
+def _has_room(connection: Connection, owner: Owner, maps: Collection[str]) -> bool:
+    mine = and_(of(owner), among(connection, steps.c.name, maps), steps.c.state == FEEDING)
+    return connection.execute(select(steps.c.n).where(mine).limit(1)).first() is not None
 
 
 def _held(owner: Owner, token: int) -> tuple[ColumnElement[bool], ...]:
@@ -265,8 +276,10 @@ def _orphans(connection: Connection, owner: Owner) -> list[str]:
     rows = connection.execute(
         select(steps.c.child_id).where(waiting, steps.c.child_id.is_not(None))
     ).all()
-    others = and_(waiting, steps.c.undo.is_(None))
-    connection.execute(update(steps).where(others).values(state="abandoned", awaited=False))
+    others = and_(of(owner), steps.c.state.in_((WAITING, FEEDING)), steps.c.undo.is_(None))
+    gone = update(steps).where(others).values(state="abandoned", awaited=False)
+    if any(row.kind == MAP for row in connection.execute(gone.returning(steps.c.kind)).all()):
+        abandon_chunks(connection, owner)
     return [row.child_id for row in rows]
 
 
@@ -450,21 +463,6 @@ def end_due(
         )
         woken += wake(connection, owner, now)
     return len(rows), orphans, woken
-
-
-def end_map(
-    connection: Connection, owner: Owner, name: str, ended: Ended, now: ColumnElement[float]
-) -> bool:
-    """A map has ended, or its feeder is wanted; whether its job was woken."""
-    mine = and_(of(owner), steps.c.name == name, steps.c.kind == MAP, steps.c.state == WAITING)
-    state = DONE if ended.error is None else FAILED
-    changed = connection.execute(
-        update(steps)
-        .where(mine)
-        .values(state=state, ended_at=now, **_outcome(ended))
-        .returning(steps.c.n)
-    ).first()
-    return changed is not None and wake(connection, owner, now)
 
 
 def has_durable(connection: Connection, app: str) -> bool:

@@ -78,6 +78,7 @@ class DurableRun:
         superseded: whether a newer run of the job has begun.
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
+        maps: the names of the maps that have items to send.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class DurableRun:
         self.suspending = self.superseded = False
         self.unstored: StoreUnavailable | None = None
         self.waits: tuple[str, ...] = ()
+        self.maps: set[str] = set()
         self._soon = asyncio.Event()
         self.failure: BaseException | None = None
 
@@ -197,7 +199,7 @@ class DurableRun:
 
     async def map(self, name: str, job: Any, items: Any, options: Mapping[str, Any]) -> Any:
         """See `Steps.map`."""
-        from amqpjobs.state.durable.mapping import run_map  # type: ignore
+        from amqpjobs.state.durable.mapping import run_map
 
         return await run_map(self, name, job, items, options)
 
