@@ -336,8 +336,7 @@ class LockTimeout(AmqpJobsError):
 
 
 class StepChanged(AmqpJobsError):
-    """A durable job ran again, and a step with ``strict=True`` got other arguments than those its
-    stored result was made of.
+    """A durable job ran again, and a step with ``strict=True`` got other arguments than before.
 
     Attributes:
         step: its name.
@@ -349,15 +348,7 @@ class StepChanged(AmqpJobsError):
 
 
 class SignalTimeout(AmqpJobsError):
-    """A signal that a durable job waited for did not come in time.
-
-    Attributes:
-        name: of the signal.
-    """
-
-    def __init__(self, message: str, *, name: str) -> None:
-        super().__init__(message)
-        self.name = name
+    """A signal that a durable job waited for did not come in time."""
 
 
 class NoResult(AmqpJobsError):

@@ -306,7 +306,7 @@ class Suspended(_Ending):
     """
 
     word: ClassVar = "suspended"
-    state: ClassVar = events.WAITING
+    state: ClassVar = events.SUSPENDED
     waits: tuple[str, ...] = ()
 
     def detail(self, now: float) -> dict[str, object]:
@@ -322,12 +322,16 @@ class Undoing(_Failed):
     """A durable job has raised `Undo`: its steps are taken back, by jobs that are committed to the
     store; then the delivery is acked. It is no dead letter."""
 
-    word: ClassVar = "undoing"
     state: ClassVar = events.FAILED
     level: ClassVar = logging.WARNING
     judges: ClassVar = True
     failure: Failure
     error: BaseException | None = None
+
+    @property
+    def word(self) -> str:
+        """The reason of its failure: ``undone``."""
+        return self.failure.reason
 
     def event(self, now: float) -> dict[str, Any]:
         """Why, and that it is undone."""

@@ -28,7 +28,7 @@ from amqpjobs.worker.cancellation import Control
 from amqpjobs.worker.cancelled_jobs import CancelledJobs
 from amqpjobs.worker.consumer_timeout import Overtime
 from amqpjobs.worker.deferral import Deferral
-from amqpjobs.worker.durable import DurableJobs, durable_jobs_of
+from amqpjobs.worker.durable import durable_jobs_of
 from amqpjobs.worker.ending_hooks import HookCalls
 from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.events import Announcer
@@ -38,7 +38,7 @@ from amqpjobs.worker.flow.token_bucket import prefetch_of
 from amqpjobs.worker.furnishing import furnish
 from amqpjobs.worker.holds import Holds
 from amqpjobs.worker.intake import Intake
-from amqpjobs.worker.limits import Limits, limits_of
+from amqpjobs.worker.limits import limits_of
 from amqpjobs.worker.observing import measure, spans_of
 from amqpjobs.worker.operating import Operating
 from amqpjobs.worker.parking import Parking
@@ -112,12 +112,11 @@ class Consuming:
         memory: WorkersMemory = NO_MEMORY,
     ) -> None:
         self.runtime, self.queues, self.link, self.publisher = runtime, queues, link, publisher
-        self.concurrency, self.prefetch = concurrency, prefetch
+        self.concurrency, self.prefetch, self._count = concurrency, prefetch, started
         self._loop, self._clock = asyncio.get_running_loop(), runtime.clock
-        self._execution, self._count = execution, started
+        self._execution = execution
         self.running: dict[Run, asyncio.Task[None]] = {}
-        self.ignoring: set[asyncio.Task[None]] = set()
-        self.memory = memory
+        self.ignoring, self.memory = set[asyncio.Task[None]](), memory
         self.presence = Presence()
         self.intake = Intake(
             queues, concurrency, self._start if started is None else self._start_counted,
@@ -134,19 +133,18 @@ class Consuming:
         self.redeliveries = Redeliveries(queues, self.running, *own)
         self.deferral = Deferral(self.intake.offer, self.redeliveries.offer, self._clock)
         self.overtime = Overtime(runtime, queues, concurrency, prefetch, self.running)
-        around = link, self.intake, self.deferral, self.quarantine
         self._prefetches = prefetches_of(jobs, queues, prefetch)
-        self.pausing = Pausing(queues, self._prefetches, *around, self._clock)
+        around = self._prefetches, link, self.intake, self.deferral, self.quarantine
+        self.pausing = Pausing(queues, *around, self._clock)
         self.holds = Holds(link, self.pausing, self._reload)
         threads = execution.outliving
         self.singletons = singletons_of(queues, self.intake, threads, self.pausing.open)
         self.cancelled = CancelledJobs(self.running, self._clock, self._collected)
-        self.control = self._make_control(stack)
-        self._topology = topology
+        self.control, self._topology = self._make_control(stack), topology
         self.subscriptions = self._subscribe(queues)
         furnish(execution.home, runtime, self._nested_requests(), memory)
         self.limits = limits_of(memory.turns, stack)
-        self.durable = durable_jobs_of(memory.durable, stack)
+        self.durable = durable_jobs_of(memory.durable, runtime, stack)
         self.hook_calls = self._make_hook_calls(stack)
         hooked = () if self.hook_calls is None else (self.hook_calls.ended,)
         self._make_executor(stopping, room, (*hooked, *observers), stack)
@@ -250,9 +248,9 @@ class Consuming:
         )
 
     @property
-    def _beside(self) -> tuple[HookCalls | Limits | DurableJobs | None, ...]:
-        """What may still write when no job runs."""
-        return self.hook_calls, self.limits, self.durable
+    def _all_written(self) -> bool:
+        beside = self.hook_calls, self.limits, self.durable
+        return all(each is None or each.idle for each in beside)
 
     def _collected(self) -> Collection[Run]:
         return () if self.batches is None else self.batches.collected
@@ -281,7 +279,7 @@ class Consuming:
                 *self.redeliveries.waiting(),
                 *(run.delivery for run in collected),
             ),
-            at_rest=self.intake.at_rest and all(each is None or each.idle for each in self._beside),
+            at_rest=self.intake.at_rest and self._all_written,
         )
 
     async def started(self) -> None:

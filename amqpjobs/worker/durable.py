@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from amqpjobs.errors import AmqpJobsError, InvalidResult, StoreUnavailable
 from amqpjobs.jobs.message.copies import copied, with_progress
@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from amqpjobs.client.prepared import Prepared
     from amqpjobs.jobs.definition import Definition
     from amqpjobs.jobs.run_context import RunContext
+    from amqpjobs.jobs.runtime import Runtime
     from amqpjobs.state.durable.durables import Durables
-    from amqpjobs.state.durable.ends import Ended
     from amqpjobs.state.durable.rows import NotBegun, Owner
+    from amqpjobs.state.durable.values import Ended
     from amqpjobs.state.memory import Memory
+    from amqpjobs.worker.carried_jobs import CarriedJobs
     from amqpjobs.worker.chunks import Chunk
     from amqpjobs.worker.run import Run
 
@@ -240,10 +242,7 @@ class DurableJobs:
         return outcome
 
     def _warn_if_caught(self, run: "Run", outcome: Outcome) -> None:
-        from amqpjobs.jobs.durable.suspension import is_suspension
-
-        error = outcome.error
-        if error is None or not is_suspension(error):
+        if not isinstance(outcome, Suspended):
             assert run.context is not None  # noqa: S101 - it has run
             keys = {**run.context.log_keys(), "outcome": outcome.word}
             log.warning("handler caught the suspension, its result is dropped", extra=keys)
@@ -291,8 +290,7 @@ class DurableJobs:
         return family_of(run.delivery.header.headers) if run.parented else None
 
     def _ended(self, definition: "Definition", context: "RunContext", outcome: Outcome) -> "Ended":
-        from amqpjobs.state.durable.ends import Ended
-        from amqpjobs.state.durable.values import Failed
+        from amqpjobs.state.durable.values import Ended, Failed
 
         job, job_id = definition.name, context.job_id
         match outcome:
@@ -317,22 +315,33 @@ class DurableJobs:
             await self._made.close()
 
 
-def durable_jobs_of(memory: "Memory | None", stack: AsyncExitStack) -> DurableJobs | None:
-    """Those of a worker; None where nothing can be stored.
+DurableWork: TypeAlias = "DurableJobs | CarriedJobs"
+"""What a worker has for its durable jobs."""
+
+
+def durable_jobs_of(
+    memory: "Memory | None", runtime: "Runtime", stack: AsyncExitStack
+) -> "DurableWork | None":
+    """Those of a worker; None where there are none, and nothing can be stored.
 
     Args:
+        memory: where they are stored; None where they cannot be.
         stack: left when the worker has stopped.
     """
     if memory is None:
-        return None
+        names = sorted(job.name for job in runtime.registry.jobs.values() if job.durable)
+        if not names:
+            return None
+        from amqpjobs.worker.carried_jobs import CarriedJobs
+
+        return CarriedJobs(names, runtime.clock.time)
     jobs = DurableJobs(memory)
     stack.push_async_callback(jobs.close)
     return jobs
 
 
 def _message(run: "Run", context: "RunContext") -> "Prepared":
-    """The message by which a suspended job goes on: attempts are counted anew, since it has come
-    further."""
+    """The message by which a suspended job goes on."""
     from amqpjobs.client.prepared import Prepared
     from amqpjobs.jobs.message.headers import for_next_part
 

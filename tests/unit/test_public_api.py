@@ -31,6 +31,7 @@ NAMES = [
     "KillSwitch",
     "Limit",
     "Message",
+    "Pipeline",
     "Queue",
     "Reject",
     "Retry",
@@ -42,8 +43,10 @@ NAMES = [
     "Snooze",
     "Tick",
     "TickRecord",
+    "Undo",
     "Unique",
     "__version__",
+    "group",
 ]
 
 

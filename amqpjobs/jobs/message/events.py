@@ -21,10 +21,11 @@ EXPIRED = "expired"
 CANCELLED = "cancelled"
 WAITING = "waiting"
 SKIPPED = "skipped"
+SUSPENDED = "suspended"
 
 STATES = (
     QUEUED, STARTED, RETRYING, SNOOZED, RELEASED, DONE, FAILED, PARKED, EXPIRED,
-    CANCELLED, WAITING, SKIPPED,
+    CANCELLED, WAITING, SKIPPED, SUSPENDED,
 )  # fmt: skip
 """Every state a job can be in, and the name of the event that brings it there."""
 

@@ -19,12 +19,12 @@ from amqpjobs.jobs.message.ids import derived_id
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.results import load_result
 from amqpjobs.state.durable.rows import Owner
+from amqpjobs.state.durable.run import DurableRun
 from amqpjobs.state.durable.typed import NO_HINT, Typed, fingerprint
 from amqpjobs.state.durable.values import Undo
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
-    from amqpjobs.state.durable.run import DurableRun
 
 
 def child_id(owner: Owner, part: Part, name: str, *more: str) -> str:
@@ -83,7 +83,7 @@ class Child:
 
     def __init__(
         self,
-        run: "DurableRun",
+        run: DurableRun,
         name: str,
         message: Message[Any],
         definition: Definition | None,
@@ -95,7 +95,7 @@ class Child:
         self.fingerprint = fingerprint((message.job, message.body.decode()), {})
 
     @classmethod
-    def of(cls, run: "DurableRun", name: str, job: Any, given: Given) -> "Child":
+    def of(cls, run: DurableRun, name: str, job: Any, given: Given) -> "Child":
         """A call as a handler makes it.
 
         Raises:
@@ -110,7 +110,7 @@ class Child:
                     "has them"
                 )
             message: Message[Any] = job
-            definition = run.durables.client.runtime.registry.jobs.get(job.job)
+            definition = run.shared.client.runtime.registry.known(job.job)
         elif isinstance(job, Job):
             message, definition = job.message(*args, **kwargs), definition_of(job)
         else:
@@ -127,7 +127,7 @@ class Child:
             ConfigurationError, MessageTooLarge: see `prepare`.
         """
         run = self._run
-        message = await prepare(run.durables.client, run.owner, self._name, "call", self._message)
+        message = await prepare(run.shared.client, run.owner, self._name, "call", self._message)
         return with_deadline(message, run.context.deadline)
 
     def load(self, result: bytes) -> Any:

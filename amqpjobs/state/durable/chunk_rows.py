@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, up
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.jobs.message.family import Family
 from amqpjobs.state.durable import lines as of_items
-from amqpjobs.state.durable.ends import Ended, Told, wake, wake_anyway
+from amqpjobs.state.durable.ends import wake, wake_anyway
 from amqpjobs.state.durable.feed import Feed
 from amqpjobs.state.durable.rows import Owner, abandon_chunks, locked, of, stored
 from amqpjobs.state.durable.values import (
@@ -25,7 +25,9 @@ from amqpjobs.state.durable.values import (
     RUNNING,
     SUSPENDED,
     WAITING,
+    Ended,
     Failed,
+    Told,
 )
 from amqpjobs.state.outbox.rows import values_of
 from amqpjobs.state.store.tables import chunks, outbox, steps
@@ -336,16 +338,16 @@ def looked_at(
 
 def page(
     connection: Connection, owner: Owner, name: str, after: int, most: int
-) -> list[tuple[int, int, bytes]]:
-    """The numbers, first indexes and results of some chunks, in order.
+) -> list[tuple[int, bytes]]:
+    """The numbers and results of some chunks, in order.
 
     Args:
         after: the number of the last one that is known.
     """
     query = (
-        select(chunks.c.n, chunks.c.first, chunks.c.results)
+        select(chunks.c.n, chunks.c.results)
         .where(rows_in(owner, name), chunks.c.n > after)
         .order_by(chunks.c.n)
         .limit(most)
     )
-    return [(row.n, row.first, bytes(row.results or b"")) for row in connection.execute(query)]
+    return [(row.n, bytes(row.results or b"")) for row in connection.execute(query)]

@@ -12,13 +12,13 @@ from sqlalchemy import ColumnElement
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.jobs.message.family import OF_MAPS, Family
 from amqpjobs.jobs.run_context import RunContext, context_of_nobody
-from amqpjobs.state.durable.children import undo_of
 from amqpjobs.state.durable.chunk_rows import Ran, Wanted, begin_chunk, end_chunk, ran_of
-from amqpjobs.state.durable.ends import Ended, Told, end_step, finish, suspend
-from amqpjobs.state.durable.groups import Groups
+from amqpjobs.state.durable.ends import end_step, finish, suspend
+from amqpjobs.state.durable.groups import Groups, Shared
+from amqpjobs.state.durable.handled import HandledRun
 from amqpjobs.state.durable.rows import Beginning, Begun, NotBegun, Owner, begin
 from amqpjobs.state.durable.run import DurableRun
-from amqpjobs.state.durable.values import Undo
+from amqpjobs.state.durable.values import UNDO_FAILED, Ended, Told
 
 if TYPE_CHECKING:
     from amqpjobs.client.prepared import Prepared
@@ -72,28 +72,21 @@ class Durables:
         assert self._store is not None  # noqa: S101 - a run has begun, so it is
         return self._store.now
 
-    def nudge(self) -> None:
-        """Have what was just committed sent."""
-        self._memory.nudge()
-
-    async def undo_of(self, undo: Any, owner: Owner, name: str) -> Undo | None:
-        """What takes a step back. See `amqpjobs.state.durable.children.undo_of`."""
-        return await undo_of(self.client, undo, owner, name)
-
     async def begin(
         self, beginning: Beginning, context: RunContext, task: "asyncio.Task[Any]"
-    ) -> "DurableRun | NotBegun":
+    ) -> HandledRun | NotBegun:
         """Begin a run.
 
         Raises:
             StoreUnavailable, ConfigurationError: the store cannot be used.
         """
-        self._store = await self._memory.store()
+        store = self._store = await self._memory.store()
         owner = beginning.owner
         begun = await self.groups.run(owner.job_id, begin, beginning, self.now)
         if not isinstance(begun, Begun):
             return begun
-        run = DurableRun(self, context, owner, begun, task)
+        shared = Shared(self._memory, store, self.groups)
+        run = HandledRun(shared, context, owner, begun, task)
         self._live[owner.job_id] = run
         return run
 
@@ -145,7 +138,12 @@ class Durables:
         told = await self.groups.run(
             family.parent, end_step, self.app, family, job_id, ended, self.now
         )
-        return self._ended(family, told)
+        self._ended(family, told)
+        if told.state == UNDO_FAILED:
+            error = "" if ended.error is None else f"{ended.error.error}: {ended.error.message}"
+            keys = {"job_id": family.parent, "step": family.step, "undo_id": job_id, "error": error}
+            log.error("undo of a durable job failed", extra=keys)
+        return told
 
     async def begin_chunk(self, family: Family, job_id: str) -> Wanted | None:
         """Look at a chunk of a map before it is run; None if nobody waits for it any more.
@@ -179,26 +177,24 @@ class Durables:
             if told.woken:
                 self._memory.nudge()
             if told.orphans:
-                self._cancel(told.orphans)
+                self._cancel(told.orphans, undo=told.undo)
         return told
 
-    def _cancel(self, job_ids: tuple[str, ...]) -> None:
+    def _cancel(self, job_ids: tuple[str, ...], *, undo: bool) -> None:
         """Cancel jobs that nobody waits for, beside all else: one that is not reached runs in
         vain."""
         task = asyncio.get_running_loop().create_task(
-            self._cancel_all(job_ids), context=context_of_nobody()
+            self._cancel_all(job_ids, undo=undo), context=context_of_nobody()
         )
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
 
-    async def _cancel_all(self, job_ids: tuple[str, ...]) -> None:
-        from amqpjobs.state.durable.cancelling import cancel_durable
-        from amqpjobs.state.status.cancelling import cancel_job
+    async def _cancel_all(self, job_ids: tuple[str, ...], *, undo: bool) -> None:
+        from amqpjobs.state.durable.cancelling import cancel
 
         for job_id in job_ids:
             try:
-                await cancel_durable(self._memory, job_id)
-                await cancel_job(self.client, job_id, ORPHANED)
+                await cancel(self._memory, job_id, ORPHANED, undo=undo)
             except AmqpJobsError as error:
                 extra = {"job_id": job_id, "error": str(error)}
                 log.warning("job that nobody waits for not cancelled", extra=extra)

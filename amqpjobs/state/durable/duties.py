@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_, union_all
 
-from amqpjobs.state.durable.ends import end_due, wake_anyway
+from amqpjobs.state.durable.ends import wake_anyway
 from amqpjobs.state.durable.rows import Owner
 from amqpjobs.state.durable.values import ENDED, SUSPENDED, UNDO_FAILED, WAITING
+from amqpjobs.state.durable.waits import end_due
 from amqpjobs.state.store.tables import chunks, durable, steps
 
 if TYPE_CHECKING:
@@ -47,11 +48,10 @@ class WakesDurable:
         return found + late > 0
 
     async def _cancel(self, job_id: str) -> None:
-        from amqpjobs.state.durable.cancelling import cancel_durable
-        from amqpjobs.state.status.cancelling import cancel_job
+        from amqpjobs.state.durable.cancelling import cancel
 
-        await cancel_job(self._memory.client, job_id, "its time was over")
-        await cancel_durable(self._memory, job_id)
+        # A call that was not done in time has failed: what it did is taken back.
+        await cancel(self._memory, job_id, "its time was over", undo=True)
 
     async def next_at(self) -> float | None:
         """When the next one is due."""

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from amqpjobs.errors import StoreUnavailable
 from amqpjobs.jobs.run_context import context_of_nobody
@@ -16,6 +16,7 @@ from amqpjobs.state.store.tables import durable
 
 if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
+    from amqpjobs.state.store.durable import DurableStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -103,6 +104,38 @@ class Groups:
         """Wait until all is written, for so long at most."""
         if self._task is not None and not self._task.done():
             await asyncio.wait((self._task,), timeout=seconds)
+
+
+class Shared:
+    """What the runs of a process have in common.
+
+    Args:
+        memory: of the app.
+        store: of the app.
+        groups: runs what is written.
+
+    Attributes:
+        client: of the app.
+        groups: as given.
+    """
+
+    def __init__(self, memory: "Memory", store: "DurableStore", groups: Groups) -> None:
+        self._memory = memory
+        self._store = store
+        self.client = memory.client
+        self.groups = groups
+
+    def __repr__(self) -> str:
+        return f"<Shared: {self.groups!r}>"
+
+    @property
+    def now(self) -> ColumnElement[float]:
+        """The time of the store, for a statement."""
+        return self._store.now
+
+    def nudge(self) -> None:
+        """Have what was just committed sent."""
+        self._memory.nudge()
 
 
 def _job_of(work: Work) -> str:

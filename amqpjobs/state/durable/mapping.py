@@ -18,7 +18,7 @@ from amqpjobs.jobs.job import Job, definition_of
 from amqpjobs.jobs.results import load_result
 from amqpjobs.state.durable import items as of_items
 from amqpjobs.state.durable import lines
-from amqpjobs.state.durable.chunk_rows import Fed, feed_chunks, looked_at, numbered, page
+from amqpjobs.state.durable.chunk_rows import Fed, feed_chunks, looked_at, page
 from amqpjobs.state.durable.feed import ON_COLLECT, ON_RAISE, Feed
 from amqpjobs.state.durable.packing import Packing
 from amqpjobs.state.durable.rows import load
@@ -110,7 +110,7 @@ async def _groups(mapped: "Map") -> AsyncIterator[bytes]:
     group: list[bytes] = []
     some = False
     async with aclosing(mapped.outcomes()) as outcomes:
-        async for _, line in outcomes:
+        async for line in outcomes:
             if (result := lines.result_in(line)) is not None:
                 group.append(result)
             if len(group) == FAN_IN:
@@ -235,13 +235,13 @@ class Map:
         after = replace(after, sealed=ended or after.sent == after.total)
         fed: Fed | None = await self._stored(
             feed_chunks, run.owner, run.token, self._name, before, after, new, planned.full,
-            run.durables.now,
+            run.shared.now,
         )  # fmt: skip
         if fed is None:
             await self._reload(before)
             return 0
         if new:
-            run.durables.nudge()
+            run.shared.nudge()
         self._step = replace(self._step, state=fed.state, cursor=after.text())
         run.known[self._name] = self._step
         if fed.state == FAILED:
@@ -269,20 +269,20 @@ class Map:
         """
         run = self._run
         try:
-            return await run.durables.groups.run(run.owner.job_id, function, *args)
+            return await run.shared.groups.run(run.owner.job_id, function, *args)
         except StoreUnavailable as error:
             run.unstored = error
             run.leave()
             raise Suspend(self._name) from None
 
-    async def outcomes(self) -> AsyncGenerator[tuple[int, bytes], None]:
-        """The indexes and lines of all items, in order; few of them are in memory."""
+    async def outcomes(self) -> AsyncGenerator[bytes, None]:
+        """The lines of all items, in order; few of them are in memory."""
         last = -1
         while rows := await self._stored(page, self._run.owner, self._name, last, PAGE):
-            for n, first, column in rows:
+            for n, column in rows:
                 last = n
-                for index, line in enumerate(column.split(b"\n"), first):
-                    yield index, line
+                for line in column.split(b"\n"):
+                    yield line
 
     async def results(self) -> AsyncIterator[Any]:
         """What all items have returned, in order; for those that have failed their error, or
@@ -292,11 +292,11 @@ class Map:
             InvalidResult: it is not what the annotation of this release allows.
         """
         collect = self._feed.on_failure == ON_COLLECT
-        async for index, line in self.outcomes():
+        async for line in self.outcomes():
             if (result := lines.result_in(line)) is not None:
                 yield load_result(self._definition, result)
             elif collect and (error := lines.error_in(line)) is not None:
-                yield self._failed(numbered(error, index))
+                yield self._failed(error)
 
     def _failed(self, error: Failed) -> JobFailed:
         return JobFailed(

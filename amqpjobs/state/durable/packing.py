@@ -98,6 +98,6 @@ class Packing:
     async def _chunk(self, n: int, first: int, bodies: list[bytes]) -> NewChunk:
         body = b"[" + b",".join(bodies) + b"]" if self._part == "chunk" else bodies[0]
         run, template = self._run, template_of(self._job, body)
-        message = await prepare(run.durables.client, run.owner, self._name, self._part, template, n)
+        message = await prepare(run.shared.client, run.owner, self._name, self._part, template, n)
         message = with_deadline(message, run.context.deadline)
         return NewChunk(n, first, len(bodies), message)

@@ -128,3 +128,35 @@ class Failed:
         return Failure(
             self.reason, self.message, name, self.frames, self.job, queue, attempt=self.attempt
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What has become of a job.
+
+    Attributes:
+        result: as JSON, if it is done.
+        error: why it has failed; None if it is done.
+        cancelled: whether it was cancelled.
+    """
+
+    result: bytes | None = None
+    error: Failed | None = None
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a transaction has changed for others.
+
+    Attributes:
+        woken: how many messages it has put into the outbox.
+        orphans: the ids of jobs that nobody waits for any more, which are to be cancelled.
+        state: of the job, if it was a durable one that has ended.
+        undo: whether the orphans are undone as well, where they are durable jobs.
+    """
+
+    woken: int = 0
+    orphans: tuple[str, ...] = ()
+    state: str | None = None
+    undo: bool = False

@@ -5,7 +5,7 @@ Changes when another kind of transaction can have one.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic_core import from_json
 from sqlalchemy import Connection, and_, select, update
@@ -15,18 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.durable.running import StepInTransaction
 from amqpjobs.state.durable.rows import of, put
+from amqpjobs.state.durable.run import DurableRun
 from amqpjobs.state.durable.typed import NO_HINT, Typed
 from amqpjobs.state.durable.values import DONE, STEP, Step
 from amqpjobs.state.store.runs import now_of
 from amqpjobs.state.store.tables import durable, steps
 from amqpjobs.state.store.transactions import check_transaction, told
 
-if TYPE_CHECKING:
-    from amqpjobs.state.durable.run import DurableRun
-
 
 @asynccontextmanager
-async def step_in(run: "DurableRun", session: Any, name: str) -> AsyncIterator[StepInTransaction]:
+async def step_in(run: DurableRun, session: Any, name: str) -> AsyncIterator[StepInTransaction]:
     """See `Steps.step_in`."""
     connection = await _connection(session, name)
     known = await connection.run_sync(_known, run, name)
@@ -54,7 +52,7 @@ async def _connection(session: Any, name: str) -> AsyncConnection:
     )
 
 
-def _known(connection: Connection, run: "DurableRun", name: str) -> bytes | None:
+def _known(connection: Connection, run: DurableRun, name: str) -> bytes | None:
     """What the step has left, if it was done: a run that died after its commit did not say so."""
     check_transaction(connection)
     query = select(steps.c.result).where(of(run.owner), steps.c.name == name, steps.c.state == DONE)
@@ -75,11 +73,11 @@ def _known(connection: Connection, run: "DurableRun", name: str) -> bytes | None
     return None
 
 
-def _mark(connection: Connection, run: "DurableRun", step: Step) -> bool:
+def _mark(connection: Connection, run: DurableRun, step: Step) -> bool:
     now = now_of(connection.dialect.name)
     return put(connection, run.owner, run.token, step, now)
 
 
-def _keep(connection: Connection, run: "DurableRun", name: str, data: bytes) -> None:
+def _keep(connection: Connection, run: DurableRun, name: str, data: bytes) -> None:
     mine = and_(of(run.owner), steps.c.name == name)
     connection.execute(update(steps).where(mine).values(result=data))

@@ -10,7 +10,6 @@ from amqpjobs import App
 from amqpjobs.broker.amqp.fields import encode_table
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.message.header_names import ALL
-from amqpjobs.jobs.message.headers import BROKER_HEADERS
 from amqpjobs.jobs.message.own_headers import (
     LARGEST,
     LONGEST_NAME,
@@ -22,6 +21,7 @@ from amqpjobs.jobs.message.own_headers import (
     propagated,
     size_of,
 )
+from amqpjobs.jobs.message.properties import BROKER_HEADERS
 from amqpjobs.settings import load_settings
 
 GOOD = {"tenant": "acme", "n": 2**63 - 1, "low": -(2**63), "rate": 0.5, "big": True, "é": ""}

@@ -4,6 +4,8 @@ Until this is released it changes together with `amqpjobs.state.store.tables`; a
 (tests/integration/state/test_schema.py). After that it stays: later changes are later migrations.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -47,6 +49,8 @@ def _make_durable() -> None:
         sa.Column("error", sa.Text),
         sa.Column("deadline", sa.Double),
         sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("cancel_reason", sa.Text),
+        sa.Column("undo_asked", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("created_at", sa.Double, nullable=False),
         sa.Column("changed_at", sa.Double, nullable=False),
     )
@@ -80,21 +84,7 @@ def _make_steps() -> None:
         sa.Column("started_at", sa.Double),
         sa.Column("ended_at", sa.Double),
         sa.Column("due_at", sa.Double),
-        sa.Column("child", sa.String(255)),
-        sa.Column("child_id", sa.String(255)),
-        sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
-        sa.Column("routing_key", sa.String(255)),
-        sa.Column("properties", sa.LargeBinary),
-        sa.Column("body", sa.LargeBinary),
-        sa.Column("tracked", sa.String(255)),
-        sa.Column("undo", sa.String(255)),
-        sa.Column("undo_state", sa.String(20)),
-        sa.Column("undo_id", sa.String(255)),
-        sa.Column("undo_error", sa.Text),
-        sa.Column("undo_routing_key", sa.String(255)),
-        sa.Column("undo_properties", sa.LargeBinary),
-        sa.Column("undo_body", sa.LargeBinary),
-        sa.Column("undo_tracked", sa.String(255)),
+        *_messages(),
     )
     _index(
         "amqpjobs_step_awaited",
@@ -112,6 +102,27 @@ def _make_steps() -> None:
         where="due_at IS NOT NULL AND state = 'waiting'",
     )
     op.create_index("amqpjobs_step_child", "amqpjobs_step", ["app", "child_id"])
+
+
+def _messages() -> list[sa.Column[Any]]:
+    """Of the job that a step waits for, and of the one that takes it back."""
+    return [
+        sa.Column("child", sa.String(255)),
+        sa.Column("child_id", sa.String(255)),
+        sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("routing_key", sa.String(255)),
+        sa.Column("properties", sa.LargeBinary),
+        sa.Column("body", sa.LargeBinary),
+        sa.Column("tracked", sa.String(255)),
+        sa.Column("undo", sa.String(255)),
+        sa.Column("undo_state", sa.String(20)),
+        sa.Column("undo_id", sa.String(255)),
+        sa.Column("undo_error", sa.Text),
+        sa.Column("undo_routing_key", sa.String(255)),
+        sa.Column("undo_properties", sa.LargeBinary),
+        sa.Column("undo_body", sa.LargeBinary),
+        sa.Column("undo_tracked", sa.String(255)),
+    ]
 
 
 def _make_chunks() -> None:

@@ -1,0 +1,136 @@
+"""What the handler of a durable job asks of its context, carried out in a worker.
+
+Changes when a step is carried out in another way.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from amqpjobs.errors import SignalTimeout, StepChanged
+from amqpjobs.jobs.durable.asked import arguments_changed
+from amqpjobs.jobs.durable.calling import called
+from amqpjobs.jobs.durable.running import Given, StepInTransaction
+from amqpjobs.state.durable.children import Child, undo_of
+from amqpjobs.state.durable.looping import loop_over
+from amqpjobs.state.durable.mapping import run_map
+from amqpjobs.state.durable.rows import put
+from amqpjobs.state.durable.run import DurableRun
+from amqpjobs.state.durable.typed import Typed, fingerprint, typed_of
+from amqpjobs.state.durable.values import (
+    CALL,
+    DONE,
+    FAILED,
+    SIGNAL,
+    SLEEP,
+    STEP,
+    WAITING,
+    Failed,
+    Step,
+)
+from amqpjobs.state.durable.within import step_in
+
+log = logging.getLogger("amqpjobs.durable")
+
+
+class HandledRun(DurableRun):
+    """A run, with all that its handler may ask for."""
+
+    async def step(
+        self, name: str, function: Callable[..., Any], given: Given, options: Mapping[str, Any]
+    ) -> Any:
+        """See `Steps.step`."""
+        self.ask(name, STEP)
+        args, kwargs = given
+        mark, known = fingerprint(args, kwargs), self.known.get(name)
+        typed = typed_of(f"the step {name!r}", function)
+        if known is not None and known.state == DONE:
+            if known.fingerprint == mark:
+                return typed.load(known.result or b"null")
+            self._changed(name, strict=options["strict"])
+        attempts = 1 if known is None else known.attempts + (known.state == FAILED)
+        undo = await undo_of(self.shared.client, options["undo"], self.owner, name)
+        step = Step(name, STEP, self._number(known), DONE, mark, attempts=attempts, undo=undo)
+        try:
+            result = await called(function, args, kwargs)
+        except Exception as error:
+            await self._note_failure(step, error)
+            raise
+        step.result = typed.dump(result)
+        await self.write(step)
+        return typed.load(step.result)
+
+    async def _note_failure(self, step: Step, error: Exception) -> None:
+        """For people: what is done again at the next run needs no note."""
+        name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+        step.state, step.error, step.undo = FAILED, Failed(name, str(error)[:1000]), None
+        try:
+            await self.shared.groups.run(
+                self.owner.job_id, put, self.owner, self.token, step, self.shared.now
+            )
+        except Exception as other:  # noqa: BLE001 - the handler gets its own error
+            log.debug("failure of a step not noted", extra={"error": str(other)})
+
+    def _changed(self, name: str, *, strict: bool) -> None:
+        try:
+            arguments_changed(self.context.log_keys(), name, strict=strict)
+        except StepChanged as error:
+            self.failure = error  # the same in every run
+            raise
+
+    def step_in(self, session: Any, name: str) -> AbstractAsyncContextManager[StepInTransaction]:
+        """See `Steps.step_in`."""
+        self.ask(name, STEP)
+        return step_in(self, session, name)
+
+    async def call(self, name: str, job: Any, given: Given, options: Mapping[str, Any]) -> Any:
+        """See `Steps.call`."""
+        self.ask(name, CALL)
+        child = Child.of(self, name, job, given)
+        known = self.known.get(name)
+        if known is None or known.state not in (DONE, WAITING, FAILED):
+            undo = await undo_of(self.shared.client, options["undo"], self.owner, name)
+            message = await child.prepared()
+            step = Step(
+                name, CALL, self._number(known), WAITING, child.fingerprint, awaited=True,
+                child=message.job, child_id=message.job_id, undo=undo,
+            )  # fmt: skip
+            await self.write(step, message=message, wait=options["timeout"])
+            self.shared.nudge()
+        elif known.fingerprint != child.fingerprint:
+            keys = {**self.context.log_keys(), "step": name}
+            log.warning("call has other arguments, its first ones count", extra=keys)
+        step = await self.result_of(name)
+        if step.state == FAILED:
+            raise self.failed(step)
+        result = step.result or b"null"
+        return result if options.get("as_json") else child.load(result)
+
+    async def map(self, name: str, job: Any, items: Any, options: Mapping[str, Any]) -> Any:
+        """See `Steps.map`."""
+        return await run_map(self, name, job, items, options)
+
+    def each(self, name: str, items: Any, options: Mapping[str, Any]) -> AsyncIterator[Any]:
+        """See `Steps.each`."""
+        return loop_over(self, name, items, options)
+
+    async def sleep(self, name: str, seconds: float) -> None:
+        """See `Steps.sleep`."""
+        self.ask(name, SLEEP)
+        if name not in self.known:
+            step = Step(name, SLEEP, self._number(None), WAITING, awaited=True)
+            await self.write(step, wait=seconds)
+        await self.result_of(name)
+
+    async def signal(self, name: str, kind: Any, timeout: float | None) -> Any:
+        """See `Steps.signal`."""
+        self.ask(name, SIGNAL)
+        if name not in self.known:
+            step = Step(name, SIGNAL, self._number(None), WAITING, awaited=True)
+            await self.write(step, wait=timeout)
+        step = await self.result_of(name)
+        if step.state == FAILED:
+            self.failure = SignalTimeout(f"the signal {name!r} did not come in time")
+            raise self.failure
+        return Typed(f"the signal {name!r}", kind).load(step.result or b"null")

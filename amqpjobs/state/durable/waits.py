@@ -1,0 +1,107 @@
+"""What wakes a durable job from outside of any job: a signal, or that its time has come.
+
+Changes when a job may wait for something else.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+
+from amqpjobs.state.durable.ends import outcome_of, wake
+from amqpjobs.state.durable.rows import Owner, locked, of
+from amqpjobs.state.durable.values import (
+    DONE,
+    ENDED,
+    FAILED,
+    MAP,
+    SIGNAL,
+    SLEEP,
+    UNDOING,
+    WAITING,
+    Ended,
+    Failed,
+)
+from amqpjobs.state.store.tables import steps
+from amqpjobs.state.store.upsert import insert_into
+
+
+def send_signal(
+    connection: Connection, app: str, job_id: str, name: str, body: bytes, now: ColumnElement[float]
+) -> tuple[bool, bool]:
+    """Give a job a signal; one that is not waited for yet is kept.
+
+    Returns:
+        Whether it was taken: not by a job that has ended, or that has had one of this name; and
+        whether the job was woken.
+    """
+    row = locked(connection, app, job_id)
+    if row is not None and row.state in (*ENDED, UNDOING):
+        return False, False
+    owner = Owner(app, job_id, 0 if row is None else row.epoch)
+    last = select(func.coalesce(func.max(steps.c.n), 0) + 1).where(of(owner)).scalar_subquery()
+    values = {
+        "app": app, "job_id": job_id, "epoch": owner.epoch, "name": name, "kind": SIGNAL, "n": last,
+        "state": DONE, "result": body, "started_at": now, "ended_at": now, "awaited": False,
+    }  # fmt: skip
+    insert = insert_into(connection, steps).values(**values)
+    made = insert.on_conflict_do_update(
+        index_elements=["app", "job_id", "epoch", "name"],
+        set_={"state": DONE, "result": body, "ended_at": now},
+        where=and_(steps.c.kind == SIGNAL, steps.c.state == WAITING),
+    ).returning(steps.c.n)
+    if connection.execute(made).first() is None:
+        return False, False
+    return True, wake(connection, owner, now)
+
+
+def end_due(
+    connection: Connection, app: str, now: ColumnElement[float], most: int
+) -> tuple[int, list[str], int]:
+    """End what has waited until its time: sleeps are done, signals and calls have failed.
+
+    Returns:
+        How many there were, the ids of jobs that nobody waits for any more, and how many durable
+        jobs were woken.
+    """
+    due = (
+        select(steps.c.job_id, steps.c.epoch, steps.c.name)
+        .where(
+            steps.c.app == app, steps.c.due_at.is_not(None), steps.c.state == WAITING,
+            steps.c.due_at <= now,
+        )
+        .order_by(steps.c.job_id)
+        .limit(most)
+        .with_for_update(skip_locked=True)
+    )  # fmt: skip
+    rows = connection.execute(due).all()
+    orphans, woken = [], 0
+    for row in rows:
+        owner = Owner(app, row.job_id, row.epoch)
+        mine = and_(of(owner), steps.c.name == row.name)
+        found = connection.execute(select(steps.c.kind, steps.c.child_id).where(mine)).one()
+        over = Failed("timeout", f"not done in time: {row.name}", reason="timeout")
+        values: dict[str, Any] = {"state": FAILED, "error": over.text()}
+        if found.kind == SLEEP:
+            values = {"state": DONE, "result": b"null"}
+        if found.child_id is not None:
+            orphans.append(found.child_id)
+        connection.execute(
+            update(steps).where(mine).values(ended_at=now, properties=None, body=None, **values)
+        )
+        woken += wake(connection, owner, now)
+    return len(rows), orphans, woken
+
+
+def end_map(
+    connection: Connection, owner: Owner, name: str, ended: Ended, now: ColumnElement[float]
+) -> bool:
+    """A map has ended, or its feeder is wanted; whether its job was woken."""
+    mine = and_(of(owner), steps.c.name == name, steps.c.kind == MAP, steps.c.state == WAITING)
+    state = DONE if ended.error is None else FAILED
+    changed = connection.execute(
+        update(steps)
+        .where(mine)
+        .values(state=state, ended_at=now, **outcome_of(ended))
+        .returning(steps.c.n)
+    ).first()
+    return changed is not None and wake(connection, owner, now)
