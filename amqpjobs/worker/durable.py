@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
     from amqpjobs.worker.carried_jobs import CarriedJobs
     from amqpjobs.worker.chunks import Chunk
+    from amqpjobs.worker.preparations import Preparations
     from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.durable")
@@ -76,6 +77,7 @@ class DurableJobs:
         self._app = memory.app
         self._time = memory.client.runtime.clock.time
         self._made: Durables | None = None
+        self._preparations: Preparations | None = None
         self._pause, self._away = FIRST_PAUSE, 0.0
 
     def __repr__(self) -> str:
@@ -143,9 +145,25 @@ class DurableJobs:
             return None  # a dead letter that was replayed, for its effect
         if wanted is None:
             raise Refused(Cancelled(ENDED))
+        if wanted.prepare is not None:
+            await self._prepare(family, wanted.prepare, context)
         if family.part != "chunk":
             return None
         return Chunk(self._app, family, wanted.first, wanted.lines)
+
+    async def _prepare(self, family: "Family", name: str, context: "RunContext") -> None:
+        if self._preparations is None:
+            from amqpjobs.worker.preparations import Preparations
+
+            self._preparations = Preparations()
+        try:
+            await self._preparations.prepare((family.parent, family.epoch, family.step), name)
+        except Exception as error:  # noqa: BLE001 - the user's: this process cannot run the map
+            pause = LONGEST_PAUSE
+            keys = {"step": family.step, "prepare": name, "pause_s": pause}
+            told = {**context.log_keys(), **keys, "error": f"{type(error).__name__}: {error}"}
+            log.warning("prepare of a map failed", extra=told)
+            raise Refused(Snoozed(self._time() + pause)) from None
 
     def _owner(self, context: "RunContext") -> "Owner":
         from amqpjobs.state.durable.rows import Owner
@@ -311,6 +329,8 @@ class DurableJobs:
 
     async def close(self) -> None:
         """The worker stops."""
+        if self._preparations is not None:
+            await self._preparations.close()
         if self._made is not None:
             await self._made.close()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import ConfigurationError, JobFailed, StoreUnavailable
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.durable.named import name_of
 from amqpjobs.jobs.durable.suspension import Suspend
 from amqpjobs.jobs.job import Job, definition_of
 from amqpjobs.jobs.results import load_result
@@ -48,11 +49,19 @@ async def run_map(
 ) -> Any:
     """See `Steps.map`."""
     of_items.check(name, items)
-    limits = _limits(name, items, options)
+    limits, prepare = _limits(name, items, options), options["prepare"]
     feed = Feed(
         total=limits.total, by_items=limits.at_most is not None,
         on_failure=_on_failure(name, options["on_failure"]),
+        prepare=None if prepare is None else name_of(f"prepare= of ctx.map({name!r})", prepare),
+        stragglers=_stragglers(name, options["stragglers"]),
     )  # fmt: skip
+    if prepare is not None and _definition(name, "what is mapped", job).kind == "process":
+        raise ConfigurationError(
+            f"ctx.map({name!r}): prepare= is called in the worker, and {job.name!r} has cpu=True: "
+            "its processes would not see what was prepared. Let it prepare itself, in a cached "
+            "function"
+        )
     mapped = Map(run, name, job, limits, feed)
     reduce = options["reduce"]
     if reduce is not None:
@@ -81,6 +90,16 @@ def _on_failure(name: str, given: Any) -> str | float:
     raise ConfigurationError(
         f'ctx.map({name!r}): on_failure= is "raise", "collect", or the share of items that may '
         f"fail, from 0 to 1, not {given!r}"
+    )
+
+
+def _stragglers(name: str, given: Any) -> float | None:
+    if given is None:
+        return None
+    if isinstance(given, int | float) and not isinstance(given, bool) and given > 1:
+        return float(given)
+    raise ConfigurationError(
+        f"ctx.map({name!r}): stragglers= is a number above 1, such as 2.5, not {given!r}"
     )
 
 

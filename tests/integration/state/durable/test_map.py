@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from amqpjobs import App, Context, Job, Reject, Retry
-from amqpjobs.errors import InvalidArguments, JobFailed
+from amqpjobs.errors import ConfigurationError, InvalidArguments, JobFailed
 
 THRICE = Retry(attempts=3)
 
@@ -266,3 +266,63 @@ async def test_a_durable_job_can_be_mapped():
         handle = await outer.later()
         await t.run_until_idle()
         assert await handle.result() == [0, 4, 8, 12, 16]
+
+
+prepared = list[str]()
+broken = list[str]()
+
+
+def prepare_numbers() -> None:
+    """What workers are to call."""
+    prepared.append("numbers")
+    if broken:
+        raise OSError(broken.pop())
+
+
+async def test_a_worker_prepares_once_for_a_map():
+    """Before its first item; again for another map."""
+    prepared.clear()
+    mapped = Mapped(range(12), chunk=3, prepare=prepare_numbers)
+    async with mapped.app.testing() as t:
+        for times in (1, 2):
+            await mapped.parent.later()
+            await t.run_until_idle()
+            assert len(prepared) == times
+        assert t.results(mapped.parent) == [[number * 2 for number in range(12)]] * 2
+
+
+async def test_items_wait_where_a_worker_cannot_prepare():
+    """No attempt is used; other workers may be able to."""
+    prepared.clear()
+    broken[:] = ["no memory"]
+    mapped = Mapped(range(2), chunk=1, prepare=prepare_numbers, at_most=1)
+    async with mapped.app.testing() as t:
+        await mapped.parent.later()
+        await t.run_until_idle()
+        assert [ran.outcome for ran in t.runs(mapped.double)] == ["snoozed"]
+        await t.advance(60)
+        assert t.results(mapped.parent) == [[0, 2]]
+        assert [ran.attempt for ran in t.runs(mapped.double)] == [1, 1, 1]
+
+
+async def test_what_workers_could_not_find_is_no_preparation():
+    """A lambda has no name in other processes."""
+    mapped = Mapped(range(2), prepare=lambda: None)
+    async with mapped.app.testing() as t:
+        await mapped.parent.later()
+        with pytest.raises(ConfigurationError, match="at the top of a module"):
+            await t.run_until_idle()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"chunk": 0}, {"at_most": 0}, {"on_failure": 2}, {"on_failure": "ignore"}, {"stragglers": 1}],
+)
+async def test_options_that_mean_nothing_are_refused(options: dict[str, Any]):
+    """Before anything is sent."""
+    mapped = Mapped(range(2), **options)
+    async with mapped.app.testing() as t:
+        await mapped.parent.later()
+        with pytest.raises(ConfigurationError, match=next(iter(options))):
+            await t.run_until_idle()
+        assert not mapped.ran
