@@ -51,7 +51,7 @@ class DurableRun:
         superseded: whether a newer run of the job has begun.
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
-        failures: errors that its handler was given and that are the same in every run.
+        maps: the names of the maps that have items to send.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class DurableRun:
         self.suspending = self.superseded = False
         self.unstored: StoreUnavailable | None = None
         self.waits: tuple[str, ...] = ()
+        self.maps: set[str] = set()
         self._soon = asyncio.Event()
         self._failures: list[BaseException] = []
         self.stepping = 0  # steps whose functions run now
