@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from amqpjobs.errors import BatchFailed
     from amqpjobs.jobs.batch import Batch
     from amqpjobs.jobs.context import Context
+    from amqpjobs.jobs.durable.status import DurableStatus, StepStatus
     from amqpjobs.jobs.ending import Ended
     from amqpjobs.jobs.exclusion.limit import Limit
     from amqpjobs.jobs.exclusion.unique import Debounce, Unique
     from amqpjobs.jobs.job import INJECTED, Job
     from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
-    from amqpjobs.jobs.message.message import Message
+    from amqpjobs.jobs.message.message import Message, Pipeline
+    from amqpjobs.jobs.message.pipeline import group
     from amqpjobs.jobs.message.status import JobStatus
     from amqpjobs.jobs.message.tick import Tick
     from amqpjobs.jobs.queue.limits import KillSwitch
@@ -44,6 +46,7 @@ __all__ = [
     "Cron",
     "Debounce",
     "Depends",
+    "DurableStatus",
     "Ended",
     "Every",
     "Job",
@@ -52,6 +55,7 @@ __all__ = [
     "KillSwitch",
     "Limit",
     "Message",
+    "Pipeline",
     "Queue",
     "Reject",
     "Retry",
@@ -61,11 +65,13 @@ __all__ = [
     "Selection",
     "Signing",
     "Snooze",
+    "StepStatus",
     "Tick",
     "TickRecord",
     "Undo",
     "Unique",
     "__version__",
+    "group",
 ]
 
 
@@ -85,6 +91,7 @@ _HOMES: Final = {
     "Cron": "amqpjobs.jobs.schedule.schedule",
     "Debounce": "amqpjobs.jobs.exclusion.unique",
     "Depends": "fast_depends",
+    "DurableStatus": "amqpjobs.jobs.durable.status",
     "Ended": "amqpjobs.jobs.ending",
     "Every": "amqpjobs.jobs.schedule.schedule",
     "Job": "amqpjobs.jobs.job",
@@ -94,6 +101,8 @@ _HOMES: Final = {
     "KillSwitch": "amqpjobs.jobs.queue.limits",
     "Limit": "amqpjobs.jobs.exclusion.limit",
     "Message": "amqpjobs.jobs.message.message",
+    "Pipeline": "amqpjobs.jobs.message.message",
+    "group": "amqpjobs.jobs.message.pipeline",
     "Queue": "amqpjobs.jobs.queue.queue",
     "Reject": "amqpjobs.jobs.verdicts",
     "Retry": "amqpjobs.jobs.retry",
@@ -102,6 +111,7 @@ _HOMES: Final = {
     "ScheduleStatus": "amqpjobs.jobs.schedule.status",
     "TickRecord": "amqpjobs.jobs.schedule.status",
     "Snooze": "amqpjobs.jobs.verdicts",
+    "StepStatus": "amqpjobs.jobs.durable.status",
     "Tick": "amqpjobs.jobs.message.tick",
     "Undo": "amqpjobs.jobs.verdicts",
     "Unique": "amqpjobs.jobs.exclusion.unique",

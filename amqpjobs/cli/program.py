@@ -18,6 +18,7 @@ _PANELS: Final = {
     "Look": {
         "queues": "queues",
         "status": "status",
+        "show": "show",
         "dead": "dead",
         "delayed": "delayed",
         "outbox": "outbox",
@@ -31,6 +32,8 @@ _PANELS: Final = {
         "resume": "operate",
         "set-rate": "operate",
         "cancel": "cancel",
+        "signal": "signal",
+        "undo": "undo",
         "purge": "purge",
         "workers": "workers",
         "ping": "workers",

@@ -12,6 +12,7 @@ from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.errors import DecodeError, NoRoom
 from amqpjobs.jobs.context import Context, Stopping
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.durable.suspension import is_suspension
 from amqpjobs.jobs.handlers import PLAIN, landed
 from amqpjobs.jobs.message.arguments import Arguments
 from amqpjobs.jobs.message.given import Given
@@ -30,6 +31,7 @@ from amqpjobs.jobs.outcome import (
     Released,
     Snoozed,
     Superseded,
+    Suspended,
 )
 from amqpjobs.jobs.queue.queue import lanes_of
 from amqpjobs.jobs.refusal import Refused
@@ -48,7 +50,8 @@ from amqpjobs.worker.room import Room, lack_behind
 from amqpjobs.worker.run import Run
 
 if TYPE_CHECKING:
-    from amqpjobs.worker.durable import DurableJobs
+    from amqpjobs.worker.chunks import RunsItem
+    from amqpjobs.worker.durable import DurableWork
     from amqpjobs.worker.events import Announcer
     from amqpjobs.worker.execution.handlers import Execution
     from amqpjobs.worker.limits import Limits
@@ -111,9 +114,9 @@ class Pipeline:
         cancelled_jobs: "CancelledJobs | None" = None,
         join: "Join | None" = None,
         limits: "Limits | None" = None,
-        durable: "DurableJobs | None" = None,
+        durable: "DurableWork | None" = None,
     ) -> None:
-        self._jobs = runtime.registry.jobs
+        self._jobs, self._known = runtime.registry.jobs, runtime.registry.known
         queues = runtime.registry.queues.values()
         self._queues = {lane.queue: queue.name for queue in queues for lane in lanes_of(queue)}
         self._execution = execution
@@ -136,7 +139,7 @@ class Pipeline:
 
     def knows(self, name: str | None, queue: str) -> bool:
         """Whether a message of this ``type`` from this AMQP queue has a job here."""
-        return queue in self._only_jobs if name is None else name in self._jobs
+        return queue in self._only_jobs if name is None else self._known(name) is not None
 
     async def outcome_of(self, run: Run) -> Outcome:
         """Work on a delivery. Never raises, but for what ends the whole worker."""
@@ -146,7 +149,8 @@ class Pipeline:
             try:
                 if definition.remembered:
                     await self._remember(run, definition, context)
-                calling = self._call(run, definition, context)
+                call = self._call_part if run.parented else self._call
+                calling = call(run, definition, context)
                 if self._around is not None:
                     calling = self._around(run, calling)
                 if definition.at_most_once:
@@ -234,7 +238,7 @@ class Pipeline:
             definition = self._only_jobs.get(run.delivery.queue)
             problem = "the message names no job (AMQP property `type`), and the queue has several"
         else:
-            definition = self._jobs.get(name)
+            definition = self._jobs.get(name) or self._known(name)
             problem = f"no job of this name here: {name[:200]!r}"
         if definition is None:
             # Where its caller gets an answer it is no parked job, but one that has failed.
@@ -248,12 +252,59 @@ class Pipeline:
             # It comes again, perhaps elsewhere: no ack could say that it has begun here.
             raise Refused(Released("its channel was lost before it started"))
         if run.quarantine is not None and not definition.durable:
-            return self._isolate(run, run.quarantine, definition, context)
+            return self._isolate(run, run.quarantine, definition, context, self._body(run))
         arguments, body = self._validate(run, definition)
         if definition.direct and context.carried is None:
             result: Awaitable[object] = definition.invoke(context, arguments)  # the commonest job
             return result
         return self._process(run, definition, context, arguments, body)
+
+    async def _call_part(self, run: Run, definition: Definition, context: RunContext) -> object:
+        """Part of a durable job. One message may have several items of a map."""
+        if self._durable is not None:
+            chunk = run.chunk = await self._durable.chunk_of(run, definition, context)
+            if chunk is not None:
+                body = self._chunks_body(run)
+                ended = await chunk.run(run.delivery, definition, context, body, self._item_of(run))
+                if ended is not DONE_NOTHING:
+                    raise Refused(ended)
+                return None
+        return await self._call(run, definition, context)
+
+    def _chunks_body(self, run: Run) -> bytes:
+        try:
+            return self._body(run)
+        except DecodeError as error:
+            raise Refused(self.judge.rejected(run, "invalid", error, error)) from None
+
+    def _item_of(self, run: Run) -> "RunsItem":
+        """What runs one item of a chunk: as `outcome_of` does with a job."""
+
+        async def item(context: RunContext, body: bytes) -> Outcome:
+            definition = run.definition
+            assert definition is not None  # noqa: S101 - it was found before
+            token = current_context.set(context)
+            try:
+                if run.quarantine is not None:
+                    result = await self._isolate(run, run.quarantine, definition, context, body)
+                else:
+                    arguments = definition.payload.load(body)
+                    result = await self._process(run, definition, context, arguments, body)
+                if type(result) not in PLAIN:
+                    result = await landed(result)
+            except DecodeError as error:
+                return self.judge.rejected(run, "invalid", error, error)
+            except Refused as refusal:
+                return refusal.outcome
+            except Verdict as verdict:
+                return self.judge.ruled(run, verdict)
+            except BaseException as error:  # noqa: BLE001 - as in `outcome_of`
+                return await self._raised(run, error)
+            finally:
+                current_context.reset(token)
+            return self.judge.ruled(run, result) if isinstance(result, Verdict) else Done(result)
+
+        return item
 
     def _validate(self, run: Run, definition: Definition) -> tuple[Arguments, bytes]:
         try:
@@ -272,11 +323,16 @@ class Pipeline:
         return body
 
     async def _isolate(
-        self, run: Run, quarantine: "Quarantine", definition: Definition, context: RunContext
+        self,
+        run: Run,
+        quarantine: "Quarantine",
+        definition: Definition,
+        context: RunContext,
+        body: bytes,
     ) -> object:
         """Middleware around it, as around every job; it is validated where it runs, unless
         middleware asks for the arguments."""
-        given = context.given = Given(definition.payload, self._body(run), None)
+        given = context.given = Given(definition.payload, body, None)
 
         def execute(inner: Context) -> Awaitable[object]:
             return quarantine.run(definition, of_this_run(inner), given.body)
@@ -314,6 +370,8 @@ class Pipeline:
             return self.judge.ended_early(run)
         if self._endings.is_from_outside(error):
             raise error
+        if run.family and is_suspension(error) and _is_left(run):
+            return Suspended()
         if (lack := lack_behind(error)) is not None:
             if not run.delivery.accepted:
                 return await self._no_room(run, lack)
@@ -332,3 +390,9 @@ class Pipeline:
         if run.cancelled:
             return self.judge.ended_early(run)
         return Released(f"no room in this worker: {lack}")
+
+
+def _is_left(run: Run) -> bool:
+    """Whether it is a durable job that goes on later."""
+    durable = None if run.context is None else run.context.durable
+    return durable is not None and durable.suspending

@@ -23,6 +23,7 @@ NAMES = [
     "Cron",
     "Debounce",
     "Depends",
+    "DurableStatus",
     "Ended",
     "Every",
     "Job",
@@ -31,6 +32,7 @@ NAMES = [
     "KillSwitch",
     "Limit",
     "Message",
+    "Pipeline",
     "Queue",
     "Reject",
     "Retry",
@@ -40,11 +42,13 @@ NAMES = [
     "Selection",
     "Signing",
     "Snooze",
+    "StepStatus",
     "Tick",
     "TickRecord",
     "Undo",
     "Unique",
     "__version__",
+    "group",
 ]
 
 

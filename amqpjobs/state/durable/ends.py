@@ -15,13 +15,15 @@ from sqlalchemy import ColumnElement, Connection, and_, select, update
 from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.jobs.message.family import Family
-from amqpjobs.state.durable.rows import Owner, abandon, locked, of
+from amqpjobs.state.durable.rows import Owner, abandon, abandon_chunks, locked, of
 from amqpjobs.state.durable.undoing import end_undo, mark_undo, undo_next
 from amqpjobs.state.durable.values import (
     ABANDONED,
     CANCELLED,
     DONE,
     FAILED,
+    FEEDING,
+    MAP,
     RUNNING,
     SUSPENDED,
     UNDOING,
@@ -41,11 +43,14 @@ def suspend(
     names: Collection[str],
     message: Prepared,
     now: ColumnElement[float],
+    maps: Collection[str] = (),
 ) -> Told | None:
     """A run has ended that waits for these steps; for none, it is to go on at once.
 
     Args:
         message: that it goes on by.
+        maps: those of the steps that have more items to send: it goes on at once if one of them has
+            room for these by now.
 
     Returns:
         None if a newer run has begun: nothing is changed.
@@ -56,8 +61,12 @@ def suspend(
         "changed_at": now, "sends": 0,
     }  # fmt: skip
     held = _held(owner, token)
-    if connection.execute(update(durable).where(*held).values(**values)).rowcount == 0:
+    changed = update(durable).where(*held).values(**values).returning(durable.c.cancel_reason)
+    row = connection.execute(changed).first()
+    if row is None:
         return None
+    if row.cancel_reason is not None:
+        return Told(woken=int(wake_anyway(connection, owner, now)))  # the next run ends it
     waiting = and_(of(owner), steps.c.state == WAITING)
     if names:
         others = and_(waiting, steps.c.awaited, ~among(connection, steps.c.name, names))
@@ -66,7 +75,14 @@ def suspend(
         connection.execute(update(steps).where(wanted).values(awaited=True))
     else:
         connection.execute(update(steps).where(waiting, steps.c.awaited).values(awaited=False))
+    if maps and _has_room(connection, owner, maps):
+        return Told(woken=int(wake_anyway(connection, owner, now)))
     return Told(woken=int(wake(connection, owner, now)))
+
+
+def _has_room(connection: Connection, owner: Owner, maps: Collection[str]) -> bool:
+    mine = and_(of(owner), among(connection, steps.c.name, maps), steps.c.state == FEEDING)
+    return connection.execute(select(steps.c.n).where(mine).limit(1)).first() is not None
 
 
 def _held(owner: Owner, token: int) -> tuple[ColumnElement[bool], ...]:
@@ -138,7 +154,7 @@ def end_step(
     if row is None:
         return Told()
     if family.part == "undo":
-        return Told(woken=int(end_undo(connection, owner, family, child_id, ended, now)))
+        return end_undo(connection, owner, family, child_id, ended, now)
     state = DONE if ended.error is None else FAILED
     mine = and_(of(owner), steps.c.name == family.step, steps.c.child_id == child_id)
     changed = connection.execute(
@@ -193,7 +209,8 @@ def finish(
     Args:
         token: of the run that has ended it; None for one that did not begin: it was cancelled, or
             its time is over.
-        undo: whether a job that is not done is undone.
+        undo: whether a job that is not done is undone; one that was cancelled is if that was asked
+            for.
 
     Returns:
         None if there is no such run any more: nothing is changed.
@@ -203,7 +220,8 @@ def finish(
         return None
     if token is not None and row.token != token:
         return None
-    undoing = undo and ended.error is not None and mark_undo(connection, owner)
+    undo = undo and ended.error is not None and (not ended.cancelled or row.undo_asked)
+    undoing = undo and mark_undo(connection, owner)
     state = _state_of(ended, undoing=undoing)
     orphans = _orphans(connection, owner) if undoing else abandon(connection, owner)
     connection.execute(
@@ -215,7 +233,7 @@ def finish(
         )
     )  # fmt: skip
     woken = undoing and undo_next(connection, owner, now)
-    return Told(int(woken), tuple(orphans), state)
+    return Told(int(woken), tuple(orphans), state, undo)
 
 
 def _state_of(ended: Ended, *, undoing: bool) -> str:
@@ -233,7 +251,9 @@ def _orphans(connection: Connection, owner: Owner) -> list[str]:
     rows = connection.execute(
         select(steps.c.child_id).where(waiting, steps.c.child_id.is_not(None))
     ).all()
-    others = and_(waiting, steps.c.undo.is_(None))
-    gone = {"state": ABANDONED, "awaited": False, "sent_at": None}
-    connection.execute(update(steps).where(others).values(**gone))
+    others = and_(of(owner), steps.c.state.in_((WAITING, FEEDING)), steps.c.undo.is_(None))
+    values = {"state": ABANDONED, "awaited": False, "sent_at": None}
+    gone = update(steps).where(others).values(**values).returning(steps.c.kind)
+    if any(row.kind == MAP for row in connection.execute(gone).all()):
+        abandon_chunks(connection, owner)
     return [row.child_id for row in rows]

@@ -15,8 +15,11 @@ from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.state.durable.values import (
     ABANDONED,
+    CANCELLED,
     DONE,
     ENDED,
+    FEEDING,
+    MAP,
     RUNNING,
     SUSPENDED,
     UNDO_FAILED,
@@ -28,7 +31,7 @@ from amqpjobs.state.durable.values import (
 )
 from amqpjobs.state.limits.keys import among
 from amqpjobs.state.outbox.rows import add
-from amqpjobs.state.store.tables import durable, outbox, steps
+from amqpjobs.state.store.tables import chunks, durable, outbox, steps
 from amqpjobs.state.store.upsert import insert_into
 
 
@@ -115,7 +118,11 @@ def begin(
     made = made.on_conflict_do_update(
         index_elements=["app", "job_id"],
         set_={"token": durable.c.token + 1, "changed_at": now},
-        where=and_(durable.c.epoch == owner.epoch, durable.c.state == RUNNING),
+        where=and_(
+            durable.c.epoch == owner.epoch,
+            durable.c.state == RUNNING,
+            durable.c.cancel_reason.is_(None),
+        ),
     ).returning(durable.c.token)
     row = connection.execute(made).first()
     if row is not None:
@@ -131,6 +138,8 @@ def _again(
     row = locked(connection, owner.app, owner.job_id)
     if row is None or row.epoch > owner.epoch:
         return NotBegun(SUSPENDED)  # pruned, or a message of an earlier epoch
+    if row.epoch == owner.epoch and row.state == RUNNING:
+        return NotBegun(CANCELLED, None, Failed("cancelled", row.cancel_reason))
     if row.epoch == owner.epoch or row.state in (UNDOING, UNDO_FAILED):
         result = None if row.result is None else bytes(row.result)
         return NotBegun(row.state, result, Failed.of_text(row.error))
@@ -140,7 +149,8 @@ def _again(
         .where(durable.c.app == owner.app, durable.c.job_id == owner.job_id)
         .values(
             epoch=owner.epoch, state=RUNNING, token=row.token + 1, result=None, error=None,
-            changed_at=now, deadline=beginning.deadline, sends=0,
+            changed_at=now, deadline=beginning.deadline, sends=0, cancel_reason=None,
+            undo_asked=False,
         )
     )  # fmt: skip
     return Begun(row.token + 1, load(connection, owner))
@@ -261,7 +271,7 @@ def values_of(
         "fingerprint": step.fingerprint, "result": step.result,
         "error": None if step.error is None else step.error.text(), "cursor": step.cursor,
         "attempts": step.attempts, "started_at": now,
-        "ended_at": None if step.state == WAITING else now,
+        "ended_at": None if step.state in (WAITING, FEEDING) else now,
     }  # fmt: skip
     if wait is not None:
         values["due_at"] = now + wait
@@ -304,11 +314,28 @@ def abandon(connection: Connection, owner: Owner) -> list[str]:
     """
     gone = (
         update(steps)
-        .where(of(owner), steps.c.state == WAITING)
+        .where(of(owner), steps.c.state.in_((WAITING, FEEDING)))
         .values(state=ABANDONED, awaited=False, properties=None, body=None, sent_at=None)
-        .returning(steps.c.child_id)
+        .returning(steps.c.child_id, steps.c.kind)
     )
-    return [row.child_id for row in connection.execute(gone) if row.child_id is not None]
+    rows = connection.execute(gone).all()
+    if any(row.kind == MAP for row in rows):
+        abandon_chunks(connection, owner)
+    return [row.child_id for row in rows if row.child_id is not None]
+
+
+def abandon_chunks(connection: Connection, owner: Owner, name: str | None = None) -> None:
+    """Wait for no chunk any more, of one map or of all: workers drop those that they get."""
+    mine = and_(
+        chunks.c.app == owner.app, chunks.c.job_id == owner.job_id, chunks.c.epoch == owner.epoch
+    )
+    if name is not None:
+        mine = and_(mine, chunks.c.step == name)
+    connection.execute(
+        update(chunks)
+        .where(mine, chunks.c.state == WAITING)
+        .values(state=ABANDONED, properties=None, body=None)
+    )
 
 
 def has_ended(state: str) -> bool:

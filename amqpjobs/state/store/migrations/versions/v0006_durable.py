@@ -49,6 +49,8 @@ def _make_durable() -> None:
         sa.Column("error", sa.Text),
         sa.Column("deadline", sa.Double),
         sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("cancel_reason", sa.Text),
+        sa.Column("undo_asked", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("created_at", sa.Double, nullable=False),
         sa.Column("changed_at", sa.Double, nullable=False),
     )
@@ -148,6 +150,7 @@ def _make_chunks() -> None:
         sa.Column("tracked", sa.String(255)),
         sa.Column("sent_at", sa.Double, nullable=False),
         sa.Column("ended_at", sa.Double),
+        sa.Column("seconds", sa.Double),
     )
     _index(
         "amqpjobs_chunk_waiting",
