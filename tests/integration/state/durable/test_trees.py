@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, select
 
@@ -213,7 +213,7 @@ async def grow(spec: dict[str, Any], seed: int) -> None:
 @pytest.mark.timeout(180)
 @settings(
     max_examples=EXAMPLES, derandomize=True, deadline=None, database=None,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=list(HealthCheck), phases=[Phase.generate],
 )  # fmt: skip
 @given(tree(3), st.integers(0, 2**32))
 def test_a_tree_ends_as_its_model_says_whatever_dies(spec: dict[str, Any], seed: int) -> None:
