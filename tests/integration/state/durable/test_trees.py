@@ -219,3 +219,22 @@ async def grow(spec: dict[str, Any], seed: int) -> None:
 def test_a_tree_ends_as_its_model_says_whatever_dies(spec: dict[str, Any], seed: int) -> None:
     """Its result is the model's, or it is undone; a result that was seen once stays."""
     asyncio.run(grow(spec, seed))
+
+
+@pytest.mark.parametrize("seed", range(7836, 7842))
+async def test_the_newest_of_two_copies_comes_back_when_its_worker_dies(seed: int) -> None:
+    """Although the older one was acked: a tree, and deaths, that were stuck once."""
+    inner = {"fails": False, "together": False, "parts": ["call", "step", "call", "bad call"]}
+    spec = {
+        "together": True,
+        "fails": False,
+        "parts": [
+            {"together": False, "fails": False, "parts": [inner, "bad step", "step"]},
+            {
+                "together": True,
+                "fails": True,
+                "parts": [{"fails": False, "together": True, "parts": ["step", "call", "step"]}],
+            },
+        ],
+    }
+    await grow(spec, seed)
