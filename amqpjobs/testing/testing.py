@@ -93,6 +93,7 @@ class Testing:
         self._goes_for_requests = False
         self._lock = threading.RLock()  # of the two: callers may have event loops in other threads
         self._beginning: asyncio.Task[None] | None = None
+        self._sending: set[asyncio.Task[None]] = set()
         self._remembering = Remembering(app)
         self._stack = AsyncExitStack()
 
@@ -178,6 +179,9 @@ class Testing:
             await asyncio.wait([self._beginning])
         if self._worker is not None:
             await self._worker.end()
+        await asyncio.sleep(0)  # what was woken from a thread begins
+        if self._sending:
+            await asyncio.wait(self._sending)  # else the store would be opened again behind us
 
     async def run_until_idle(self, timeout: Seconds = 10.0) -> None:
         """Run what is enqueued, and what that enqueues, until nothing runs and nothing is left that
@@ -236,7 +240,9 @@ class Testing:
                 return
 
         def send() -> None:
-            self._sending = self._loop.create_task(self._remembering.send(), context=self._home)
+            task = self._loop.create_task(self._remembering.send(), context=self._home)
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
         self._loop.call_soon_threadsafe(send)
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement
 
 from amqpjobs.errors import AmqpJobsError
-from amqpjobs.jobs.message.family import Family
+from amqpjobs.jobs.message.family import OF_MAPS, Family
 from amqpjobs.jobs.run_context import RunContext, context_of_nobody
+from amqpjobs.state.durable.chunk_rows import Ran, Wanted, begin_chunk, end_chunk, ran_of
 from amqpjobs.state.durable.ends import end_step, finish, suspend
 from amqpjobs.state.durable.groups import Groups, Shared
 from amqpjobs.state.durable.handled import HandledRun
@@ -144,7 +145,14 @@ class Durables:
             StoreUnavailable: nothing is known to be stored.
         """
         told = await self.groups.run(
-            run.owner.job_id, suspend, run.owner, run.token, run.waits, message, self.now
+            run.owner.job_id,
+            suspend,
+            run.owner,
+            run.token,
+            run.waits,
+            message,
+            self.now,
+            tuple(run.maps),
         )
         return self._tell(told)
 
@@ -167,16 +175,43 @@ class Durables:
             StoreUnavailable: nothing is known to be stored.
         """
         self._store = await self._memory.store()
+        if family.part in OF_MAPS:
+            return await self.end_chunk(family, job_id, ran_of(ended))
         told = await self.groups.run(
             family.parent, end_step, self.app, family, job_id, ended, self.now
         )
-        if (live := self._live.get(family.parent)) is not None:
-            live.look_soon()
-        self._tell(told)
+        self._ended(family, told)
         if told.state == UNDO_FAILED:
             error = "" if ended.error is None else f"{ended.error.error}: {ended.error.message}"
             keys = {"job_id": family.parent, "step": family.step, "undo_id": job_id, "error": error}
             log.error("undo of a durable job failed", extra=keys)
+        return told
+
+    async def begin_chunk(self, family: Family, job_id: str) -> Wanted | None:
+        """Look at a chunk of a map before it is run; None if nobody waits for it any more.
+
+        Raises:
+            StoreUnavailable, ConfigurationError: the store cannot be used.
+        """
+        self._store = await self._memory.store()
+        return await self.groups.run(family.parent, begin_chunk, self.app, family, job_id)
+
+    async def end_chunk(self, family: Family, job_id: str, ran: Ran) -> Told:
+        """A chunk of a map has ended, or comes again.
+
+        Raises:
+            StoreUnavailable: nothing is known to be stored.
+        """
+        self._store = await self._memory.store()
+        told = await self.groups.run(
+            family.parent, end_chunk, self.app, family, job_id, ran, self.now
+        )
+        return self._ended(family, told)
+
+    def _ended(self, family: Family, told: Told) -> Told:
+        if (live := self._live.get(family.parent)) is not None:
+            live.look_soon()
+        self._tell(told)
         return told
 
     def _tell(self, told: Told | None) -> Told | None:

@@ -15,13 +15,15 @@ from sqlalchemy import ColumnElement, Connection, and_, select, update
 from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.jobs.message.family import Family
-from amqpjobs.state.durable.rows import Owner, abandon, locked, of
+from amqpjobs.state.durable.rows import Owner, abandon, abandon_chunks, locked, of
 from amqpjobs.state.durable.undoing import end_undo, mark_undo, undo_next
 from amqpjobs.state.durable.values import (
     ABANDONED,
     CANCELLED,
     DONE,
     FAILED,
+    FEEDING,
+    MAP,
     RUNNING,
     SUSPENDED,
     UNDOING,
@@ -41,11 +43,14 @@ def suspend(
     names: Collection[str],
     message: Prepared,
     now: ColumnElement[float],
+    maps: Collection[str] = (),
 ) -> Told | None:
     """A run has ended that waits for these steps; for none, it is to go on at once.
 
     Args:
         message: that it goes on by.
+        maps: those of the steps that have more items to send: it goes on at once if one of them has
+            room for these by now.
 
     Returns:
         None if a newer run has begun: nothing is changed.
@@ -70,7 +75,14 @@ def suspend(
         connection.execute(update(steps).where(wanted).values(awaited=True))
     else:
         connection.execute(update(steps).where(waiting, steps.c.awaited).values(awaited=False))
+    if maps and _has_room(connection, owner, maps):
+        return Told(woken=int(wake_anyway(connection, owner, now)))
     return Told(woken=int(wake(connection, owner, now)))
+
+
+def _has_room(connection: Connection, owner: Owner, maps: Collection[str]) -> bool:
+    mine = and_(of(owner), among(connection, steps.c.name, maps), steps.c.state == FEEDING)
+    return connection.execute(select(steps.c.n).where(mine).limit(1)).first() is not None
 
 
 def _held(owner: Owner, token: int) -> tuple[ColumnElement[bool], ...]:
@@ -239,7 +251,9 @@ def _orphans(connection: Connection, owner: Owner) -> list[str]:
     rows = connection.execute(
         select(steps.c.child_id).where(waiting, steps.c.child_id.is_not(None))
     ).all()
-    others = and_(waiting, steps.c.undo.is_(None))
-    gone = {"state": ABANDONED, "awaited": False, "sent_at": None}
-    connection.execute(update(steps).where(others).values(**gone))
+    others = and_(of(owner), steps.c.state.in_((WAITING, FEEDING)), steps.c.undo.is_(None))
+    values = {"state": ABANDONED, "awaited": False, "sent_at": None}
+    gone = update(steps).where(others).values(**values).returning(steps.c.kind)
+    if any(row.kind == MAP for row in connection.execute(gone).all()):
+        abandon_chunks(connection, owner)
     return [row.child_id for row in rows]

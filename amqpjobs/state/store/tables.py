@@ -304,6 +304,7 @@ chunks = Table(
     Column("tracked", String(255)),
     Column("sent_at", Double, nullable=False),
     Column("ended_at", Double),
+    Column("seconds", Double),
     _index("amqpjobs_chunk_waiting", "app", "job_id", "epoch", "step", where="state = 'waiting'"),
 )
 """One row for each message of a map: some of its items, and their results."""

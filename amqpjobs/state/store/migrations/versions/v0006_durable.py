@@ -150,6 +150,7 @@ def _make_chunks() -> None:
         sa.Column("tracked", sa.String(255)),
         sa.Column("sent_at", sa.Double, nullable=False),
         sa.Column("ended_at", sa.Double),
+        sa.Column("seconds", sa.Double),
     )
     _index(
         "amqpjobs_chunk_waiting",
