@@ -229,7 +229,7 @@ def put(
     Returns:
         False if nothing is written: a newer run has begun, or what was to be waited for has ended.
     """
-    values = _values(owner, step, now, message, wait)
+    values = values_of(owner, step, now, message, wait)
     columns = list(values)
     held = and_(
         durable.c.app == owner.app, durable.c.job_id == owner.job_id, durable.c.token == token,
@@ -257,13 +257,14 @@ def _literal(name: str, value: Any) -> ColumnElement[Any]:
     return literal(value, steps.c[name].type).label(name)
 
 
-def _values(
+def values_of(
     owner: Owner,
     step: Step,
     now: ColumnElement[float],
     message: Prepared | None,
     wait: float | None,
 ) -> dict[str, Any]:
+    """The columns of a step, and of the messages that belong to it."""
     values: dict[str, Any] = {
         "app": owner.app, "job_id": owner.job_id, "epoch": owner.epoch, "name": step.name,
         "kind": step.kind, "n": step.n, "state": step.state, "awaited": step.awaited,

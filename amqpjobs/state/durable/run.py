@@ -6,6 +6,7 @@ Changes when a step is carried out in another way; `amqpjobs.state.durable.rows`
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from amqpjobs.errors import JobFailed, StoreUnavailable
@@ -27,6 +28,15 @@ FIRST_LOOKS = 3
 
 POLL = 1.0
 """Seconds between two looks into the store, while a handler waits and does something else, too."""
+
+CALLS = 200
+"""Calls that are prepared and written at once; others of the handler come after them."""
+
+POLL_SHARE = 10
+"""Times as long as a look into the store has taken there is none: of many steps it takes long."""
+
+MANY = 200
+"""Steps that are waited for, from which on no last look is worth its time."""
 
 LONGEST_LIVE = 60.0
 """Seconds for which a handler may await what is not known here, such as a socket, while all else
@@ -52,6 +62,7 @@ class DurableRun:
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
         maps: the names of the maps that have items to send.
+        calling: held by calls that are being prepared and written.
     """
 
     def __init__(
@@ -80,6 +91,8 @@ class DurableRun:
         self._soon = asyncio.Event()
         self._failures: list[BaseException] = []
         self.stepping = 0  # steps whose functions run now
+        self._writing = 0
+        self.calling = asyncio.Semaphore(CALLS)
 
     def __repr__(self) -> str:
         return f"<DurableRun {self.owner.job_id}: {len(self._asked)} steps asked>"
@@ -112,6 +125,13 @@ class DurableRun:
         Raises:
             Suspend: nothing more is to be done here.
         """
+        self._writing += 1
+        try:
+            await self._write(step, more)
+        finally:
+            self._writing -= 1
+
+    async def _write(self, step: Step, more: Mapping[str, Any]) -> None:
         for attempt in range(1, STORE_TRIES + 1):
             try:
                 written = await self.shared.groups.run(
@@ -193,30 +213,37 @@ class DurableRun:
 
     async def _watch(self) -> None:
         """Leave the handler when all that it does is wait; until then, see what has ended."""
-        looks = 0
+        looks, rest = 0, LOOK
         polled = begun = time.monotonic()
         while self._parked and not self.suspending:
             await asyncio.sleep(0 if looks < FIRST_LOOKS else LOOK)
             looks += 1
-            if is_blocked(self._task, set(self._parked.values())):
-                if self._soon.is_set() or looks > FIRST_LOOKS + 1:
+            if self._is_blocked():
+                if len(self._parked) <= MANY and (self._soon.is_set() or looks > FIRST_LOOKS + 1):
                     await self._poll()  # what has ended by now need not wake it
-                    if not is_blocked(self._task, set(self._parked.values())):
+                    if not self._is_blocked():
                         begun = time.monotonic()
                         continue
                 self.leave()
                 return
-            if self.stepping:
+            if self.stepping or self._writing:
                 begun = time.monotonic()  # a step that was left would be called a second time
             if time.monotonic() - begun > LONGEST_LIVE:
                 keys = {**self.context.log_keys(), "seconds": LONGEST_LIVE}
                 log.warning("durable job left while it awaits something else", extra=keys)
                 self.leave()
                 return
-            if self._soon.is_set() or time.monotonic() - polled > POLL:
+            since = time.monotonic() - polled
+            if (self._soon.is_set() and since > rest) or since > max(POLL, rest):
                 polled = time.monotonic()
                 if await self._poll():
                     begun = polled
+                rest = max(LOOK, POLL_SHARE * (time.monotonic() - polled))
+
+    def _is_blocked(self) -> bool:
+        """Whether all that the handler does is wait. A look at thousands of tasks takes its time,
+        so there is none while steps are being written."""
+        return not self._writing and is_blocked(self._task, set(self._parked.values()))
 
     def look_soon(self) -> None:
         """Something that it waits for has ended."""
