@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from amqpjobs.state.durable.duties import PrunesDurable, WakesDurable
+from amqpjobs.state.durable.stragglers import RepeatsStragglers
 from amqpjobs.state.housekeeping import Duty
 from amqpjobs.state.inbox.rows import PRUNE_BATCH, prune
 from amqpjobs.state.limits.duties import FreesSlots, SendsDue
@@ -21,7 +22,8 @@ def duties_of(memory: "Memory") -> list[Duty]:
     if any(job.exclusion is not None for job in memory.client.runtime.registry.jobs.values()):
         duties = [SendsDue(memory), FreesSlots(memory), *duties]
     if any(job.durable for job in memory.client.runtime.registry.jobs.values()):
-        duties = [WakesDurable(memory), *duties, PrunesDurable(memory)]
+        durable = WakesDurable(memory), RepeatsStragglers(memory)
+        duties = [*durable, *duties, PrunesDurable(memory)]
     if memory.client.runtime.registry.transactional:
         duties.append(PrunesInbox(memory))
     return duties

@@ -102,6 +102,8 @@ def _make_steps() -> None:
         where="due_at IS NOT NULL AND state = 'waiting'",
     )
     op.create_index("amqpjobs_step_child", "amqpjobs_step", ["app", "child_id"])
+    where = "kind = 'map' AND state = 'waiting'"
+    _index("amqpjobs_step_map", "amqpjobs_step", "app", where=where)
 
 
 def _messages() -> list[sa.Column[Any]]:
@@ -147,6 +149,7 @@ def _make_chunks() -> None:
         sa.Column("body", sa.LargeBinary),
         sa.Column("tracked", sa.String(255)),
         sa.Column("sent_at", sa.Double, nullable=False),
+        sa.Column("begun_at", sa.Double),
         sa.Column("ended_at", sa.Double),
         sa.Column("seconds", sa.Double),
     )
