@@ -571,3 +571,10 @@ async def maps(ctx: Context) -> None:
     await ctx.map("plain", len, [1])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     await ctx.map("plain", plain, [1], on_failure="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     await ctx.map("plain", plain, [1], reduce=summed)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+
+
+def executors() -> None:
+    with app.blocking() as client, client.executor(queue=queue, timeout=5) as fleet:
+        assert_type(fleet.submit(plain, 1).result(), str)
+        assert_type(list(fleet.map(plain, [1, 2], chunksize=10)), list[str])
+        fleet.submit(plain, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
