@@ -48,7 +48,7 @@ NAMES = {
         status testing undo watch within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
-    BlockingApp: "cancel later later_many lock request result signal status undo watch",
+    BlockingApp: "cancel executor later later_many lock request result signal status undo watch",
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",

@@ -194,7 +194,7 @@ class Durables:
             StoreUnavailable, ConfigurationError: the store cannot be used.
         """
         self._store = await self._memory.store()
-        return await self.groups.run(family.parent, begin_chunk, self.app, family, job_id)
+        return await self.groups.run(family.parent, begin_chunk, self.app, family, job_id, self.now)
 
     async def end_chunk(self, family: Family, job_id: str, ran: Ran) -> Told:
         """A chunk of a map has ended, or comes again.
