@@ -46,6 +46,7 @@ NAMES = [
     "TickRecord",
     "Undo",
     "Unique",
+    "Why",
     "__version__",
 ]
 
