@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.batch import Batch
+from amqpjobs.jobs.durable.unstored import first_stored, has_store, refusal
 from amqpjobs.jobs.durations import Seconds, number_of
 from amqpjobs.jobs.enqueuer import Enqueuer
 from amqpjobs.jobs.exclusion.declared import NO_RULES, Exclusion, Rules, exclusion_of
@@ -231,6 +232,13 @@ class Definition(Signature):
                 "ctx.step_in makes a step a part of a transaction"
             )
 
+    def _check_steps(self) -> None:
+        if not self.takes_context:
+            raise self.fail("durable=True: it takes the Context first, whose steps are remembered")
+        context = list(self._signature.parameters)[int(self.is_method)]
+        if not has_store() and (found := first_stored(self.function, context)) is not None:
+            raise self.fail(str(refusal(found)))
+
     def _check_batch(self, batch: object) -> None:
         if not isinstance(batch, Batch):
             raise self.fail(f"batch is a Batch(...), such as Batch(100, within=0.5), not {batch!r}")
@@ -241,8 +249,14 @@ class Definition(Signature):
 
     @property
     def remembers(self) -> bool:
-        """Whether it needs the store. Schedules go without one."""
-        return self.once is not None or self.exclusion is not None or self.durable
+        """Whether it needs the store. Schedules go without one, and steps as far as messages carry
+        them."""
+        return self.once is not None or self.exclusion is not None or self.is_stored
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its steps are in the store: without one its messages carry them."""
+        return self.durable and has_store()
 
     @cached_property
     def remembered(self) -> bool:
@@ -261,7 +275,7 @@ class Definition(Signature):
             ConfigurationError: what is wrong, naming the function.
         """
         _ = self.takes_context, self.payload, self.call, self.exclusion
-        if self.durable and not self.takes_context:
-            raise self.fail("durable=True: it takes the Context first, whose steps are remembered")
+        if self.durable:
+            self._check_steps()
         if self.schedules and self.payload.required:
             raise self.fail(argument_problem(self.payload.required[0]))

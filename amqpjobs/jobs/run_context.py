@@ -12,6 +12,7 @@ from amqpjobs.jobs.context import Context, Stopping
 from amqpjobs.jobs.durable.running import PLAINLY, Running
 from amqpjobs.jobs.hints import did_you_mean
 from amqpjobs.jobs.message.carried import Carried
+from amqpjobs.jobs.message.copies import Remembered
 from amqpjobs.jobs.message.events import Progress, is_fraction, readable
 from amqpjobs.jobs.message.given import Given
 from amqpjobs.jobs.message.properties import FieldValue, Properties
@@ -34,14 +35,17 @@ class RunContext(Context):
         given: its arguments. Set where there is middleware, and nowhere else.
         tokens: there only if the run holds slots: their fencing tokens, by the names of the limits.
         asked_to_end: there only if the job was cancelled: whether its handler has seen it.
+        steps: there only in a durable job without a store: what its copies carry.
     """
 
     asked_to_end: bool
+    steps: Remembered
     given: Given
     tokens: Mapping[str, int]
 
     __slots__ = (
-        "asked_to_end", "carried", "carrier", "durable", "given", "span", "tell", "tokens", "told",
+        "asked_to_end", "carried", "carrier", "durable", "given", "span", "steps", "tell", "tokens",
+        "told",
     )  # fmt: skip
 
     def __init__(
@@ -132,6 +136,11 @@ class RunContext(Context):
             return False
         self.asked_to_end = True
         return True
+
+    @property
+    def remembered(self) -> Remembered | None:
+        """What copies of the message carry of its steps; None if nothing."""
+        return getattr(self, "steps", None)
 
     @property
     def has_seen_cancellation(self) -> bool:

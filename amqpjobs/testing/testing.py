@@ -93,6 +93,7 @@ class Testing:
         self._goes_for_requests = False
         self._lock = threading.RLock()  # of the two: callers may have event loops in other threads
         self._beginning: asyncio.Task[None] | None = None
+        self._sending: set[asyncio.Task[None]] = set()
         self._remembering = Remembering(app)
         self._stack = AsyncExitStack()
 
@@ -178,6 +179,9 @@ class Testing:
             await asyncio.wait([self._beginning])
         if self._worker is not None:
             await self._worker.end()
+        await asyncio.sleep(0)  # what was woken from a thread begins
+        if self._sending:
+            await asyncio.wait(self._sending)  # else the store would be opened again behind us
 
     async def run_until_idle(self, timeout: Seconds = 10.0) -> None:
         """Run what is enqueued, and what that enqueues, until nothing runs and nothing is left that
@@ -236,7 +240,9 @@ class Testing:
                 return
 
         def send() -> None:
-            self._sending = self._loop.create_task(self._remembering.send(), context=self._home)
+            task = self._loop.create_task(self._remembering.send(), context=self._home)
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
         self._loop.call_soon_threadsafe(send)
 
@@ -317,8 +323,8 @@ class Testing:
         Args:
             job: of which; None for all.
         """
-        jobs = self._app.client.runtime.registry.jobs
-        return [enqueued_of(jobs[m.job], m) for m in self._record.enqueued if _is_of(m, job)]
+        of = self._app.client.runtime.registry.resolve
+        return [enqueued_of(of(m.job), m) for m in self._record.enqueued if _is_of(m, job)]
 
     def runs(self, job: "AnyJob[Any] | None" = None) -> list[Ran]:
         """The runs that have ended, in order, however they ended.
@@ -341,9 +347,9 @@ class Testing:
             ...     await t.outbox()
             []
         """
-        jobs = self._app.client.runtime.registry.jobs
-        found = [m for m in await self._remembering.outbox() if m.job in jobs]
-        return [enqueued_of(jobs[message.job], message) for message in found]
+        of = self._app.client.runtime.registry.known
+        found = [(of(m.job), m) for m in await self._remembering.outbox()]
+        return [enqueued_of(job, message) for job, message in found if job is not None]
 
     async def ticks(self, schedule: str | None = None) -> list[TickRecord]:
         """The times at which schedules were due since the test began, as far as `advance` has come:

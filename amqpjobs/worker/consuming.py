@@ -144,7 +144,7 @@ class Consuming:
         self.subscriptions = self._subscribe(queues)
         furnish(execution.home, runtime, self._nested_requests(), memory)
         self.limits = limits_of(memory.turns, stack)
-        self.durable = durable_jobs_of(memory.durable, stack)
+        self.durable = durable_jobs_of(memory.durable, runtime, stack)
         self.hook_calls = self._make_hook_calls(stack)
         hooked = () if self.hook_calls is None else (self.hook_calls.ended,)
         self._make_executor(stopping, room, (*hooked, *observers), stack)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from amqpjobs.errors import AmqpJobsError, InvalidResult, StoreUnavailable
 from amqpjobs.jobs.message.copies import copied, with_progress
@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from amqpjobs.client.prepared import Prepared
     from amqpjobs.jobs.definition import Definition
     from amqpjobs.jobs.run_context import RunContext
+    from amqpjobs.jobs.runtime import Runtime
     from amqpjobs.state.durable.durables import Durables
     from amqpjobs.state.durable.rows import NotBegun, Owner
     from amqpjobs.state.durable.values import Ended
     from amqpjobs.state.memory import Memory
+    from amqpjobs.worker.carried_jobs import CarriedJobs
     from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.durable")
@@ -170,6 +172,8 @@ class DurableJobs:
             outcome = self._of_run(run, outcome)
         if run.context is None or run.definition is None:
             return outcome
+        if isinstance(outcome, Retried | Snoozed):
+            await self._hear(run, outcome)
         if not isinstance(outcome, (*FINAL, Suspended)) and not (
             durable is not None and not isinstance(outcome, Superseded)
         ):
@@ -188,6 +192,14 @@ class DurableJobs:
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
 
+    async def _hear(self, run: "Run", outcome: Retried | Snoozed) -> None:
+        """Note until when nothing will be heard of it."""
+        if isinstance(outcome, Snoozed) and run.durable is None and self._pause > FIRST_PAUSE:
+            return  # the store is away
+        now = self._time()
+        due = outcome.due if isinstance(outcome, Snoozed) else now + outcome.pause
+        await self._durables().hear(run.durable, self._family(run), max(now, due))
+
     def _of_run(self, run: "Run", outcome: Outcome) -> Outcome:
         """What its run itself says of the outcome."""
         durable = run.durable
@@ -202,16 +214,13 @@ class DurableJobs:
         if durable.suspending:
             self._warn_if_caught(run, outcome)
             return Suspended(durable.waits)
-        if isinstance(outcome, Retried) and outcome.error is durable.failure is not None:
+        if isinstance(outcome, Retried) and durable.is_remembered(outcome.error):
             # The same in every run: what has failed for good is remembered.
             return Rejected(outcome.failure, outcome.error)
         return outcome
 
     def _warn_if_caught(self, run: "Run", outcome: Outcome) -> None:
-        from amqpjobs.jobs.durable.suspension import is_suspension
-
-        error = outcome.error
-        if error is None or not is_suspension(error):
+        if not isinstance(outcome, Suspended):
             assert run.context is not None  # noqa: S101 - it has run
             keys = {**run.context.log_keys(), "outcome": outcome.word}
             log.warning("handler caught the suspension, its result is dropped", extra=keys)
@@ -270,14 +279,26 @@ class DurableJobs:
             await self._made.close()
 
 
-def durable_jobs_of(memory: "Memory | None", stack: AsyncExitStack) -> DurableJobs | None:
-    """Those of a worker; None where nothing can be stored.
+DurableWork: TypeAlias = "DurableJobs | CarriedJobs"
+"""What a worker has for its durable jobs."""
+
+
+def durable_jobs_of(
+    memory: "Memory | None", runtime: "Runtime", stack: AsyncExitStack
+) -> "DurableWork | None":
+    """Those of a worker; None where there are none, and nothing can be stored.
 
     Args:
+        memory: where they are stored; None where they cannot be.
         stack: left when the worker has stopped.
     """
     if memory is None:
-        return None
+        names = sorted(job.name for job in runtime.registry.jobs.values() if job.durable)
+        if not names:
+            return None
+        from amqpjobs.worker.carried_jobs import CarriedJobs
+
+        return CarriedJobs(names, runtime.clock.time)
     jobs = DurableJobs(memory)
     stack.push_async_callback(jobs.close)
     return jobs

@@ -15,7 +15,7 @@ from amqpjobs.worker.run import Run
 if TYPE_CHECKING:
     import asyncio
 
-    from amqpjobs.worker.durable import DurableJobs
+    from amqpjobs.worker.durable import DurableWork
     from amqpjobs.worker.execution.outliving import Outliving
     from amqpjobs.worker.intake import Intake
     from amqpjobs.worker.limits import Limits
@@ -69,7 +69,7 @@ class Executor:
         redeliveries: "Redeliveries",
         limits: "Limits | None" = None,
         singletons: "Singletons | None" = None,
-        durable: "DurableJobs | None" = None,
+        durable: "DurableWork | None" = None,
     ) -> None:
         self._pipeline = pipeline
         self._endings = endings
@@ -93,15 +93,15 @@ class Executor:
         try:
             outcome = await self._pipeline.outcome_of(run)
             run.ended = time.monotonic()
-            if self._intake.gated or isinstance(outcome, Snoozed):
-                self._pausing.ended(run.delivery, outcome)
             if run.exclusive is not None:
                 await self._give_back(run)
-            if run.delivery.settled:
-                return  # given back by force while the handler would not end
-            if run.family and self._durable is not None:
+            if run.family and self._durable is not None and not run.delivery.settled:
                 await self._endings.calm(run)
                 outcome = await self._durable.end(run, outcome)
+            if self._intake.gated or isinstance(outcome, Snoozed):
+                self._pausing.ended(run.delivery, outcome)
+            if run.delivery.settled:
+                return  # given back by force while the handler would not end
             if run.asked is not None:
                 await self._endings.calm(run)
                 outcome = await self._replying.answer(run, outcome)
@@ -157,10 +157,10 @@ class Executor:
         try:
             judge = self._pipeline.judge
             outcome = judge.ended_early(run) if run.cancelled else judge.failed(run, error)
-            if self._intake.gated:
-                self._pausing.ended(run.delivery, outcome)
             if run.family and self._durable is not None:
                 outcome = await self._durable.end(run, outcome)
+            if self._intake.gated or isinstance(outcome, Snoozed):
+                self._pausing.ended(run.delivery, outcome)
             if run.asked is not None:
                 outcome = await self._replying.answer(run, outcome)
             if run.delivery.settled:

@@ -12,6 +12,7 @@ from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.errors import DecodeError, NoRoom
 from amqpjobs.jobs.context import Context, Stopping
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.durable.suspension import is_suspension
 from amqpjobs.jobs.handlers import PLAIN, landed
 from amqpjobs.jobs.message.arguments import Arguments
 from amqpjobs.jobs.message.given import Given
@@ -30,6 +31,7 @@ from amqpjobs.jobs.outcome import (
     Released,
     Snoozed,
     Superseded,
+    Suspended,
 )
 from amqpjobs.jobs.queue.queue import lanes_of
 from amqpjobs.jobs.refusal import Refused
@@ -48,7 +50,7 @@ from amqpjobs.worker.room import Room, lack_behind
 from amqpjobs.worker.run import Run
 
 if TYPE_CHECKING:
-    from amqpjobs.worker.durable import DurableJobs
+    from amqpjobs.worker.durable import DurableWork
     from amqpjobs.worker.events import Announcer
     from amqpjobs.worker.execution.handlers import Execution
     from amqpjobs.worker.limits import Limits
@@ -111,9 +113,9 @@ class Pipeline:
         cancelled_jobs: "CancelledJobs | None" = None,
         join: "Join | None" = None,
         limits: "Limits | None" = None,
-        durable: "DurableJobs | None" = None,
+        durable: "DurableWork | None" = None,
     ) -> None:
-        self._jobs = runtime.registry.jobs
+        self._jobs, self._known = runtime.registry.jobs, runtime.registry.known
         queues = runtime.registry.queues.values()
         self._queues = {lane.queue: queue.name for queue in queues for lane in lanes_of(queue)}
         self._execution = execution
@@ -136,7 +138,7 @@ class Pipeline:
 
     def knows(self, name: str | None, queue: str) -> bool:
         """Whether a message of this ``type`` from this AMQP queue has a job here."""
-        return queue in self._only_jobs if name is None else name in self._jobs
+        return queue in self._only_jobs if name is None else self._known(name) is not None
 
     async def outcome_of(self, run: Run) -> Outcome:
         """Work on a delivery. Never raises, but for what ends the whole worker."""
@@ -234,7 +236,7 @@ class Pipeline:
             definition = self._only_jobs.get(run.delivery.queue)
             problem = "the message names no job (AMQP property `type`), and the queue has several"
         else:
-            definition = self._jobs.get(name)
+            definition = self._jobs.get(name) or self._known(name)
             problem = f"no job of this name here: {name[:200]!r}"
         if definition is None:
             # Where its caller gets an answer it is no parked job, but one that has failed.
@@ -314,6 +316,8 @@ class Pipeline:
             return self.judge.ended_early(run)
         if self._endings.is_from_outside(error):
             raise error
+        if run.family and is_suspension(error) and _is_left(run):
+            return Suspended()
         if (lack := lack_behind(error)) is not None:
             if not run.delivery.accepted:
                 return await self._no_room(run, lack)
@@ -332,3 +336,9 @@ class Pipeline:
         if run.cancelled:
             return self.judge.ended_early(run)
         return Released(f"no room in this worker: {lack}")
+
+
+def _is_left(run: Run) -> bool:
+    """Whether it is a durable job that goes on later."""
+    durable = None if run.context is None else run.context.durable
+    return durable is not None and durable.suspending

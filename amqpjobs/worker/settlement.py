@@ -19,6 +19,7 @@ from amqpjobs.jobs.message.copies import (
     snoozed,
     with_first_try,
     with_progress,
+    with_steps,
 )
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.properties import Properties
@@ -152,6 +153,8 @@ class Settlement:
     def _letter(self, delivery: Delivery, failure: Failure, context: RunContext | None) -> Copy:
         span = context.span if context is not None else None
         copy = with_first_try(copied(_of(delivery), failure), span)
+        if context is not None:
+            copy = with_steps(copy, context.remembered)  # for a replay
         return Copy(copy, delivery.body, self._queues[delivery.queue].dead)
 
     def _callback_of(
@@ -169,8 +172,8 @@ class Settlement:
         self, delivery: Delivery, outcome: Outcome, context: RunContext | None
     ) -> Awaitable[Outcome] | None:
         queue = self._queues[delivery.queue]
-        few = delivery.returns < queue.delivery_limit // 2
-        if queue.type != "quorum" or delivery.stale or delivery.accepted or few:
+        few = queue.type != "quorum" or delivery.returns < queue.delivery_limit // 2
+        if delivery.stale or delivery.accepted or (few and not _has_changed(context)):
             delivery.release()
             return None
         return self._renew(delivery, outcome, context)
@@ -180,7 +183,8 @@ class Settlement:
     ) -> Outcome:
         """Give back a copy that was never given back before. Up to 4.2 RabbitMQ counts each time
         towards the delivery limit, and being interrupted often is no reason for the dead letters:
-        half of the limit is left for what the limit is for."""
+        half of the limit is left for what the limit is for. A copy has the steps of a durable job
+        without a store, too: a nack could not change its headers."""
         original = delivery.readable_properties()
         properties = _from_here(renewed(original), context)
         try:
@@ -200,8 +204,14 @@ def _of(delivery: Delivery) -> Properties:
     return delivery.readable_properties()
 
 
+def _has_changed(context: RunContext | None) -> bool:
+    remembered = None if context is None else context.remembered
+    return remembered is not None and remembered.changed
+
+
 def _from_here(copy: Properties, context: RunContext | None) -> Properties:
     """A copy of what runs again, that says how far it came."""
     if context is None:
         return copy
+    copy = with_steps(copy, context.remembered)
     return with_first_try(with_progress(copy, context.told), context.span)

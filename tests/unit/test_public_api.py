@@ -32,6 +32,7 @@ NAMES = [
     "KillSwitch",
     "Limit",
     "Message",
+    "Pipeline",
     "Queue",
     "Reject",
     "Retry",
@@ -48,6 +49,7 @@ NAMES = [
     "Unique",
     "Why",
     "__version__",
+    "group",
 ]
 
 

@@ -17,7 +17,13 @@ Given = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Running(Protocol):
-    """The run of a durable job: what the methods of a context of the same names do."""
+    """The run of a durable job: what the methods of a context of the same names do.
+
+    Attributes:
+        suspending: whether its handler is being left, and goes on later.
+    """
+
+    suspending: bool
 
     def step(
         self, name: str, function: Callable[..., Any], given: Given, options: Mapping[str, Any]
@@ -67,7 +73,13 @@ class StepInTransaction:
 
 
 class Plainly:
-    """A plain call: everything is done here, now, and nothing is remembered."""
+    """A plain call: everything is done here, now, and nothing is remembered.
+
+    Attributes:
+        suspending: never.
+    """
+
+    suspending = False
 
     async def step(
         self, name: str, function: Callable[..., Any], given: Given, options: Mapping[str, Any]

@@ -4,6 +4,9 @@ What their headers say is made in `amqpjobs.jobs.message.headers`. Changes when 
 another property.
 """
 
+from collections.abc import Iterable
+from typing import Protocol
+
 from amqpjobs.jobs.message.events import Progress
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.header_info import JobHeaders
@@ -11,6 +14,7 @@ from amqpjobs.jobs.message.headers import (
     first_try_header,
     first_try_of,
     for_copy,
+    for_next_run,
     for_replay,
     for_retry,
     progress_header,
@@ -23,7 +27,27 @@ from amqpjobs.jobs.message.properties import (
     Headers,
     Properties,
 )
+from amqpjobs.jobs.message.steps import CarriedStep
 from amqpjobs.jobs.message.trace_context import SAMPLED, SpanIds
+
+
+class Remembered(Protocol):
+    """What the run of a durable job without a store leaves to the next one."""
+
+    @property
+    def carried(self) -> Iterable[CarriedStep]:
+        """Its steps, in the order in which they were begun."""
+        ...
+
+    @property
+    def changed(self) -> bool:
+        """Whether they are others than its message has."""
+        ...
+
+    @property
+    def suspending(self) -> bool:
+        """Whether it was left, since it goes on later, or elsewhere."""
+        ...
 
 
 def copied(original: Properties, failure: Failure | None = None) -> Properties:
@@ -65,6 +89,15 @@ def snoozed(original: Properties, due: float) -> Properties:
 def with_progress(copy: Properties, progress: Progress | None) -> Properties:
     """A copy that says how far the job was; None for no news, which leaves what it says already."""
     return copy if progress is None else _adding(copy, progress_header(progress))
+
+
+def with_steps(copy: Properties, remembered: Remembered | None) -> Properties:
+    """A copy that carries the steps of a durable job; None for another job, and one that has them
+    in the store."""
+    if remembered is None:
+        return copy
+    headers = for_next_run(copy.headers, remembered.carried, anew=remembered.suspending)
+    return copy._replace(headers=headers)
 
 
 def with_first_try(copy: Properties, span: SpanIds | None) -> Properties:

@@ -32,6 +32,7 @@ HEADER_CALLBACKS: Final = "amqpjobs-callbacks"
 HEADER_TICK: Final = "amqpjobs-tick"
 HEADER_PARENT: Final = "amqpjobs-parent"
 HEADER_REPLAY: Final = "amqpjobs-replay"
+HEADER_STEPS: Final = "amqpjobs-steps"
 
 DUE_ENCODED: Final = HEADER_DUE.encode()
 """By which a message without it is recognised before its table is decoded."""
@@ -80,6 +81,10 @@ ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
     HEADER_REPLAY: HeaderInfo(
         "table", "of a durable job that is replayed: `from`, a step; without one it starts anew"
     ),
+    HEADER_STEPS: HeaderInfo(
+        "list of tables",
+        "of a durable job without a store: `name`, `kind`, `mark`, `result`, `cursor` of each step",
+    ),
 })  # fmt: skip
 """All of them, as the guide lists them."""
 
@@ -108,9 +113,9 @@ headers: amqpjobs itself writes no larger ones."""
 KEPT_FIRST: Final[Mapping[str, int]] = MappingProxyType({
     HEADER_ERROR: SMALL * 4, HEADER_COPY: SMALL, HEADER_ATTEMPT: SMALL, HEADER_DUE: SMALL,
     HEADER_DEADLINE: SMALL, HEADER_EPOCH: SMALL, HEADER_FIRST_TRY: SMALL, TRACE_PARENT: SMALL,
-    HEADER_RETRY: SMALL, HEADER_RUN_TIMEOUT: SMALL, HEADER_PROGRESS: SMALL, HEADER_TAGS: SMALL * 3,
-    HEADER_CALLBACKS: SMALL * 5, HEADER_TICK: SMALL, HEADER_PARENT: SMALL,
-    HEADER_REPLAY: SMALL,
+    HEADER_RETRY: SMALL, HEADER_RUN_TIMEOUT: SMALL, HEADER_STEPS: SMALL * 5,
+    HEADER_PROGRESS: SMALL, HEADER_TAGS: SMALL * 3, HEADER_CALLBACKS: SMALL * 5,
+    HEADER_TICK: SMALL, HEADER_PARENT: SMALL, HEADER_REPLAY: SMALL,
 })  # fmt: skip
 """What such a copy keeps before the headers of other programs, in this order: bytes of each."""
 

@@ -31,6 +31,7 @@ from amqpjobs.jobs.message.header_names import (
     HEADER_REPLAY,
     HEADER_RETRY,
     HEADER_RUN_TIMEOUT,
+    HEADER_STEPS,
     HEADER_TAGS,
     HEADER_TICK,
     KEPT_FIRST,
@@ -43,6 +44,7 @@ from amqpjobs.jobs.message.header_names import (
 )
 from amqpjobs.jobs.message.ids import new_token, next_token
 from amqpjobs.jobs.message.properties import FieldValue, Headers, is_whole
+from amqpjobs.jobs.message.steps import CarriedStep, steps_from, steps_table
 from amqpjobs.jobs.message.tick import Tick, tick_from, tick_table
 from amqpjobs.jobs.message.trace_context import (
     RemoteSpan,
@@ -347,6 +349,31 @@ def replay_of(headers: Headers) -> str | bool | None:
 def replay_header(step: str | None) -> dict[str, FieldValue]:
     """The header that says so; None to start anew."""
     return {HEADER_REPLAY: {} if step is None else {"from": step}}
+
+
+def steps_of(headers: Headers) -> list[CarriedStep]:
+    """The steps that a durable job without a store has done, or begun. One that is replayed from a
+    step has those before it."""
+    steps, replay = steps_from(headers.get(HEADER_STEPS)), replay_of(headers)
+    if replay is None:
+        return steps
+    names = [step.name for step in steps]
+    return steps[: names.index(replay)] if replay in names else []
+
+
+def for_next_run(
+    headers: Headers, steps: Iterable[CarriedStep], *, anew: bool
+) -> dict[str, FieldValue]:
+    """The headers of a copy of a durable job that carries these steps.
+
+    Args:
+        anew: whether attempts are counted anew, since it has come further.
+    """
+    gone = {HEADER_STEPS, HEADER_REPLAY} | ({HEADER_ATTEMPT} if anew else set())
+    copy = {name: value for name, value in headers.items() if name not in gone}
+    if table := steps_table(steps):
+        copy[HEADER_STEPS] = table
+    return copy
 
 
 def accepts(headers: Headers, encoding: str) -> bool:

@@ -3,16 +3,14 @@
 Changes when a step is carried out in another way.
 """
 
-import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Any
 
-from anyio import to_thread
-
-from amqpjobs.errors import SignalTimeout, StepChanged
+from amqpjobs.errors import InvalidResult, SignalTimeout, StepChanged
+from amqpjobs.jobs.durable.asked import arguments_changed
+from amqpjobs.jobs.durable.calling import called
 from amqpjobs.jobs.durable.running import Given, StepInTransaction
 from amqpjobs.state.durable.children import Child, undo_of
 from amqpjobs.state.durable.looping import loop_over
@@ -54,23 +52,18 @@ class HandledRun(DurableRun):
         attempts = 1 if known is None else known.attempts + (known.state == FAILED)
         undo = await undo_of(self.shared.client, options["undo"], self.owner, name)
         step = Step(name, STEP, self._number(known), DONE, mark, attempts=attempts, undo=undo)
+        self.stepping += 1
         try:
-            result = await self._called(function, args, kwargs)
+            result = await called(function, args, kwargs)
         except Exception as error:
             await self._note_failure(step, error)
             raise
-        step.result = typed.dump(result)
-        await self.write(step)
+        else:
+            step.result = typed.dump(result)
+            await self.write(step)
+        finally:
+            self.stepping -= 1
         return typed.load(step.result)
-
-    async def _called(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if inspect.iscoroutinefunction(function):
-            return await function(*args, **kwargs)
-        call = partial(function, *args, **kwargs)
-        result = await to_thread.run_sync(call, abandon_on_cancel=False)
-        return await result if inspect.isawaitable(result) else result
 
     async def _note_failure(self, step: Step, error: Exception) -> None:
         """For people: what is done again at the next run needs no note."""
@@ -84,14 +77,11 @@ class HandledRun(DurableRun):
             log.debug("failure of a step not noted", extra={"error": str(other)})
 
     def _changed(self, name: str, *, strict: bool) -> None:
-        if strict:
-            raise StepChanged(
-                f"the step {name!r} was done with other arguments, and is strict: give it another "
-                "name, or replay the job with --restart",
-                step=name,
-            )
-        keys = {**self.context.log_keys(), "step": name}
-        log.warning("step called again, its arguments changed", extra=keys)
+        try:
+            arguments_changed(self.context.log_keys(), name, strict=strict)
+        except StepChanged as error:
+            self.remember(error)
+            raise
 
     def step_in(self, session: Any, name: str) -> AbstractAsyncContextManager[StepInTransaction]:
         """See `Steps.step_in`."""
@@ -118,7 +108,8 @@ class HandledRun(DurableRun):
         step = await self.result_of(name)
         if step.state == FAILED:
             raise self.failed(step)
-        return child.load(step.result or b"null")
+        result = step.result or b"null"
+        return result if options.get("as_json") else child.load(result)
 
     async def map(self, name: str, job: Any, items: Any, options: Mapping[str, Any]) -> Any:
         """See `Steps.map`."""
@@ -144,6 +135,11 @@ class HandledRun(DurableRun):
             await self.write(step, wait=timeout)
         step = await self.result_of(name)
         if step.state == FAILED:
-            self.failure = SignalTimeout(f"the signal {name!r} did not come in time")
-            raise self.failure
-        return Typed(f"the signal {name!r}", kind).load(step.result or b"null")
+            failure = SignalTimeout(f"the signal {name!r} did not come in time")
+            self.remember(failure)
+            raise failure
+        try:
+            return Typed(f"the signal {name!r}", kind).load(step.result or b"null")
+        except InvalidResult as error:
+            self.remember(error)
+            raise

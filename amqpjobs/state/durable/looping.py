@@ -5,14 +5,14 @@ another way.
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic_core import from_json
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.durable.running import each_of
 from amqpjobs.jobs.durable.suspension import Suspend
-from amqpjobs.state.durable.run import DurableRun
+from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.state.durable.typed import NO_HINT, Typed
 from amqpjobs.state.durable.values import DONE, EACH, WAITING, Step
 
@@ -26,8 +26,44 @@ LONGEST_CURSOR = 4096
 """Characters of a cursor, as JSON."""
 
 
+class LoopingRun(Protocol):
+    """The run of a durable job, as far as its loops know it.
+
+    Attributes:
+        context: of the run.
+        known: its steps, by their names.
+        suspending: whether its handler is being left.
+        waits: the names of what it waits for, once it is left.
+    """
+
+    context: RunContext
+    known: dict[str, Step]
+    suspending: bool
+    waits: tuple[str, ...]
+
+    def ask(self, name: str, kind: str) -> None:
+        """A name is used in this run; once."""
+        ...
+
+    def number(self, known: Step | None) -> int:
+        """Of a step that begins."""
+        ...
+
+    def move(self, step: Step) -> None:
+        """A loop has come so far."""
+        ...
+
+    async def flush(self, name: str | None = None) -> None:
+        """Store how far loops have come."""
+        ...
+
+    def leave(self) -> None:
+        """Leave the handler."""
+        ...
+
+
 async def loop_over(
-    run: DurableRun, name: str, items: Any, options: Mapping[str, Any]
+    run: LoopingRun, name: str, items: Any, options: Mapping[str, Any]
 ) -> AsyncIterator[Any]:
     """See `Steps.each`."""
     run.ask(name, EACH)
@@ -51,7 +87,7 @@ class _Loop:
         step: how far it has come.
     """
 
-    def __init__(self, run: DurableRun, step: Step, options: Mapping[str, Any]) -> None:
+    def __init__(self, run: LoopingRun, step: Step, options: Mapping[str, Any]) -> None:
         self._run = run
         self.step = step
         self._cursor = cursor_of(options["cursor"])
@@ -60,6 +96,7 @@ class _Loop:
         self._stored = time.monotonic()
         self._passed = 0
         self._number = 0
+        self._moved = False
 
     async def left(self, items: Any) -> AsyncIterator[Any]:
         """The items that were not done."""
@@ -89,13 +126,15 @@ class _Loop:
         return from_json(self._typed.dump(cursor))
 
     def before(self) -> None:
-        """Between two items: the job is left if it is to stop, or its slice is over.
+        """Between two items: the job is left if it is to stop, or its slice is over. A run does one
+        item at least: a worker is told to stop when it has started the last job that it may.
 
         Raises:
             Suspend: it goes on elsewhere, or later.
         """
         run = self._run
-        if run.suspending or run.context.stopping.is_set() or time.monotonic() > self._end:
+        over = run.context.stopping.is_set() or time.monotonic() > self._end
+        if run.suspending or (over and self._moved):
             if not run.suspending:
                 run.leave()
                 run.waits = ()  # it goes on with the next item, whatever else it waits for
@@ -103,6 +142,7 @@ class _Loop:
 
     async def after(self, item: Any) -> None:
         """An item is done."""
+        self._moved = True
         cursor = self._number if self._cursor is None else self._cursor(item)
         text = self._typed.dump(cursor, LONGEST_CURSOR).decode()
         self.step = replace(self.step, cursor=text)

@@ -5,29 +5,17 @@ Changes when a step is carried out in another way; `amqpjobs.state.durable.rows`
 
 import asyncio
 import logging
-import sys
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from amqpjobs.errors import (
-    ConfigurationError,
-    JobFailed,
-    StoreUnavailable,
-)
+from amqpjobs.errors import JobFailed, StoreUnavailable
+from amqpjobs.jobs.durable.asked import Asked
 from amqpjobs.jobs.durable.suspension import Suspend
-from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.jobs.run_context import RunContext, context_of_nobody
 from amqpjobs.state.durable.blocked import is_blocked
 from amqpjobs.state.durable.groups import Shared
 from amqpjobs.state.durable.rows import Begun, Owner, load, put, put_cursor
-from amqpjobs.state.durable.values import (
-    WAITING,
-    Failed,
-    Step,
-)
-
-if TYPE_CHECKING:
-    pass
+from amqpjobs.state.durable.values import WAITING, Failed, Step
 
 log = logging.getLogger("amqpjobs.durable")
 
@@ -63,6 +51,7 @@ class DurableRun:
         superseded: whether a newer run of the job has begun.
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
+        failures: errors that its handler was given and that are the same in every run.
     """
 
     def __init__(
@@ -80,7 +69,7 @@ class DurableRun:
         self.known = begun.steps
         self._task = task
         self._next = max((step.n for step in self.known.values()), default=0) + 1
-        self._asked: dict[str, str] = {}
+        self._asked = Asked()
         self._parked: dict[str, asyncio.Future[None]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._cursors: dict[str, Step] = {}
@@ -88,7 +77,8 @@ class DurableRun:
         self.unstored: StoreUnavailable | None = None
         self.waits: tuple[str, ...] = ()
         self._soon = asyncio.Event()
-        self.failure: BaseException | None = None
+        self._failures: list[BaseException] = []
+        self.stepping = 0  # steps whose functions run now
 
     def __repr__(self) -> str:
         return f"<DurableRun {self.owner.job_id}: {len(self._asked)} steps asked>"
@@ -100,25 +90,11 @@ class DurableRun:
             ConfigurationError: it was used before, or is none.
             Suspend: the handler is being left.
         """
-        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or "\0" in name:
-            raise ConfigurationError(
-                f"the name of a step is a text of 1 to {LONGEST_NAME} characters, not {name!r}"
-            )
+        known = self.known.get(name) if isinstance(name, str) else None
+        self._asked.check(name)
         if self.suspending:
             raise Suspend(name)
-        place = _caller()
-        if (before := self._asked.get(name)) is not None:
-            raise ConfigurationError(
-                f"two steps of one run are called {name!r}: {before} and {place}. A step is known "
-                'by its name: in a loop, number them, as f"page {n}"'
-            )
-        self._asked[name] = place
-        known = self.known.get(name)
-        if known is not None and known.kind != kind:
-            raise ConfigurationError(
-                f"{name!r} was a {known.kind} when this job ran before, and is a {kind} now: give "
-                "it another name"
-            )
+        self._asked.use(name, kind, None if known is None else known.kind)
 
     def _number(self, known: Step | None) -> int:
         if known is not None:
@@ -196,11 +172,23 @@ class DurableRun:
         """The error of a call that has failed: the same in every run, so that the job need not be
         tried again for it."""
         error = step.error or Failed("failed", "it failed")
-        self.failure = JobFailed(
+        failure = JobFailed(
             error.message, error=error.error, job=error.job or step.child or step.name,
             attempt=error.attempt, job_id=error.job_id or step.child_id,
         )  # fmt: skip
-        return self.failure
+        self.remember(failure)
+        return failure
+
+    def remember(self, failure: BaseException) -> None:
+        """An error is the same in every run."""
+        self._failures.append(failure)
+
+    def is_remembered(self, error: BaseException | None) -> bool:
+        """Whether an error is the same in every run; a group, as task groups make it, if all of it
+        is."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(self.is_remembered(each) for each in error.exceptions)
+        return any(error is each for each in self._failures)
 
     async def _watch(self) -> None:
         """Leave the handler when all that it does is wait; until then, see what has ended."""
@@ -217,6 +205,8 @@ class DurableRun:
                         continue
                 self.leave()
                 return
+            if self.stepping:
+                begun = time.monotonic()  # a step that was left would be called a second time
             if time.monotonic() - begun > LONGEST_LIVE:
                 keys = {**self.context.log_keys(), "seconds": LONGEST_LIVE}
                 log.warning("durable job left while it awaits something else", extra=keys)
@@ -279,13 +269,3 @@ class DurableRun:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait((self._watching,))
-
-
-def _caller() -> str:
-    """Where the handler is: the innermost frame outside of amqpjobs."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("amqpjobs."):
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -20,6 +20,7 @@ from opentelemetry.trace import (
 )
 
 from amqpjobs.errors import DecodeError
+from amqpjobs.jobs.durable.suspension import is_suspension
 from amqpjobs.jobs.message.headers import first_try_of
 from amqpjobs.jobs.message.properties import NO_HEADERS, Headers
 from amqpjobs.jobs.message.trace_context import LARGEST, TRACE_PARENT, span_of
@@ -148,7 +149,7 @@ class TracedRuns:
         except Refused:
             raise  # it was not started, which is no failure of it
         except BaseException as error:
-            if not (run.interrupted or run.cancelled):
+            if not (run.interrupted or run.cancelled or is_suspension(error)):
                 fail(span, error)
             raise
         finally:

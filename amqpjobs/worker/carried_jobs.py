@@ -1,0 +1,103 @@
+"""Durable jobs in a worker without a store: their messages carry what they have done.
+
+They are stop-safe, and not crash-safe: a worker that dies leaves the message as it was. Changes
+when an end means something else for such a job.
+"""
+
+import logging
+from asyncio import CancelledError
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from amqpjobs.jobs.durable.unstored import fix
+from amqpjobs.jobs.message.headers import steps_of
+from amqpjobs.jobs.outcome import (
+    Cancelled,
+    Outcome,
+    Rejected,
+    Released,
+    Retried,
+    Snoozed,
+    Suspended,
+    Undoing,
+)
+from amqpjobs.worker.carried_steps import CarriedRun
+
+if TYPE_CHECKING:
+    from amqpjobs.jobs.definition import Definition
+    from amqpjobs.jobs.run_context import RunContext
+    from amqpjobs.worker.run import Run
+
+log = logging.getLogger("amqpjobs.durable")
+
+NAMED = 5
+"""Jobs that the log line names."""
+
+
+class CarriedJobs:
+    """The durable jobs of a worker without a store.
+
+    Args:
+        names: of the jobs.
+        time: tells it, in seconds since the epoch.
+    """
+
+    def __init__(self, names: Sequence[str], time: Callable[[], float]) -> None:
+        self._time = time
+        self._ending = 0
+        jobs = [*names[:NAMED], *(["others"] if len(names) > NAMED else [])]
+        log.warning("durable jobs are not crash-safe", extra={"jobs": jobs, "fix": fix()})
+
+    def __repr__(self) -> str:
+        return "<CarriedJobs>"
+
+    @property
+    def idle(self) -> bool:
+        """Whether no step goes on beside a handler that has ended."""
+        return not self._ending
+
+    async def begin(self, run: "Run", definition: "Definition", context: "RunContext") -> None:
+        """Begin the run of a durable job with the steps that its message carries."""
+        header = run.delivery.header
+        headers = header.headers if header.has_amqpjobs_headers else {}
+        context.durable = context.steps = CarriedRun(context, steps_of(headers))
+
+    async def end(self, run: "Run", outcome: Outcome) -> Outcome:
+        """A run has ended.
+
+        Returns:
+            The outcome by which the delivery is settled: its copies carry the steps.
+        """
+        durable = None if run.context is None else run.context.durable
+        if not isinstance(durable, CarriedRun):
+            return outcome
+        self._ending += 1
+        try:
+            await durable.calm()
+        except CancelledError:
+            if not run.interrupted:
+                raise
+            return Released("the worker is stopping")
+        finally:
+            self._ending -= 1
+        match outcome:
+            case Released() | Cancelled():
+                return outcome
+            case Suspended():
+                return self._at_once()
+            case _ if durable.suspending:
+                keys = durable.context.log_keys() | {"outcome": outcome.word}
+                log.warning("handler caught the suspension, its result is dropped", extra=keys)
+                return self._at_once()
+            case Retried(failure, _, error) if error is durable.failure is not None:
+                return Rejected(failure, error)
+            case Undoing(failure, error):
+                return Rejected(failure, error)  # nothing of it can be undone
+        return outcome
+
+    def _at_once(self) -> Snoozed:
+        # Headers have whole milliseconds, rounded up.
+        return Snoozed(self._time() - 0.001)
+
+    async def close(self) -> None:
+        """The worker stops."""
