@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.queues import connected
 from amqpjobs.jobs.queue.queue import lanes_of
-from amqpjobs.state.durable.cancelling import cancel_durable
+from amqpjobs.state.durable.cancelling import cancel
 from amqpjobs.state.durable.silent import LOST, Silent, next_silent, put_off, send_silent
 from amqpjobs.state.durable.silent import silent_jobs as look
-from amqpjobs.state.status.cancelling import cancel_job
 
 if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
@@ -73,8 +72,8 @@ class Supervises:
         else:
             log.warning("silent job sent again", extra=keys)
         for job_id in told.orphans:
-            await cancel_job(self._memory.client, job_id, "nothing was heard of it")
-            await cancel_durable(self._memory, job_id)
+            # What was given up has failed: what it did is taken back.
+            await cancel(self._memory, job_id, "nothing was heard of it", undo=True)
 
     async def _not_empty(self, routing_keys: Collection[str]) -> set[str]:
         """The queues in which, or beside which, jobs wait."""
