@@ -204,7 +204,7 @@ class DurableJobs:
         if durable.suspending:
             self._warn_if_caught(run, outcome)
             return Suspended(durable.waits)
-        if isinstance(outcome, Retried) and any(outcome.error is e for e in durable.failures):
+        if isinstance(outcome, Retried) and durable.is_remembered(outcome.error):
             # The same in every run: what has failed for good is remembered.
             return Rejected(outcome.failure, outcome.error)
         return outcome

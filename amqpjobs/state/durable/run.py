@@ -51,7 +51,6 @@ class DurableRun:
         superseded: whether a newer run of the job has begun.
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
-        failures: errors that its handler was given and that are the same in every run.
     """
 
     def __init__(
@@ -77,7 +76,8 @@ class DurableRun:
         self.unstored: StoreUnavailable | None = None
         self.waits: tuple[str, ...] = ()
         self._soon = asyncio.Event()
-        self.failures: list[BaseException] = []
+        self._failures: list[BaseException] = []
+        self.stepping = 0  # steps whose functions run now
 
     def __repr__(self) -> str:
         return f"<DurableRun {self.owner.job_id}: {len(self._asked)} steps asked>"
@@ -175,8 +175,19 @@ class DurableRun:
             error.message, error=error.error, job=error.job or step.child or step.name,
             attempt=error.attempt, job_id=error.job_id or step.child_id,
         )  # fmt: skip
-        self.failures.append(failure)
+        self.remember(failure)
         return failure
+
+    def remember(self, failure: BaseException) -> None:
+        """An error is the same in every run."""
+        self._failures.append(failure)
+
+    def is_remembered(self, error: BaseException | None) -> bool:
+        """Whether an error is the same in every run; a group, as task groups make it, if all of it
+        is."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(self.is_remembered(each) for each in error.exceptions)
+        return any(error is each for each in self._failures)
 
     async def _watch(self) -> None:
         """Leave the handler when all that it does is wait; until then, see what has ended."""
@@ -193,6 +204,8 @@ class DurableRun:
                         continue
                 self.leave()
                 return
+            if self.stepping:
+                begun = time.monotonic()  # a step that was left would be called a second time
             if time.monotonic() - begun > LONGEST_LIVE:
                 keys = {**self.context.log_keys(), "seconds": LONGEST_LIVE}
                 log.warning("durable job left while it awaits something else", extra=keys)
