@@ -102,8 +102,9 @@ class Durables:
             StoreUnavailable: nothing is known to be stored.
         """
         told = await self.groups.run(
-            run.owner.job_id, suspend, run.owner, run.token, run.waits, message, self.now
-        )
+            run.owner.job_id, suspend, run.owner, run.token, run.waits, message, self.now,
+            at_first=run.at_first,
+        )  # fmt: skip
         return self._tell(told)
 
     async def finish(

@@ -41,11 +41,14 @@ def suspend(
     names: Collection[str],
     message: Prepared,
     now: ColumnElement[float],
+    *,
+    at_first: bool = False,
 ) -> Told | None:
     """A run has ended that waits for these steps; for none, it is to go on at once.
 
     Args:
         message: that it goes on by.
+        at_first: whether it is to go on when the first of them has ended.
 
     Returns:
         None if a newer run has begun: nothing is changed.
@@ -53,7 +56,7 @@ def suspend(
     values = {
         "state": SUSPENDED, "properties": encode_properties(message.properties),
         "body": message.body, "routing_key": message.routing_key, "tracked": message.tracked,
-        "changed_at": now, "sends": 0,
+        "changed_at": now, "sends": 0, "at_first": at_first,
     }  # fmt: skip
     held = _held(owner, token)
     if connection.execute(update(durable).where(*held).values(**values)).rowcount == 0:
@@ -64,6 +67,8 @@ def suspend(
         connection.execute(update(steps).where(others).values(awaited=False))
         wanted = and_(waiting, ~steps.c.awaited, among(connection, steps.c.name, names))
         connection.execute(update(steps).where(wanted).values(awaited=True))
+        if at_first and _awaited(connection, owner) == len(names):
+            return Told()
     else:
         connection.execute(update(steps).where(waiting, steps.c.awaited).values(awaited=False))
     return Told(woken=int(wake(connection, owner, now)))
@@ -77,7 +82,8 @@ def _held(owner: Owner, token: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def wake(connection: Connection, owner: Owner, now: ColumnElement[float]) -> bool:
-    """Send a suspended job again, if nothing that it waits for is left.
+    """Send a suspended job again, if nothing that it waits for is left; one that goes on at the
+    first of several, when any has ended.
 
     Returns:
         Whether it was sent.
@@ -87,7 +93,7 @@ def wake(connection: Connection, owner: Owner, now: ColumnElement[float]) -> boo
         return False
     if row.state == UNDOING:
         return undo_next(connection, owner, now)
-    if row.state != SUSPENDED or _awaits(connection, owner):
+    if row.state != SUSPENDED or (not row.at_first and _awaited(connection, owner, 1)):
         return False
     return _send_again(connection, owner, row, now)
 
@@ -103,9 +109,10 @@ def _send_again(connection: Connection, owner: Owner, row: Any, now: ColumnEleme
     return True
 
 
-def _awaits(connection: Connection, owner: Owner) -> bool:
+def _awaited(connection: Connection, owner: Owner, most: int | None = None) -> int:
+    """How many steps a job waits for; counted up to so many."""
     waiting = select(steps.c.n).where(of(owner), steps.c.awaited, steps.c.state == WAITING)
-    return connection.execute(waiting.limit(1)).first() is not None
+    return len(connection.execute(waiting.limit(most)).all())
 
 
 def wake_anyway(connection: Connection, owner: Owner, now: ColumnElement[float]) -> bool:

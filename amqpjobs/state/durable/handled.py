@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from amqpjobs.errors import SignalTimeout, StepChanged
+from amqpjobs.errors import InvalidResult, SignalTimeout, StepChanged
 from amqpjobs.jobs.durable.asked import arguments_changed
 from amqpjobs.jobs.durable.calling import called
 from amqpjobs.jobs.durable.running import Given, StepInTransaction
@@ -52,14 +52,22 @@ class HandledRun(DurableRun):
         attempts = 1 if known is None else known.attempts + (known.state == FAILED)
         undo = await undo_of(self.shared.client, options["undo"], self.owner, name)
         step = Step(name, STEP, self._number(known), DONE, mark, attempts=attempts, undo=undo)
-        try:
-            result = await called(function, args, kwargs)
-        except Exception as error:
-            await self._note_failure(step, error)
-            raise
-        step.result = typed.dump(result)
-        await self.write(step)
+        with self.busy(name):
+            try:
+                result = await called(function, args, kwargs)
+            except Exception as error:
+                await self._note_failure(step, error)
+                raise
+            step.result = self._dumped(typed, result)
+            await self.write(step)
         return typed.load(step.result)
+
+    def _dumped(self, typed: Typed, result: Any) -> bytes:
+        try:
+            return typed.dump(result)
+        except InvalidResult as error:
+            self.failure = error  # the same in every run, each of which would call it again
+            raise
 
     async def _note_failure(self, step: Step, error: Exception) -> None:
         """For people: what is done again at the next run needs no note."""

@@ -225,6 +225,7 @@ durable = Table(
     Column("error", Text),
     Column("deadline", Double),
     Column("sends", Integer, nullable=False, server_default="0"),
+    Column("at_first", Boolean, nullable=False, server_default=false()),
     Column("created_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
     Index("amqpjobs_durable_state", "app", "state", "changed_at"),
