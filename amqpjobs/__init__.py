@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.exclusion.unique import Debounce, Unique
     from amqpjobs.jobs.job import INJECTED, Job
     from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
-    from amqpjobs.jobs.message.message import Message
+    from amqpjobs.jobs.message.message import Message, Pipeline
+    from amqpjobs.jobs.message.pipeline import group
     from amqpjobs.jobs.message.status import JobStatus
     from amqpjobs.jobs.message.tick import Tick
     from amqpjobs.jobs.queue.limits import KillSwitch
@@ -52,6 +53,7 @@ __all__ = [
     "KillSwitch",
     "Limit",
     "Message",
+    "Pipeline",
     "Queue",
     "Reject",
     "Retry",
@@ -66,6 +68,7 @@ __all__ = [
     "Undo",
     "Unique",
     "__version__",
+    "group",
 ]
 
 
@@ -94,6 +97,8 @@ _HOMES: Final = {
     "KillSwitch": "amqpjobs.jobs.queue.limits",
     "Limit": "amqpjobs.jobs.exclusion.limit",
     "Message": "amqpjobs.jobs.message.message",
+    "Pipeline": "amqpjobs.jobs.message.message",
+    "group": "amqpjobs.jobs.message.pipeline",
     "Queue": "amqpjobs.jobs.queue.queue",
     "Reject": "amqpjobs.jobs.verdicts",
     "Retry": "amqpjobs.jobs.retry",

@@ -26,6 +26,7 @@ from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.receiving import ReceivesWebhooks
 from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
+from amqpjobs.state.durable.app import Operates
 from amqpjobs.state.limits.app import Excludes
 from amqpjobs.state.outbox.sending import SendsWithin
 from amqpjobs.state.schedules.scheduling import HasSchedules
@@ -54,6 +55,7 @@ class App(
     SendsWithin,
     HasSchedules,
     Excludes,
+    Operates,
 ):
     """A set of jobs that are released together.
 

@@ -10,6 +10,7 @@ from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.output import print_json, say
 
 if TYPE_CHECKING:
+    from amqpjobs.app import App
     from amqpjobs.jobs.message.cancellation import Cancellation
 
 
@@ -17,6 +18,9 @@ def cancel(
     id: Annotated[str, typer.Argument(help="The job's id.", show_default=False)],  # noqa: A002
     app: AppOption = None,
     reason: Annotated[str, typer.Option("--reason", help="For its status and the log.")] = "",
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Of a durable job: take back what it has done.")
+    ] = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
@@ -24,9 +28,11 @@ def cancel(
 
     A running one is ended if it is @app.job(cancellable=True). All workers that are connected are
     told, and remember it for a day; with AMQPJOBS_STORE_URL those that start later know it, too.
-    Exits with 1 if it runs on, or if neither a worker nor the store knows it.
+    A durable job ends wherever it waits, with the jobs that it waits for; what it has done stays
+    unless --undo is given. Exits with 1 if it runs on, or if neither a worker nor the
+    store knows it.
     """
-    found = asyncio.run(load_app(app, url=url).cancel(id, reason=reason))
+    found = asyncio.run(_cancel(load_app(app, url=url), id, reason, undo=undo))
     if as_json:
         print_json(asdict(found))
     else:
@@ -34,6 +40,13 @@ def cancel(
             say(line)
     if found.running or not (found.workers or found.stored):
         raise typer.Exit(1)
+
+
+async def _cancel(app: "App", job_id: str, reason: str, *, undo: bool) -> "Cancellation":
+    try:
+        return await app.cancel(job_id, reason=reason, undo=undo)
+    finally:
+        await app.close()  # what it has put into the outbox is sent before
 
 
 def lines_of(found: "Cancellation") -> list[str]:

@@ -31,6 +31,8 @@ _PANELS: Final = {
         "resume": "operate",
         "set-rate": "operate",
         "cancel": "cancel",
+        "signal": "signal",
+        "undo": "undo",
         "purge": "purge",
         "workers": "workers",
         "ping": "workers",

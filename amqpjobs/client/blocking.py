@@ -35,6 +35,10 @@ EXIT_TIME = 5.0
 class Followed(HasClient, Follows, Protocol):
     """What a blocking client is made of: an `App` is one."""
 
+    async def undo(self, job_id: str) -> str | None:
+        """See `App.undo`."""
+        ...
+
     def lock(
         self, name: str, *, lease: Seconds = 60.0, timeout: Seconds | None = None
     ) -> HoldsLock:
@@ -147,7 +151,7 @@ class BlockingApp:
 
         return self._open_portal().call(wait)
 
-    def cancel(self, job_id: str, *, reason: str = "") -> Cancellation:
+    def cancel(self, job_id: str, *, reason: str = "", undo: bool = False) -> Cancellation:
         """Cancel a job by its id. See `App.cancel`.
 
         Example:
@@ -155,9 +159,26 @@ class BlockingApp:
         """
 
         async def cancel() -> Cancellation:
-            return await self._app.cancel(job_id, reason=reason)
+            return await self._app.cancel(job_id, reason=reason, undo=undo)
 
         return self._open_portal().call(cancel)
+
+    def signal(self, job_id: str, name: str, value: Any = None) -> bool:
+        """Send a signal to a durable job. See `App.signal`.
+
+        Example:
+            >>> client.signal(handle.id, "approval", {"by": "ada"})
+            True
+        """
+        return self._open_portal().call(self._app.signal, job_id, name, value)
+
+    def undo(self, job_id: str) -> str | None:
+        """Undo a durable job that has ended. See `App.undo`.
+
+        Example:
+            >>> state = client.undo(handle.id)
+        """
+        return self._open_portal().call(self._app.undo, job_id)
 
     def lock(
         self, name: str, *, lease: Seconds = 60.0, timeout: Seconds | None = None

@@ -64,7 +64,7 @@ class Requests:
                 f"{message.job}: a request waits for its reply, so it cannot have a delay; use "
                 "`later` for what is to run at another time"
             )
-        definition = self._runtime.registry.find(message.job)
+        definition = self._runtime.registry.resolve(message.job)
         seconds = self._seconds(options.timeout if timeout is None else timeout)
         tracing = self._traced.now()
         if tracing is None:

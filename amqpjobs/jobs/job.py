@@ -23,7 +23,13 @@ from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.hints import no_attribute
 from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.ids import new_job_id
-from amqpjobs.jobs.message.message import NO_OPTIONS, Message, Options, has_own_id
+from amqpjobs.jobs.message.message import (
+    NO_OPTIONS,
+    Message,
+    Options,
+    Pipeline,
+    has_own_id,
+)
 from amqpjobs.jobs.message.own_headers import HeaderValue
 from amqpjobs.jobs.queue.queue import Queue, route_of
 from amqpjobs.jobs.retry import Retry
@@ -169,6 +175,28 @@ class Job(Generic[P, R, C]):
         return has_own_id(
             Message(new_job_id(), definition.name, queue, body, options, native_priority, tracked)
         )
+
+    def _after(
+        self, message: Message[Any], rest: tuple[Any, ...], named: dict[str, Any]
+    ) -> Pipeline[R]:
+        """See `Message.then`."""
+        # Here: most programs have no pipelines.
+        from amqpjobs.jobs.message.pipeline import following
+
+        definition, bound = self._definition, self._with_instance(rest)
+        names = definition.payload.names[len(bound) - len(rest) :]
+        if not names:
+            raise definition.fail("it takes no argument, and one in a pipeline is given a result")
+        if definition.rules.deduplicates:
+            raise definition.fail(
+                "with unique= or debounce= it may be a job that is there already, and one in a "
+                "pipeline is a job of its own"
+            )
+        if len(bound) > len(rest):
+            self._check_class(bound[0])
+        body = definition.payload.dump_without(names[0], bound, named)
+        single = len(definition.payload.names) == 1
+        return following(message, self._message(body), None if single else names[0])
 
     def with_options(
         self,

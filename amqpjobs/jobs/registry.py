@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.message.message import Message
 
 
+PIPELINE = "amqpjobs.pipeline"
+"""What the names of jobs begin with that run pipelines: `amqpjobs.jobs.message.pipeline`."""
+
+MOST_PIPELINES = 256
+"""Kinds of pipelines that are kept, by their results."""
+
+
 class Registry:
     """Knows each job and each queue by its name.
 
@@ -77,6 +84,7 @@ class Registry:
         self.transactional = False
         self.enqueue_once: Callable[[Message[Any]], Awaitable[JobHandle[Any]]] | None = None
         self.deduplicated: set[str] = set()
+        self._pipelines: dict[str, Definition] = {}
 
     def __repr__(self) -> str:
         return f"<Registry of {self.name}: {len(self.jobs)} jobs on {len(self.queues)} queues>"
@@ -122,15 +130,18 @@ class Registry:
             )
         definition.check_early()
         self._add_schedules(definition)
+        self._adopt(definition)
+        self.jobs[definition.name] = definition
+        self.transactional = self.transactional or definition.once is not None
+        if definition.rules.deduplicates:
+            self.deduplicated.add(definition.name)
+
+    def _adopt(self, definition: Definition) -> None:
         definition.registered_in, definition.sender = self.name, self.enqueuer
         definition.worker_hooks = self.worker_hooks
         definition.queues = self.queues
         definition.policy = definition.retry or self.retry
         definition.surround(self.processing)
-        self.jobs[definition.name] = definition
-        self.transactional = self.transactional or definition.once is not None
-        if definition.rules.unique is not None or definition.rules.debounce is not None:
-            self.deduplicated.add(definition.name)
 
     def _add_schedules(self, definition: Definition) -> None:
         new: dict[str, Declared] = {}
@@ -179,7 +190,7 @@ class Registry:
         return hook
 
     def find(self, name: str) -> Definition:
-        """The job of this name.
+        """The job of this name that the app has declared.
 
         Raises:
             UnknownJob: there is none; says which there are.
@@ -192,6 +203,29 @@ class Registry:
             raise UnknownJob(
                 f"there is no job {name!r}; there are: {known}{hint}", job=name
             ) from None
+
+    def known(self, name: str) -> Definition | None:
+        """The job of this name, or the one of amqpjobs itself that runs such pipelines; None if
+        there is none."""
+        found = self.jobs.get(name) or self._pipelines.get(name)
+        if found is None and name.startswith(PIPELINE) and self.enqueuer is not None:
+            # Here: an app without pipelines does without.
+            from amqpjobs.jobs.pipelines import pipeline_job
+
+            found = pipeline_job(name, self.jobs.get, self.enqueuer)
+            self._adopt(found)
+            if len(self._pipelines) >= MOST_PIPELINES:
+                self._pipelines.clear()  # anybody who may publish can make up names
+            self._pipelines[name] = found
+        return found
+
+    def resolve(self, name: str) -> Definition:
+        """The same of a job that there must be.
+
+        Raises:
+            UnknownJob: there is none; says which there are.
+        """
+        return self.known(name) or self.find(name)
 
     def check(self) -> None:
         """Resolve every job and queue, so that what is wrong shows at start.

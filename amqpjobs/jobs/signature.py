@@ -177,7 +177,8 @@ class Signature:
             raise self.fail(str(error)) from error
 
     @property
-    def _result_hint(self) -> Any:
+    def result_hint(self) -> Any:
+        """The annotation of what one job returns; anything without one."""
         hint = self.hints.get("return", Any)
         return hint if self.batch is None else result_of(hint)
 
@@ -194,7 +195,7 @@ class Signature:
         from amqpjobs.jobs.roundtrip.encoded_bytes import adapter_of
 
         try:
-            return adapter_of(jsonable(without_verdicts(self._result_hint)))
+            return adapter_of(jsonable(without_verdicts(self.result_hint)))
         except PydanticUserError as error:
             raise self.fail(
                 f"what it returns cannot travel as JSON: {str(error).splitlines()[0]}"

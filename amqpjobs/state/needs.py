@@ -6,13 +6,16 @@ Nothing here imports SQLAlchemy for an app that does not. Changes when another f
 import importlib.util
 from typing import TYPE_CHECKING
 
+from amqpjobs.errors import ConfigurationError
 from amqpjobs.state.memory import memory_of
 from amqpjobs.state.schedules.mechanism import Mechanism, check_store, mechanism_of
+from amqpjobs.state.store.engine import missing
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
     from amqpjobs.jobs.registry import Registry
     from amqpjobs.state.housekeeping import Housekeeping
+    from amqpjobs.state.memory import Memory
 
 
 MOST_NAMES = 3
@@ -41,6 +44,32 @@ def uses_store(client: "Client") -> bool:
         return True
     given = "store_url" in client.runtime.settings.model_fields_set
     return given and importlib.util.find_spec("sqlalchemy") is not None
+
+
+def has_durable(client: "Client") -> bool:
+    """Whether there may be durable jobs of the app in the store: it has declared one; or no job at
+    all, as a program that only operates the jobs of others, and a store is configured."""
+    jobs = client.runtime.registry.jobs.values()
+    return any(job.durable for job in jobs) or (not jobs and uses_store(client))
+
+
+def memory_with_store(client: "Client", what: str) -> "Memory":
+    """The memory of a client's app, for what needs the store.
+
+    Args:
+        what: needs it.
+
+    Raises:
+        ConfigurationError: the extra ``sql`` is missing, or no store is used.
+    """
+    if not uses_store(client):
+        raise ConfigurationError(
+            f"{what} is for durable jobs, which are kept in the store, and none is set: set "
+            "AMQPJOBS_STORE_URL"
+        )
+    if importlib.util.find_spec("sqlalchemy") is None:
+        raise missing(ImportError("sqlalchemy"))
+    return memory_of(client)
 
 
 def housekeeping_of(client: "Client") -> "Housekeeping | None":

@@ -268,7 +268,7 @@ def dead_letters(registry: "Registry", host: "VirtualHost") -> list[Dead]:
         for message in host.queues[queue.dead].messages():
             properties = readable_properties(_FRONT + message.header)
             letter = letter_of(place, lanes, properties, message.body, message.routing_key)
-            found.append(_dead_of(letter, registry.jobs.get(letter.job or "")))
+            found.append(_dead_of(letter, registry.known(letter.job or "")))
     return found
 
 

@@ -316,8 +316,8 @@ class Testing:
         Args:
             job: of which; None for all.
         """
-        jobs = self._app.client.runtime.registry.jobs
-        return [enqueued_of(jobs[m.job], m) for m in self._record.enqueued if _is_of(m, job)]
+        of = self._app.client.runtime.registry.resolve
+        return [enqueued_of(of(m.job), m) for m in self._record.enqueued if _is_of(m, job)]
 
     def runs(self, job: "AnyJob[Any] | None" = None) -> list[Ran]:
         """The runs that have ended, in order, however they ended.
@@ -340,9 +340,9 @@ class Testing:
             ...     await t.outbox()
             []
         """
-        jobs = self._app.client.runtime.registry.jobs
-        found = [m for m in await self._remembering.outbox() if m.job in jobs]
-        return [enqueued_of(jobs[message.job], message) for message in found]
+        of = self._app.client.runtime.registry.known
+        found = [(of(m.job), m) for m in await self._remembering.outbox()]
+        return [enqueued_of(job, message) for job, message in found if job is not None]
 
     async def ticks(self, schedule: str | None = None) -> list[TickRecord]:
         """The times at which schedules were due since the test began, as far as `advance` has come:

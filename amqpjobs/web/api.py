@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.exceptions import HTTPException
 
+from amqpjobs.web.durable import Durable
 from amqpjobs.web.events import Events
 from amqpjobs.web.health import Probes
 from amqpjobs.web.jobs import Jobs
@@ -57,8 +58,9 @@ def api_of(tier: Tier) -> FastAPI:
 def router_of(tier: Tier) -> APIRouter:
     """The routes of a tier, to be included in an application."""
     guarded = APIRouter(route_class=ProblemRoute, dependencies=[Depends(tier.guard)])
-    # Requests before jobs: what ends with `/request` is no job's name.
-    for routes in (Requests(tier), Jobs(tier), Status(tier), Events(tier), Queues(tier)):
+    # Before jobs: what ends with `/request` or `/undo`, or has `/signals/` in it, is no job's name.
+    first = (Requests(tier), Durable(tier))
+    for routes in (*first, Jobs(tier), Status(tier), Events(tier), Queues(tier)):
         routes.add_to(guarded)
     open_to_all = APIRouter(route_class=ProblemRoute)
     for each in (Hooks(tier), Probes(tier)):

@@ -32,7 +32,12 @@ JobId = Annotated[
 ]
 
 
-def _of_a_message(job_id: str) -> str:
+def of_a_message(job_id: str) -> str:
+    """An id that a message can have.
+
+    Raises:
+        PydanticCustomError: it cannot.
+    """
     if len(job_id.encode()) > LONGEST_ID or "\0" in job_id:
         raise PydanticCustomError("id", f"not a text of 1 to {LONGEST_ID} bytes")
     return job_id
@@ -101,14 +106,17 @@ class Status:
 
     async def cancel(
         self,
-        id: Annotated[JobId, AfterValidator(_of_a_message)],  # noqa: A002 - as in the path
+        id: Annotated[JobId, AfterValidator(of_a_message)],  # noqa: A002 - as in the path
         reason: Annotated[str, Query(max_length=200, description="For its status.")] = "",
+        undo: Annotated[
+            bool, Query(description="Of a durable job: take back what it has done.")
+        ] = False,
     ) -> Cancellation:
         """It does not start any more; a run of it ends if the job is cancellable. Which workers
         know of it."""
         with store_errors():
             try:
-                return await self._tier.app.cancel(id, reason=reason)
+                return await self._tier.app.cancel(id, reason=reason, undo=undo)
             except (BrokerUnavailable, NotPermitted, PublishError) as error:
                 raise problem_of(error) from error
 

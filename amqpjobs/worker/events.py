@@ -54,7 +54,7 @@ class Announcer:
     def __init__(self, runtime: "Runtime", queues: Iterable[Queue] = ()) -> None:
         settings = runtime.settings
         self._time = runtime.clock.time
-        self._jobs = runtime.registry.jobs
+        self._resolve = runtime.registry.resolve
         self.enabled = settings.events
         self._largest = settings.max_result_size
         self._ttl = settings.result_ttl
@@ -126,7 +126,7 @@ class Announcer:
         speech.timer = self._loop.call_later(PROGRESS_EVERY, self._may_speak, context, speech)
         context.log_progress()
         out = self._out
-        if out is not None and out.listening and self._jobs[context.job].track:
+        if out is not None and out.listening and self._resolve(context.job).track:
             self._add(context, STARTED, 0.0, _tagged(context, _details_of(context.told)))
 
     def _may_speak(self, context: RunContext, speech: "_Speech") -> None:

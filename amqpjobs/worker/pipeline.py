@@ -115,7 +115,7 @@ class Pipeline:
         limits: "Limits | None" = None,
         durable: "DurableWork | None" = None,
     ) -> None:
-        self._jobs = runtime.registry.jobs
+        self._jobs, self._known = runtime.registry.jobs, runtime.registry.known
         queues = runtime.registry.queues.values()
         self._queues = {lane.queue: queue.name for queue in queues for lane in lanes_of(queue)}
         self._execution = execution
@@ -138,7 +138,7 @@ class Pipeline:
 
     def knows(self, name: str | None, queue: str) -> bool:
         """Whether a message of this ``type`` from this AMQP queue has a job here."""
-        return queue in self._only_jobs if name is None else name in self._jobs
+        return queue in self._only_jobs if name is None else self._known(name) is not None
 
     async def outcome_of(self, run: Run) -> Outcome:
         """Work on a delivery. Never raises, but for what ends the whole worker."""
@@ -236,7 +236,7 @@ class Pipeline:
             definition = self._only_jobs.get(run.delivery.queue)
             problem = "the message names no job (AMQP property `type`), and the queue has several"
         else:
-            definition = self._jobs.get(name)
+            definition = self._jobs.get(name) or self._known(name)
             problem = f"no job of this name here: {name[:200]!r}"
         if definition is None:
             # Where its caller gets an answer it is no parked job, but one that has failed.

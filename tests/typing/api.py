@@ -28,6 +28,7 @@ from amqpjobs import (
     JobStatus,
     Limit,
     Message,
+    Pipeline,
     Queue,
     Retry,
     Router,
@@ -35,6 +36,7 @@ from amqpjobs import (
     Tick,
     TickRecord,
     Unique,
+    group,
 )
 from amqpjobs.client.fleet_answers import WorkerInfo
 from amqpjobs.contrib.audit import Audit
@@ -286,6 +288,7 @@ async def handles() -> None:
     assert_type(await handle.result(), Size)
     assert_type(await handle.status(), JobStatus | None)
     assert_type(await handle.cancel(reason="twice"), Cancellation)
+    assert_type(await handle.signal("approval", 7), bool)
     async for status in handle.watch():
         assert_type(status, JobStatus)
     assert_type(await (await threaded.later(3)).result(), str)
@@ -485,3 +488,67 @@ async def wrong() -> None:
         assert_type(awaited.id, str)
         await client.later(plain.message(1)).result()  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
         client.later("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# Pipelines.
+
+
+@app.job(queue="pipelines")
+async def measured(size: Size, factor: int, *, sharp: bool = False) -> int:
+    return size.width * factor
+
+
+@app.job(queue="pipelines")
+async def summed(counts: list[int]) -> int:
+    return sum(counts)
+
+
+@app.job(queue="pipelines")
+async def paired(pair: tuple[str, int], note: str = "") -> str:
+    return f"{pair}{note}"
+
+
+@app.job(queue="pipelines")
+async def mixed(parts: list[str | int]) -> None: ...
+
+
+async def pipelines(session: AsyncTransaction) -> None:
+    chain = thumbnail.message("a.png").then(measured, 2)
+    assert_type(chain, Pipeline[int])
+    assert_type(chain.then(plain).then(thumbnail, factor=0.1), Pipeline[Size])
+    assert_type(await app.enqueue(chain), JobHandle[int])
+    assert_type(await app.request(chain), int)
+    thumbnail.message("a.png").then(measured, 2, sharp=True)
+    thumbnail.message("a.png").then(measured.with_options(delay=3), 2)
+    thumbnail.message("a.png").then(measured)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    thumbnail.message("a.png").then(measured, "2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    thumbnail.message("a.png").then(measured, 2, blunt=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    thumbnail.message("a.png").then(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    plain.message(1).then(len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    one = group(hard.message(1), hard.message(2))
+    assert_type(await app.request(one), tuple[int, int])
+    assert_type(one.then(summed), Pipeline[int])
+    two = group(plain.message(1), chain)
+    assert_type(await app.request(two), tuple[str, int])
+    assert_type(two.then(paired, "x"), Pipeline[str])
+    assert_type(two.then(mixed), Pipeline[None])
+    many = group(hard.message(count) for count in range(3))
+    assert_type(await app.request(many), list[int])
+    assert_type(many.then(summed).then(plain), Pipeline[str])
+    six = group(*[hard.message(count) for count in range(6)])
+    assert_type(six.then(summed), Pipeline[int])
+    assert_type(await app.request(group(one, two)), tuple[tuple[int, int], tuple[str, int]])
+    two.then(summed)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    group(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    group(plain)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    assert_type(await app.within(session).enqueue(chain), JobHandle[int])
+    with app.blocking() as client:
+        assert_type(client.later(chain), BlockingJobHandle[int])
+        assert_type(client.request(chain), int)
+
+
+async def pipelines_in_durable_jobs(ctx: Context) -> None:
+    chain = thumbnail.message("a.png").then(measured, 2)
+    assert_type(await ctx.call("chain", chain), int)
+    assert_type(await ctx.call("both", group(chain, plain.message(1))), tuple[int, str])

@@ -31,6 +31,7 @@ NAMES = [
     "KillSwitch",
     "Limit",
     "Message",
+    "Pipeline",
     "Queue",
     "Reject",
     "Retry",
@@ -45,6 +46,7 @@ NAMES = [
     "Undo",
     "Unique",
     "__version__",
+    "group",
 ]
 
 

@@ -43,12 +43,11 @@ NAMES = {
     App: """
         asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
         fleet hook include job jobs later_many lifespan lock name on_failed on_retry on_start
-        on_stop on_success outbox placed queues request resources result schedules settings status
-        testing
-        watch within
+        on_stop on_success outbox placed queues request resources result schedules settings signal
+        status testing undo watch within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
-    BlockingApp: "cancel later later_many lock request result status watch",
+    BlockingApp: "cancel later later_many lock request result signal status undo watch",
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",
@@ -63,8 +62,8 @@ NAMES = {
         running_until schedule time_of tz words
     """,
     Job: "later message name queue request with_options within",
-    JobHandle: "cancel existing id job queue result status watch",
-    BlockingJobHandle: "cancel existing id job queue result status watch",
+    JobHandle: "cancel existing id job queue result signal status watch",
+    BlockingJobHandle: "cancel existing id job queue result signal status watch",
     JobStatus: """
         answered attempt detail due_at ended ended_at epoch error has_result id job progress queue
         queued_at reason result sequence started_at state tags updated_at worker

@@ -332,7 +332,7 @@ class DeadLetters:
                     job="",
                 )
             name = only[0]
-        self._registry.find(name).payload.load(body)
+        self._registry.resolve(name).payload.load(body)
 
     def choice(self, selection: Selection, *, ids_are_whole: bool = False) -> Choice:
         """A selection at work, on these queues alone."""

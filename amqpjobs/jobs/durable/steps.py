@@ -359,5 +359,11 @@ class Steps:
         return self._running().signal(name, kind, _seconds("timeout", timeout))
 
 
+def call_as_json(context: Steps, name: str, message: Message[Any]) -> Awaitable[bytes]:
+    """`Steps.call` of a message, whose result is not made an object of."""
+    options = {"undo": None, "timeout": None, "as_json": True}
+    return context._running().call(name, message, ((), {}), options)
+
+
 def _seconds(what: str, given: Seconds | None) -> float | None:
     return None if given is None else float(seconds_from_zero(what, given))

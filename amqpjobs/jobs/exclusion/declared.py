@@ -23,6 +23,11 @@ class Rules:
     unique: Unique | None = None
     debounce: Debounce | None = None
 
+    @property
+    def deduplicates(self) -> bool:
+        """Whether a call may be a job that is there already."""
+        return self.unique is not None or self.debounce is not None
+
 
 NO_RULES = Rules()
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NotRequired, get_type_hints
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, PydanticUserError, TypeAdapter
 from pydantic import ValidationError as PydanticValidationError
-from pydantic_core import CoreSchema, PydanticSerializationError, core_schema
+from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, to_json
 from typing_extensions import TypedDict
 
 from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
@@ -53,6 +53,7 @@ class Payload:
         self._signature = inspect.Signature(parameters)
         self._hints = hints
         self._adapters: dict[str, TypeAdapter[Any]] = {}
+        self._without: dict[str, Payload] = {}
         self._single = parameters[0] if len(parameters) == 1 else None
         self._leading = {
             p.name: p.default for p in parameters if p.name == "self" or p.kind is p.POSITIONAL_ONLY
@@ -141,6 +142,19 @@ class Payload:
             raise InvalidArguments(
                 f"{self.job}: an argument cannot become JSON: {_first_line(error)}", job=self.job
             ) from error
+
+    def dump_without(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The same of all parameters but one, which is not known yet: an object by their names.
+
+        Raises:
+            InvalidArguments: as `dump`.
+        """
+        others = self._without.get(name)
+        if others is None:
+            left = [p for p in self._signature.parameters.values() if p.name != name]
+            others = self._without[name] = Payload(self.job, left, self._hints)
+        body = others.dump(args, kwargs)
+        return body if others._single is None else member(others._single.name, body)
 
     def _lost(self, error: NotTheSame) -> str:
         if MASK in error.body:
@@ -253,6 +267,12 @@ def jsonable(annotation: Any) -> Any:
     if isinstance(annotation, type) and hasattr(annotation, "__attrs_attrs__"):
         return Annotated[annotation, _AttrsSchema(annotation)]
     return annotation
+
+
+def member(name: str, value: bytes, others: bytes = b"{}") -> bytes:
+    """A JSON object with one more member in front, of JSON."""
+    key = to_json(name)
+    return b"{" + key + b":" + value + (b"}" if others == b"{}" else b"," + others[1:])
 
 
 class _AttrsSchema:

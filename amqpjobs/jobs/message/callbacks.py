@@ -61,6 +61,24 @@ def callback_in(headers: Headers, kind: Kind) -> Message[Any] | None:
     return None if table is None else _message(table, DEEPEST)
 
 
+def table_of(message: Message[Any]) -> dict[str, FieldValue]:
+    """A call with its options as a table, which JSON can hold, too."""
+    return _table(message, None)
+
+
+def message_from(table: object, largest: int) -> Message[Any]:
+    """The call in such a table.
+
+    Args:
+        table: as it was read.
+        largest: bytes that its body may have.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
+    return _message(table, DEEPEST, largest)
+
+
 def _tables(callbacks: Callbacks, ids: dict[str, str] | None) -> dict[str, FieldValue]:
     given = {"success": callbacks.success, "failure": callbacks.failure}
     return {kind: _table(message, ids) for kind, message in given.items() if message is not None}
@@ -91,7 +109,7 @@ def _table(message: Message[Any], ids: dict[str, str] | None) -> dict[str, Field
     return {name: value for name, value in table.items() if value is not None}
 
 
-def _message(table: object, deepest: int) -> Message[Any]:
+def _message(table: object, deepest: int, largest: int = LARGEST) -> Message[Any]:
     if not isinstance(table, Mapping) or not deepest:
         raise ValueError("a callback is a table")
     queue = _text(table, "queue")
@@ -110,7 +128,7 @@ def _message(table: object, deepest: int) -> Message[Any]:
         callbacks=Callbacks(**of) if of else None,
     )
     tracked = None if table.get("tracked") is None else _text(table, "tracked")
-    body = _text(table, "body", LARGEST).encode()
+    body = _text(table, "body", largest).encode()
     return Message(_text(table, "id"), _text(table, "job"), queue, body, options, priority, tracked)
 
 

@@ -35,8 +35,12 @@ class Follows(Protocol):
         """See `App.watch`."""
         ...
 
-    async def cancel(self, job_id: str, /, *, reason: str = "") -> Cancellation:
+    async def cancel(self, job_id: str, /, *, reason: str = "", undo: bool = False) -> Cancellation:
         """See `App.cancel`."""
+        ...
+
+    async def signal(self, job_id: str, name: str, value: Any = None, /) -> bool:
+        """See `App.signal`."""
         ...
 
 
@@ -47,7 +51,7 @@ class FollowsBlocking(Protocol):
         """See `App.status`."""
         ...
 
-    def cancel(self, job_id: str, /, *, reason: str = "") -> Cancellation:
+    def cancel(self, job_id: str, /, *, reason: str = "", undo: bool = False) -> Cancellation:
         """See `App.cancel`."""
         ...
 
@@ -59,6 +63,10 @@ class FollowsBlocking(Protocol):
 
     def watch(self, job_id: str, /) -> Generator[JobStatus, None, None]:
         """See `App.watch`."""
+        ...
+
+    def signal(self, job_id: str, name: str, value: Any = None, /) -> bool:
+        """See `App.signal`."""
         ...
 
 
@@ -156,12 +164,13 @@ class JobHandle(_Asks, Generic[R_co]):
         """
         return self._asked().watch(self.id)
 
-    async def cancel(self, *, reason: str = "") -> Cancellation:
+    async def cancel(self, *, reason: str = "", undo: bool = False) -> Cancellation:
         """Cancel the job: it does not start any more, and a run of it is ended if the job is
         ``cancellable``. See `App.cancel`.
 
         Args:
             reason: for the status and the log, up to 200 characters.
+            undo: of a durable job: run what its steps and calls have as ``undo=``.
 
         Raises:
             ConfigurationError: this handle has no app; or see `App.cancel`.
@@ -170,7 +179,27 @@ class JobHandle(_Asks, Generic[R_co]):
         Example:
             >>> cancellation = await handle.cancel(reason="ordered twice")
         """
-        return await self._asked().cancel(self.id, reason=reason)
+        return await self._asked().cancel(self.id, reason=reason, undo=undo)
+
+    async def signal(self, name: str, value: Any = None) -> bool:
+        """Send a signal to the job, which is a durable one. See `App.signal`.
+
+        Args:
+            name: of the signal.
+            value: what can become JSON.
+
+        Returns:
+            False if the job does not take it: it has ended, or has had a signal of this name.
+
+        Raises:
+            ConfigurationError: this handle has no app; or see `App.signal`.
+            InvalidArguments, StoreUnavailable: see `App.signal`.
+
+        Example:
+            >>> await handle.signal("approval", {"by": "ada"})
+            True
+        """
+        return await self._asked().signal(self.id, name, value)
 
     def _asked(self) -> Follows:
         app: Follows | None = getattr(self, "_app", None)
@@ -232,13 +261,22 @@ class BlockingJobHandle(_AsksBlocking, Generic[R_co]):
         """
         return self._asked().watch(self.id)
 
-    def cancel(self, *, reason: str = "") -> Cancellation:
+    def cancel(self, *, reason: str = "", undo: bool = False) -> Cancellation:
         """Cancel the job. See `JobHandle.cancel`.
 
         Example:
             >>> cancellation = blocking_handle.cancel(reason="ordered twice")
         """
-        return self._asked().cancel(self.id, reason=reason)
+        return self._asked().cancel(self.id, reason=reason, undo=undo)
+
+    def signal(self, name: str, value: Any = None) -> bool:
+        """Send a signal to the job, which is a durable one. See `JobHandle.signal`.
+
+        Example:
+            >>> blocking_handle.signal("approval", {"by": "ada"})
+            True
+        """
+        return self._asked().signal(self.id, name, value)
 
     def _asked(self) -> FollowsBlocking:
         client: FollowsBlocking | None = getattr(self, "_client", None)

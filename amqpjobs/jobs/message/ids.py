@@ -8,6 +8,8 @@ import os
 import re
 import time
 
+from amqpjobs.errors import ConfigurationError
+
 _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
@@ -90,3 +92,13 @@ def keyed_id(app: str, job: str, key: str) -> str:
     """The id of a job that is enqueued with a key: over HTTP with an ``Idempotency-Key``, or by
     ``amqpjobs enqueue --key``. Both of one key are the same job."""
     return derived_id("key", app, job, key)
+
+
+def check_job_id(job_id: object) -> None:
+    """Check that a value can be the id of a job.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    if not isinstance(job_id, str) or not 0 < len(job_id.encode()) <= 255 or "\0" in job_id:
+        raise ConfigurationError(f"the id of a job is a text of 1 to 255 bytes, not {job_id!r}")

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
+from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, HeaderValue
 from amqpjobs.jobs.retry import Retry
 
+P = ParamSpec("P")
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -85,6 +89,56 @@ class Message(_Unsent, Generic[R_co]):
     options: Options = NO_OPTIONS
     native_priority: int | None = None
     tracked: str | None = None
+
+    def then(
+        self, job: "Follower[Concatenate[R_co, P], S]", /, *rest: P.args, **named: P.kwargs
+    ) -> "Pipeline[S]":
+        """Have a job run when this one is done, with its result as the first argument. See the
+        guide, "Pipelines".
+
+        Args:
+            job: what follows, with its options: ``job.with_options(...)``.
+            rest: its arguments behind the first one.
+            named: likewise, by name.
+
+        Returns:
+            A message for both, to be enqueued in place of this one. Its result is that of the job.
+
+        Raises:
+            InvalidArguments: the further arguments do not fit.
+            ConfigurationError: the job takes no argument, or has an option that it cannot have
+                here; or the extra ``sql`` is missing, since a pipeline is a durable job.
+
+        Example:
+            >>> pipeline = build_report.message(12).then(shorten, 9)
+            >>> await app.request(pipeline)
+            'report 12'
+        """
+        follow = getattr(job, "_after", None)
+        if follow is None:
+            raise ConfigurationError(
+                f"then(...) takes a job and its arguments behind the first one, not {job!r}"
+            )
+        joined: Pipeline[S] = follow(self, rest, named)
+        return joined
+
+
+class Pipeline(Message[R_co]):
+    """Jobs one after the other, or side by side, as one message: what `Message.then` and `group`
+    return. It is enqueued, requested and called as any message is; its result is the last one.
+
+    It is a call of a durable job of amqpjobs, which runs on the queue of its first message.
+    """
+
+    __slots__ = ()
+
+
+class Follower(Protocol[P, S_co]):
+    """A job, as far as it follows another one in a pipeline: `Job` is one."""
+
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[S_co]:
+        """A call of it, as a value."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ class Child:
                     "has them"
                 )
             message: Message[Any] = job
-            definition = run.shared.client.runtime.registry.jobs.get(job.job)
+            definition = run.shared.client.runtime.registry.known(job.job)
         elif isinstance(job, Job):
             message, definition = job.message(*args, **kwargs), definition_of(job)
         else:

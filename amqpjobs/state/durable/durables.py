@@ -17,7 +17,7 @@ from amqpjobs.state.durable.groups import Groups, Shared
 from amqpjobs.state.durable.handled import HandledRun
 from amqpjobs.state.durable.rows import Beginning, Begun, NotBegun, Owner, begin
 from amqpjobs.state.durable.run import DurableRun
-from amqpjobs.state.durable.values import Ended, Told
+from amqpjobs.state.durable.values import UNDO_FAILED, Ended, Told
 
 if TYPE_CHECKING:
     from amqpjobs.client.prepared import Prepared
@@ -132,6 +132,10 @@ class Durables:
         if (live := self._live.get(family.parent)) is not None:
             live.look_soon()
         self._tell(told)
+        if told.state == UNDO_FAILED:
+            error = "" if ended.error is None else f"{ended.error.error}: {ended.error.message}"
+            keys = {"job_id": family.parent, "step": family.step, "undo_id": job_id, "error": error}
+            log.error("undo of a durable job failed", extra=keys)
         return told
 
     def _tell(self, told: Told | None) -> Told | None:
@@ -139,26 +143,24 @@ class Durables:
             if told.woken:
                 self._memory.nudge()
             if told.orphans:
-                self._cancel(told.orphans)
+                self._cancel(told.orphans, undo=told.undo)
         return told
 
-    def _cancel(self, job_ids: tuple[str, ...]) -> None:
+    def _cancel(self, job_ids: tuple[str, ...], *, undo: bool) -> None:
         """Cancel jobs that nobody waits for, beside all else: one that is not reached runs in
         vain."""
         task = asyncio.get_running_loop().create_task(
-            self._cancel_all(job_ids), context=context_of_nobody()
+            self._cancel_all(job_ids, undo=undo), context=context_of_nobody()
         )
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
 
-    async def _cancel_all(self, job_ids: tuple[str, ...]) -> None:
-        from amqpjobs.state.durable.cancelling import cancel_durable
-        from amqpjobs.state.status.cancelling import cancel_job
+    async def _cancel_all(self, job_ids: tuple[str, ...], *, undo: bool) -> None:
+        from amqpjobs.state.durable.cancelling import cancel
 
         for job_id in job_ids:
             try:
-                await cancel_durable(self._memory, job_id)
-                await cancel_job(self.client, job_id, ORPHANED)
+                await cancel(self._memory, job_id, ORPHANED, undo=undo)
             except AmqpJobsError as error:
                 extra = {"job_id": job_id, "error": str(error)}
                 log.warning("job that nobody waits for not cancelled", extra=extra)

@@ -48,11 +48,10 @@ class WakesDurable:
         return found + late > 0
 
     async def _cancel(self, job_id: str) -> None:
-        from amqpjobs.state.durable.cancelling import cancel_durable
-        from amqpjobs.state.status.cancelling import cancel_job
+        from amqpjobs.state.durable.cancelling import cancel
 
-        await cancel_job(self._memory.client, job_id, "its time was over")
-        await cancel_durable(self._memory, job_id)
+        # A call that was not done in time has failed: what it did is taken back.
+        await cancel(self._memory, job_id, "its time was over", undo=True)
 
     async def next_at(self) -> float | None:
         """When the next one is due."""

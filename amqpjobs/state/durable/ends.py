@@ -59,8 +59,12 @@ def suspend(
         "changed_at": now, "sends": 0, "at_first": at_first,
     }  # fmt: skip
     held = _held(owner, token)
-    if connection.execute(update(durable).where(*held).values(**values)).rowcount == 0:
+    changed = update(durable).where(*held).values(**values).returning(durable.c.cancel_reason)
+    row = connection.execute(changed).first()
+    if row is None:
         return None
+    if row.cancel_reason is not None:
+        return Told(woken=int(wake_anyway(connection, owner, now)))  # the next run ends it
     waiting = and_(of(owner), steps.c.state == WAITING)
     if names:
         others = and_(waiting, steps.c.awaited, ~among(connection, steps.c.name, names))
@@ -138,7 +142,7 @@ def end_step(
     """End what waits for a job that has ended."""
     owner = Owner(app, family.parent, family.epoch)
     if family.part == "undo":
-        return Told(woken=int(end_undo(connection, owner, family, child_id, ended, now)))
+        return end_undo(connection, owner, family, child_id, ended, now)
     state = DONE if ended.error is None else FAILED
     mine = and_(of(owner), steps.c.name == family.step, steps.c.child_id == child_id)
     changed = connection.execute(
@@ -191,7 +195,8 @@ def finish(
     Args:
         token: of the run that has ended it; None for one that did not begin: it was cancelled, or
             its time is over.
-        undo: whether a job that is not done is undone.
+        undo: whether a job that is not done is undone; one that was cancelled is if that was asked
+            for.
 
     Returns:
         None if there is no such run any more: nothing is changed.
@@ -201,7 +206,8 @@ def finish(
         return None
     if token is not None and row.token != token:
         return None
-    undoing = undo and ended.error is not None and mark_undo(connection, owner)
+    undo = undo and ended.error is not None and (not ended.cancelled or row.undo_asked)
+    undoing = undo and mark_undo(connection, owner)
     state = _state_of(ended, undoing=undoing)
     orphans = _orphans(connection, owner) if undoing else abandon(connection, owner)
     connection.execute(
@@ -213,7 +219,7 @@ def finish(
         )
     )  # fmt: skip
     woken = undoing and undo_next(connection, owner, now)
-    return Told(int(woken), tuple(orphans), state)
+    return Told(int(woken), tuple(orphans), state, undo)
 
 
 def _state_of(ended: Ended, *, undoing: bool) -> str:

@@ -112,7 +112,8 @@ class HandledRun(DurableRun):
         step = await self.result_of(name)
         if step.state == FAILED:
             raise self.failed(step)
-        return child.load(step.result or b"null")
+        result = step.result or b"null"
+        return result if options.get("as_json") else child.load(result)
 
     async def map(self, name: str, job: Any, items: Any, options: Mapping[str, Any]) -> Any:
         """See `Steps.map`."""

@@ -15,6 +15,7 @@ from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.state.durable.values import (
     ABANDONED,
+    CANCELLED,
     DONE,
     ENDED,
     RUNNING,
@@ -115,7 +116,11 @@ def begin(
     made = made.on_conflict_do_update(
         index_elements=["app", "job_id"],
         set_={"token": durable.c.token + 1, "changed_at": now},
-        where=and_(durable.c.epoch == owner.epoch, durable.c.state == RUNNING),
+        where=and_(
+            durable.c.epoch == owner.epoch,
+            durable.c.state == RUNNING,
+            durable.c.cancel_reason.is_(None),
+        ),
     ).returning(durable.c.token)
     row = connection.execute(made).first()
     if row is not None:
@@ -131,6 +136,8 @@ def _again(
     row = locked(connection, owner.app, owner.job_id)
     if row is None or row.epoch > owner.epoch:
         return NotBegun(SUSPENDED)  # pruned, or a message of an earlier epoch
+    if row.epoch == owner.epoch and row.state == RUNNING:
+        return NotBegun(CANCELLED, None, Failed("cancelled", row.cancel_reason))
     if row.epoch == owner.epoch or row.state in (UNDOING, UNDO_FAILED):
         result = None if row.result is None else bytes(row.result)
         return NotBegun(row.state, result, Failed.of_text(row.error))
@@ -140,7 +147,8 @@ def _again(
         .where(durable.c.app == owner.app, durable.c.job_id == owner.job_id)
         .values(
             epoch=owner.epoch, state=RUNNING, token=row.token + 1, result=None, error=None,
-            changed_at=now, deadline=beginning.deadline, sends=0,
+            changed_at=now, deadline=beginning.deadline, sends=0, cancel_reason=None,
+            undo_asked=False,
         )
     )  # fmt: skip
     return Begun(row.token + 1, load(connection, owner))

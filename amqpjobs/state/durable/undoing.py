@@ -25,6 +25,7 @@ from amqpjobs.state.durable.values import (
     UNDONE,
     WAITING,
     Ended,
+    Told,
 )
 from amqpjobs.state.outbox.rows import add, properties_in
 from amqpjobs.state.store.tables import durable, outbox, steps
@@ -82,8 +83,8 @@ def end_undo(
     child_id: str,
     ended: Ended,
     now: ColumnElement[float],
-) -> bool:
-    """End the job that was to take a step back; whether the next one was sent."""
+) -> Told:
+    """End the job that was to take a step back, and send the next one."""
     mine = and_(of(owner), steps.c.name == family.step, steps.c.undo_id == child_id)
     state = DONE if ended.error is None else FAILED
     error = None if ended.error is None else ended.error.text()
@@ -96,16 +97,16 @@ def end_undo(
         .returning(steps.c.n)
     ).first()
     if changed is None:
-        return False
+        return Told()
     row = locked(connection, owner.app, owner.job_id)
     if row is None or row.epoch != owner.epoch or row.state not in (UNDOING, UNDO_FAILED):
-        return False
+        return Told()
     if state == FAILED:
         _set_state(connection, owner, UNDO_FAILED, now)
-        return False
+        return Told(state=UNDO_FAILED)
     if row.state == UNDO_FAILED:
         _set_state(connection, owner, UNDOING, now)
-    return undo_next(connection, owner, now)
+    return Told(woken=int(undo_next(connection, owner, now)))
 
 
 def _set_state(connection: Connection, owner: Owner, state: str, now: ColumnElement[float]) -> None:

@@ -150,8 +150,10 @@ class Told:
         woken: how many messages it has put into the outbox.
         orphans: the ids of jobs that nobody waits for any more, which are to be cancelled.
         state: of the job, if it was a durable one that has ended.
+        undo: whether the orphans are undone as well, where they are durable jobs.
     """
 
     woken: int = 0
     orphans: tuple[str, ...] = ()
     state: str | None = None
+    undo: bool = False

@@ -30,6 +30,7 @@ async def examine(client: "Client") -> list[Finding]:
     ):
         return found
     from amqpjobs.state.examination.databases import closing
+    from amqpjobs.state.examination.durable import examine_durable
     from amqpjobs.state.examination.inbox import examine_inboxes
     from amqpjobs.state.examination.limits import examine_limits
     from amqpjobs.state.examination.outbox import examine_outbox
@@ -41,6 +42,7 @@ async def examine(client: "Client") -> list[Finding]:
             found += await examine_outbox(memory)
         if all(each.state != "error" for each in found):
             found += await examine_limits(memory)
+            found += await examine_durable(memory)
         return found + await examine_inboxes(memory)
 
 

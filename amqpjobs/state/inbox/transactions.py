@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from amqpjobs.broker.rabbitmq.own_thread import in_own_thread
 from amqpjobs.errors import ConfigurationError, InvalidResult
+from amqpjobs.jobs.message.headers import family_of
 from amqpjobs.jobs.once import Sessions, session_here
 from amqpjobs.jobs.results import dump_result, load_result
 from amqpjobs.jobs.run_context import RunContext, current_context
@@ -216,7 +217,13 @@ class _Run:
         self._largest = memory.client.runtime.settings.max_message_size
         self._entry = Entry(memory.app, definition.name, context.job_id, context.epoch)
         self.context = context
-        self.asked = context.message.reply_to is not None or bool(definition.keep_result)
+        # A durable job that waits for it is told of its result after the commit.
+        parent = family_of(context.message.headers)
+        self.asked = (
+            context.message.reply_to is not None
+            or bool(definition.keep_result)
+            or (parent is not None and parent.part != "undo")
+        )
         self.in_handler = self.closed = False
         self._transaction: SessionTransaction
 

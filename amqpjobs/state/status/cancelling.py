@@ -16,6 +16,7 @@ from amqpjobs.jobs.message.cancellation import (
     read_answer,
     request_body,
 )
+from amqpjobs.jobs.message.ids import check_job_id
 from amqpjobs.jobs.message.properties import CANCEL_JOB
 from amqpjobs.jobs.queue.topology import FLEET
 from amqpjobs.state.status.cancelled import store_cancelled
@@ -26,11 +27,7 @@ if TYPE_CHECKING:
 
 async def cancel_job(client: "Client", job_id: str, reason: str) -> Cancellation:
     """Cancel a job. See `App.cancel`."""
-    if not isinstance(job_id, str) or not 0 < len(job_id.encode()) <= 255 or "\0" in job_id:
-        raise ConfigurationError(f"the id of a job is a text of 1 to 255 bytes, not {job_id!r}")
-    if not isinstance(reason, str):
-        raise ConfigurationError(f"the reason of a cancellation is a text, not {reason!r}")
-    why = reason[:LONGEST_REASON] or BY_AN_OPERATOR
+    why = checked(job_id, reason)
     problem: ConfigurationError | StoreUnavailable | None = None
     stored = False
     # Stored before it is told: a worker that starts in between knows of it by one of the two.
@@ -50,6 +47,18 @@ async def cancel_job(client: "Client", job_id: str, reason: str) -> Cancellation
     if problem is not None:
         raise problem
     return _told(job_id, answers, stored)
+
+
+def checked(job_id: object, reason: object) -> str:
+    """The reason of a cancellation as it is kept.
+
+    Raises:
+        ConfigurationError: an id that is none, or a reason that is no text.
+    """
+    check_job_id(job_id)
+    if not isinstance(reason, str):
+        raise ConfigurationError(f"the reason of a cancellation is a text, not {reason!r}")
+    return reason[:LONGEST_REASON] or BY_AN_OPERATOR
 
 
 async def _stored(client: "Client", job_id: str, reason: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.message.cancellation import Cancellation
 from amqpjobs.jobs.message.status import JobStatus
+from amqpjobs.state.needs import has_durable, memory_with_store
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
@@ -78,7 +79,7 @@ class FollowsJobs:
         """
         return await self._statuses().result(job_id, timeout=timeout, job=job)
 
-    async def cancel(self, job_id: str, *, reason: str = "") -> Cancellation:
+    async def cancel(self, job_id: str, *, reason: str = "", undo: bool = False) -> Cancellation:
         """Cancel a job by its id: it does not start any more, and a run of it is ended if the job
         is ``cancellable``.
 
@@ -88,19 +89,29 @@ class FollowsJobs:
         and drops it; it is ``cancelled`` then, and a caller that waits for its reply gets a
         `JobFailed`.
 
+        A durable job ends wherever it waits, and so do the jobs that it waits for. What it has done
+        stays, unless `undo` says otherwise.
+
         Args:
             job_id: the job's id. One that has ended, or that nobody knows, is no error.
             reason: for the status and the log, up to 200 characters.
+            undo: of a durable job: run what its steps and calls have as ``undo=``. One that was
+                cancelled without it before is undone now.
 
         Raises:
             ConfigurationError: this user may not ask workers; or the store cannot be used. Workers
-                were told all the same.
+                were told all the same. Or `undo` without a store.
             StoreUnavailable: the store cannot be reached. Workers were told all the same.
             PublishError, BrokerUnavailable: workers were not told.
 
         Example:
             >>> cancellation = await app.cancel(handle.id, reason="ordered twice")
         """
+        if undo or has_durable(self.client):
+            memory = memory_with_store(self.client, "undo=")
+            from amqpjobs.state.durable.cancelling import cancel
+
+            return await cancel(memory, job_id, reason, undo=undo)
         from amqpjobs.state.status.cancelling import cancel_job
 
         return await cancel_job(self.client, job_id, reason)

@@ -101,7 +101,7 @@ class _Waiting:
             NoResult: it does not.
             UnknownJob: it is of another app.
         """
-        definition = self._runtime.registry.find(job)
+        definition = self._runtime.registry.resolve(job)
         if not definition.keep_result:
             raise self._none(
                 f"the job {job!r} does not keep its result: declare it with "

@@ -226,13 +226,16 @@ durable = Table(
     Column("deadline", Double),
     Column("sends", Integer, nullable=False, server_default="0"),
     Column("at_first", Boolean, nullable=False, server_default=false()),
+    Column("cancel_reason", Text),
+    Column("undo_asked", Boolean, nullable=False, server_default=false()),
     Column("created_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
     Index("amqpjobs_durable_state", "app", "state", "changed_at"),
     Index("amqpjobs_durable_parent", "app", "parent_id"),
     _index("amqpjobs_durable_deadline", "app", "deadline", where="deadline IS NOT NULL"),
 )
-"""One row for each durable job that has begun; while it is ``suspended``, with its message."""
+"""One row for each durable job that has begun; while it is ``suspended``, with its message. One
+with a `cancel_reason` does not run any more; `undo_asked` says that it is undone, too."""
 
 steps = Table(
     "amqpjobs_step",

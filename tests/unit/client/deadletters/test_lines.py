@@ -17,8 +17,8 @@ from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.message.copies import copied
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.header_names import HEADER_COPY
-from amqpjobs.jobs.message.headers import BROKER_HEADERS, failure_of
-from amqpjobs.jobs.message.properties import Properties
+from amqpjobs.jobs.message.headers import failure_of
+from amqpjobs.jobs.message.properties import BROKER_HEADERS, Properties
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 names = st.one_of(texts, st.sampled_from(["$bytes", "$table", "$float", "$", "$x"]))
