@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from amqpjobs.errors import InvalidResult, SignalTimeout, StepChanged
+from pydantic import PydanticUserError
+
+from amqpjobs.errors import ConfigurationError, InvalidResult, SignalTimeout, StepChanged
 from amqpjobs.jobs.durable.asked import arguments_changed
 from amqpjobs.jobs.durable.calling import called
 from amqpjobs.jobs.durable.running import Given, StepInTransaction
@@ -42,6 +44,7 @@ class HandledRun(DurableRun):
     ) -> Any:
         """See `Steps.step`."""
         self.ask(name, STEP)
+        self._check_function(name, function)
         args, kwargs = given
         mark, known = fingerprint(args, kwargs), self.known.get(name)
         typed = typed_of(f"the step {name!r}", function)
@@ -61,6 +64,12 @@ class HandledRun(DurableRun):
             step.result = self._dumped(typed, result)
             await self.write(step)
         return typed.load(step.result)
+
+    def _check_function(self, name: str, function: object) -> None:
+        if not callable(function):
+            words = f"ctx.step({name!r}) calls a function, not {function!r}"
+            self.failure = ConfigurationError(words)
+            raise self.failure
 
     def _dumped(self, typed: Typed, result: Any) -> bytes:
         try:
@@ -134,6 +143,7 @@ class HandledRun(DurableRun):
     async def signal(self, name: str, kind: Any, timeout: float | None) -> Any:
         """See `Steps.signal`."""
         self.ask(name, SIGNAL)
+        typed = self._typed(f"the signal {name!r}", kind)  # what is no type never comes
         if name not in self.known:
             step = Step(name, SIGNAL, self._number(None), WAITING, awaited=True)
             await self.write(step, wait=timeout)
@@ -141,4 +151,12 @@ class HandledRun(DurableRun):
         if step.state == FAILED:
             self.failure = SignalTimeout(f"the signal {name!r} did not come in time")
             raise self.failure
-        return Typed(f"the signal {name!r}", kind).load(step.result or b"null")
+        return typed.load(step.result or b"null")
+
+    def _typed(self, what: str, kind: Any) -> Typed:
+        try:
+            return Typed(what, kind)
+        except (PydanticUserError, TypeError) as error:
+            first = str(error).splitlines()[0]
+            self.failure = ConfigurationError(f"{what} cannot be validated into {kind!r}: {first}")
+            raise self.failure from None
