@@ -68,14 +68,15 @@ class HandledRun(DurableRun):
     def _check_function(self, name: str, function: object) -> None:
         if not callable(function):
             words = f"ctx.step({name!r}) calls a function, not {function!r}"
-            self.failure = ConfigurationError(words)
-            raise self.failure
+            problem = ConfigurationError(words)
+            self.remember(problem)
+            raise problem
 
     def _dumped(self, typed: Typed, result: Any) -> bytes:
         try:
             return typed.dump(result)
         except InvalidResult as error:
-            self.failure = error  # the same in every run, each of which would call it again
+            self.remember(error)  # each run would call it again
             raise
 
     async def _note_failure(self, step: Step, error: Exception) -> None:
@@ -93,7 +94,7 @@ class HandledRun(DurableRun):
         try:
             arguments_changed(self.context.log_keys(), name, strict=strict)
         except StepChanged as error:
-            self.failure = error  # the same in every run
+            self.remember(error)
             raise
 
     def step_in(self, session: Any, name: str) -> AbstractAsyncContextManager[StepInTransaction]:
@@ -149,14 +150,20 @@ class HandledRun(DurableRun):
             await self.write(step, wait=timeout)
         step = await self.result_of(name)
         if step.state == FAILED:
-            self.failure = SignalTimeout(f"the signal {name!r} did not come in time")
-            raise self.failure
-        return typed.load(step.result or b"null")
+            failure = SignalTimeout(f"the signal {name!r} did not come in time")
+            self.remember(failure)
+            raise failure
+        try:
+            return typed.load(step.result or b"null")
+        except InvalidResult as error:
+            self.remember(error)
+            raise
 
     def _typed(self, what: str, kind: Any) -> Typed:
         try:
             return Typed(what, kind)
         except (PydanticUserError, TypeError) as error:
             first = str(error).splitlines()[0]
-            self.failure = ConfigurationError(f"{what} cannot be validated into {kind!r}: {first}")
-            raise self.failure from None
+            problem = ConfigurationError(f"{what} cannot be validated into {kind!r}: {first}")
+            self.remember(problem)
+            raise problem from None

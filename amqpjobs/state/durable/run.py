@@ -63,6 +63,7 @@ class DurableRun:
         superseded: whether a newer run of the job has begun.
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
+        maps: the names of the maps that have items to send.
         at_first: whether it goes on when the first of these has ended.
     """
 
@@ -90,8 +91,9 @@ class DurableRun:
         self.suspending = self.superseded = self.at_first = self._over = False
         self.unstored: StoreUnavailable | None = None
         self.waits: tuple[str, ...] = ()
+        self.maps: set[str] = set()
         self._soon = asyncio.Event()
-        self.failure: BaseException | None = None
+        self._failures: list[BaseException] = []
 
     def __repr__(self) -> str:
         return f"<DurableRun {self.owner.job_id}: {len(self._asked)} steps asked>"
@@ -110,7 +112,7 @@ class DurableRun:
             known = self.known.get(name)
             self._asked.use(name, kind, None if known is None else known.kind)
         except ConfigurationError as error:
-            self.failure = error  # the same in every run
+            self.remember(error)
             raise
 
     @contextmanager
@@ -210,11 +212,23 @@ class DurableRun:
         """The error of a call that has failed: the same in every run, so that the job need not be
         tried again for it."""
         error = step.error or Failed("failed", "it failed")
-        self.failure = JobFailed(
+        failure = JobFailed(
             error.message, error=error.error, job=error.job or step.child or step.name,
             attempt=error.attempt, job_id=error.job_id or step.child_id,
         )  # fmt: skip
-        return self.failure
+        self.remember(failure)
+        return failure
+
+    def remember(self, failure: BaseException) -> None:
+        """An error is the same in every run."""
+        self._failures.append(failure)
+
+    def is_remembered(self, error: BaseException | None) -> bool:
+        """Whether an error is the same in every run; a group, as task groups make it, if all of it
+        is."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(self.is_remembered(each) for each in error.exceptions)
+        return any(error is each for each in self._failures)
 
     async def _watch(self) -> None:
         """Leave the handler when all that it does is wait; until then, see what has ended."""
@@ -234,6 +248,8 @@ class DurableRun:
                 return
             if does is Doing.WORK:
                 passing = now
+            if self._busy:
+                begun = now  # a step that was left would be called a second time
             if now - begun > LONGEST_LIVE:
                 keys = {**self.context.log_keys(), "seconds": LONGEST_LIVE}
                 log.warning("durable job left while it awaits something else", extra=keys)
