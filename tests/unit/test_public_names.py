@@ -48,7 +48,8 @@ NAMES = {
         status testing undo watch why within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
-    BlockingApp: "cancel executor later later_many lock request result signal status undo watch why",
+    BlockingApp: """cancel executor later later_many lock request result signal status undo watch
+        why""",
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",

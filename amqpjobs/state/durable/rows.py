@@ -18,6 +18,7 @@ from amqpjobs.state.durable.values import (
     CANCELLED,
     DONE,
     ENDED,
+    FAILED,
     FEEDING,
     MAP,
     RUNNING,
@@ -119,6 +120,7 @@ def begin(
         index_elements=["app", "job_id"],
         set_={"token": durable.c.token + 1, "changed_at": now},
         where=and_(
+            durable.c.job == beginning.job,
             durable.c.epoch == owner.epoch,
             durable.c.state == RUNNING,
             durable.c.cancel_reason.is_(None),
@@ -138,6 +140,12 @@ def _again(
     row = locked(connection, owner.app, owner.job_id)
     if row is None or row.epoch > owner.epoch:
         return NotBegun(SUSPENDED)  # pruned, or a message of an earlier epoch
+    if row.job != beginning.job:
+        words = (
+            f"the id {owner.job_id!r} is that of a durable job {row.job!r}, and a durable job is "
+            "known by its id: give each job ids of its own"
+        )
+        return NotBegun(FAILED, None, Failed("rejected", words, reason="rejected"))
     if row.epoch == owner.epoch and row.state == RUNNING:
         return NotBegun(CANCELLED, None, Failed("cancelled", row.cancel_reason))
     if row.epoch == owner.epoch or row.state in (UNDOING, UNDO_FAILED):

@@ -225,6 +225,7 @@ durable = Table(
     Column("error", Text),
     Column("deadline", Double),
     Column("sends", Integer, nullable=False, server_default="0"),
+    Column("at_first", Boolean, nullable=False, server_default=false()),
     Column("cancel_reason", Text),
     Column("undo_asked", Boolean, nullable=False, server_default=false()),
     Column("created_at", Double, nullable=False),

@@ -49,6 +49,7 @@ def _make_durable() -> None:
         sa.Column("error", sa.Text),
         sa.Column("deadline", sa.Double),
         sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("at_first", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("cancel_reason", sa.Text),
         sa.Column("undo_asked", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("created_at", sa.Double, nullable=False),
