@@ -219,6 +219,11 @@ class Registry:
             self._pipelines[name] = found
         return found
 
+    @property
+    def has_pipelines(self) -> bool:
+        """Whether this process has come across any."""
+        return bool(self._pipelines)
+
     def resolve(self, name: str) -> Definition:
         """The same of a job that there must be.
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.state.durable.duties import PrunesDurable, WakesDurable
 from amqpjobs.state.durable.stragglers import RepeatsStragglers
+from amqpjobs.state.durable.supervising import Supervises
 from amqpjobs.state.housekeeping import Duty
 from amqpjobs.state.inbox.rows import PRUNE_BATCH, prune
 from amqpjobs.state.limits.duties import FreesSlots, SendsDue
@@ -21,9 +22,11 @@ def duties_of(memory: "Memory") -> list[Duty]:
     duties = [*_schedules(memory), SendsOutbox(memory)]
     if any(job.exclusion is not None for job in memory.client.runtime.registry.jobs.values()):
         duties = [SendsDue(memory), FreesSlots(memory), *duties]
+    wakes, prunes = WakesDurable(memory), PrunesDurable(memory)
     if any(job.durable for job in memory.client.runtime.registry.jobs.values()):
-        durable = WakesDurable(memory), RepeatsStragglers(memory)
-        duties = [*durable, *duties, PrunesDurable(memory)]
+        duties = [wakes, *duties, Supervises(memory), RepeatsStragglers(memory), prunes]
+    else:
+        duties += [WithPipelines(memory, wakes), WithPipelines(memory, prunes)]
     if memory.client.runtime.registry.transactional:
         duties.append(PrunesInbox(memory))
     return duties
@@ -45,6 +48,31 @@ def measures_of(memory: "Memory") -> list[Duty]:
     from amqpjobs.state.measuring import MeasuresOutbox
 
     return [MeasuresOutbox(memory)]
+
+
+class WithPipelines:
+    """A duty for durable jobs, in an app that declares none: from when this process has come across
+    a pipeline, which is one.
+
+    Args:
+        memory: of the app.
+        duty: to be done.
+    """
+
+    nudged = False
+
+    def __init__(self, memory: "Memory", duty: Duty) -> None:
+        self._registry = memory.client.runtime.registry
+        self._duty = duty
+        self.name, self.pause = duty.name, duty.pause
+
+    async def turn(self) -> bool:
+        """See the duty."""
+        return self._registry.has_pipelines and await self._duty.turn()
+
+    async def next_at(self) -> float | None:
+        """See the duty."""
+        return await self._duty.next_at() if self._registry.has_pipelines else None
 
 
 class SendsOutbox:

@@ -16,6 +16,7 @@ from amqpjobs.broker.embedded import Broker, Faults
 from amqpjobs.broker.embedded.clock import ManualClock
 from amqpjobs.client.question import Question
 from amqpjobs.errors import AmqpJobsError
+from amqpjobs.jobs.durable.status import StepStatus
 from amqpjobs.jobs.durations import Seconds, number_of, seconds_above_zero
 from amqpjobs.jobs.job import Job
 from amqpjobs.jobs.message.message import Message
@@ -92,6 +93,7 @@ class Testing:
         self._goes_for_requests = False
         self._lock = threading.RLock()  # of the two: callers may have event loops in other threads
         self._beginning: asyncio.Task[None] | None = None
+        self._sending: set[asyncio.Task[None]] = set()
         self._remembering = Remembering(app)
         self._stack = AsyncExitStack()
 
@@ -177,6 +179,9 @@ class Testing:
             await asyncio.wait([self._beginning])
         if self._worker is not None:
             await self._worker.end()
+        await asyncio.sleep(0)  # what was woken from a thread begins
+        if self._sending:
+            await asyncio.wait(self._sending)  # else the store would be opened again behind us
 
     async def run_until_idle(self, timeout: Seconds = 10.0) -> None:
         """Run what is enqueued, and what that enqueues, until nothing runs and nothing is left that
@@ -235,7 +240,9 @@ class Testing:
                 return
 
         def send() -> None:
-            self._sending = self._loop.create_task(self._remembering.send(), context=self._home)
+            task = self._loop.create_task(self._remembering.send(), context=self._home)
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
         self._loop.call_soon_threadsafe(send)
 
@@ -357,6 +364,20 @@ class Testing:
             []
         """
         return await self._remembering.ticks(schedule)
+
+    async def steps(self, job_id: str) -> list[StepStatus]:
+        """The steps of a durable job, in the order in which they began; none of one that has not
+        begun.
+
+        Args:
+            job_id: the job's id.
+
+        Example:
+            >>> async with app.testing() as t:
+            ...     await t.steps("an-id")
+            []
+        """
+        return await self._remembering.steps(job_id)
 
     def dead(self) -> list[Dead]:
         """The dead letters of all queues, the oldest of each first."""

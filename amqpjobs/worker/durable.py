@@ -220,6 +220,8 @@ class DurableJobs:
             outcome = self._of_run(run, outcome)
         if run.context is None or run.definition is None:
             return outcome
+        if isinstance(outcome, Retried | Snoozed):
+            await self._hear(run, outcome)
         if (
             run.chunk is None
             and not isinstance(outcome, (*FINAL, Suspended))
@@ -240,6 +242,14 @@ class DurableJobs:
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
 
+    async def _hear(self, run: "Run", outcome: Retried | Snoozed) -> None:
+        """Note until when nothing will be heard of it."""
+        if isinstance(outcome, Snoozed) and run.durable is None and self._pause > FIRST_PAUSE:
+            return  # the store is away
+        now = self._time()
+        due = outcome.due if isinstance(outcome, Snoozed) else now + outcome.pause
+        await self._durables().hear(run.durable, self._family(run), max(now, due))
+
     def _of_run(self, run: "Run", outcome: Outcome) -> Outcome:
         """What its run itself says of the outcome."""
         durable = run.durable
@@ -254,7 +264,7 @@ class DurableJobs:
         if durable.suspending:
             self._warn_if_caught(run, outcome)
             return Suspended(durable.waits)
-        if isinstance(outcome, Retried) and outcome.error is durable.failure is not None:
+        if isinstance(outcome, Retried) and durable.is_remembered(outcome.error):
             # The same in every run: what has failed for good is remembered.
             return Rejected(outcome.failure, outcome.error)
         return outcome

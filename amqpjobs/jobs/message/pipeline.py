@@ -6,7 +6,6 @@ one). Or a step is ``{"group": [...]}``, of calls and plans. Changes when a plan
 """
 
 import json
-import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
@@ -164,10 +163,10 @@ def call_in(step: dict[str, Any], result: bytes | None) -> Message[Any]:
 
 def _made(kind: Any, steps: list[Any], shape: str, like: Message[Any]) -> Any:
     """A pipeline that runs where its first message does."""
-    if "sqlalchemy" not in sys.modules and find_spec("sqlalchemy") is None:
+    if find_spec("sqlalchemy") is None:
         raise ConfigurationError(
-            "a pipeline is a durable job, and remembered in the store: it needs the extra sql, "
-            f"{install('amqpjobs[sql]')}, and AMQPJOBS_STORE_URL, here and in the workers"
+            "a pipeline is a durable job, which needs the store (AMQPJOBS_STORE_URL), which needs: "
+            f"{install('amqpjobs[sql]')}"
         )
     job = f"{PIPELINE}/{shape}"
     if len(job.encode()) > LONGEST_JOB:

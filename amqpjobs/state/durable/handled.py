@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from amqpjobs.errors import SignalTimeout, StepChanged
+from amqpjobs.errors import InvalidResult, SignalTimeout, StepChanged
 from amqpjobs.jobs.durable.asked import arguments_changed
 from amqpjobs.jobs.durable.calling import called
 from amqpjobs.jobs.durable.running import Given, StepInTransaction
@@ -52,13 +52,17 @@ class HandledRun(DurableRun):
         attempts = 1 if known is None else known.attempts + (known.state == FAILED)
         undo = await undo_of(self.shared.client, options["undo"], self.owner, name)
         step = Step(name, STEP, self._number(known), DONE, mark, attempts=attempts, undo=undo)
+        self.stepping += 1
         try:
             result = await called(function, args, kwargs)
         except Exception as error:
             await self._note_failure(step, error)
             raise
-        step.result = typed.dump(result)
-        await self.write(step)
+        else:
+            step.result = typed.dump(result)
+            await self.write(step)
+        finally:
+            self.stepping -= 1
         return typed.load(step.result)
 
     async def _note_failure(self, step: Step, error: Exception) -> None:
@@ -76,7 +80,7 @@ class HandledRun(DurableRun):
         try:
             arguments_changed(self.context.log_keys(), name, strict=strict)
         except StepChanged as error:
-            self.failure = error  # the same in every run
+            self.remember(error)
             raise
 
     def step_in(self, session: Any, name: str) -> AbstractAsyncContextManager[StepInTransaction]:
@@ -131,6 +135,11 @@ class HandledRun(DurableRun):
             await self.write(step, wait=timeout)
         step = await self.result_of(name)
         if step.state == FAILED:
-            self.failure = SignalTimeout(f"the signal {name!r} did not come in time")
-            raise self.failure
-        return Typed(f"the signal {name!r}", kind).load(step.result or b"null")
+            failure = SignalTimeout(f"the signal {name!r} did not come in time")
+            self.remember(failure)
+            raise failure
+        try:
+            return Typed(f"the signal {name!r}", kind).load(step.result or b"null")
+        except InvalidResult as error:
+            self.remember(error)
+            raise

@@ -277,7 +277,9 @@ def _values(
     if step.child is not None:
         values |= {"child": step.child, "child_id": step.child_id}
     if message is not None:
-        values |= stored(message) | {"sends": 1}
+        values |= stored(message) | {"sends": 1, "sent_at": now}
+        if message.due is not None:
+            values["sent_at"] = message.due  # until then nothing is heard of it
     if (undo := step.undo) is not None:
         values |= {f"undo_{name}": value for name, value in stored(undo.message).items()}
         values |= {"undo": undo.message.job, "undo_id": undo.message.job_id}
@@ -312,7 +314,7 @@ def abandon(connection: Connection, owner: Owner) -> list[str]:
     gone = (
         update(steps)
         .where(of(owner), steps.c.state.in_((WAITING, FEEDING)))
-        .values(state=ABANDONED, awaited=False, properties=None, body=None)
+        .values(state=ABANDONED, awaited=False, properties=None, body=None, sent_at=None)
         .returning(steps.c.child_id, steps.c.kind)
     )
     rows = connection.execute(gone).all()

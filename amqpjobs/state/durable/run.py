@@ -78,7 +78,8 @@ class DurableRun:
         self.waits: tuple[str, ...] = ()
         self.maps: set[str] = set()
         self._soon = asyncio.Event()
-        self.failure: BaseException | None = None
+        self._failures: list[BaseException] = []
+        self.stepping = 0  # steps whose functions run now
 
     def __repr__(self) -> str:
         return f"<DurableRun {self.owner.job_id}: {len(self._asked)} steps asked>"
@@ -172,11 +173,23 @@ class DurableRun:
         """The error of a call that has failed: the same in every run, so that the job need not be
         tried again for it."""
         error = step.error or Failed("failed", "it failed")
-        self.failure = JobFailed(
+        failure = JobFailed(
             error.message, error=error.error, job=error.job or step.child or step.name,
             attempt=error.attempt, job_id=error.job_id or step.child_id,
         )  # fmt: skip
-        return self.failure
+        self.remember(failure)
+        return failure
+
+    def remember(self, failure: BaseException) -> None:
+        """An error is the same in every run."""
+        self._failures.append(failure)
+
+    def is_remembered(self, error: BaseException | None) -> bool:
+        """Whether an error is the same in every run; a group, as task groups make it, if all of it
+        is."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(self.is_remembered(each) for each in error.exceptions)
+        return any(error is each for each in self._failures)
 
     async def _watch(self) -> None:
         """Leave the handler when all that it does is wait; until then, see what has ended."""
@@ -193,6 +206,8 @@ class DurableRun:
                         continue
                 self.leave()
                 return
+            if self.stepping:
+                begun = time.monotonic()  # a step that was left would be called a second time
             if time.monotonic() - begun > LONGEST_LIVE:
                 keys = {**self.context.log_keys(), "seconds": LONGEST_LIVE}
                 log.warning("durable job left while it awaits something else", extra=keys)

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Awaitable
 from datetime import timedelta
 
+import pytest
 from pydantic import BaseModel
 
 from amqpjobs import App, Context, Job, Retry
+from amqpjobs.state.durable import run as run_module
 
 
 class Receipt(BaseModel):
@@ -75,3 +77,81 @@ async def test_a_job_that_fails_for_good_is_undone():
         await t.run_until_idle()
         assert done == ["rate", "charge", "ship", "refund 13 at 1.5"]
         assert sorted(dead.job for dead in t.dead()) == ["fulfil", "ship"]
+
+
+async def test_what_fails_in_every_run_is_not_tried_again():
+    """Calls that have failed in a task group, which raises them as one; and a signal that does not
+    fit."""
+    app = App("shop", retry=Retry(attempts=3))
+
+    @app.job(queue="parcels", retry=Retry(attempts=1))
+    async def ship(parcel: int) -> str:
+        raise ValueError("none left")
+
+    @app.job(queue="orders", durable=True)
+    async def ship_both(ctx: Context) -> None:
+        async with asyncio.TaskGroup() as group:
+            for parcel in (1, 2):
+                group.create_task(ctx.call(f"ship {parcel}", ship, parcel))
+
+    @app.job(queue="orders", durable=True)
+    async def approved(ctx: Context) -> bool:
+        return await ctx.signal("approval", bool)
+
+    async with app.testing(raise_errors=False) as t:
+        await ship_both.later()
+        handle = await approved.later()
+        await t.run_until_idle()
+        assert await handle.signal("approval", "perhaps")
+        await t.run_until_idle()
+        await t.advance(600)
+        for job in (ship_both, approved):
+            assert [run.outcome for run in t.runs(job)] == ["suspended", "failed"]
+
+
+@pytest.mark.parametrize(("as_step", "begun"), [(True, 1), (False, 2)])
+async def test_a_step_beside_a_wait_may_take_any_time(
+    monkeypatch: pytest.MonkeyPatch, as_step: bool, begun: int
+) -> None:
+    """If it were left it would run twice. What is no step is left, and begins anew."""
+    monkeypatch.setattr(run_module, "LONGEST_LIVE", 0.1)
+    app, calls, released = App("shop"), list[str](), asyncio.Event()
+
+    async def slow() -> str:
+        calls.append("slow")
+        if len(calls) == 1:
+            await asyncio.wait_for(released.wait(), 10)
+        return "slow"
+
+    @app.job(queue="orders", durable=True)
+    async def waits(ctx: Context) -> list[object]:
+        other = ctx.step("slow", slow) if as_step else slow()
+        asyncio.get_running_loop().call_later(0.5, released.set)
+        return list(await asyncio.gather(other, ctx.sleep("rest", 3600)))
+
+    async with app.testing() as t:
+        await waits.later()
+        await t.run_until_idle()
+        await t.advance(3601)
+        assert t.results(waits) == [["slow", None]]
+        assert len(calls) == begun
+
+
+async def test_calls_that_fail_side_by_side_end_the_job_at_once():
+    """It is not tried again, whichever of their errors is raised."""
+    app = App("shop", retry=Retry(attempts=2, first=1))
+
+    @app.job(queue="parts", retry=Retry(attempts=1))
+    async def part(n: int) -> None:
+        raise ValueError(f"part {n}")
+
+    @app.job(queue="orders", durable=True)
+    async def both(ctx: Context) -> None:
+        await asyncio.gather(ctx.call("one", part, 1), ctx.call("two", part, 2))
+
+    async with app.testing(raise_errors=False) as t:
+        await both.later()
+        await t.run_until_idle()
+        await t.advance(60)
+        assert [run.outcome for run in t.runs(both)].count("failed") == 1
+        assert [dead.attempt for dead in t.dead() if dead.job == "both"] == [1]

@@ -104,6 +104,7 @@ def _make_steps() -> None:
     op.create_index("amqpjobs_step_child", "amqpjobs_step", ["app", "child_id"])
     where = "kind = 'map' AND state = 'waiting'"
     _index("amqpjobs_step_map", "amqpjobs_step", "app", where=where)
+    _index("amqpjobs_step_sent", "amqpjobs_step", "app", "sent_at", where="sent_at IS NOT NULL")
 
 
 def _messages() -> list[sa.Column[Any]]:
@@ -112,6 +113,7 @@ def _messages() -> list[sa.Column[Any]]:
         sa.Column("child", sa.String(255)),
         sa.Column("child_id", sa.String(255)),
         sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("sent_at", sa.Double),
         sa.Column("routing_key", sa.String(255)),
         sa.Column("properties", sa.LargeBinary),
         sa.Column("body", sa.LargeBinary),

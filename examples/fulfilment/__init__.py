@@ -1,0 +1,1 @@
+"""An order that is charged, reserved and shipped, or wholly taken back."""
