@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from amqpjobs.errors import BatchFailed
     from amqpjobs.jobs.batch import Batch
     from amqpjobs.jobs.context import Context
+    from amqpjobs.jobs.durable.status import DurableStatus, StepStatus
     from amqpjobs.jobs.ending import Ended
     from amqpjobs.jobs.exclusion.limit import Limit
     from amqpjobs.jobs.exclusion.unique import Debounce, Unique
@@ -45,6 +46,7 @@ __all__ = [
     "Cron",
     "Debounce",
     "Depends",
+    "DurableStatus",
     "Ended",
     "Every",
     "Job",
@@ -63,6 +65,7 @@ __all__ = [
     "Selection",
     "Signing",
     "Snooze",
+    "StepStatus",
     "Tick",
     "TickRecord",
     "Undo",
@@ -88,6 +91,7 @@ _HOMES: Final = {
     "Cron": "amqpjobs.jobs.schedule.schedule",
     "Debounce": "amqpjobs.jobs.exclusion.unique",
     "Depends": "fast_depends",
+    "DurableStatus": "amqpjobs.jobs.durable.status",
     "Ended": "amqpjobs.jobs.ending",
     "Every": "amqpjobs.jobs.schedule.schedule",
     "Job": "amqpjobs.jobs.job",
@@ -107,6 +111,7 @@ _HOMES: Final = {
     "ScheduleStatus": "amqpjobs.jobs.schedule.status",
     "TickRecord": "amqpjobs.jobs.schedule.status",
     "Snooze": "amqpjobs.jobs.verdicts",
+    "StepStatus": "amqpjobs.jobs.durable.status",
     "Tick": "amqpjobs.jobs.message.tick",
     "Undo": "amqpjobs.jobs.verdicts",
     "Unique": "amqpjobs.jobs.exclusion.unique",

@@ -220,6 +220,11 @@ class Settings(BaseSettings):
     """How long it is remembered that a job with ``once=`` was done: seven days or more. A duplicate
     that comes later runs again."""
 
+    silent_after: Annotated[_Seconds, Field(ge=60, le=LONGEST)] = 86_400.0
+    """How long nothing may be heard of a job that a durable job waits for, or of a durable job
+    itself, until its message is taken for lost and sent again: a day. Longer than any such job
+    runs; time in its queue, in the outbox, before a retry or for a limit does not count."""
+
     heartbeat_file: Path | None = None
     """Touched by the event loop every few seconds, for ``amqpjobs health``."""
 

@@ -18,6 +18,7 @@ _PANELS: Final = {
     "Look": {
         "queues": "queues",
         "status": "status",
+        "show": "show",
         "dead": "dead",
         "delayed": "delayed",
         "outbox": "outbox",

@@ -188,7 +188,7 @@ async def _status(app: "App", job_id: str, *, follow: bool, as_json: bool) -> "J
         if found is not None and as_json:
             print_json(asdict(found))
         elif found is not None:
-            _show(found)
+            show_status(found)
         return found
     finally:
         await app.close()
@@ -227,11 +227,12 @@ async def _follow_on_terminal(app: "App", job_id: str) -> "JobStatus | None":
                 job=printable(last.job),
             )
     if last is not None:
-        _show(last)
+        show_status(last)
     return last
 
 
-def _show(found: "JobStatus") -> None:
+def show_status(found: "JobStatus") -> None:
+    """Print a status, a line for each thing that is known."""
     rows: dict[str, Any] = {
         "job": found.job, "id": found.id, "queue": found.queue, "state": found.state,
         "attempt": found.attempt or None, "replayed": found.epoch or None,

@@ -14,6 +14,7 @@ from amqpjobs.state.needs import needs_store
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import HasClient
+    from amqpjobs.jobs.durable.status import StepStatus
     from amqpjobs.jobs.schedule.status import TickRecord
     from amqpjobs.state.housekeeping import Housekeeping
 
@@ -94,3 +95,12 @@ class Remembering:
 
         store = await self._memory.store()
         return await store.run(ticks_of, self._memory.app, schedule, None)
+
+    async def steps(self, job_id: str) -> "list[StepStatus]":
+        """The steps of a durable job."""
+        if self._kept() is None or self._memory is None:
+            return []
+        from amqpjobs.state.durable.looking import look
+
+        found = await look(self._memory, job_id)
+        return [] if found is None else list(found.steps)

@@ -16,6 +16,7 @@ from amqpjobs.broker.embedded import Broker, Faults
 from amqpjobs.broker.embedded.clock import ManualClock
 from amqpjobs.client.question import Question
 from amqpjobs.errors import AmqpJobsError
+from amqpjobs.jobs.durable.status import StepStatus
 from amqpjobs.jobs.durations import Seconds, number_of, seconds_above_zero
 from amqpjobs.jobs.job import Job
 from amqpjobs.jobs.message.message import Message
@@ -363,6 +364,20 @@ class Testing:
             []
         """
         return await self._remembering.ticks(schedule)
+
+    async def steps(self, job_id: str) -> list[StepStatus]:
+        """The steps of a durable job, in the order in which they began; none of one that has not
+        begun.
+
+        Args:
+            job_id: the job's id.
+
+        Example:
+            >>> async with app.testing() as t:
+            ...     await t.steps("an-id")
+            []
+        """
+        return await self._remembering.steps(job_id)
 
     def dead(self) -> list[Dead]:
         """The dead letters of all queues, the oldest of each first."""

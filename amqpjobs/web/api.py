@@ -58,7 +58,7 @@ def api_of(tier: Tier) -> FastAPI:
 def router_of(tier: Tier) -> APIRouter:
     """The routes of a tier, to be included in an application."""
     guarded = APIRouter(route_class=ProblemRoute, dependencies=[Depends(tier.guard)])
-    # Before jobs: what ends with `/request` or `/undo`, or has `/signals/` in it, is no job's name.
+    # Before jobs: what ends with `/request`, say, or has `/signals/` in it, is no job's name.
     first = (Requests(tier), Durable(tier))
     for routes in (*first, Jobs(tier), Status(tier), Events(tier), Queues(tier)):
         routes.add_to(guarded)

@@ -1,15 +1,20 @@
-"""Durable jobs over HTTP: signals, undoing. Changes when one can be operated in another way."""
+"""Durable jobs over HTTP: signals, undoing, replays.
+
+Changes when one can be operated in another way.
+"""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, BaseModel
 from pydantic_core import from_json
 
-from amqpjobs.errors import InvalidArguments
+from amqpjobs.client.deadletters.selection import Selection
+from amqpjobs.errors import ConfigurationError, InvalidArguments, NotPermitted
+from amqpjobs.jobs.durable.status import DurableStatus
 from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.web.bodies import read_body
-from amqpjobs.web.problems import Problem, problems
+from amqpjobs.web.problems import Problem, problem_of, problems
 from amqpjobs.web.status import JobId, of_a_message, store_errors, unknown_id
 from amqpjobs.web.tier import Tier
 
@@ -38,6 +43,13 @@ class Undone(BaseModel):
     state: str
 
 
+class Replayed(BaseModel):
+    """A job that was requeued."""
+
+    id: str
+    queues: list[str]
+
+
 class Durable:
     """The routes.
 
@@ -61,6 +73,12 @@ class Durable:
         )
 
         router.add_api_route(
+            "/jobs/{id}/steps",
+            self.steps,
+            summary="The steps of a durable job",
+            responses=problems(401, 403, 404, 422, 503),
+        )
+        router.add_api_route(
             "/jobs/{id}/undo",
             self.undo,
             methods=["POST"],
@@ -68,6 +86,51 @@ class Durable:
             summary="Undo a durable job that has ended",
             responses=problems(401, 403, 404, 409, 422, 503),
         )
+
+        router.add_api_route(
+            "/jobs/{id}/replay",
+            self.replay,
+            methods=["POST"],
+            status_code=202,
+            summary="Replay the dead letter of a job",
+            responses=problems(401, 403, 404, 422, 503),
+        )
+
+    async def replay(
+        self,
+        id: OwnJobId,  # noqa: A002 - as in the path
+        from_: Annotated[
+            str | None,
+            Query(
+                alias="from",
+                max_length=LONGEST_NAME,
+                description="Of a durable job: do this step again, and those behind it.",
+            ),
+        ] = None,
+        restart: Annotated[bool, Query(description="Of a durable job: do all again.")] = False,
+    ) -> Replayed:
+        """Requeue it. A durable job goes on where it failed."""
+        letters, which = self._tier.app.dead_letters(), Selection((id,))
+        try:
+            found = await letters.look(which, bodies=False)
+            if all(letter.id != id for letter in found.letters):
+                raise Problem(404, "unknown-id", "no dead letter has this id")
+            moved = await letters.replay(which, from_step=from_, restart=restart)
+        except NotPermitted as error:
+            raise problem_of(error) from error
+        except ConfigurationError as error:
+            raise Problem(422, "invalid-options", str(error)) from error
+        if not moved.done:
+            raise Problem(503, "not-replayed", "RabbitMQ did not take it; it stays where it is")
+        return Replayed(id=id, queues=sorted(moved.targets))
+
+    async def steps(self, id: OwnJobId) -> DurableStatus:  # noqa: A002 - as in the path
+        """The job, and its steps in the order in which they began; results are shortened."""
+        with store_errors():
+            found = await self._tier.app.durable_status(id)
+        if found is None:
+            raise unknown_id()
+        return found
 
     async def undo(self, id: OwnJobId) -> Undone:  # noqa: A002 - as in the path
         """Take back what it has done, or try again what could not be taken back. 409 if it runs, or

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from amqpjobs.jobs.durable.unstored import fix
-from amqpjobs.jobs.message.headers import steps_of
+from amqpjobs.jobs.message.headers import family_of, steps_of
 from amqpjobs.jobs.outcome import (
     Cancelled,
     Outcome,
@@ -21,14 +21,19 @@ from amqpjobs.jobs.outcome import (
     Suspended,
     Undoing,
 )
+from amqpjobs.jobs.refusal import Refused
 from amqpjobs.worker.carried_steps import CarriedRun
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.definition import Definition
     from amqpjobs.jobs.run_context import RunContext
+    from amqpjobs.worker.chunks import Chunk
     from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.durable")
+
+PAUSE = 15.0
+"""Seconds until another worker, with the store, may get what needs it."""
 
 NAMED = 5
 """Jobs that the log line names."""
@@ -61,6 +66,20 @@ class CarriedJobs:
         header = run.delivery.header
         headers = header.headers if header.has_amqpjobs_headers else {}
         context.durable = context.steps = CarriedRun(context, steps_of(headers))
+
+    async def chunk_of(
+        self, run: "Run", definition: "Definition", context: "RunContext"
+    ) -> "Chunk | None":
+        """A worker with the store has sent it, and knows what is to be done: this one does not.
+
+        Raises:
+            Refused: it waits on its queue.
+        """
+        family = family_of(run.delivery.header.headers)
+        if family is None or family.part != "chunk":
+            return None
+        log.warning("message of a map needs the store", extra=context.log_keys())
+        raise Refused(Snoozed(self._time() + PAUSE, rate_limited=PAUSE))
 
     async def end(self, run: "Run", outcome: Outcome) -> Outcome:
         """A run has ended.

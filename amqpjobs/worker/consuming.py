@@ -360,7 +360,7 @@ class Consuming:
         if self.batches is not None and (late := self.batches.ends(context, error)):
             self._ignore(late)
             return
-        run = next((r for r in self.running if r.context is context), None)
+        run = next((r for r in self.running if r.runs(context)), None)
         if run is not None and not run.delivery.settled:
             self.lingers(run, self.running[run])
             ended = self._executor.take_over(run)

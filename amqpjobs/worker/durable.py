@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from amqpjobs.errors import AmqpJobsError, InvalidResult, StoreUnavailable
 from amqpjobs.jobs.message.copies import copied, with_progress
-from amqpjobs.jobs.message.family import Family
+from amqpjobs.jobs.message.family import OF_MAPS, Family
 from amqpjobs.jobs.message.headers import family_of, replay_of
 from amqpjobs.jobs.outcome import (
     Answered,
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from amqpjobs.state.durable.values import Ended
     from amqpjobs.state.memory import Memory
     from amqpjobs.worker.carried_jobs import CarriedJobs
+    from amqpjobs.worker.chunks import Chunk
+    from amqpjobs.worker.preparations import Preparations
     from amqpjobs.worker.run import Run
 
 log = logging.getLogger("amqpjobs.durable")
@@ -52,6 +54,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 TOLD_WITHIN = 30.0
 """Seconds for which the end of a job is tried to be stored. Then the job waits on its queue, and
 runs again: nobody would know of its end."""
+
+ENDED = "its map has ended"
+"""Why an item is not run that nobody waits for."""
 
 LARGEST = 8 * 1024 * 1024
 """Bytes of a result that is stored for the job that waits for it."""
@@ -72,6 +77,7 @@ class DurableJobs:
         self._app = memory.app
         self._time = memory.client.runtime.clock.time
         self._made: Durables | None = None
+        self._preparations: Preparations | None = None
         self._pause, self._away = FIRST_PAUSE, 0.0
 
     def __repr__(self) -> str:
@@ -116,6 +122,48 @@ class DurableJobs:
         if isinstance(begun, NotBegun):
             raise Refused(self._as_it_is(definition, context, begun))
         run.durable = context.durable = begun
+
+    async def chunk_of(
+        self, run: "Run", definition: "Definition", context: "RunContext"
+    ) -> "Chunk | None":
+        """The items that a message of a map has; None for a message that is a job by itself.
+
+        Raises:
+            Refused: nobody waits for them, or they cannot be run now.
+        """
+        from amqpjobs.worker.chunks import Chunk
+
+        family = family_of(run.delivery.header.headers)
+        if family is None or family.part not in OF_MAPS:
+            return None
+        try:
+            wanted = await self._durables().begin_chunk(family, context.job_id)
+        except AmqpJobsError as error:
+            self._wait_for_store(context, error)
+        self._pause = FIRST_PAUSE
+        if wanted is None and family.part != "chunk" and context.epoch:
+            return None  # a dead letter that was replayed, for its effect
+        if wanted is None:
+            raise Refused(Cancelled(ENDED))
+        if wanted.prepare is not None:
+            await self._prepare(family, wanted.prepare, context)
+        if family.part != "chunk":
+            return None
+        return Chunk(self._app, family, wanted.first, wanted.lines)
+
+    async def _prepare(self, family: "Family", name: str, context: "RunContext") -> None:
+        if self._preparations is None:
+            from amqpjobs.worker.preparations import Preparations
+
+            self._preparations = Preparations()
+        try:
+            await self._preparations.prepare((family.parent, family.epoch, family.step), name)
+        except Exception as error:  # noqa: BLE001 - the user's: this process cannot run the map
+            pause = LONGEST_PAUSE
+            keys = {"step": family.step, "prepare": name, "pause_s": pause}
+            told = {**context.log_keys(), **keys, "error": f"{type(error).__name__}: {error}"}
+            log.warning("prepare of a map failed", extra=told)
+            raise Refused(Snoozed(self._time() + pause)) from None
 
     def _owner(self, context: "RunContext") -> "Owner":
         from amqpjobs.state.durable.rows import Owner
@@ -172,8 +220,12 @@ class DurableJobs:
             outcome = self._of_run(run, outcome)
         if run.context is None or run.definition is None:
             return outcome
-        if not isinstance(outcome, (*FINAL, Suspended)) and not (
-            durable is not None and not isinstance(outcome, Superseded)
+        if isinstance(outcome, Retried | Snoozed):
+            await self._hear(run, outcome)
+        if (
+            run.chunk is None
+            and not isinstance(outcome, (*FINAL, Suspended))
+            and not (durable is not None and not isinstance(outcome, Superseded))
         ):
             return outcome
         end, pause = time.monotonic() + TOLD_WITHIN, 0.1
@@ -189,6 +241,14 @@ class DurableJobs:
                     )
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
+
+    async def _hear(self, run: "Run", outcome: Retried | Snoozed) -> None:
+        """Note until when nothing will be heard of it."""
+        if isinstance(outcome, Snoozed) and run.durable is None and self._pause > FIRST_PAUSE:
+            return  # the store is away
+        now = self._time()
+        due = outcome.due if isinstance(outcome, Snoozed) else now + outcome.pause
+        await self._durables().hear(run.durable, self._family(run), max(now, due))
 
     def _of_run(self, run: "Run", outcome: Outcome) -> Outcome:
         """What its run itself says of the outcome."""
@@ -223,6 +283,8 @@ class DurableJobs:
             await durable.flush()
             if durable.superseded:
                 return Superseded()
+        if run.chunk is not None:
+            return await self._store_chunk(run, run.chunk, outcome)
         if isinstance(outcome, Suspended):
             assert durable is not None  # noqa: S101 - only those are
             told = await durables.suspend(durable, _message(run, context))
@@ -237,6 +299,18 @@ class DurableJobs:
                 return Superseded()
         if (family := self._family(run)) is not None:
             await durables.end_step(family, context.job_id, ended)
+        return outcome
+
+    async def _store_chunk(self, run: "Run", chunk: "Chunk", outcome: Outcome) -> Outcome:
+        from amqpjobs.state.durable.chunk_rows import Ran
+
+        context, definition = run.context, run.definition
+        assert context is not None and definition is not None  # noqa: S101, PT018 - looked at
+        rest = None
+        if isinstance(outcome, FINAL) and not isinstance(outcome, Done):
+            rest = self._ended(definition, context, outcome).error
+        ran = Ran(chunk.results, rest, chunk.seconds)
+        await self._durables().end_chunk(chunk.family, context.job_id, ran)
         return outcome
 
     @staticmethod
@@ -265,6 +339,8 @@ class DurableJobs:
 
     async def close(self) -> None:
         """The worker stops."""
+        if self._preparations is not None:
+            await self._preparations.close()
         if self._made is not None:
             await self._made.close()
 

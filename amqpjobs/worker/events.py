@@ -148,7 +148,11 @@ class Announcer:
         if context is not None and isinstance(outcome, Done):  # the commonest
             details: dict[str, Any] | None = None
             size = 0
-            if definition is not None and (definition.keep_result or context.told is not None):
+            if (
+                definition is not None
+                and run.chunk is None
+                and (definition.keep_result or context.told is not None)
+            ):
                 details, size = self._of_success(definition, context, outcome, out)
             if context.carried is not None:
                 details = _tagged(context, details)

@@ -140,7 +140,7 @@ class Executor:
         ended.started, ended.begun, ended.traced = run.started, run.begun, run.traced
         ended.callbacks, ended.cancelled = run.callbacks, run.cancelled
         ended.ticked, ended.parented, ended.family = run.ticked, run.parented, run.family
-        ended.durable = run.durable
+        ended.durable, ended.chunk = run.durable, run.chunk
         if hasattr(run, "why"):
             ended.why = run.why
         ended.ended = time.monotonic()  # so that nobody cancels it before its first step

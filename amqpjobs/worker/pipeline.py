@@ -50,6 +50,7 @@ from amqpjobs.worker.room import Room, lack_behind
 from amqpjobs.worker.run import Run
 
 if TYPE_CHECKING:
+    from amqpjobs.worker.chunks import RunsItem
     from amqpjobs.worker.durable import DurableWork
     from amqpjobs.worker.events import Announcer
     from amqpjobs.worker.execution.handlers import Execution
@@ -148,7 +149,8 @@ class Pipeline:
             try:
                 if definition.remembered:
                     await self._remember(run, definition, context)
-                calling = self._call(run, definition, context)
+                call = self._call_part if run.parented else self._call
+                calling = call(run, definition, context)
                 if self._around is not None:
                     calling = self._around(run, calling)
                 if definition.at_most_once:
@@ -250,12 +252,59 @@ class Pipeline:
             # It comes again, perhaps elsewhere: no ack could say that it has begun here.
             raise Refused(Released("its channel was lost before it started"))
         if run.quarantine is not None and not definition.durable:
-            return self._isolate(run, run.quarantine, definition, context)
+            return self._isolate(run, run.quarantine, definition, context, self._body(run))
         arguments, body = self._validate(run, definition)
         if definition.direct and context.carried is None:
             result: Awaitable[object] = definition.invoke(context, arguments)  # the commonest job
             return result
         return self._process(run, definition, context, arguments, body)
+
+    async def _call_part(self, run: Run, definition: Definition, context: RunContext) -> object:
+        """Part of a durable job. One message may have several items of a map."""
+        if self._durable is not None:
+            chunk = run.chunk = await self._durable.chunk_of(run, definition, context)
+            if chunk is not None:
+                body = self._chunks_body(run)
+                ended = await chunk.run(run.delivery, definition, context, body, self._item_of(run))
+                if ended is not DONE_NOTHING:
+                    raise Refused(ended)
+                return None
+        return await self._call(run, definition, context)
+
+    def _chunks_body(self, run: Run) -> bytes:
+        try:
+            return self._body(run)
+        except DecodeError as error:
+            raise Refused(self.judge.rejected(run, "invalid", error, error)) from None
+
+    def _item_of(self, run: Run) -> "RunsItem":
+        """What runs one item of a chunk: as `outcome_of` does with a job."""
+
+        async def item(context: RunContext, body: bytes) -> Outcome:
+            definition = run.definition
+            assert definition is not None  # noqa: S101 - it was found before
+            token = current_context.set(context)
+            try:
+                if run.quarantine is not None:
+                    result = await self._isolate(run, run.quarantine, definition, context, body)
+                else:
+                    arguments = definition.payload.load(body)
+                    result = await self._process(run, definition, context, arguments, body)
+                if type(result) not in PLAIN:
+                    result = await landed(result)
+            except DecodeError as error:
+                return self.judge.rejected(run, "invalid", error, error)
+            except Refused as refusal:
+                return refusal.outcome
+            except Verdict as verdict:
+                return self.judge.ruled(run, verdict)
+            except BaseException as error:  # noqa: BLE001 - as in `outcome_of`
+                return await self._raised(run, error)
+            finally:
+                current_context.reset(token)
+            return self.judge.ruled(run, result) if isinstance(result, Verdict) else Done(result)
+
+        return item
 
     def _validate(self, run: Run, definition: Definition) -> tuple[Arguments, bytes]:
         try:
@@ -274,11 +323,16 @@ class Pipeline:
         return body
 
     async def _isolate(
-        self, run: Run, quarantine: "Quarantine", definition: Definition, context: RunContext
+        self,
+        run: Run,
+        quarantine: "Quarantine",
+        definition: Definition,
+        context: RunContext,
+        body: bytes,
     ) -> object:
         """Middleware around it, as around every job; it is validated where it runs, unless
         middleware asks for the arguments."""
-        given = context.given = Given(definition.payload, self._body(run), None)
+        given = context.given = Given(definition.payload, body, None)
 
         def execute(inner: Context) -> Awaitable[object]:
             return quarantine.run(definition, of_this_run(inner), given.body)

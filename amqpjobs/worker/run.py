@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from amqpjobs.state.durable.run import DurableRun
     from amqpjobs.state.limits.turn import Ending
     from amqpjobs.telemetry.traces.job_spans import TracedRun
+    from amqpjobs.worker.chunks import Chunk
     from amqpjobs.worker.quarantine import Quarantine
 
 
@@ -36,12 +37,13 @@ class Run:
         parented: whether a durable job may wait for it.
         durable: the run of a durable job; None for another job, and before it has begun.
         family: whether it is one of these two, so that its end has to be stored.
+        chunk: the items that it runs, of a map; None for any other job.
     """
 
     __slots__ = (
-        "asked", "begun", "callbacks", "cancelled", "context", "definition", "delivery", "durable",
-        "ended", "exclusive", "family", "interrupted", "parented", "quarantine", "started",
-        "ticked", "traced", "why",
+        "asked", "begun", "callbacks", "cancelled", "chunk", "context", "definition", "delivery",
+        "durable", "ended", "exclusive", "family", "interrupted", "parented", "quarantine",
+        "started", "ticked", "traced", "why",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, quarantine: "Quarantine | None" = None) -> None:
@@ -53,11 +55,16 @@ class Run:
         self.begun = self.ended = 0.0
         self.interrupted = self.callbacks = self.ticked = self.parented = self.family = False
         self.durable: DurableRun | None = None
+        self.chunk: Chunk | None = None
         self.asked: str | None = None
         self.cancelled = False
         self.exclusive: Ending | None = None
         self.why: str
         self.traced: TracedRun | None = None
+
+    def runs(self, context: RunContext) -> bool:
+        """Whether this is the context of its handler."""
+        return self.context is context or (self.chunk is not None and self.chunk.context is context)
 
     def carries(self, raw_headers: bytes) -> None:
         """See what else its headers may say, before they are decoded."""

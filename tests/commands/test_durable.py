@@ -73,3 +73,39 @@ async def test_a_job_is_cancelled_and_undone(env: dict[str, str]) -> None:
         failed = "undo of a durable job failed"
         await asyncio.to_thread(worker.wait_for, failed, job_id=broken, times=2)
         assert (await run(env, "undo", "an-id")).returncode == 1
+
+
+async def test_a_dead_letter_is_replayed_from_a_step(env: dict[str, str]) -> None:
+    """Only of a durable job."""
+    with running("consume", env=env) as worker:
+        await asyncio.to_thread(worker.wait_for, "worker is ready")
+        job_id = await enqueued(env, "approved", "7")
+        assert (await run(env, "signal", job_id, "approval", '{"by": "nobody"}')).returncode == 0
+        await asyncio.to_thread(worker.wait_for, "job done", job="refund")
+        plain = await enqueued(env, "plain", "{}")
+        await asyncio.to_thread(worker.wait_for, "job rejected", job_id=plain)
+        no = await run(env, "dead", "replay", "--all", "--from", "charge")
+        assert (no.returncode, "'plain' is no durable job" in no.stderr) == (2, True), no
+        replayed = await run(env, "dead", "replay", job_id, "--from", "approval", "--json")
+        assert json.loads(replayed.stdout)["done"] == 1, replayed
+        await asyncio.to_thread(worker.wait_for, "job done", job="charge", times=2)
+
+
+async def test_a_job_is_shown(env: dict[str, str]) -> None:
+    """A durable one with its steps; others as their status is; unknown ones are status 4."""
+    with running("consume", env=env) as worker:
+        await asyncio.to_thread(worker.wait_for, "worker is ready")
+        job_id = await enqueued(env, "approved", "7")
+        await asyncio.to_thread(worker.wait_for, "job suspended", job_id=job_id, times=2)
+        shown = await run(env, "show", job_id)
+        assert shown.returncode == 0, shown
+        assert "waits for the signal 'approval'" in shown.stdout
+        assert "refund" in shown.stdout
+        found = json.loads((await run(env, "show", job_id, "--json")).stdout)
+        assert (found["state"], found["waiting"]) == ("suspended", ["approval"])
+        assert [step["name"] for step in found["steps"]] == ["charge", "approval"]
+        chart = (await run(env, "show", job_id, "--mermaid")).stdout
+        assert chart.startswith("gantt\n")
+        assert "approval :active," in chart
+        unknown = await run(env, "show", "an-id")
+        assert (unknown.returncode, "nothing is known" in unknown.stderr) == (4, True)

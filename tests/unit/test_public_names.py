@@ -41,9 +41,10 @@ NAMES = {
     # `client`, `configure` and `placed` are for what is built around an app: workers, commands,
     # and test kits.
     App: """
-        asyncapi autodiscover blocking cancel check client close configure dead_letters enqueue
-        fleet hook include job jobs later_many lifespan lock name on_failed on_retry on_start
-        on_stop on_success outbox placed queues request resources result schedules settings signal
+        asyncapi autodiscover blocking cancel check client close configure dead_letters
+        durable_status enqueue fleet hook include job jobs later_many lifespan lock name on_failed
+        on_retry on_start on_stop on_success outbox placed queues request resources result schedules
+        settings signal
         status testing undo watch within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",

@@ -235,7 +235,7 @@ DURATIONS = [
     "heartbeat", "connect_timeout", "reconnect_limit", "wait", "publish_timeout", "request_timeout",
     "consumer_timeout", "shutdown_timeout", "blocked_after", "status_ttl", "result_ttl",
     "no_worker_timeout",
-    "max_age",
+    "max_age", "silent_after",
 ]  # fmt: skip
 
 

@@ -44,6 +44,15 @@ def replay(
     rate: Annotated[
         float | None, typer.Option("--rate", min=0.001, help="At most so many per second.")
     ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="STEP", help="Of durable jobs: do this step and later ones again."
+        ),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Of durable jobs: do all steps again.")
+    ] = False,
     dry_run: DryRunOption = False,
     parked: ParkedOption = False,
     unroutable: UnroutableOption = False,
@@ -52,6 +61,7 @@ def replay(
 ) -> None:
     """Requeue dead letters, each with all of its attempts again.
 
+    A durable job goes on where it failed, unless --from or --restart is given.
     Each is published, confirmed, and only then taken out. Ctrl-C ends it in order, and the same
     command goes on.
     """
@@ -61,7 +71,15 @@ def replay(
     work(
         "replay",
         "replayed",
-        lambda tell: bench.replay(selection, to=to, rate=rate, dry_run=dry_run, on_progress=tell),
+        lambda tell: bench.replay(
+            selection,
+            to=to,
+            rate=rate,
+            dry_run=dry_run,
+            from_step=from_,
+            restart=restart,
+            on_progress=tell,
+        ),
         as_json=as_json,
         dry_run=dry_run,
     )

@@ -16,16 +16,18 @@ from amqpjobs.client.deadletters.announcing import announce_replay
 from amqpjobs.client.deadletters.export import Writer, read_lines, send_lines
 from amqpjobs.client.deadletters.letter import Grouping, Kind, Letter, Place
 from amqpjobs.client.deadletters.mover import Mover
-from amqpjobs.client.deadletters.replay import absent, check_there, send
+from amqpjobs.client.deadletters.replay import (
+    absent,
+    check_durable,
+    check_there,
+    durable_headers,
+    homes_in,
+    send,
+)
 from amqpjobs.client.deadletters.report import Look, Moved
 from amqpjobs.client.deadletters.selection import EVERYTHING, Choice, Selection, whole_ids
 from amqpjobs.client.deadletters.traversal import Same, Way
-from amqpjobs.errors import (
-    ConfigurationError,
-    DecodeError,
-    PublishError,
-    UnknownJob,
-)
+from amqpjobs.errors import ConfigurationError, DecodeError, PublishError, UnknownJob
 from amqpjobs.jobs.message.properties import JSON, Properties
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
@@ -134,6 +136,8 @@ class DeadLetters:
         to: str | None = None,
         rate: float | None = None,
         dry_run: bool = False,
+        from_step: str | None = None,
+        restart: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Moved:
         """Requeue dead letters where they came from: published, confirmed, and only then acked.
@@ -148,12 +152,18 @@ class DeadLetters:
             to: an AMQP queue to send all of them to instead.
             rate: letters a second, at most.
             dry_run: only say what would be done.
+            from_step: of durable jobs: do this step, and those that began after it, once more.
+            restart: of durable jobs: do all again. By default they go on where they failed.
 
         Raises:
-            ConfigurationError: there is no queue ``to``; or a beginning of ids begins several.
+            ConfigurationError: there is no queue ``to``; or a beginning of ids begins several; or
+                `from_step` or `restart` for a job that is not durable. Nothing was sent.
             BrokerUnavailable: the connection was lost; all else stays.
         """
+        more = durable_headers(from_step, restart=restart)
         moved, choice = Moved(), await self._exactly(selection)
+        if more is not None:
+            check_durable((await self.groups(selection)).groups, self._registry.jobs)
         async with connected(self._settings, "replay") as wire:
             if to is not None:
                 await self._check_target(wire, to)
@@ -164,7 +174,7 @@ class DeadLetters:
             async with self.mover(rate, replays=True) as mover:
 
                 async def replay(letter: Letter, delivery: HeldDelivery) -> bool:
-                    await send(mover, letter, delivery, moved, to, on_progress)
+                    await send(mover, letter, delivery, moved, to, on_progress, more)
                     return mover.broken is None
 
                 page = max(1, int(rate * HELD_FOR)) if rate else None
@@ -297,20 +307,13 @@ class DeadLetters:
                 or not there. Nothing was sent.
         """
         moved = Moved()
-        places = None if to is not None else self._homes()
+        places = None if to is not None else homes_in(self._registry.queues.values())
         targets = {to or line.place: None for _, line in read_lines(file, places)}
         file.seek(0)
         async with connected(self._settings, "import") as wire, self.mover() as mover:
             await check_there(wire, targets)
             await send_lines(read_lines(file, places), mover, moved, to, on_progress)
         return moved
-
-    def _homes(self) -> frozenset[str]:
-        """Where letters of the app can have been: a file may name no other queue."""
-        queues = self._registry.queues.values()
-        return frozenset(
-            {name for queue in queues for name in (queue.dead, queue.parked)} | {DELAY_UNROUTABLE}
-        )
 
     def check_body(self, letter: Letter, body: bytes) -> None:
         """Check that the job of a dead letter could run with this body.

@@ -1,16 +1,23 @@
-"""Chooses the queue that a dead letter is replayed to. Changes when that choice does."""
+"""What becomes of a dead letter that is replayed: its queue, its headers.
 
-from collections.abc import Callable, Iterable
+Changes when that does.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery
-from amqpjobs.client.deadletters.letter import Letter
+from amqpjobs.client.deadletters.letter import Group, Letter
 from amqpjobs.client.deadletters.mover import Mover
 from amqpjobs.client.deadletters.report import Moved
 from amqpjobs.errors import ConfigurationError, PublishError, TopologyMismatch
+from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.copies import copied, replayed
-from amqpjobs.jobs.message.properties import Properties
+from amqpjobs.jobs.message.family import LONGEST_NAME
+from amqpjobs.jobs.message.headers import replay_header
+from amqpjobs.jobs.message.properties import Headers, Properties
+from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 
 
@@ -21,9 +28,14 @@ async def send(
     moved: Moved,
     to: str | None = None,
     on_progress: Callable[[Moved], None] | None = None,
+    more: Headers | None = None,
 ) -> None:
     """Replay one letter to a queue, by default its own: it is acked when that is confirmed, and
-    stays when it is not."""
+    stays when it is not.
+
+    Args:
+        more: headers besides.
+    """
     target = to or letter.target
 
     def settle(error: PublishError | None) -> None:
@@ -38,14 +50,14 @@ async def send(
         if on_progress is not None:
             on_progress(moved)
 
-    await mover.send("", target, _properties(letter), letter.body, settle)
+    await mover.send("", target, _properties(letter, more), letter.body, settle)
 
 
-def _properties(letter: Letter) -> Properties:
+def _properties(letter: Letter, more: Headers | None) -> Properties:
     if letter.place != DELAY_UNROUTABLE:
-        return replayed(letter.properties)
+        return replayed(letter.properties, more)
     # Nothing failed: what RabbitMQ wrote on the way through the delays is no error of the job.
-    return replayed(copied(letter.properties))
+    return replayed(copied(letter.properties), more)
 
 
 async def absent(wire: Wire, names: Iterable[str]) -> tuple[str, ...]:
@@ -68,3 +80,40 @@ async def check_there(wire: Wire, names: Iterable[str]) -> None:
     """
     for name in await absent(wire, names):
         raise ConfigurationError(f"there is no queue {name!r} on the broker; nothing was sent")
+
+
+def durable_headers(from_step: str | None, *, restart: bool) -> Headers | None:
+    """The headers by which a durable job goes on from a step, or anew; None for neither.
+
+    Raises:
+        ConfigurationError: both at once, or a name that no step has.
+    """
+    if from_step is None:
+        return replay_header(None) if restart else None
+    if restart:
+        raise ConfigurationError("from a step, or from the beginning: not both")
+    if not isinstance(from_step, str) or not 0 < len(from_step) <= LONGEST_NAME:
+        raise ConfigurationError(
+            f"the name of a step is a text of 1 to {LONGEST_NAME} characters, not {from_step!r}"
+        )
+    return replay_header(from_step)
+
+
+def check_durable(groups: Iterable[Group], jobs: Mapping[str, Definition]) -> None:
+    """Check that dead letters are of durable jobs.
+
+    Raises:
+        ConfigurationError: some are not.
+    """
+    for name in (name for group in groups for name in group.jobs or ("",)):
+        if name not in jobs or not jobs[name].durable:
+            raise ConfigurationError(
+                f"{name or 'a message without a job'!r} is no durable job: it has no steps, and is "
+                "replayed as a whole"
+            )
+
+
+def homes_in(queues: Iterable[Queue]) -> frozenset[str]:
+    """Where letters of these queues can have been: a file may name no other queue."""
+    names = {name for queue in queues for name in (queue.dead, queue.parked)}
+    return frozenset(names | {DELAY_UNROUTABLE})

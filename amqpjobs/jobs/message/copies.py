@@ -20,7 +20,13 @@ from amqpjobs.jobs.message.headers import (
     progress_header,
     write,
 )
-from amqpjobs.jobs.message.properties import DIRECT_REPLY, PERSISTENT, FieldValue, Properties
+from amqpjobs.jobs.message.properties import (
+    DIRECT_REPLY,
+    PERSISTENT,
+    FieldValue,
+    Headers,
+    Properties,
+)
 from amqpjobs.jobs.message.steps import CarriedStep
 from amqpjobs.jobs.message.trace_context import SAMPLED, SpanIds
 
@@ -108,11 +114,15 @@ def with_first_try(copy: Properties, span: SpanIds | None) -> Properties:
     return _adding(copy, first_try_header(span))
 
 
-def replayed(original: Properties) -> Properties:
+def replayed(original: Properties, more: Headers | None = None) -> Properties:
     """The properties of a dead letter that is requeued: attempts are counted from 1 again,
     the epoch is one more, the deadline is gone, no caller waits for a reply, and why it died is the
-    last of its history."""
-    copy = _with(original, for_replay(original.headers))
+    last of its history.
+
+    Args:
+        more: headers besides.
+    """
+    copy = _with(original, {**for_replay(original.headers), **(more or {})})
     return copy._replace(reply_to=None, correlation_id=None)
 
 

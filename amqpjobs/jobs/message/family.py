@@ -9,10 +9,13 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from amqpjobs.jobs.message.properties import FieldValue, is_whole
 
-Part: TypeAlias = Literal["call", "undo", "chunk", "reduce"]
-"""What a job is to its parent."""
+Part: TypeAlias = Literal["call", "undo", "chunk", "item", "reduce"]
+"""What a job is to its parent. A chunk is a message with several items of a map."""
 
 PARTS: Final[Mapping[str, Part]] = {part: part for part in get_args(Part)}
+
+OF_MAPS: Final = frozenset({"chunk", "item", "reduce"})
+"""Parts that are rows of a map, and no steps of their own."""
 
 LONGEST_NAME: Final = 200
 """Characters of the name of a step."""

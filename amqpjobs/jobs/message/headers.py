@@ -212,8 +212,8 @@ def for_replay(headers: Headers) -> dict[str, FieldValue]:
     """The headers of a dead letter that becomes a job again: at attempt 1, in the next epoch,
     without a deadline. Why it died is the last of its history."""
     copy = for_copy(headers)
-    copy.pop(HEADER_ATTEMPT, None)
-    copy.pop(HEADER_DEADLINE, None)
+    for name in (HEADER_ATTEMPT, HEADER_DEADLINE, HEADER_REPLAY):
+        copy.pop(name, None)
     copy[HEADER_EPOCH] = epoch_of(headers) + 1
     copy[HEADER_HISTORY] = [table_of(f) for f in history_of(headers, failure_of(headers))]
     return copy

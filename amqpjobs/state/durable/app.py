@@ -1,11 +1,13 @@
-"""What an app has to operate its durable jobs: `App.signal`, `App.undo`.
+"""What an app has to operate its durable jobs: `App.signal`, `App.undo`, `App.durable_status`.
 
 Changes when a program may do something else with one.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from amqpjobs.state.needs import memory_with_store
+from amqpjobs.jobs.durable.status import DurableStatus
+from amqpjobs.state.needs import has_durable, memory_with_store
+from amqpjobs.state.store.engine import store_exists
 
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
@@ -68,3 +70,26 @@ class Operates:
         from amqpjobs.state.durable.undone import undo
 
         return await undo(memory, job_id)
+
+    async def durable_status(self, job_id: str) -> DurableStatus | None:
+        """What is stored of a durable job: its state, its steps, and what it waits for.
+
+        Returns:
+            None for a job that has not begun, that is no durable job, or that ended long ago
+            (``AMQPJOBS_INBOX_TTL``).
+
+        Raises:
+            ConfigurationError: an id that cannot be one; or the store cannot be used.
+            StoreUnavailable: the store cannot be reached.
+
+        Example:
+            >>> found = await app.durable_status(handle.id)
+            >>> if found is not None:
+            ...     print(found.state, [step.name for step in found.waiting])
+        """
+        if not (has_durable(self.client) and store_exists(self.client.runtime.settings)):
+            return None  # looking makes no database
+        memory = memory_with_store(self.client, "its status")
+        from amqpjobs.state.durable.looking import look
+
+        return await look(memory, job_id)

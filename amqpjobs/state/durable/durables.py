@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement
 
 from amqpjobs.errors import AmqpJobsError
-from amqpjobs.jobs.message.family import Family
+from amqpjobs.jobs.message.family import OF_MAPS, Family
 from amqpjobs.jobs.run_context import RunContext, context_of_nobody
+from amqpjobs.state.durable.chunk_rows import Ran, Wanted, begin_chunk, end_chunk, ran_of
 from amqpjobs.state.durable.ends import end_step, finish, suspend
 from amqpjobs.state.durable.groups import Groups, Shared
 from amqpjobs.state.durable.handled import HandledRun
 from amqpjobs.state.durable.rows import Beginning, Begun, NotBegun, Owner, begin
 from amqpjobs.state.durable.run import DurableRun
+from amqpjobs.state.durable.silent import beat, hear
 from amqpjobs.state.durable.values import UNDO_FAILED, Ended, Told
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ log = logging.getLogger("amqpjobs.durable")
 
 LAST = 2.0
 """Seconds for what is still to be written when a worker stops."""
+
+LONGEST_BEAT = 60.0
+"""Seconds between two notes in the store that the runs here are alive."""
 
 ORPHANED = "its durable job has ended"
 """Why a job is cancelled that nobody waits for any more."""
@@ -51,6 +56,7 @@ class Durables:
         self._store: DurableStore | None = None
         self._live: dict[str, DurableRun] = {}
         self._beside: set[asyncio.Task[Any]] = set()
+        self._beating: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Durables: {len(self._live)} running>"
@@ -87,7 +93,44 @@ class Durables:
         shared = Shared(self._memory, store, self.groups)
         run = HandledRun(shared, context, owner, begun, task)
         self._live[owner.job_id] = run
+        if self._beating is None:
+            loop = asyncio.get_running_loop()
+            self._beating = loop.create_task(self._beat(), context=context_of_nobody())
         return run
+
+    async def _beat(self) -> None:
+        """Note that runs are alive, or the housekeeping would take their messages for lost."""
+        pause = min(LONGEST_BEAT, self.client.runtime.settings.silent_after / 4)
+        while True:
+            await asyncio.sleep(pause)
+            runs = [(job_id, run.token) for job_id, run in self._live.items()]
+            if not runs:
+                continue
+            try:
+                store = await self._memory.store()
+                await store.run(beat, self.app, runs, self.now)
+            except AmqpJobsError as error:
+                log.debug("runs not noted as alive", extra={"error": str(error)})
+
+    async def hear(self, run: DurableRun | None, family: Family | None, due: float) -> None:
+        """A job that is not done will not be heard of before it runs again. If that cannot be
+        stored, it may be sent once more than needed.
+
+        Args:
+            run: of the job, if it is durable.
+            family: whose part it is, if any.
+            due: when it runs again, in seconds since the epoch.
+        """
+        try:
+            self._store = await self._memory.store()
+            if run is not None:
+                runs = [(run.owner.job_id, run.token)]
+                await self.groups.run(run.owner.job_id, beat, self.app, runs, self.now, due)
+            if family is not None:
+                owner = Owner(self.app, family.parent, family.epoch)
+                await self.groups.run(family.parent, hear, owner, family.step, due, self.now)
+        except AmqpJobsError as error:
+            log.debug("retry of a part not noted", extra={"error": str(error)})
 
     async def ended(self, run: DurableRun) -> None:
         """The handler of a run has ended."""
@@ -102,7 +145,14 @@ class Durables:
             StoreUnavailable: nothing is known to be stored.
         """
         told = await self.groups.run(
-            run.owner.job_id, suspend, run.owner, run.token, run.waits, message, self.now
+            run.owner.job_id,
+            suspend,
+            run.owner,
+            run.token,
+            run.waits,
+            message,
+            self.now,
+            tuple(run.maps),
         )
         return self._tell(told)
 
@@ -125,16 +175,43 @@ class Durables:
             StoreUnavailable: nothing is known to be stored.
         """
         self._store = await self._memory.store()
+        if family.part in OF_MAPS:
+            return await self.end_chunk(family, job_id, ran_of(ended))
         told = await self.groups.run(
             family.parent, end_step, self.app, family, job_id, ended, self.now
         )
-        if (live := self._live.get(family.parent)) is not None:
-            live.look_soon()
-        self._tell(told)
+        self._ended(family, told)
         if told.state == UNDO_FAILED:
             error = "" if ended.error is None else f"{ended.error.error}: {ended.error.message}"
             keys = {"job_id": family.parent, "step": family.step, "undo_id": job_id, "error": error}
             log.error("undo of a durable job failed", extra=keys)
+        return told
+
+    async def begin_chunk(self, family: Family, job_id: str) -> Wanted | None:
+        """Look at a chunk of a map before it is run; None if nobody waits for it any more.
+
+        Raises:
+            StoreUnavailable, ConfigurationError: the store cannot be used.
+        """
+        self._store = await self._memory.store()
+        return await self.groups.run(family.parent, begin_chunk, self.app, family, job_id)
+
+    async def end_chunk(self, family: Family, job_id: str, ran: Ran) -> Told:
+        """A chunk of a map has ended, or comes again.
+
+        Raises:
+            StoreUnavailable: nothing is known to be stored.
+        """
+        self._store = await self._memory.store()
+        told = await self.groups.run(
+            family.parent, end_chunk, self.app, family, job_id, ran, self.now
+        )
+        return self._ended(family, told)
+
+    def _ended(self, family: Family, told: Told) -> Told:
+        if (live := self._live.get(family.parent)) is not None:
+            live.look_soon()
+        self._tell(told)
         return told
 
     def _tell(self, told: Told | None) -> Told | None:
@@ -167,6 +244,8 @@ class Durables:
     async def close(self) -> None:
         """The worker stops."""
         await self.groups.finish(LAST)
+        if self._beating is not None:
+            self._beside.add(self._beating)
         for task in list(self._beside):
             task.cancel()
         if self._beside:

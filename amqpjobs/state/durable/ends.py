@@ -1,9 +1,9 @@
 """The ends of durable jobs and of what they wait for: suspended, woken, ended, undone.
 
 Each is one transaction, guarded by the state that it changes: what comes twice changes nothing the
-second time. The row of the job is locked behind that of the step, so that of two last steps that
-end at once the second one sees the first, and the job is woken exactly once. Changes when a job may
-end, or be woken, in another way.
+second time. The row of the job is locked before those of its steps, by all that write both: of two
+last steps that end at once the second one sees the first, so the job is woken exactly once, and no
+two transactions wait for each other. Changes when a job may end, or be woken, in another way.
 """
 
 from collections.abc import Collection
@@ -15,13 +15,15 @@ from sqlalchemy import ColumnElement, Connection, and_, select, update
 from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.jobs.message.family import Family
-from amqpjobs.state.durable.rows import Owner, abandon, locked, of
+from amqpjobs.state.durable.rows import Owner, abandon, abandon_chunks, locked, of
 from amqpjobs.state.durable.undoing import end_undo, mark_undo, undo_next
 from amqpjobs.state.durable.values import (
     ABANDONED,
     CANCELLED,
     DONE,
     FAILED,
+    FEEDING,
+    MAP,
     RUNNING,
     SUSPENDED,
     UNDOING,
@@ -41,11 +43,14 @@ def suspend(
     names: Collection[str],
     message: Prepared,
     now: ColumnElement[float],
+    maps: Collection[str] = (),
 ) -> Told | None:
     """A run has ended that waits for these steps; for none, it is to go on at once.
 
     Args:
         message: that it goes on by.
+        maps: those of the steps that have more items to send: it goes on at once if one of them has
+            room for these by now.
 
     Returns:
         None if a newer run has begun: nothing is changed.
@@ -70,7 +75,14 @@ def suspend(
         connection.execute(update(steps).where(wanted).values(awaited=True))
     else:
         connection.execute(update(steps).where(waiting, steps.c.awaited).values(awaited=False))
+    if maps and _has_room(connection, owner, maps):
+        return Told(woken=int(wake_anyway(connection, owner, now)))
     return Told(woken=int(wake(connection, owner, now)))
+
+
+def _has_room(connection: Connection, owner: Owner, maps: Collection[str]) -> bool:
+    mine = and_(of(owner), among(connection, steps.c.name, maps), steps.c.state == FEEDING)
+    return connection.execute(select(steps.c.n).where(mine).limit(1)).first() is not None
 
 
 def _held(owner: Owner, token: int) -> tuple[ColumnElement[bool], ...]:
@@ -86,7 +98,11 @@ def wake(connection: Connection, owner: Owner, now: ColumnElement[float]) -> boo
     Returns:
         Whether it was sent.
     """
-    row = locked(connection, owner.app, owner.job_id)
+    return _wake(connection, owner, locked(connection, owner.app, owner.job_id), now)
+
+
+def _wake(connection: Connection, owner: Owner, row: Any, now: ColumnElement[float]) -> bool:
+    """The same for a job that is locked."""
     if row is None or row.epoch != owner.epoch:
         return False
     if row.state == UNDOING:
@@ -134,6 +150,9 @@ def end_step(
 ) -> Told:
     """End what waits for a job that has ended."""
     owner = Owner(app, family.parent, family.epoch)
+    row = locked(connection, app, owner.job_id)
+    if row is None:
+        return Told()
     if family.part == "undo":
         return end_undo(connection, owner, family, child_id, ended, now)
     state = DONE if ended.error is None else FAILED
@@ -141,12 +160,14 @@ def end_step(
     changed = connection.execute(
         update(steps)
         .where(mine, steps.c.state == WAITING)
-        .values(state=state, ended_at=now, properties=None, body=None, **outcome_of(ended))
+        .values(
+            state=state, ended_at=now, properties=None, body=None, sent_at=None, **outcome_of(ended)
+        )
         .returning(steps.c.n)
     ).first()
     if changed is None:
         return Told(woken=int(ended.error is None and _mend(connection, owner, mine, ended, now)))
-    return Told(woken=int(wake(connection, owner, now)))
+    return Told(woken=int(_wake(connection, owner, row, now)))
 
 
 def outcome_of(ended: Ended) -> dict[str, Any]:
@@ -230,6 +251,9 @@ def _orphans(connection: Connection, owner: Owner) -> list[str]:
     rows = connection.execute(
         select(steps.c.child_id).where(waiting, steps.c.child_id.is_not(None))
     ).all()
-    others = and_(waiting, steps.c.undo.is_(None))
-    connection.execute(update(steps).where(others).values(state=ABANDONED, awaited=False))
+    others = and_(of(owner), steps.c.state.in_((WAITING, FEEDING)), steps.c.undo.is_(None))
+    values = {"state": ABANDONED, "awaited": False, "sent_at": None}
+    gone = update(steps).where(others).values(**values).returning(steps.c.kind)
+    if any(row.kind == MAP for row in connection.execute(gone).all()):
+        abandon_chunks(connection, owner)
     return [row.child_id for row in rows]

@@ -18,6 +18,8 @@ from amqpjobs.state.durable.values import (
     CANCELLED,
     DONE,
     ENDED,
+    FEEDING,
+    MAP,
     RUNNING,
     SUSPENDED,
     UNDO_FAILED,
@@ -29,7 +31,7 @@ from amqpjobs.state.durable.values import (
 )
 from amqpjobs.state.limits.keys import among
 from amqpjobs.state.outbox.rows import add
-from amqpjobs.state.store.tables import durable, outbox, steps
+from amqpjobs.state.store.tables import chunks, durable, outbox, steps
 from amqpjobs.state.store.upsert import insert_into
 
 
@@ -268,14 +270,16 @@ def _values(
         "fingerprint": step.fingerprint, "result": step.result,
         "error": None if step.error is None else step.error.text(), "cursor": step.cursor,
         "attempts": step.attempts, "started_at": now,
-        "ended_at": None if step.state == WAITING else now,
+        "ended_at": None if step.state in (WAITING, FEEDING) else now,
     }  # fmt: skip
     if wait is not None:
         values["due_at"] = now + wait
     if step.child is not None:
         values |= {"child": step.child, "child_id": step.child_id}
     if message is not None:
-        values |= stored(message) | {"sends": 1}
+        values |= stored(message) | {"sends": 1, "sent_at": now}
+        if message.due is not None:
+            values["sent_at"] = message.due  # until then nothing is heard of it
     if (undo := step.undo) is not None:
         values |= {f"undo_{name}": value for name, value in stored(undo.message).items()}
         values |= {"undo": undo.message.job, "undo_id": undo.message.job_id}
@@ -309,11 +313,28 @@ def abandon(connection: Connection, owner: Owner) -> list[str]:
     """
     gone = (
         update(steps)
-        .where(of(owner), steps.c.state == WAITING)
-        .values(state=ABANDONED, awaited=False, properties=None, body=None)
-        .returning(steps.c.child_id)
+        .where(of(owner), steps.c.state.in_((WAITING, FEEDING)))
+        .values(state=ABANDONED, awaited=False, properties=None, body=None, sent_at=None)
+        .returning(steps.c.child_id, steps.c.kind)
     )
-    return [row.child_id for row in connection.execute(gone) if row.child_id is not None]
+    rows = connection.execute(gone).all()
+    if any(row.kind == MAP for row in rows):
+        abandon_chunks(connection, owner)
+    return [row.child_id for row in rows if row.child_id is not None]
+
+
+def abandon_chunks(connection: Connection, owner: Owner, name: str | None = None) -> None:
+    """Wait for no chunk any more, of one map or of all: workers drop those that they get."""
+    mine = and_(
+        chunks.c.app == owner.app, chunks.c.job_id == owner.job_id, chunks.c.epoch == owner.epoch
+    )
+    if name is not None:
+        mine = and_(mine, chunks.c.step == name)
+    connection.execute(
+        update(chunks)
+        .where(mine, chunks.c.state == WAITING)
+        .values(state=ABANDONED, properties=None, body=None)
+    )
 
 
 def has_ended(state: str) -> bool:

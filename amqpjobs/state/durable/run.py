@@ -51,6 +51,10 @@ class DurableRun:
         superseded: whether a newer run of the job has begun.
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
+<<<<<<< HEAD
+=======
+        maps: the names of the maps that have items to send.
+>>>>>>> durable
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class DurableRun:
         self.suspending = self.superseded = False
         self.unstored: StoreUnavailable | None = None
         self.waits: tuple[str, ...] = ()
+        self.maps: set[str] = set()
         self._soon = asyncio.Event()
         self._failures: list[BaseException] = []
         self.stepping = 0  # steps whose functions run now

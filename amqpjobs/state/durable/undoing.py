@@ -63,7 +63,7 @@ def undo_next(connection: Connection, owner: Owner, now: ColumnElement[float]) -
         return False
     add(connection, outbox, owner.app, undo_message(row), now)
     mine = and_(of(owner), steps.c.name == row.name)
-    connection.execute(update(steps).where(mine).values(undo_state=SENT))
+    connection.execute(update(steps).where(mine).values(undo_state=SENT, sent_at=now, sends=1))
     return True
 
 
@@ -93,7 +93,7 @@ def end_undo(
     changed = connection.execute(
         update(steps)
         .where(mine, steps.c.undo_state.in_(before))
-        .values(undo_state=state, undo_error=error)
+        .values(undo_state=state, undo_error=error, sent_at=None)
         .returning(steps.c.n)
     ).first()
     if changed is None:

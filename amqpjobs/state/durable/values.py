@@ -17,6 +17,9 @@ ENDED: Final = (DONE, FAILED, CANCELLED, UNDONE, UNDO_FAILED)
 WAITING: Final = "waiting"
 """The state of a step that is not done; it is ``done`` or ``failed`` in the end."""
 
+FEEDING: Final = "feeding"
+"""The state of the step of a map whose next items are to be sent: its job goes on."""
+
 ABANDONED: Final = "abandoned"
 """The state of a step that nobody waits for any more: its job has ended."""
 
@@ -48,7 +51,7 @@ class Step:
         name: of the step.
         kind: what it is: a step, call, map, each, sleep or signal.
         n: its number, in the order in which they were begun.
-        state: waiting, done, failed or abandoned.
+        state: waiting, done, failed or abandoned; feeding, of a map.
         fingerprint: of its arguments.
         result: as JSON.
         error: why it failed.

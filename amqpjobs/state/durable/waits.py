@@ -21,7 +21,7 @@ from amqpjobs.state.durable.values import (
     Ended,
     Failed,
 )
-from amqpjobs.state.store.tables import steps
+from amqpjobs.state.store.tables import durable, steps
 from amqpjobs.state.store.upsert import insert_into
 
 
@@ -63,31 +63,33 @@ def end_due(
         How many there were, the ids of jobs that nobody waits for any more, and how many durable
         jobs were woken.
     """
+    # The jobs before their steps, as all do that write both: or two could wait for each other.
+    of_job = and_(durable.c.app == steps.c.app, durable.c.job_id == steps.c.job_id)
     due = (
-        select(steps.c.job_id, steps.c.epoch, steps.c.name)
+        select(steps.c.job_id, steps.c.epoch, steps.c.name, steps.c.kind, steps.c.child_id)
+        .select_from(steps.join(durable, of_job))
         .where(
             steps.c.app == app, steps.c.due_at.is_not(None), steps.c.state == WAITING,
             steps.c.due_at <= now,
         )
         .order_by(steps.c.job_id)
         .limit(most)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=durable, skip_locked=True)
     )  # fmt: skip
     rows = connection.execute(due).all()
     orphans, woken = [], 0
     for row in rows:
         owner = Owner(app, row.job_id, row.epoch)
-        mine = and_(of(owner), steps.c.name == row.name)
-        found = connection.execute(select(steps.c.kind, steps.c.child_id).where(mine)).one()
+        mine = and_(of(owner), steps.c.name == row.name, steps.c.state == WAITING)
         over = Failed("timeout", f"not done in time: {row.name}", reason="timeout")
         values: dict[str, Any] = {"state": FAILED, "error": over.text()}
-        if found.kind == SLEEP:
+        if row.kind == SLEEP:
             values = {"state": DONE, "result": b"null"}
-        if found.child_id is not None:
-            orphans.append(found.child_id)
-        connection.execute(
-            update(steps).where(mine).values(ended_at=now, properties=None, body=None, **values)
-        )
+        values |= {"ended_at": now, "properties": None, "body": None, "sent_at": None}
+        if connection.execute(update(steps).where(mine).values(**values)).rowcount == 0:
+            continue
+        if row.child_id is not None:
+            orphans.append(row.child_id)
         woken += wake(connection, owner, now)
     return len(rows), orphans, woken
 

@@ -258,6 +258,7 @@ steps = Table(
     Column("child", String(255)),
     Column("child_id", String(255)),
     Column("sends", Integer, nullable=False, server_default="0"),
+    Column("sent_at", Double),
     Column("routing_key", String(255)),
     Column("properties", LargeBinary),
     Column("body", LargeBinary),
@@ -275,6 +276,7 @@ steps = Table(
     ),
     _index("amqpjobs_step_due", "app", "due_at", where="due_at IS NOT NULL AND state = 'waiting'"),
     Index("amqpjobs_step_child", "app", "child_id"),
+    _index("amqpjobs_step_sent", "app", "sent_at", where="sent_at IS NOT NULL"),
 )
 """One row for each step of a durable job: done, or waited for. The message of a job that is waited
 for is in here, and of the one that takes the step back."""
@@ -302,6 +304,7 @@ chunks = Table(
     Column("tracked", String(255)),
     Column("sent_at", Double, nullable=False),
     Column("ended_at", Double),
+    Column("seconds", Double),
     _index("amqpjobs_chunk_waiting", "app", "job_id", "epoch", "step", where="state = 'waiting'"),
 )
 """One row for each message of a map: some of its items, and their results."""

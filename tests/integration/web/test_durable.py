@@ -1,8 +1,9 @@
 """Durable jobs, over HTTP."""
 
+from functools import partial
 from pathlib import Path
 
-from amqpjobs import App, Context
+from amqpjobs import App, Context, Reject
 from tests.support.brokers.broker_server import VirtualHost
 from tests.support.waiting import until
 from tests.support.web import served
@@ -51,6 +52,8 @@ async def test_a_job_is_cancelled_and_undone(broker_43: VirtualHost, tmp_path: P
             return answer.status_code == 409 and "suspended" in answer.json()["detail"]
 
         await until(suspended, "it waits")
+        found = (await client.get(f"/jobs/{job_id}/steps")).json()
+        assert (found["state"], found["steps"][0]["name"]) == ("suspended", "approval")
         assert (await client.delete(f"/jobs/{job_id}?undo=true")).status_code == 202
 
         async def cancelled() -> bool:
@@ -58,3 +61,33 @@ async def test_a_job_is_cancelled_and_undone(broker_43: VirtualHost, tmp_path: P
 
         await until(cancelled, "it is cancelled")
         assert (await client.post("/jobs/an-id/undo")).json()["reason"] == "unknown-id"
+        assert (await client.get("/jobs/an-id/steps")).status_code == 404
+
+
+async def test_a_dead_letter_is_replayed_from_a_step(
+    broker_43: VirtualHost, tmp_path: Path
+) -> None:
+    """By the whole id of its job."""
+    app, done = shop(broker_43, tmp_path), list[str]()
+
+    async def note(name: str) -> None:
+        done.append(name)
+
+    @app.job(queue="orders", durable=True)
+    async def fails(ctx: Context) -> None:
+        await ctx.step("one", note, "one")
+        await ctx.step("two", note, "two")
+        raise Reject("broken")
+
+    async with served(app, recorder=True) as client, working(app):
+        job_id = (await client.post("/jobs/fails", json={})).json()["id"]
+
+        async def replayed(query: str) -> bool:
+            return (await client.post(f"/jobs/{job_id}/replay{query}")).status_code == 202
+
+        await until(partial(replayed, "?from=two"), "it is replayed")
+        await until(lambda: done == ["one", "two", "two"], "a step is done again")
+        await until(partial(replayed, ""), "it is replayed")
+        await until(partial(replayed, "?restart=true"), "it is replayed")
+        await until(lambda: done == ["one", "two", "two", "one", "two"], "all is done again")
+        assert (await client.post(f"/jobs/{job_id[:8]}/replay")).status_code == 404

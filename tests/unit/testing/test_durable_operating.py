@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from amqpjobs import App, Context, Job, Retry
+from amqpjobs.client.deadletters.selection import EVERYTHING
 from amqpjobs.errors import ConfigurationError, InvalidArguments
 
 
@@ -220,3 +222,70 @@ async def test_a_cancelled_job_is_undone_later_with_its_children() -> None:
         assert await shop.app.undo(handle.id) == "undoing"
         await t.run_until_idle()
         assert sorted(shop.done[2:]) == ["refund payment 7", "unpack"]
+
+
+class Replayed:
+    """An app whose durable job fails behind two steps, as long as it is broken."""
+
+    def __init__(self) -> None:
+        self.app = app = App("shop", retry=Retry(attempts=1))
+        self.done: list[str] = []
+        self.broken = True
+
+        @app.job(queue="orders", durable=True)
+        async def order(ctx: Context) -> str:
+            for name in ("one", "two", "three"):
+                await ctx.step(name, self.do, name)
+            if self.broken:
+                raise ValueError("broken")
+            return "well"
+
+        @app.job(queue="orders")
+        async def plain() -> None:
+            raise ValueError("broken")
+
+        self.order, self.plain = order, plain
+
+    async def do(self, name: str) -> None:
+        self.done.append(name)
+
+
+@pytest.mark.parametrize(
+    ("how", "again"),
+    [
+        ({}, []),
+        ({"from_step": "two"}, ["two", "three"]),
+        ({"restart": True}, ["one", "two", "three"]),
+    ],
+)
+async def test_a_replay_goes_on_where_it_is_told(how: dict[str, Any], again: list[str]) -> None:
+    """Where it failed, from a step, or from the beginning; and says so once."""
+    shop = Replayed()
+    async with shop.app.testing(raise_errors=False) as t:
+        await shop.order.later()
+        await t.run_until_idle()
+        first = ["one", "two", "three"]
+        await shop.app.dead_letters().replay(EVERYTHING, **how)
+        await t.run_until_idle()
+        assert shop.done == first + again
+        shop.broken = False
+        await shop.app.dead_letters().replay(EVERYTHING)
+        await t.run_until_idle()
+        assert shop.done == first + again
+        assert t.results(shop.order) == ["well"]
+
+
+async def test_only_durable_jobs_are_replayed_from_a_step() -> None:
+    """Nothing is sent otherwise."""
+    shop = Replayed()
+    async with shop.app.testing(raise_errors=False) as t:
+        await shop.order.later()
+        await shop.plain.later()
+        await t.run_until_idle()
+        letters = shop.app.dead_letters()
+        for how in ({"from_step": "two"}, {"restart": True}):
+            with pytest.raises(ConfigurationError, match="'plain' is no durable job"):
+                await letters.replay(EVERYTHING, **how)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="not both"):
+            await letters.replay(EVERYTHING, from_step="two", restart=True)
+        assert len(t.dead()) == 2

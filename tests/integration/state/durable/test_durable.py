@@ -79,26 +79,6 @@ async def test_a_job_that_fails_for_good_is_undone():
         assert sorted(dead.job for dead in t.dead()) == ["fulfil", "ship"]
 
 
-async def test_calls_that_fail_side_by_side_end_the_job_at_once():
-    """It is not tried again, whichever of their errors is raised."""
-    app = App("shop", retry=Retry(attempts=2, first=1))
-
-    @app.job(queue="parts", retry=Retry(attempts=1))
-    async def part(n: int) -> None:
-        raise ValueError(f"part {n}")
-
-    @app.job(queue="orders", durable=True)
-    async def both(ctx: Context) -> None:
-        await asyncio.gather(ctx.call("one", part, 1), ctx.call("two", part, 2))
-
-    async with app.testing(raise_errors=False) as t:
-        await both.later()
-        await t.run_until_idle()
-        await t.advance(60)
-        assert [run.outcome for run in t.runs(both)].count("failed") == 1
-        assert [dead.attempt for dead in t.dead() if dead.job == "both"] == [1]
-
-
 async def test_what_fails_in_every_run_is_not_tried_again():
     """Calls that have failed in a task group, which raises them as one; and a signal that does not
     fit."""
@@ -155,3 +135,23 @@ async def test_a_step_beside_a_wait_may_take_any_time(
         await t.advance(3601)
         assert t.results(waits) == [["slow", None]]
         assert len(calls) == begun
+
+
+async def test_calls_that_fail_side_by_side_end_the_job_at_once():
+    """It is not tried again, whichever of their errors is raised."""
+    app = App("shop", retry=Retry(attempts=2, first=1))
+
+    @app.job(queue="parts", retry=Retry(attempts=1))
+    async def part(n: int) -> None:
+        raise ValueError(f"part {n}")
+
+    @app.job(queue="orders", durable=True)
+    async def both(ctx: Context) -> None:
+        await asyncio.gather(ctx.call("one", part, 1), ctx.call("two", part, 2))
+
+    async with app.testing(raise_errors=False) as t:
+        await both.later()
+        await t.run_until_idle()
+        await t.advance(60)
+        assert [run.outcome for run in t.runs(both)].count("failed") == 1
+        assert [dead.attempt for dead in t.dead() if dead.job == "both"] == [1]

@@ -102,6 +102,7 @@ def _make_steps() -> None:
         where="due_at IS NOT NULL AND state = 'waiting'",
     )
     op.create_index("amqpjobs_step_child", "amqpjobs_step", ["app", "child_id"])
+    _index("amqpjobs_step_sent", "amqpjobs_step", "app", "sent_at", where="sent_at IS NOT NULL")
 
 
 def _messages() -> list[sa.Column[Any]]:
@@ -110,6 +111,7 @@ def _messages() -> list[sa.Column[Any]]:
         sa.Column("child", sa.String(255)),
         sa.Column("child_id", sa.String(255)),
         sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("sent_at", sa.Double),
         sa.Column("routing_key", sa.String(255)),
         sa.Column("properties", sa.LargeBinary),
         sa.Column("body", sa.LargeBinary),
@@ -148,6 +150,7 @@ def _make_chunks() -> None:
         sa.Column("tracked", sa.String(255)),
         sa.Column("sent_at", sa.Double, nullable=False),
         sa.Column("ended_at", sa.Double),
+        sa.Column("seconds", sa.Double),
     )
     _index(
         "amqpjobs_chunk_waiting",
