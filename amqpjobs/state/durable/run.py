@@ -51,10 +51,7 @@ class DurableRun:
         superseded: whether a newer run of the job has begun.
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
-<<<<<<< HEAD
-=======
         maps: the names of the maps that have items to send.
->>>>>>> durable
     """
 
     def __init__(
