@@ -18,6 +18,7 @@ from amqpjobs.state.durable.values import (
     CANCELLED,
     DONE,
     ENDED,
+    FAILED,
     FEEDING,
     MAP,
     RUNNING,
@@ -119,6 +120,7 @@ def begin(
         index_elements=["app", "job_id"],
         set_={"token": durable.c.token + 1, "changed_at": now},
         where=and_(
+            durable.c.job == beginning.job,
             durable.c.epoch == owner.epoch,
             durable.c.state == RUNNING,
             durable.c.cancel_reason.is_(None),
@@ -138,6 +140,12 @@ def _again(
     row = locked(connection, owner.app, owner.job_id)
     if row is None or row.epoch > owner.epoch:
         return NotBegun(SUSPENDED)  # pruned, or a message of an earlier epoch
+    if row.job != beginning.job:
+        words = (
+            f"the id {owner.job_id!r} is that of a durable job {row.job!r}, and a durable job is "
+            "known by its id: give each job ids of its own"
+        )
+        return NotBegun(FAILED, None, Failed("rejected", words, reason="rejected"))
     if row.epoch == owner.epoch and row.state == RUNNING:
         return NotBegun(CANCELLED, None, Failed("cancelled", row.cancel_reason))
     if row.epoch == owner.epoch or row.state in (UNDOING, UNDO_FAILED):
@@ -229,7 +237,7 @@ def put(
     Returns:
         False if nothing is written: a newer run has begun, or what was to be waited for has ended.
     """
-    values = _values(owner, step, now, message, wait)
+    values = values_of(owner, step, now, message, wait)
     columns = list(values)
     held = and_(
         durable.c.app == owner.app, durable.c.job_id == owner.job_id, durable.c.token == token,
@@ -257,13 +265,14 @@ def _literal(name: str, value: Any) -> ColumnElement[Any]:
     return literal(value, steps.c[name].type).label(name)
 
 
-def _values(
+def values_of(
     owner: Owner,
     step: Step,
     now: ColumnElement[float],
     message: Prepared | None,
     wait: float | None,
 ) -> dict[str, Any]:
+    """The columns of a step, and of the messages that belong to it."""
     values: dict[str, Any] = {
         "app": owner.app, "job_id": owner.job_id, "epoch": owner.epoch, "name": step.name,
         "kind": step.kind, "n": step.n, "state": step.state, "awaited": step.awaited,

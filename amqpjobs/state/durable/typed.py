@@ -44,7 +44,8 @@ class Typed:
         try:
             data = self._adapter.dump_json(value, by_alias=True, warnings="error")
         except (PydanticSerializationError, RecursionError, ValueError) as error:
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            # Of several lines the second says what it is.
+            first = " ".join(str(error).split("\n", 2)[:2]) or type(error).__name__
             raise InvalidResult(f"{self._what} returned what cannot become JSON: {first}") from None
         if len(data) > largest:
             raise InvalidResult(
