@@ -217,7 +217,7 @@ def finish(
     Args:
         token: of the run that has ended it; None for one that did not begin: it was cancelled, or
             its time is over.
-        job: its name, where another job may have been given the same id; None for any.
+        job: its name; another job may have been given the same id. None for the one that has it.
         undo: whether a job that is not done is undone; one that was cancelled is if that was asked
             for.
 
@@ -227,7 +227,7 @@ def finish(
     row = locked(connection, owner.app, owner.job_id)
     if row is None or row.epoch != owner.epoch or row.state not in (RUNNING, SUSPENDED):
         return None
-    if (job is not None and row.job != job) or (token is not None and row.token != token):
+    if job not in (None, row.job) or (token is not None and row.token != token):
         return None
     undo = undo and ended.error is not None and (not ended.cancelled or row.undo_asked)
     undoing = undo and mark_undo(connection, owner)
