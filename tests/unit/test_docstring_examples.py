@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import pytest
 from sqlalchemy.ext.asyncio import async_sessionmaker
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import amqpjobs
 from amqpjobs import (
@@ -31,6 +31,7 @@ from amqpjobs import (
     settings,
 )
 from amqpjobs.client.blocking import BlockingApp
+from amqpjobs.jobs.durable.steps import Steps
 from amqpjobs.jobs.run_context import plain_context
 from amqpjobs.state.schedules.scheduling import Schedules
 from tests.support.shop import async_engine
@@ -111,6 +112,13 @@ async def make_outbox(app: App, names: dict[str, Any]) -> None:
         await connection.run_sync(names["Base"].metadata.create_all)
 
 
+async def use_the_store(app: App, names: dict[str, Any]) -> None:
+    """For what is to be in the database of the store."""
+    await names["engine"].dispose()
+    names["engine"] = async_engine(app.settings.store_url.get_secret_value())
+    names["Sessions"] = async_sessionmaker(names["engine"])
+
+
 def run(example: doctest.Example, names: dict[str, Any]) -> Any:
     """Run one; a coroutine if it awaits. As at the prompt of `python -m asyncio`."""
     code = compile(example.source, "<example>", "single", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -145,6 +153,50 @@ def run_in_thread(examples: list[doctest.Example], names: dict[str, Any]) -> Non
             compare(example, said.getvalue())
 
 
+async def run_in_a_durable_job(
+    app: App, examples: list[doctest.Example], names: dict[str, Any], folder: Path
+) -> None:
+    """Run them in the handler of a durable job, which gets the signal that it waits for."""
+
+    @app.job(queue="payments")
+    async def charge(order: int) -> str:
+        return f"charged {order}"
+
+    @app.job(queue="pictures")
+    async def measure(name: str) -> int:
+        return {"a.png": 1, "b.png": 2}[name]
+
+    async def fetch_rate(currency: str) -> float:
+        return {"EUR": 1.08}[currency]
+
+    async def store(row: int) -> None: ...
+
+    ended: list[bool] = []
+    names |= {"charge": charge, "measure": measure, "fetch_rate": fetch_rate, "store": store}
+
+    @app.job(queue="orders", durable=True, retry=Retry(attempts=1))
+    async def handler(ctx: Context) -> None:
+        await run_all(examples, names | {"ctx": ctx})
+        ended.append(True)
+
+    async with database(folder) as more, app.testing(raise_errors=False) as t:
+
+        class Booking(more["Base"]):  # type: ignore[misc]
+            __tablename__ = "bookings"
+            order: Mapped[int] = mapped_column(primary_key=True)
+
+        names |= more | {"Booking": Booking}
+        await use_the_store(app, names)
+        async with names["engine"].begin() as connection:
+            await connection.run_sync(Booking.metadata.create_all)
+        job = await handler.later()
+        await job.signal("approval", True)
+        await t.run_until_idle()
+        await t.advance(3600)
+        await names["engine"].dispose()
+        assert ended, [dead.message for dead in t.dead()]
+
+
 @pytest.mark.parametrize("case", CASES, ids=id_of)
 async def test_an_example_does_what_it_shows(case: tuple[type, str], tmp_path: Path) -> None:
     """In `app.testing()`; those for synchronous code in a thread."""
@@ -155,6 +207,9 @@ async def test_an_example_does_what_it_shows(case: tuple[type, str], tmp_path: P
     names = namespace(app)
     if kind is SETTINGS or (kind is App and not name):
         await run_all(examples, names)
+        return
+    if kind is Context and hasattr(Steps, name):
+        await run_in_a_durable_job(app, examples, names, tmp_path)
         return
     async with database(tmp_path) as more, app.testing(raise_errors=False) as t:
         names |= more
@@ -168,9 +223,7 @@ async def test_an_example_does_what_it_shows(case: tuple[type, str], tmp_path: P
         if kind in (Schedules, ScheduleStatus):
             put = app.schedules.put("tenant-7", Cron("@daily"), names["build_report"].message(7))
             names["status"] = await put
-            await names["engine"].dispose()
-            names["engine"] = async_engine(app.settings.store_url.get_secret_value())
-            names["Sessions"] = async_sessionmaker(names["engine"])
+            await use_the_store(app, names)
         try:
             await run_all(examples, names)
         finally:

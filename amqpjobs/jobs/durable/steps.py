@@ -104,7 +104,8 @@ class Steps:
             function: to be called with the arguments.
             strict: fail the job if the arguments are not those of the stored result. By default it
                 is called again, and the log says so.
-            undo: a job that takes it back if this job fails for good. See the guide, "Undo".
+            undo: a job that takes it back if this job fails for good. See the guide, "Sagas and
+                undo".
 
         Raises:
             ConfigurationError: a name twice in a run, naming both places; no durable job.
@@ -263,7 +264,7 @@ class Steps:
         prepare: Callable[[], Any] | None = None,
     ) -> Awaitable[Any]:
         """Run a job for each item, over all workers, and wait for all results: in the order of the
-        items. See the guide, "Batches".
+        items. See the guide, "Map a job over many items".
 
         Args:
             name: of the map, once in a run.

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from amqpjobs.errors import InvalidResult, SignalTimeout, StepChanged
+from pydantic import PydanticUserError
+
+from amqpjobs.errors import ConfigurationError, InvalidResult, SignalTimeout, StepChanged
 from amqpjobs.jobs.durable.asked import arguments_changed
 from amqpjobs.jobs.durable.calling import called
 from amqpjobs.jobs.durable.running import Given, StepInTransaction
@@ -43,6 +45,7 @@ class HandledRun(DurableRun):
     ) -> Any:
         """See `Steps.step`."""
         self.ask(name, STEP)
+        self._check_function(name, function)
         args, kwargs = given
         mark, known = fingerprint(args, kwargs), self.known.get(name)
         typed = typed_of(f"the step {name!r}", function)
@@ -53,18 +56,29 @@ class HandledRun(DurableRun):
         attempts = 1 if known is None else known.attempts + (known.state == FAILED)
         undo = await undo_of(self.shared.client, options["undo"], self.owner, name)
         step = Step(name, STEP, self._number(known), DONE, mark, attempts=attempts, undo=undo)
-        self.stepping += 1
-        try:
-            result = await called(function, args, kwargs)
-        except Exception as error:
-            await self._note_failure(step, error)
-            raise
-        else:
-            step.result = typed.dump(result)
+        with self.busy(name):
+            try:
+                result = await called(function, args, kwargs)
+            except Exception as error:
+                await self._note_failure(step, error)
+                raise
+            step.result = self._dumped(typed, result)
             await self.write(step)
-        finally:
-            self.stepping -= 1
         return typed.load(step.result)
+
+    def _check_function(self, name: str, function: object) -> None:
+        if not callable(function):
+            words = f"ctx.step({name!r}) calls a function, not {function!r}"
+            problem = ConfigurationError(words)
+            self.remember(problem)
+            raise problem
+
+    def _dumped(self, typed: Typed, result: Any) -> bytes:
+        try:
+            return typed.dump(result)
+        except InvalidResult as error:
+            self.remember(error)  # each run would call it again
+            raise
 
     async def _note_failure(self, step: Step, error: Exception) -> None:
         """For people: what is done again at the next run needs no note."""
@@ -116,7 +130,6 @@ class HandledRun(DurableRun):
             child=message.job, child_id=message.job_id, undo=undo,
         )  # fmt: skip
         await self.write(step, message=message, wait=options["timeout"])
-        self.shared.nudge()
 
     async def map(self, name: str, job: Any, items: Any, options: Mapping[str, Any]) -> Any:
         """See `Steps.map`."""
@@ -137,6 +150,7 @@ class HandledRun(DurableRun):
     async def signal(self, name: str, kind: Any, timeout: float | None) -> Any:
         """See `Steps.signal`."""
         self.ask(name, SIGNAL)
+        typed = self._typed(f"the signal {name!r}", kind)  # what is no type never comes
         if name not in self.known:
             step = Step(name, SIGNAL, self._number(None), WAITING, awaited=True)
             await self.write(step, wait=timeout)
@@ -146,7 +160,16 @@ class HandledRun(DurableRun):
             self.remember(failure)
             raise failure
         try:
-            return Typed(f"the signal {name!r}", kind).load(step.result or b"null")
+            return typed.load(step.result or b"null")
         except InvalidResult as error:
             self.remember(error)
             raise
+
+    def _typed(self, what: str, kind: Any) -> Typed:
+        try:
+            return Typed(what, kind)
+        except (PydanticUserError, TypeError) as error:
+            first = str(error).splitlines()[0]
+            problem = ConfigurationError(f"{what} cannot be validated into {kind!r}: {first}")
+            self.remember(problem)
+            raise problem from None

@@ -49,6 +49,7 @@ def _make_durable() -> None:
         sa.Column("error", sa.Text),
         sa.Column("deadline", sa.Double),
         sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("at_first", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("cancel_reason", sa.Text),
         sa.Column("undo_asked", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("created_at", sa.Double, nullable=False),
@@ -103,6 +104,9 @@ def _make_steps() -> None:
     )
     op.create_index("amqpjobs_step_child", "amqpjobs_step", ["app", "child_id"])
     _index("amqpjobs_step_sent", "amqpjobs_step", "app", "sent_at", where="sent_at IS NOT NULL")
+    _index("amqpjobs_step_signal", "amqpjobs_step", "app", "ended_at", where="kind = 'signal'")
+    where = "kind = 'map' AND state = 'waiting'"
+    _index("amqpjobs_step_map", "amqpjobs_step", "app", where=where)
 
 
 def _messages() -> list[sa.Column[Any]]:
@@ -149,6 +153,7 @@ def _make_chunks() -> None:
         sa.Column("body", sa.LargeBinary),
         sa.Column("tracked", sa.String(255)),
         sa.Column("sent_at", sa.Double, nullable=False),
+        sa.Column("begun_at", sa.Double),
         sa.Column("ended_at", sa.Double),
         sa.Column("seconds", sa.Double),
     )
