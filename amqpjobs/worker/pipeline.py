@@ -201,7 +201,9 @@ class Pipeline:
                 context.redelivered = True
         except DecodeError as error:
             raise Refused(self.judge.rejected(run, "undecodable", error, error)) from None
-        if delivery.redelivered and self._settled.knows(delivery):
+        # Of a durable job its row says so: of two copies one may be acked since the other one runs.
+        rows = definition.durable and self._durable is not None
+        if delivery.redelivered and not rows and self._settled.knows(delivery):
             raise Refused(Superseded())
         if deadline is not None and deadline < self._time():
             raise Refused(Expired(deadline))

@@ -21,11 +21,13 @@ from typing import Any
 from sqlalchemy import Connection, case, func, select
 
 from amqpjobs import App, Context, Queue
+from amqpjobs.settings import load_settings
 from amqpjobs.state.durable.values import DONE, ENDED
 from amqpjobs.state.memory import memory_of
 from amqpjobs.state.store.engine import open_engine
 from amqpjobs.state.store.migrate import migrate
 from amqpjobs.state.store.tables import durable, steps
+from tests.support.transport import reach, reach_by_environment
 
 app = App("bench-joining")
 parts = Queue("bench.joining.parts")
@@ -47,8 +49,8 @@ async def whole(ctx: Context, count: int) -> int:
 @contextmanager
 def workers(url: str, database: str, count: int) -> Iterator[None]:
     """Worker processes, until the block ends."""
-    environment = os.environ | {
-        "AMQPJOBS_URL": url, "AMQPJOBS_STORE_URL": database, "AMQPJOBS_LOG_LEVEL": "warning",
+    environment = os.environ | reach_by_environment(url) | {
+        "AMQPJOBS_STORE_URL": database, "AMQPJOBS_LOG_LEVEL": "warning",
         "AMQPJOBS_APP": "tests.benchmarks.joining:app",
     }  # fmt: skip
     command = [sys.executable, "-m", "amqpjobs", "consume"]
@@ -97,28 +99,39 @@ async def join(children: int) -> dict[str, float]:
     return {name: round(seconds, 2) for name, seconds in times.items()}
 
 
-async def measure(options: argparse.Namespace) -> None:
-    """Rounds of it, each a line of JSON."""
-    os.environ |= {"AMQPJOBS_URL": options.url, "AMQPJOBS_STORE_URL": options.database}
-    engine = open_engine(app.settings)
+async def joined(
+    url: str, database: str, children: int, rounds: int = 1, processes: int = 2
+) -> list[dict[str, float]]:
+    """Rounds of it, with worker processes of their own.
+
+    Raises:
+        RuntimeError: see `join`.
+    """
+    given = load_settings(**reach(url), store_url=database, log_level="warning")
+    engine = open_engine(given)
     await migrate(engine)
     await engine.dispose()
-    async with app.lifespan():
-        with workers(options.url, options.database, options.workers):
-            await join(10)  # they have started
-            for _ in range(options.rounds):
-                print(json.dumps({"children": options.children, **await join(options.children)}))
+    with app.placed(settings=given):
+        async with app.lifespan():
+            with workers(url, database, processes):
+                await join(10)  # they have started
+                return [await join(children) for _ in range(rounds)]
 
 
 def main() -> None:
-    """Read the options, and measure."""
+    """Read the options, and measure: a line of JSON for each round."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--database", required=True, help="of PostgreSQL")
     parser.add_argument("--children", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
-    asyncio.run(measure(parser.parse_args()))
+    options = parser.parse_args()
+    measuring = joined(
+        options.url, options.database, options.children, options.rounds, options.workers
+    )
+    for times in asyncio.run(measuring):
+        print(json.dumps({"children": options.children, **times}))
 
 
 if __name__ == "__main__":
