@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import AsyncExitStack, aclosing, suppress
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from amqpjobs.client.client import Client, HasClient
 from amqpjobs.client.locks import BlockingLock, HoldsLock
@@ -24,6 +24,11 @@ from amqpjobs.jobs.message.handle import (
 )
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.message.status import JobStatus
+from amqpjobs.jobs.message.why import Why
+from amqpjobs.jobs.queue.queue import Queue
+
+if TYPE_CHECKING:
+    from amqpjobs.client.executor import FleetExecutor
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -37,6 +42,10 @@ class Followed(HasClient, Follows, Protocol):
 
     async def undo(self, job_id: str) -> str | None:
         """See `App.undo`."""
+        ...
+
+    async def why(self, job_id: str) -> Why:
+        """See `App.why`."""
         ...
 
     def lock(
@@ -125,6 +134,32 @@ class BlockingApp:
 
         return self._open_portal().call(ask)
 
+    def executor(
+        self, *, queue: Queue | str | None = None, timeout: Seconds | None = None
+    ) -> "FleetExecutor":
+        """A `concurrent.futures.Executor` that runs jobs in workers: ``submit(job, ...)`` and
+        ``map(job, items)``, each call as a request.
+
+        Args:
+            queue: that calls go to, in place of the job's own.
+            timeout: seconds or a timedelta for each call, from when it is sent; None for the
+                setting ``AMQPJOBS_REQUEST_TIMEOUT``.
+
+        Example:
+            >>> with client.executor(timeout=60) as fleet:
+            ...     list(fleet.map(build_report, [11, 12]))
+            ['report 11: 31 orders', 'report 12: 31 orders']
+        """
+        from amqpjobs.client.executor import FleetExecutor
+
+        def start(function: Callable[..., Awaitable[T]], *arguments: Any) -> Any:
+            return self._open_portal().start(function, *arguments)
+
+        async def ask(message: Message[Any]) -> Any:
+            return await self._app.client.request(message, timeout)
+
+        return FleetExecutor(start, ask, queue)
+
     def status(self, job_id: str) -> JobStatus | None:
         """What is known of a job. See `App.status`.
 
@@ -171,6 +206,14 @@ class BlockingApp:
             True
         """
         return self._open_portal().call(self._app.signal, job_id, name, value)
+
+    def why(self, job_id: str) -> Why:
+        """Why a job does not run. See `App.why`.
+
+        Example:
+            >>> why = client.why(handle.id)
+        """
+        return self._open_portal().call(self._app.why, job_id)
 
     def undo(self, job_id: str) -> str | None:
         """Undo a durable job that has ended. See `App.undo`.

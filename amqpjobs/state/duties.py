@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from amqpjobs.state.durable.duties import PrunesDurable, WakesDurable
+from amqpjobs.state.durable.stragglers import RepeatsStragglers
 from amqpjobs.state.durable.supervising import Supervises
 from amqpjobs.state.housekeeping import Duty
 from amqpjobs.state.inbox.rows import PRUNE_BATCH, prune
@@ -23,7 +24,7 @@ def duties_of(memory: "Memory") -> list[Duty]:
         duties = [SendsDue(memory), FreesSlots(memory), *duties]
     wakes, prunes = WakesDurable(memory), PrunesDurable(memory)
     if any(job.durable for job in memory.client.runtime.registry.jobs.values()):
-        duties = [wakes, *duties, Supervises(memory), prunes]
+        duties = [wakes, RepeatsStragglers(memory), *duties, Supervises(memory), prunes]
     else:
         duties += [WithPipelines(memory, wakes), WithPipelines(memory, prunes)]
     if memory.client.runtime.registry.transactional:

@@ -552,3 +552,29 @@ async def pipelines_in_durable_jobs(ctx: Context) -> None:
     chain = thumbnail.message("a.png").then(measured, 2)
     assert_type(await ctx.call("chain", chain), int)
     assert_type(await ctx.call("both", group(chain, plain.message(1))), tuple[int, str])
+
+
+async def numbers_later() -> AsyncGenerator[int]:
+    yield 1
+
+
+async def maps(ctx: Context) -> None:
+    assert_type(await ctx.map("plain", plain, [1, 2]), list[str])
+    assert_type(await ctx.map("plain", plain, range(3), at_most=50, chunk=10), list[str])
+    assert_type(await ctx.map("later", plain, numbers_later(), stragglers=2.5), list[str])
+    assert_type(await ctx.map("some", plain, {1, 2}, on_failure=0.1, prepare=list), list[str])
+    assert_type(await ctx.map("all", plain, [1], on_failure="collect"), list[str | Exception])
+    assert_type(await ctx.map("sum", hard, [1, 2], reduce=summed), int)
+    assert_type(await ctx.map("sum", hard, [1, 2], reduce=summed, on_failure="collect"), int)
+    assert_type(await ctx.map("options", plain.with_options(priority=1), [1]), list[str])
+    await ctx.map("plain", plain, ["a"])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await ctx.map("plain", len, [1])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    await ctx.map("plain", plain, [1], on_failure="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await ctx.map("plain", plain, [1], reduce=summed)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+
+
+def executors() -> None:
+    with app.blocking() as client, client.executor(queue=queue, timeout=5) as fleet:
+        assert_type(fleet.submit(plain, 1).result(), str)
+        assert_type(list(fleet.map(plain, [1, 2], chunksize=10)), list[str])
+        fleet.submit(plain, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -184,22 +184,27 @@ def _send(
     )
 
 
-def begin_chunk(connection: Connection, app: str, family: Family, child_id: str) -> Wanted | None:
+def begin_chunk(
+    connection: Connection, app: str, family: Family, child_id: str, now: ColumnElement[float]
+) -> Wanted | None:
     """Look at a chunk before it is run.
 
     Returns:
         None if nobody waits for it any more.
     """
     owner = Owner(app, family.parent, family.epoch)
-    query = select(
-        chunks.c.state, chunks.c.first, ITEMS, chunks.c.results, chunks.c.child_id
-    ).where(rows_in(owner, family.step), chunks.c.n == family.n)
-    row = connection.execute(query).first()
+    mine = and_(rows_in(owner, family.step), chunks.c.n == family.n)
+    query = select(chunks.c.state, chunks.c.first, ITEMS, chunks.c.results, chunks.c.child_id)
+    row = connection.execute(query.where(mine)).first()
     if row is None or row.state != WAITING or row.child_id != child_id:
         return None
     cursor = connection.scalar(select(steps.c.cursor).where(_step(owner, family.step)))
-    lines = of_items.lines_in(row.results, row.items)
-    return Wanted(row.first, lines, Feed.of_text(cursor).prepare)
+    feed = Feed.of_text(cursor)
+    if feed.stragglers is not None:
+        locked(connection, app, family.parent)  # as all others have it before they lock a chunk
+        unbegun = mine, chunks.c.begun_at.is_(None)
+        connection.execute(update(chunks).where(*unbegun).values(begun_at=now))
+    return Wanted(row.first, of_items.lines_in(row.results, row.items), feed.prepare)
 
 
 def end_chunk(

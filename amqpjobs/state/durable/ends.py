@@ -104,10 +104,10 @@ def wake(connection: Connection, owner: Owner, now: ColumnElement[float]) -> boo
     Returns:
         Whether it was sent.
     """
-    return _wake(connection, owner, locked(connection, owner.app, owner.job_id), now)
+    return wake_locked(connection, owner, locked(connection, owner.app, owner.job_id), now)
 
 
-def _wake(connection: Connection, owner: Owner, row: Any, now: ColumnElement[float]) -> bool:
+def wake_locked(connection: Connection, owner: Owner, row: Any, now: ColumnElement[float]) -> bool:
     """The same for a job that is locked."""
     if row is None or row.epoch != owner.epoch:
         return False
@@ -174,7 +174,7 @@ def end_step(
     ).first()
     if changed is None:
         return Told(woken=int(ended.error is None and _mend(connection, owner, mine, ended, now)))
-    return Told(woken=int(_wake(connection, owner, row, now)))
+    return Told(woken=int(wake_locked(connection, owner, row, now)))
 
 
 def outcome_of(ended: Ended) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from amqpjobs.errors import ConfigurationError, InvalidResult, SignalTimeout, St
 from amqpjobs.jobs.durable.asked import arguments_changed
 from amqpjobs.jobs.durable.calling import called
 from amqpjobs.jobs.durable.running import Given, StepInTransaction
+from amqpjobs.jobs.durable.suspension import Suspend
 from amqpjobs.state.durable.children import Child, undo_of
 from amqpjobs.state.durable.looping import loop_over
 from amqpjobs.state.durable.mapping import run_map
@@ -105,25 +106,31 @@ class HandledRun(DurableRun):
     async def call(self, name: str, job: Any, given: Given, options: Mapping[str, Any]) -> Any:
         """See `Steps.call`."""
         self.ask(name, CALL)
-        child = Child.of(self, name, job, given)
-        known = self.known.get(name)
-        if known is None or known.state not in (DONE, WAITING, FAILED):
-            undo = await undo_of(self.shared.client, options["undo"], self.owner, name)
-            message = await child.prepared()
-            step = Step(
-                name, CALL, self._number(known), WAITING, child.fingerprint, awaited=True,
-                child=message.job, child_id=message.job_id, undo=undo,
-            )  # fmt: skip
-            await self.write(step, message=message, wait=options["timeout"])
-            self.shared.nudge()
-        elif known.fingerprint != child.fingerprint:
-            keys = {**self.context.log_keys(), "step": name}
-            log.warning("call has other arguments, its first ones count", extra=keys)
+        async with self.calling:  # thousands at once would block the event loop
+            child = Child.of(self, name, job, given)
+            known = self.known.get(name)
+            if known is None or known.state not in (DONE, WAITING, FAILED):
+                if self.suspending:
+                    raise Suspend(name)
+                await self._call(child, known, options)
+            elif known.fingerprint != child.fingerprint:
+                keys = {**self.context.log_keys(), "step": name}
+                log.warning("call has other arguments, its first ones count", extra=keys)
         step = await self.result_of(name)
         if step.state == FAILED:
             raise self.failed(step)
         result = step.result or b"null"
         return result if options.get("as_json") else child.load(result)
+
+    async def _call(self, child: Child, known: Step | None, options: Mapping[str, Any]) -> None:
+        undo = await undo_of(self.shared.client, options["undo"], self.owner, child.name)
+        message = await child.prepared()
+        step = Step(
+            child.name, CALL, self._number(known), WAITING, child.fingerprint, awaited=True,
+            child=message.job, child_id=message.job_id, undo=undo,
+        )  # fmt: skip
+        await self.write(step, message=message, wait=options["timeout"])
+        self.shared.nudge()
 
     async def map(self, name: str, job: Any, items: Any, options: Mapping[str, Any]) -> Any:
         """See `Steps.map`."""

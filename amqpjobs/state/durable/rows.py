@@ -9,10 +9,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared
+from amqpjobs.state.durable.put_statement import put_if_held
 from amqpjobs.state.durable.values import (
     ABANDONED,
     CANCELLED,
@@ -237,41 +238,22 @@ def put(
     Returns:
         False if nothing is written: a newer run has begun, or what was to be waited for has ended.
     """
-    values = _values(owner, step, now, message, wait)
-    columns = list(values)
-    held = and_(
-        durable.c.app == owner.app, durable.c.job_id == owner.job_id, durable.c.token == token,
-        durable.c.epoch == owner.epoch,
-    )  # fmt: skip
-    chosen = select(*(_literal(name, values[name]) for name in columns)).where(held)
-    insert = insert_into(connection, steps).from_select(columns, chosen)
-    keys = ("app", "job_id", "epoch", "name", "started_at", "n")
-    update_ = {name: insert.excluded[name] for name in columns if name not in keys}
-    # What has ended meanwhile, such as a signal that came early, is not waited for again.
-    made = insert.on_conflict_do_update(
-        index_elements=["app", "job_id", "epoch", "name"], set_=update_,
-        where=steps.c.state == WAITING if step.state == WAITING else None,
-    ).returning(steps.c.n)  # fmt: skip
-    if connection.execute(made).first() is None:
+    values = values_of(owner, step, now, message, wait)
+    if not put_if_held(connection, token, values, now, wait):
         return False
     if message is not None:
         add(connection, outbox, owner.app, message, now)
     return True
 
 
-def _literal(name: str, value: Any) -> ColumnElement[Any]:
-    if isinstance(value, ColumnElement):
-        return value.label(name)
-    return literal(value, steps.c[name].type).label(name)
-
-
-def _values(
+def values_of(
     owner: Owner,
     step: Step,
     now: ColumnElement[float],
     message: Prepared | None,
     wait: float | None,
 ) -> dict[str, Any]:
+    """The columns of a step, and of the messages that belong to it."""
     values: dict[str, Any] = {
         "app": owner.app, "job_id": owner.job_id, "epoch": owner.epoch, "name": step.name,
         "kind": step.kind, "n": step.n, "state": step.state, "awaited": step.awaited,

@@ -6,7 +6,7 @@ Changes when a step is carried out in another way; `amqpjobs.state.durable.rows`
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -36,6 +36,15 @@ FIRST_LOOKS = 3
 POLL = 1.0
 """Seconds between two looks into the store, while a handler waits and does something else, too."""
 
+CALLS = 200
+"""Calls that are prepared and written at once; others of the handler come after them."""
+
+POLL_SHARE = 10
+"""Times as long as a look into the store has taken there is none: of many steps it takes long."""
+
+MANY = 200
+"""Steps that are waited for, from which on no last look is worth its time."""
+
 LONGEST_LIVE = 60.0
 """Seconds for which a handler may await what is not known here, such as a socket, while all else
 that it does is waiting. Then it is left all the same, and starts anew when it is woken."""
@@ -64,6 +73,7 @@ class DurableRun:
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
         maps: the names of the maps that have items to send.
+        calling: held by calls that are being prepared and written.
         at_first: whether it goes on when the first of these has ended.
     """
 
@@ -94,6 +104,8 @@ class DurableRun:
         self.maps: set[str] = set()
         self._soon = asyncio.Event()
         self._failures: list[BaseException] = []
+        self._writing = 0
+        self.calling = asyncio.Semaphore(CALLS)
 
     def __repr__(self) -> str:
         return f"<DurableRun {self.owner.job_id}: {len(self._asked)} steps asked>"
@@ -145,6 +157,13 @@ class DurableRun:
         Raises:
             Suspend: nothing more is to be done here.
         """
+        self._writing += 1
+        try:
+            await self._write(step, more)
+        finally:
+            self._writing -= 1
+
+    async def _write(self, step: Step, more: Mapping[str, Any]) -> None:
         for attempt in range(1, STORE_TRIES + 1):
             try:
                 written = await self.shared.groups.run(
@@ -232,14 +251,14 @@ class DurableRun:
 
     async def _watch(self) -> None:
         """Leave the handler when all that it does is wait; until then, see what has ended."""
-        looks = 0
+        looks, rest = 0, LOOK
         polled = begun = passing = time.monotonic()
         while self._parked and not self.suspending:
             await asyncio.sleep(0 if looks < FIRST_LOOKS else LOOK)
             looks += 1
             now, does = time.monotonic(), self._does()
             if does is Doing.WAIT or (does is Doing.PASS and now - passing > PATIENCE):
-                if self._soon.is_set() or looks > FIRST_LOOKS + 1:
+                if len(self._parked) <= MANY and (self._soon.is_set() or looks > FIRST_LOOKS + 1):
                     await self._poll()  # what has ended by now need not wake it
                     if self._does() is not does:
                         begun = passing = time.monotonic()
@@ -248,19 +267,25 @@ class DurableRun:
                 return
             if does is Doing.WORK:
                 passing = now
-            if self._busy:
+            if self._busy or self._writing:
                 begun = now  # a step that was left would be called a second time
             if now - begun > LONGEST_LIVE:
                 keys = {**self.context.log_keys(), "seconds": LONGEST_LIVE}
                 log.warning("durable job left while it awaits something else", extra=keys)
                 self.leave()
                 return
-            if self._soon.is_set() or now - polled > POLL:
-                polled = now
+            since = now - polled
+            if (self._soon.is_set() and since > rest) or since > max(POLL, rest):
+                polled = time.monotonic()
                 if await self._poll():
                     begun = passing = polled
+                rest = max(LOOK, POLL_SHARE * (time.monotonic() - polled))
 
     def _does(self) -> Doing:
+        """What the handler does. A look at thousands of tasks takes its time, so there is none
+        while steps are being written."""
+        if self._writing:
+            return Doing.WORK
         does = doing(self._task, set(self._parked.values()))
         # A step goes on in a task that the handler waits for in a way that is not seen.
         return Doing.WORK if does is Doing.PASS and self._busy else does

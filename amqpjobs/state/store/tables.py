@@ -278,6 +278,7 @@ steps = Table(
     _index("amqpjobs_step_due", "app", "due_at", where="due_at IS NOT NULL AND state = 'waiting'"),
     Index("amqpjobs_step_child", "app", "child_id"),
     _index("amqpjobs_step_sent", "app", "sent_at", where="sent_at IS NOT NULL"),
+    _index("amqpjobs_step_map", "app", where="kind = 'map' AND state = 'waiting'"),
 )
 """One row for each step of a durable job: done, or waited for. The message of a job that is waited
 for is in here, and of the one that takes the step back."""
@@ -304,6 +305,7 @@ chunks = Table(
     Column("body", LargeBinary),
     Column("tracked", String(255)),
     Column("sent_at", Double, nullable=False),
+    Column("begun_at", Double),
     Column("ended_at", Double),
     Column("seconds", Double),
     _index("amqpjobs_chunk_waiting", "app", "job_id", "epoch", "step", where="state = 'waiting'"),

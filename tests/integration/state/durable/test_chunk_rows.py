@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.jobs.message.family import Family
@@ -24,12 +24,13 @@ from amqpjobs.state.durable.ends import finish, suspend
 from amqpjobs.state.durable.feed import Feed
 from amqpjobs.state.durable.lines import OPEN, done, failed
 from amqpjobs.state.durable.rows import Beginning, Begun, Owner, begin, load, put
+from amqpjobs.state.durable.stragglers import repeat_slow, sealed_maps
 from amqpjobs.state.durable.values import DONE, FAILED, FEEDING, MAP, WAITING, Ended, Step
 from amqpjobs.state.durable.values import Failed as Why
 from amqpjobs.state.store.durable import DurableStore
 from amqpjobs.state.store.engine import open_engine
 from amqpjobs.state.store.migrate import migrate
-from amqpjobs.state.store.tables import outbox
+from amqpjobs.state.store.tables import chunks, outbox
 
 OWNER = Owner("shop", "parent", 0)
 MESSAGE = Prepared("parent", "total", "totals", Properties(type="total"), b"{}")
@@ -140,7 +141,7 @@ async def test_what_two_runs_of_a_chunk_have_done_comes_together(maps: Maps) -> 
     await maps.send(3, sealed=True)
     await maps.end(0, ONE, OPEN, OPEN)
     family = Family("parent", 0, "m", "chunk", 0)
-    wanted = await maps.store.run(begin_chunk, "shop", family, "c0")
+    wanted = await maps.store.run(begin_chunk, "shop", family, "c0", maps.store.now)
     assert wanted is not None
     assert wanted.lines == [ONE, OPEN, OPEN]
     await maps.end(0, TWO, TWO, OPEN)
@@ -148,7 +149,7 @@ async def test_what_two_runs_of_a_chunk_have_done_comes_together(maps: Maps) -> 
     await maps.end(0, OPEN, OPEN, ONE)
     assert await maps.store.run(page, OWNER, "m", -1, 10) == [(0, b"\n".join([ONE, TWO, ONE]))]
     assert (await maps.step()).state == DONE
-    assert await maps.store.run(begin_chunk, "shop", family, "c0") is None
+    assert await maps.store.run(begin_chunk, "shop", family, "c0", maps.store.now) is None
 
 
 async def test_all_chunks_ended_is_not_all_items_sent(maps: Maps) -> None:
@@ -197,7 +198,7 @@ async def test_a_failed_item_ends_the_map_and_the_chunks_that_wait(maps: Maps) -
     assert step.error is not None
     assert step.error.message == "item 1: bad"
     family = Family("parent", 0, "m", "chunk", 1)
-    assert await maps.store.run(begin_chunk, "shop", family, "c1") is None
+    assert await maps.store.run(begin_chunk, "shop", family, "c1", maps.store.now) is None
     assert await maps.end(1, ONE) == 0
 
 
@@ -220,7 +221,7 @@ async def test_chunks_of_a_job_that_has_ended_are_dropped(maps: Maps) -> None:
     ended = Ended(error=Why("ValueError", "no"))
     await maps.store.run(finish, OWNER, maps.token, ended, maps.store.now)
     family = Family("parent", 0, "m", "chunk", 0)
-    assert await maps.store.run(begin_chunk, "shop", family, "c0") is None
+    assert await maps.store.run(begin_chunk, "shop", family, "c0", maps.store.now) is None
     assert await maps.end(0, ONE) == 0
 
 
@@ -236,3 +237,42 @@ async def test_of_last_chunks_that_end_at_once_one_wakes_the_job(maps: Maps) -> 
         first = number * 4
         woken = await asyncio.gather(*(maps.end(first + n, ONE) for n in range(4)))
         assert sum(woken) == 1, f"round {number}"
+
+
+async def test_slow_chunks_are_sent_a_second_time(maps: Maps) -> None:
+    """When three quarters have ended, and one takes so many times as long; once, as another copy of
+    the same job. The first result counts."""
+    await maps.start(Feed(stragglers=2.5))
+    await maps.send(*[2] * 8, sealed=True)
+    store = maps.store
+    for n in range(8):
+        family = Family("parent", 0, "m", "chunk", n)
+        await store.run(begin_chunk, "shop", family, f"c{n}", store.now)
+
+    async def age(n: int, seconds: float) -> None:
+        """A chunk has begun so long ago."""
+        change = update(chunks).where(chunks.c.n == n).values(begun_at=store.now - seconds)
+        await store.run(lambda connection: connection.execute(change).rowcount)
+
+    async def repeat() -> int:
+        found = await store.run(sealed_maps, "shop")
+        assert [(name, factor) for _, name, _, factor in found] == [("m", 2.5)]
+        return await store.run(repeat_slow, OWNER, "m", "one", 2.5, store.now)
+
+    for n in range(6):
+        assert await repeat() == 0
+        await age(n, 10)
+        await maps.end(n, ONE, TWO)
+    await age(6, 24)
+    await age(7, 26)
+    assert await repeat() == 1
+    assert await repeat() == 0
+    query = select(outbox).where(outbox.c.job_id == "c7").order_by(outbox.c.id)
+    first, second = await store.run(lambda connection: connection.execute(query).all())
+    assert (first.body, first.job, first.routing_key) == (b"[]", "one", "ones")
+    assert (second.body, second.job, second.routing_key) == (b"[]", "one", "ones")
+    assert first.properties != second.properties
+    await maps.end(7, ONE, ONE)
+    await maps.end(7, TWO, TWO)
+    await maps.end(6, ONE, ONE)
+    assert (await maps.step()).state == DONE

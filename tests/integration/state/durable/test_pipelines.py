@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import func, select
 
-from amqpjobs import App, Context, Message, Pipeline, Queue, Retry, Selection, Unique, group
+from amqpjobs import App, Context, Cron, Message, Pipeline, Queue, Retry, Selection, Unique, group
 from amqpjobs.errors import ConfigurationError, InvalidArguments, JobFailed
 from amqpjobs.jobs.message import pipeline as plans
 from amqpjobs.jobs.registry import MOST_PIPELINES
@@ -330,6 +330,31 @@ async def test_a_durable_job_calls_one():
         await frame.later("cat")
         await t.run_until_idle()
         assert t.results(frame) == [403]
+
+
+async def test_one_that_waits_is_cancelled():
+    """With the job that it waits for."""
+    here = Gallery()
+    async with here.app.testing() as t:
+        later = here.download.with_options(delay=60).message("cat").then(here.shrink, 1)
+        handle = await here.app.enqueue(later)
+        await t.run_until_idle()
+        await handle.cancel(reason="no cats")
+        await t.run_until_idle()
+        await t.advance(61)
+        assert [(run.job, run.outcome) for run in t.runs()] == [
+            ("amqpjobs.pipeline/shrink", "suspended"),
+            ("amqpjobs.pipeline/shrink", "cancelled"),
+            ("download", "cancelled"),
+        ]
+
+
+async def test_a_schedule_sends_none():
+    """It keeps jobs by their names: a durable job that calls one is sent."""
+    here = Gallery()
+    async with here.app.testing():
+        with pytest.raises(ConfigurationError, match="a durable job that calls it"):
+            await here.app.schedules.put("nightly", Cron("@daily"), here.stored("cat"))
 
 
 async def test_a_callback_may_be_one():

@@ -104,6 +104,8 @@ def _make_steps() -> None:
     )
     op.create_index("amqpjobs_step_child", "amqpjobs_step", ["app", "child_id"])
     _index("amqpjobs_step_sent", "amqpjobs_step", "app", "sent_at", where="sent_at IS NOT NULL")
+    where = "kind = 'map' AND state = 'waiting'"
+    _index("amqpjobs_step_map", "amqpjobs_step", "app", where=where)
 
 
 def _messages() -> list[sa.Column[Any]]:
@@ -150,6 +152,7 @@ def _make_chunks() -> None:
         sa.Column("body", sa.LargeBinary),
         sa.Column("tracked", sa.String(255)),
         sa.Column("sent_at", sa.Double, nullable=False),
+        sa.Column("begun_at", sa.Double),
         sa.Column("ended_at", sa.Double),
         sa.Column("seconds", sa.Double),
     )
