@@ -217,7 +217,7 @@ def finish(
     Args:
         token: of the run that has ended it; None for one that did not begin: it was cancelled, or
             its time is over.
-        job: its name, where no token tells it: another job may have been given the same id.
+        job: its name; another job may have been given the same id. None for the one that has it.
         undo: whether a job that is not done is undone; one that was cancelled is if that was asked
             for.
 
