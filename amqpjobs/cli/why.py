@@ -24,7 +24,7 @@ def why(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Say why a job does not run, in one sentence, with the facts behind it.
+    """Say why a job does not run, and show the facts.
 
     It looks into the store and at the statuses, asks the workers, looks at the job's queue, and
     last through the dead letters. Exits with 4 if nothing is known of the job.

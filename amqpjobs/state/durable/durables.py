@@ -19,6 +19,7 @@ from amqpjobs.state.durable.handled import HandledRun
 from amqpjobs.state.durable.rows import Beginning, Begun, NotBegun, Owner, begin
 from amqpjobs.state.durable.run import DurableRun
 from amqpjobs.state.durable.silent import beat, hear
+from amqpjobs.state.durable.silent_chunks import hear_chunk
 from amqpjobs.state.durable.values import UNDO_FAILED, Ended, Told
 
 if TYPE_CHECKING:
@@ -126,7 +127,9 @@ class Durables:
             if run is not None:
                 runs = [(run.owner.job_id, run.token)]
                 await self.groups.run(run.owner.job_id, beat, self.app, runs, self.now, due)
-            if family is not None:
+            if family is not None and family.part in OF_MAPS:
+                await self.groups.run(family.parent, hear_chunk, self.app, family, due, self.now)
+            elif family is not None:
                 owner = Owner(self.app, family.parent, family.epoch)
                 await self.groups.run(family.parent, hear, owner, family.step, due, self.now)
         except AmqpJobsError as error:
@@ -211,11 +214,8 @@ class Durables:
         return told
 
     def _tell(self, told: Told | None) -> Told | None:
-        if told is not None:
-            if told.woken:
-                self._memory.nudge()
-            if told.orphans:
-                self._cancel(told.orphans, undo=told.undo)
+        if told is not None and told.orphans:
+            self._cancel(told.orphans, undo=told.undo)
         return told
 
     def _cancel(self, job_ids: tuple[str, ...], *, undo: bool) -> None:

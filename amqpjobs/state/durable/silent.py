@@ -59,12 +59,14 @@ class Silent:
         step: the name of the step that waits for it; None for the durable job itself.
         part: what it is to its owner.
         routing_key: the AMQP queue that it was sent to.
+        n: its number, of a chunk.
     """
 
     owner: Owner
     step: str | None
     part: str
     routing_key: str
+    n: int = 0
 
 
 def silent_jobs(
@@ -93,8 +95,8 @@ def _silent_steps(
         .where(
             steps.c.app == app, steps.c.sent_at < now - seconds,
             or_(
-                and_(calls, ~_heard_of(steps.c.child_id, now, seconds)),
-                and_(undos, ~_heard_of(steps.c.undo_id, now, seconds)),
+                and_(calls, ~heard_of(steps.c.app, steps.c.child_id, now, seconds)),
+                and_(undos, ~heard_of(steps.c.app, steps.c.undo_id, now, seconds)),
             ),
         )
         .order_by(steps.c.sent_at)
@@ -142,8 +144,11 @@ def _on_its_way(app: ColumnElement[str], job_id: ColumnElement[Any]) -> ColumnEl
     )
 
 
-def _heard_of(
-    job_id: ColumnElement[Any], now: ColumnElement[float], seconds: float
+def heard_of(
+    app: ColumnElement[str],
+    job_id: ColumnElement[Any],
+    now: ColumnElement[float],
+    seconds: float,
 ) -> ColumnElement[bool]:
     """It waits here, or is a durable job that is looked after by itself."""
     alive = or_(
@@ -151,8 +156,8 @@ def _heard_of(
         and_(_Here.c.state == RUNNING, _Here.c.properties.is_not(None)),
         _Here.c.changed_at >= now - seconds,
     )
-    own = exists().where(_Here.c.app == steps.c.app, _Here.c.job_id == job_id, alive)
-    return or_(own, _on_its_way(steps.c.app, job_id))
+    own = exists().where(_Here.c.app == app, _Here.c.job_id == job_id, alive)
+    return or_(own, _on_its_way(app, job_id))
 
 
 def send_silent(
@@ -190,7 +195,7 @@ def _send_step(
     if row.sends >= MOST_SENDS:
         family = Family(owner.job_id, owner.epoch, row.name, "call" if called else "undo")
         told = end_step(
-            connection, owner.app, family, message.job_id, _lost(message, row.sends), now
+            connection, owner.app, family, message.job_id, lost(message, row.sends), now
         )
         return replace(told, orphans=(*told.orphans, message.job_id), state=LOST)
     add(connection, outbox, owner.app, message, now)
@@ -205,7 +210,8 @@ def _call_message(row: Any) -> Prepared:
     )  # fmt: skip
 
 
-def _lost(message: Prepared, sends: int) -> Ended:
+def lost(message: Prepared, sends: int) -> Ended:
+    """What becomes of a job that was sent so often."""
     words = f"nothing was heard of it, and it was sent {sends} times: was its queue purged?"
     return Ended(error=Failed(LOST, words, message.job, message.job_id, reason=LOST))
 
@@ -232,7 +238,7 @@ def _send_owner(
 def _give_up(
     connection: Connection, owner: Owner, message: Prepared, row: Any, now: ColumnElement[float]
 ) -> Told:
-    ended = _lost(message, row.sends + 1)
+    ended = lost(message, row.sends + 1)
     told = finish(connection, owner, None, ended, now, job=row.job) or Told()
     woken = told.woken
     if (family := family_of(message.properties.headers)) is not None:

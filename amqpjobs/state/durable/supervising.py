@@ -14,6 +14,12 @@ from amqpjobs.jobs.queue.queue import lanes_of
 from amqpjobs.state.durable.cancelling import cancel
 from amqpjobs.state.durable.silent import LOST, Silent, next_silent, put_off, send_silent
 from amqpjobs.state.durable.silent import silent_jobs as look
+from amqpjobs.state.durable.silent_chunks import (
+    next_silent_chunk,
+    put_off_chunk,
+    send_chunk,
+    silent_chunks,
+)
 
 if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
@@ -47,12 +53,16 @@ class Supervises:
         memory, seconds = self._memory, self._seconds
         store = await memory.store()
         found = await store.run(look, memory.app, store.now, seconds, AT_ONCE)
+        found += await store.run(silent_chunks, memory.app, store.now, seconds, AT_ONCE)
         if not found:
             return False
         full = await self._not_empty({each.routing_key for each in found})
         wait = [each for each in found if each.routing_key in full]
-        if wait:
-            await store.run(put_off, wait, store.now)
+        if jobs := [each for each in wait if each.part != "chunk"]:
+            await store.run(put_off, jobs, store.now)
+        for each in wait:
+            if each.part == "chunk":
+                await store.run(put_off_chunk, each, store.now)
         for each in found:
             if each.routing_key not in full:
                 await self._send(each)
@@ -61,7 +71,8 @@ class Supervises:
 
     async def _send(self, silent: Silent) -> None:
         store = await self._memory.store()
-        told = await store.run(send_silent, silent, store.now, self._seconds)
+        send = send_chunk if silent.part == "chunk" else send_silent
+        told = await store.run(send, silent, store.now, self._seconds)
         if told is None:
             return
         keys = {"job_id": silent.owner.job_id, "part": silent.part, "queue": silent.routing_key}
@@ -94,4 +105,6 @@ class Supervises:
     async def next_at(self) -> float | None:
         """When the next one will have been silent for long enough."""
         store = await self._memory.store()
-        return await store.run(next_silent, self._memory.app, store.now, self._seconds)
+        args = self._memory.app, store.now, self._seconds
+        times = await store.run(next_silent, *args), await store.run(next_silent_chunk, *args)
+        return min((each for each in times if each is not None), default=None)

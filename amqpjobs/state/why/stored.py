@@ -85,14 +85,15 @@ async def look(memory: "Memory", job_id: str) -> Stored:
         StoreUnavailable, ConfigurationError: the store cannot be used.
     """
     store = await memory.store()
-    found = await store.run(_look, memory.app, job_id, store.now)
+    found = await store.run(stored_of, memory.app, job_id, store.now)
     if memory.outbox.bind is not None:
         place = await memory.place()
         found.outbox += await place.run(in_outbox, memory.outbox.table, memory.app, job_id)
     return found
 
 
-def _look(connection: Connection, app: str, job_id: str, now: ColumnElement[float]) -> Stored:
+def stored_of(connection: Connection, app: str, job_id: str, now: ColumnElement[float]) -> Stored:
+    """See `look`."""
     return Stored(
         in_outbox(connection, outbox, app, job_id),
         _waits(connection, app, job_id, now),
