@@ -6,11 +6,11 @@ Changes when something else of them has to be looked after.
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, select, tuple_, union_all
 
 from amqpjobs.state.durable.ends import wake_anyway
 from amqpjobs.state.durable.rows import Owner
-from amqpjobs.state.durable.values import ENDED, SUSPENDED, UNDO_FAILED, WAITING
+from amqpjobs.state.durable.values import ENDED, SIGNAL, SUSPENDED, UNDO_FAILED, WAITING
 from amqpjobs.state.durable.waits import end_due
 from amqpjobs.state.store.tables import chunks, durable, steps
 
@@ -116,7 +116,12 @@ class PrunesDurable:
 def prune(
     connection: Connection, app: str, now: ColumnElement[float], ttl: float, most: int
 ) -> int:
-    """Delete jobs that ended before that many seconds, and what is kept of them."""
+    """Delete jobs that ended before that many seconds, and what is kept of them; and signals for
+    jobs that have not begun in that time.
+
+    Returns:
+        How many jobs, or signals if these are more.
+    """
     ended = [state for state in ENDED if state != UNDO_FAILED]
     old = select(durable.c.app, durable.c.job_id).where(
         durable.c.app == app, durable.c.state.in_(ended), durable.c.changed_at < now - ttl
@@ -126,4 +131,19 @@ def prune(
         for table in (chunks, steps, durable):
             mine = tuple_(table.c.app, table.c.job_id).in_(keys)
             connection.execute(delete(table).where(mine))
+    return max(len(keys), _prune_signals(connection, app, now, ttl, most))
+
+
+def _prune_signals(
+    connection: Connection, app: str, now: ColumnElement[float], ttl: float, most: int
+) -> int:
+    """Anybody may send a signal to an id that no job has."""
+    begun = exists().where(durable.c.app == steps.c.app, durable.c.job_id == steps.c.job_id)
+    old = select(steps.c.app, steps.c.job_id, steps.c.epoch, steps.c.name).where(
+        steps.c.app == app, steps.c.kind == SIGNAL, steps.c.ended_at < now - ttl, ~begun
+    )
+    keys = [tuple(row) for row in connection.execute(old.limit(most))]
+    if keys:
+        mine = tuple_(steps.c.app, steps.c.job_id, steps.c.epoch, steps.c.name).in_(keys)
+        connection.execute(delete(steps).where(mine))
     return len(keys)

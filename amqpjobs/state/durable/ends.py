@@ -209,7 +209,7 @@ def finish(
     ended: Ended,
     now: ColumnElement[float],
     *,
-    job: str,
+    job: str | None = None,
     undo: bool = True,
 ) -> Told | None:
     """A durable job has ended for good.
@@ -217,7 +217,7 @@ def finish(
     Args:
         token: of the run that has ended it; None for one that did not begin: it was cancelled, or
             its time is over.
-        job: its name; another job may have been given the same id.
+        job: its name; another job may have been given the same id. None for the one that has it.
         undo: whether a job that is not done is undone; one that was cancelled is if that was asked
             for.
 
@@ -227,7 +227,7 @@ def finish(
     row = locked(connection, owner.app, owner.job_id)
     if row is None or row.epoch != owner.epoch or row.state not in (RUNNING, SUSPENDED):
         return None
-    if row.job != job or (token is not None and row.token != token):
+    if job not in (None, row.job) or (token is not None and row.token != token):
         return None
     undo = undo and ended.error is not None and (not ended.cancelled or row.undo_asked)
     undoing = undo and mark_undo(connection, owner)

@@ -278,6 +278,7 @@ steps = Table(
     _index("amqpjobs_step_due", "app", "due_at", where="due_at IS NOT NULL AND state = 'waiting'"),
     Index("amqpjobs_step_child", "app", "child_id"),
     _index("amqpjobs_step_sent", "app", "sent_at", where="sent_at IS NOT NULL"),
+    _index("amqpjobs_step_signal", "app", "ended_at", where="kind = 'signal'"),
     _index("amqpjobs_step_map", "app", where="kind = 'map' AND state = 'waiting'"),
 )
 """One row for each step of a durable job: done, or waited for. The message of a job that is waited

@@ -1,6 +1,7 @@
 """The rows of durable jobs that are cancelled, undone and looked at, on both databases."""
 
 from amqpjobs.state.durable.cancelling import cancel_row
+from amqpjobs.state.durable.duties import prune
 from amqpjobs.state.durable.ends import finish, suspend
 from amqpjobs.state.durable.looking import status_of
 from amqpjobs.state.durable.rows import Beginning, NotBegun, Owner, begin
@@ -16,6 +17,7 @@ from amqpjobs.state.durable.values import (
     Failed,
     Told,
 )
+from amqpjobs.state.durable.waits import send_signal
 from amqpjobs.state.why.stored import InOutbox, stored_of
 from tests.support.durable_rows import APP, LOST, Jobs, message, suspended
 
@@ -109,3 +111,15 @@ async def test_all_that_is_stored_of_a_job_is_found(jobs: Jobs) -> None:
     await jobs.ended("1", "b", LOST)
     woken = await jobs.run(stored_of, APP, "1")
     assert [row.refused for row in woken.outbox] == [None]
+
+
+async def test_a_signal_for_a_job_that_never_began_is_forgotten(jobs: Jobs) -> None:
+    """After the same time as jobs that ended; one that a job may still take is kept."""
+    await suspended(jobs, "1", "a")
+    for job_id in ("1", "unknown"):
+        assert await jobs.run(send_signal, APP, job_id, "go", b"1") == (True, False)
+    now = jobs.first.now
+    assert await jobs.first.run(prune, APP, now, 3600.0, 100) == 0
+    assert await jobs.first.run(prune, APP, now, -1.0, 100) == 1
+    assert await jobs.steps("unknown") == {}
+    assert sorted(await jobs.steps("1")) == ["a", "go"]

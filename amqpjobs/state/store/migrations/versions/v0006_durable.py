@@ -104,6 +104,7 @@ def _make_steps() -> None:
     )
     op.create_index("amqpjobs_step_child", "amqpjobs_step", ["app", "child_id"])
     _index("amqpjobs_step_sent", "amqpjobs_step", "app", "sent_at", where="sent_at IS NOT NULL")
+    _index("amqpjobs_step_signal", "amqpjobs_step", "app", "ended_at", where="kind = 'signal'")
     where = "kind = 'map' AND state = 'waiting'"
     _index("amqpjobs_step_map", "amqpjobs_step", "app", where=where)
 
