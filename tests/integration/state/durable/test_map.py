@@ -326,3 +326,28 @@ async def test_options_that_mean_nothing_are_refused(options: dict[str, Any]):
         with pytest.raises(ConfigurationError, match=next(iter(options))):
             await t.run_until_idle()
         assert not mapped.ran
+
+
+async def test_a_map_says_how_far_it_is():
+    """In the status of its job: of how many items, how many have failed, and how fast."""
+    mapped = Mapped(range(10), chunk=2, at_most=4, on_failure="collect", retry=THRICE)
+    mapped.fails = {0, 9}
+    async with mapped.app.testing() as t:
+        handle = await mapped.parent.later()
+        await t.run_until_idle()
+        await t.advance(0.5)
+        status = await mapped.app.durable_status(handle.id)
+        assert status is not None
+        (step,) = status.steps
+        assert step.progress is not None
+        assert (step.progress.done, step.progress.failed, step.progress.total) == (8, 0, 10)
+        assert step.progress.left == pytest.approx(step.progress.seconds / 4)
+        assert str(step.progress).startswith("8 of 10 done, ")
+        await t.advance(600)
+        status = await mapped.app.durable_status(handle.id)
+        assert status is not None
+        (step,) = status.steps
+        assert step.progress is not None
+        assert str(step.progress).startswith("8 of 10 done, 2 failed, ")
+        assert step.result == '{"done": 8, "failed": 2}'
+        assert step.progress.left == 0
