@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from amqpjobs import App, Context, Job, Reject, Retry
+from amqpjobs import (
+    App,
+    Context,
+    Job,
+    Reject,
+    Retry,
+    Selection,
+)
 from amqpjobs.errors import ConfigurationError, InvalidArguments, JobFailed
 
 THRICE = Retry(attempts=3)
@@ -351,3 +358,24 @@ async def test_a_map_says_how_far_it_is():
         assert str(step.progress).startswith("8 of 10 done, 2 failed, ")
         assert step.result == '{"done": 8, "failed": 2}'
         assert step.progress.left == 0
+
+
+async def test_a_replay_keeps_a_map_that_is_done():
+    """With its results; one that has failed begins anew."""
+    mapped = Mapped([])
+    mapped.fails = {5}
+
+    @mapped.app.job(queue="maps", durable=True, name="two")
+    async def two(ctx: Context) -> list[int]:
+        first = await ctx.map("first", mapped.double, range(4), chunk=2)
+        return first + await ctx.map("second", mapped.double, [4, 5, 6], chunk=2)
+
+    async with mapped.app.testing(raise_errors=False) as t:
+        await two.later()
+        await t.run_until_idle()
+        assert [dead.job for dead in t.dead()] == ["two"]
+        mapped.fails = set()
+        await mapped.app.dead_letters("maps").replay(Selection())
+        await t.run_until_idle()
+        assert t.results(two) == [[0, 2, 4, 6, 8, 10, 12]]
+        assert [mapped.ran[number] for number in range(4)] == [1] * 4
