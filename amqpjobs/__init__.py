@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.message.pipeline import group
     from amqpjobs.jobs.message.status import JobStatus
     from amqpjobs.jobs.message.tick import Tick
+    from amqpjobs.jobs.message.why import Why
     from amqpjobs.jobs.queue.limits import KillSwitch
     from amqpjobs.jobs.queue.queue import Queue
     from amqpjobs.jobs.retry import Retry
@@ -70,6 +71,7 @@ __all__ = [
     "TickRecord",
     "Undo",
     "Unique",
+    "Why",
     "__version__",
     "group",
 ]
@@ -115,6 +117,7 @@ _HOMES: Final = {
     "Tick": "amqpjobs.jobs.message.tick",
     "Undo": "amqpjobs.jobs.verdicts",
     "Unique": "amqpjobs.jobs.exclusion.unique",
+    "Why": "amqpjobs.jobs.message.why",
 }
 
 

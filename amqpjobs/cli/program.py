@@ -19,6 +19,7 @@ _PANELS: Final = {
         "queues": "queues",
         "status": "status",
         "show": "show",
+        "why": "why",
         "dead": "dead",
         "delayed": "delayed",
         "outbox": "outbox",

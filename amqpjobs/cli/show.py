@@ -39,10 +39,10 @@ def show(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Show a durable job: its steps, the jobs that it has called, and what it waits for.
+    """Show the steps of a durable job, and what it waits for.
 
-    Of a job that is not durable, or has not begun, it shows what `amqpjobs status` does. Exits with
-    4 if nothing is known of it.
+    It lists the jobs that the steps have called, too. Of a job that is not durable, or has not
+    begun, it shows what `amqpjobs status` does. Exits with 4 if nothing is known of it.
     """
     loaded = load_app(app, url=url, store_url=store)
     durable, status = asyncio.run(_look(loaded, job_id))

@@ -22,7 +22,7 @@ def undo(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Undo a durable job that has ended, or try again what could not be undone.
+    """Undo a durable job that has ended, or whose undo failed.
 
     Jobs that take its steps back run one after the other, the last step first. What had failed is
     sent again under new ids: discard the old dead letters. Exits with 1 if the job is not undone:

@@ -24,6 +24,7 @@ from amqpjobs.jobs.message.handle import (
 )
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.message.status import JobStatus
+from amqpjobs.jobs.message.why import Why
 from amqpjobs.jobs.queue.queue import Queue
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Followed(HasClient, Follows, Protocol):
 
     async def undo(self, job_id: str) -> str | None:
         """See `App.undo`."""
+        ...
+
+    async def why(self, job_id: str) -> Why:
+        """See `App.why`."""
         ...
 
     def lock(
@@ -201,6 +206,14 @@ class BlockingApp:
             True
         """
         return self._open_portal().call(self._app.signal, job_id, name, value)
+
+    def why(self, job_id: str) -> Why:
+        """Why a job does not run. See `App.why`.
+
+        Example:
+            >>> why = client.why(handle.id)
+        """
+        return self._open_portal().call(self._app.why, job_id)
 
     def undo(self, job_id: str) -> str | None:
         """Undo a durable job that has ended. See `App.undo`.

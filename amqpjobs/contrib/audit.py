@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.context import Context
+from amqpjobs.jobs.durable.suspension import is_suspension
 from amqpjobs.jobs.run_context import RunContext, of_this_run
 from amqpjobs.jobs.verdicts import Reject, RetryAfter, Snooze
 
@@ -20,6 +21,8 @@ REDACTED: Final = "[redacted]"
 
 NOT_READ: Final = "[not read]"
 """In place of all arguments of a job in quarantine: reading them may be what ends its worker."""
+
+SUSPENDED: Final = "suspended"
 
 LONGEST = 200
 """Characters of a value in a line."""
@@ -32,8 +35,8 @@ class Audit:
     ``who`` has the chosen headers of the message, and the AMQP properties ``app_id`` and
     ``user_id``, of which RabbitMQ checks the second. ``arguments`` has the name of each argument,
     and its value if that is chosen. ``ended`` is ``done``, ``failed``, ``retrying``, ``rejected``,
-    ``snoozed`` or ``interrupted``, ``seconds`` how long the run took, ``error`` the class of what
-    it raised.
+    ``snoozed``, ``suspended`` (a durable job that waits, and goes on in another run) or
+    ``interrupted``, ``seconds`` how long the run took, ``error`` the class of what it raised.
 
     Args:
         headers: names of headers of the message to log.
@@ -72,7 +75,7 @@ class Audit:
                 "ended": ending_of(context, error if error is not None else result),
                 "seconds": round(time.monotonic() - started, 3),
             }
-            if error is not None:
+            if error is not None and ended["ended"] != SUSPENDED:
                 ended["error"] = type(error).__qualname__
             log.info("job ended", extra=ended)
             error = None  # its traceback leads back to this frame
@@ -108,7 +111,7 @@ def ending_of(context: Context, end: object) -> str:
         case Exception():
             return "retrying" if context.would_retry(end) else "failed"
         case BaseException():
-            return "interrupted"
+            return SUSPENDED if is_suspension(end) else "interrupted"
         case _:
             return "done"
 

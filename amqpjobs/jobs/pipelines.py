@@ -12,6 +12,7 @@ from amqpjobs.jobs.annotations import without_verdicts
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durable.steps import call_as_json
+from amqpjobs.jobs.durable.unstored import has_store, refusal
 from amqpjobs.jobs.enqueuer import Enqueuer
 from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.jobs.message.pipeline import PIPELINE, call_in
@@ -38,6 +39,8 @@ def pipeline_job(name: str, find: Find, app: Enqueuer) -> Definition:
     hint = _hint(name.removeprefix(PIPELINE).removeprefix("/"), find, kept)
 
     async def pipeline(ctx: Context, plan: dict[str, Any]) -> Any:
+        if not has_store():
+            raise refusal("a pipeline")
         try:
             result = await _run(ctx, plan, "")
         except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -24,7 +24,7 @@ def duties_of(memory: "Memory") -> list[Duty]:
         duties = [SendsDue(memory), FreesSlots(memory), *duties]
     wakes, prunes = WakesDurable(memory), PrunesDurable(memory)
     if any(job.durable for job in memory.client.runtime.registry.jobs.values()):
-        duties = [wakes, *duties, Supervises(memory), RepeatsStragglers(memory), prunes]
+        duties = [wakes, RepeatsStragglers(memory), *duties, Supervises(memory), prunes]
     else:
         duties += [WithPipelines(memory, wakes), WithPipelines(memory, prunes)]
     if memory.client.runtime.registry.transactional:

@@ -47,10 +47,11 @@ def uses_store(client: "Client") -> bool:
 
 
 def has_durable(client: "Client") -> bool:
-    """Whether there may be durable jobs of the app in the store: it has declared one; or no job at
-    all, as a program that only operates the jobs of others, and a store is configured."""
-    jobs = client.runtime.registry.jobs.values()
-    return any(job.durable for job in jobs) or (not jobs and uses_store(client))
+    """Whether there may be durable jobs of the app in the store: it has declared one; or a store is
+    configured, and another process may have sent a pipeline."""
+    registry = client.runtime.registry
+    declared = any(job.durable for job in registry.jobs.values())
+    return declared or registry.has_pipelines or uses_store(client)
 
 
 def memory_with_store(client: "Client", what: str) -> "Memory":

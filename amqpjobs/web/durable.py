@@ -13,6 +13,7 @@ from amqpjobs.client.deadletters.selection import Selection
 from amqpjobs.errors import ConfigurationError, InvalidArguments, NotPermitted
 from amqpjobs.jobs.durable.status import DurableStatus
 from amqpjobs.jobs.message.family import LONGEST_NAME
+from amqpjobs.jobs.message.why import Why
 from amqpjobs.web.bodies import read_body
 from amqpjobs.web.problems import Problem, problem_of, problems
 from amqpjobs.web.status import JobId, of_a_message, store_errors, unknown_id
@@ -79,6 +80,12 @@ class Durable:
             responses=problems(401, 403, 404, 422, 503),
         )
         router.add_api_route(
+            "/jobs/{id}/why",
+            self.why,
+            summary="Why a job does not run",
+            responses=problems(401, 403, 422),
+        )
+        router.add_api_route(
             "/jobs/{id}/undo",
             self.undo,
             methods=["POST"],
@@ -131,6 +138,11 @@ class Durable:
         if found is None:
             raise unknown_id()
         return found
+
+    async def why(self, id: OwnJobId) -> Why:  # noqa: A002 - as in the path
+        """One sentence, and the facts behind it; of any job, durable or not. An unknown job has the
+        reason `unknown`. `unseen` says what could not be looked at."""
+        return await self._tier.app.why(id)
 
     async def undo(self, id: OwnJobId) -> Undone:  # noqa: A002 - as in the path
         """Take back what it has done, or try again what could not be taken back. 409 if it runs, or

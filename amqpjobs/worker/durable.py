@@ -294,7 +294,7 @@ class DurableJobs:
         ended = self._ended(definition, context, outcome)
         if definition.durable:
             token = None if durable is None else durable.token
-            told = await durables.finish(self._owner(context), token, ended)
+            told = await durables.finish(self._owner(context), token, ended, job=definition.name)
             if told is None and durable is not None:
                 return Superseded()
         if (family := self._family(run)) is not None:

@@ -1,6 +1,5 @@
 """The jobs of the report: one for each text, and the durable one that waits for all of them."""
 
-import asyncio
 import re
 from collections import Counter
 from importlib.resources import files
@@ -66,7 +65,6 @@ def texts_in(folder: Path) -> list[Path]:
 
 @app.job(queue="reports", durable=True)
 async def report(ctx: Context, folder: Path = GUIDE) -> Counts:
-    """Count all texts of a folder, side by side, on whatever workers there are."""
+    """Count all texts of a folder, on all workers."""
     texts = await ctx.step("texts", texts_in, folder)
-    counts = await asyncio.gather(*(ctx.call(f"count {text.name}", count, text) for text in texts))
-    return await ctx.call("merge", merge, counts)
+    return await ctx.map("counts", count, texts, reduce=merge)

@@ -13,7 +13,7 @@ mkdir -p "$cache"
 [ -x "$cache/venv/bin/python" ] || uv venv --quiet --python 3.11 "$cache/venv"
 uv pip install --quiet --python "$cache/venv/bin/python" --requirements "$here/requirements.txt"
 uv pip install --quiet --python "$cache/venv/bin/python" --constraints "$here/requirements.txt" \
-    --editable "$repository[uvloop]"
+    --editable "$repository[uvloop,sql]"
 
 if command -v npm >/dev/null; then
     npm install --silent --no-save --no-package-lock --prefix "$cache" "amqplib@$amqplib"

@@ -109,3 +109,21 @@ async def test_a_job_is_shown(env: dict[str, str]) -> None:
         assert "approval :active," in chart
         unknown = await run(env, "show", "an-id")
         assert (unknown.returncode, "nothing is known" in unknown.stderr) == (4, True)
+
+
+async def test_why_a_job_does_not_run(env: dict[str, str]) -> None:
+    """In a sentence, or in JSON; and what could not be seen."""
+    alone = await enqueued(env, "approved", "7")
+    unknown = await run(env, "why", alone)
+    assert (unknown.returncode, "not seen: its status: none is" in unknown.stderr) == (4, True)
+    with running("consume", env=env) as worker:
+        await asyncio.to_thread(worker.wait_for, "job suspended", job_id=alone, times=2)
+        said = await run(env, "why", alone)
+        assert said.returncode == 0, said
+        assert said.stdout.startswith("It waits for the signal 'approval'.\n  durable")
+        found = json.loads((await run(env, "why", alone, "--json")).stdout)
+        assert (found["reason"], found["facts"][-1]["source"]) == ("suspended", "durable")
+        await run(env, "pause", "orders", "--by", "ada")
+        await run(env, "signal", alone, "approval", '{"by": "ada"}')
+        paused = await run(env, "why", alone)
+        assert "Its queue orders is paused by ada" in paused.stdout, paused

@@ -47,6 +47,7 @@ NAMES = [
     "TickRecord",
     "Undo",
     "Unique",
+    "Why",
     "__version__",
     "group",
 ]

@@ -45,10 +45,11 @@ NAMES = {
         durable_status enqueue fleet hook include job jobs later_many lifespan lock name on_failed
         on_retry on_start on_stop on_success outbox placed queues request resources result schedules
         settings signal
-        status testing undo watch within
+        status testing undo watch why within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
-    BlockingApp: "cancel executor later later_many lock request result signal status undo watch",
+    BlockingApp: """cancel executor later later_many lock request result signal status undo watch
+        why""",
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",

@@ -31,7 +31,7 @@ class Asked:
         Raises:
             ConfigurationError: it cannot.
         """
-        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or "\0" in name:
+        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not _is_text(name):
             raise ConfigurationError(
                 f"the name of a step is a text of 1 to {LONGEST_NAME} characters, not {name!r}"
             )
@@ -58,6 +58,18 @@ class Asked:
                 f"{name!r} was a {known} when this job ran before, and is a {kind} now: give it "
                 "another name"
             )
+
+    def forget(self, name: str) -> None:
+        """It has failed: the handler may ask for it again, as libraries that retry do."""
+        self._places.pop(name, None)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a database can have it."""
+    try:
+        return b"\0" not in name.encode()
+    except UnicodeEncodeError:  # half of a character
+        return False
 
 
 def arguments_changed(keys: Mapping[str, object], name: str, *, strict: bool) -> None:

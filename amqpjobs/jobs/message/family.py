@@ -20,6 +20,9 @@ OF_MAPS: Final = frozenset({"chunk", "item", "reduce"})
 LONGEST_NAME: Final = 200
 """Characters of the name of a step."""
 
+LARGEST: Final = 2**31 - 1
+"""Of an epoch, and of a number of a part: a column of the store has no more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -59,6 +62,8 @@ def family_from(table: FieldValue) -> Family | None:
         return None
     if not (0 < len(parent) <= 255 and 0 < len(step) <= LONGEST_NAME and part in PARTS):
         return None
-    if not (is_whole(epoch) and epoch >= 0 and is_whole(n) and n >= 0):
+    if "\0" in parent or "\0" in step:
+        return None  # PostgreSQL has no such text
+    if not (is_whole(epoch) and 0 <= epoch <= LARGEST and is_whole(n) and 0 <= n <= LARGEST):
         return None
     return Family(parent, epoch, step, PARTS[part], n)

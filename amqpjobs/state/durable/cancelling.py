@@ -56,7 +56,7 @@ async def cancel_durable(memory: "Memory", job_id: str, reason: str, *, undo: bo
         StoreUnavailable: the store is away.
     """
     store = await memory.store()
-    state, woken = await store.run(_cancel, memory.app, job_id, reason, undo, store.now)
+    state, woken = await store.run(cancel_row, memory.app, job_id, reason, undo, store.now)
     if woken:
         memory.nudge()
     if state == CANCELLED and undo:
@@ -64,7 +64,7 @@ async def cancel_durable(memory: "Memory", job_id: str, reason: str, *, undo: bo
     return state is not None
 
 
-def _cancel(
+def cancel_row(
     connection: Connection,
     app: str,
     job_id: str,
@@ -72,6 +72,11 @@ def _cancel(
     undo: bool,
     now: ColumnElement[float],
 ) -> tuple[str | None, bool]:
+    """Note in the row of a job that it is cancelled, and send it again if it is suspended.
+
+    Returns:
+        The state that it had, None for an unknown job; and whether it was sent.
+    """
     row = locked(connection, app, job_id)
     if row is None:
         return None, False

@@ -89,7 +89,7 @@ class Child:
         definition: Definition | None,
     ) -> None:
         self._run = run
-        self._name = name
+        self.name = name
         self._message = message
         self._definition = definition
         self.fingerprint = fingerprint((message.job, message.body.decode()), {})
@@ -127,7 +127,7 @@ class Child:
             ConfigurationError, MessageTooLarge: see `prepare`.
         """
         run = self._run
-        message = await prepare(run.shared.client, run.owner, self._name, "call", self._message)
+        message = await prepare(run.shared.client, run.owner, self.name, "call", self._message)
         return with_deadline(message, run.context.deadline)
 
     def load(self, result: bytes) -> Any:
@@ -137,7 +137,7 @@ class Child:
             InvalidResult: it is not what the annotation of this release allows.
         """
         if self._definition is None:
-            return Typed(f"the call {self._name!r}", NO_HINT).load(result)
+            return Typed(f"the call {self.name!r}", NO_HINT).load(result)
         return load_result(self._definition, result)
 
 

@@ -148,19 +148,13 @@ class Durables:
             StoreUnavailable: nothing is known to be stored.
         """
         told = await self.groups.run(
-            run.owner.job_id,
-            suspend,
-            run.owner,
-            run.token,
-            run.waits,
-            message,
-            self.now,
-            tuple(run.maps),
-        )
+            run.owner.job_id, suspend, run.owner, run.token, run.waits, message, self.now,
+            tuple(run.maps), at_first=run.at_first,
+        )  # fmt: skip
         return self._tell(told)
 
     async def finish(
-        self, owner: Owner, token: int | None, ended: Ended, *, undo: bool = True
+        self, owner: Owner, token: int | None, ended: Ended, *, job: str, undo: bool = True
     ) -> Told | None:
         """A durable job has ended.
 
@@ -168,7 +162,9 @@ class Durables:
             StoreUnavailable: nothing is known to be stored.
         """
         self._store = await self._memory.store()
-        told = await self.groups.run(owner.job_id, finish, owner, token, ended, self.now, undo=undo)
+        told = await self.groups.run(
+            owner.job_id, finish, owner, token, ended, self.now, job=job, undo=undo
+        )
         return self._tell(told)
 
     async def end_step(self, family: Family, job_id: str, ended: Ended) -> Told:

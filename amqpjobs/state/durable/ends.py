@@ -44,6 +44,8 @@ def suspend(
     message: Prepared,
     now: ColumnElement[float],
     maps: Collection[str] = (),
+    *,
+    at_first: bool = False,
 ) -> Told | None:
     """A run has ended that waits for these steps; for none, it is to go on at once.
 
@@ -51,6 +53,7 @@ def suspend(
         message: that it goes on by.
         maps: those of the steps that have more items to send: it goes on at once if one of them has
             room for these by now.
+        at_first: whether it is to go on when the first of them has ended.
 
     Returns:
         None if a newer run has begun: nothing is changed.
@@ -58,7 +61,7 @@ def suspend(
     values = {
         "state": SUSPENDED, "properties": encode_properties(message.properties),
         "body": message.body, "routing_key": message.routing_key, "tracked": message.tracked,
-        "changed_at": now, "sends": 0,
+        "changed_at": now, "sends": 0, "at_first": at_first,
     }  # fmt: skip
     held = _held(owner, token)
     changed = update(durable).where(*held).values(**values).returning(durable.c.cancel_reason)
@@ -77,6 +80,8 @@ def suspend(
         connection.execute(update(steps).where(waiting, steps.c.awaited).values(awaited=False))
     if maps and _has_room(connection, owner, maps):
         return Told(woken=int(wake_anyway(connection, owner, now)))
+    if names and at_first and _awaited(connection, owner) == len(names):
+        return Told()
     return Told(woken=int(wake(connection, owner, now)))
 
 
@@ -93,21 +98,22 @@ def _held(owner: Owner, token: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def wake(connection: Connection, owner: Owner, now: ColumnElement[float]) -> bool:
-    """Send a suspended job again, if nothing that it waits for is left.
+    """Send a suspended job again, if nothing that it waits for is left; one that goes on at the
+    first of several, when any has ended.
 
     Returns:
         Whether it was sent.
     """
-    return _wake(connection, owner, locked(connection, owner.app, owner.job_id), now)
+    return wake_locked(connection, owner, locked(connection, owner.app, owner.job_id), now)
 
 
-def _wake(connection: Connection, owner: Owner, row: Any, now: ColumnElement[float]) -> bool:
+def wake_locked(connection: Connection, owner: Owner, row: Any, now: ColumnElement[float]) -> bool:
     """The same for a job that is locked."""
     if row is None or row.epoch != owner.epoch:
         return False
     if row.state == UNDOING:
         return undo_next(connection, owner, now)
-    if row.state != SUSPENDED or _awaits(connection, owner):
+    if row.state != SUSPENDED or (not row.at_first and _awaited(connection, owner, 1)):
         return False
     return _send_again(connection, owner, row, now)
 
@@ -123,9 +129,10 @@ def _send_again(connection: Connection, owner: Owner, row: Any, now: ColumnEleme
     return True
 
 
-def _awaits(connection: Connection, owner: Owner) -> bool:
+def _awaited(connection: Connection, owner: Owner, most: int | None = None) -> int:
+    """How many steps a job waits for; counted up to so many."""
     waiting = select(steps.c.n).where(of(owner), steps.c.awaited, steps.c.state == WAITING)
-    return connection.execute(waiting.limit(1)).first() is not None
+    return len(connection.execute(waiting.limit(most)).all())
 
 
 def wake_anyway(connection: Connection, owner: Owner, now: ColumnElement[float]) -> bool:
@@ -167,7 +174,7 @@ def end_step(
     ).first()
     if changed is None:
         return Told(woken=int(ended.error is None and _mend(connection, owner, mine, ended, now)))
-    return Told(woken=int(_wake(connection, owner, row, now)))
+    return Told(woken=int(wake_locked(connection, owner, row, now)))
 
 
 def outcome_of(ended: Ended) -> dict[str, Any]:
@@ -202,6 +209,7 @@ def finish(
     ended: Ended,
     now: ColumnElement[float],
     *,
+    job: str,
     undo: bool = True,
 ) -> Told | None:
     """A durable job has ended for good.
@@ -209,6 +217,7 @@ def finish(
     Args:
         token: of the run that has ended it; None for one that did not begin: it was cancelled, or
             its time is over.
+        job: its name; another job may have been given the same id.
         undo: whether a job that is not done is undone; one that was cancelled is if that was asked
             for.
 
@@ -218,7 +227,7 @@ def finish(
     row = locked(connection, owner.app, owner.job_id)
     if row is None or row.epoch != owner.epoch or row.state not in (RUNNING, SUSPENDED):
         return None
-    if token is not None and row.token != token:
+    if row.job != job or (token is not None and row.token != token):
         return None
     undo = undo and ended.error is not None and (not ended.cancelled or row.undo_asked)
     undoing = undo and mark_undo(connection, owner)

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from amqpjobs.errors import StoreUnavailable
 from amqpjobs.jobs.run_context import context_of_nobody
+from amqpjobs.state.durable.bulk import Piece, run_pieces
 from amqpjobs.state.limits.keys import among
 from amqpjobs.state.store.tables import durable
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-AT_ONCE = 100
+AT_ONCE = 200
 """Pieces of work in one transaction."""
 
-Work = tuple[str, Callable[[Connection], Any], "asyncio.Future[Any]"]
+Work = tuple[Piece, "asyncio.Future[Any]"]
 
 
 class Groups:
@@ -66,11 +67,7 @@ class Groups:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-
-        def work(connection: Connection) -> T:
-            return function(connection, *args, **kwargs)
-
-        self._work.append((job_id, work, future))
+        self._work.append((Piece(job_id, function, args, kwargs), future))
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._run(), context=context_of_nobody())
         # What is cancelled here is written all the same: nobody knows how far it is.
@@ -85,18 +82,18 @@ class Groups:
     async def _together(self, work: list[Work]) -> None:
         try:
             store = await self._memory.store()
-            results = await store.run(_all, self._memory.app, work)
+            results = await store.run(_all, self._memory.app, [piece for piece, _ in work])
         except StoreUnavailable as error:
-            for _, _, future in work:
+            for _, future in work:
                 _fail(future, error)
         except Exception as error:  # noqa: BLE001 - of one of them, which is not in the others' way
             if len(work) == 1:
-                _fail(work[0][2], error)
+                _fail(work[0][1], error)
                 return
             for each in work:
                 await self._together([each])
         else:
-            for (_, _, future), result in zip(work, results, strict=True):
+            for (_, future), result in zip(work, results, strict=True):
                 if not future.done():
                     future.set_result(result)
 
@@ -139,18 +136,18 @@ class Shared:
 
 
 def _job_of(work: Work) -> str:
-    return work[0]
+    return work[0].job_id
 
 
-def _all(connection: Connection, app: str, work: list[Work]) -> list[Any]:
-    ids = sorted({job_id for job_id, _, _ in work})
+def _all(connection: Connection, app: str, pieces: list[Piece]) -> list[Any]:
+    ids = sorted({piece.job_id for piece in pieces})
     if len(ids) > 1 and connection.dialect.name == "postgresql":
         # Or two transactions that each have two of them could wait for each other.
         chosen = select(durable.c.job_id).where(
             durable.c.app == app, among(connection, durable.c.job_id, ids)
         )
         connection.execute(chosen.order_by(durable.c.job_id).with_for_update())
-    return [function(connection) for _, function, _ in work]
+    return run_pieces(connection, pieces)
 
 
 def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:

@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from amqpjobs.errors import InvalidResult, SignalTimeout, StepChanged
+from pydantic import PydanticUserError
+
+from amqpjobs.errors import ConfigurationError, InvalidResult, SignalTimeout, StepChanged
 from amqpjobs.jobs.durable.asked import arguments_changed
 from amqpjobs.jobs.durable.calling import called
 from amqpjobs.jobs.durable.running import Given, StepInTransaction
+from amqpjobs.jobs.durable.suspension import Suspend
 from amqpjobs.state.durable.children import Child, undo_of
 from amqpjobs.state.durable.looping import loop_over
 from amqpjobs.state.durable.mapping import run_map
@@ -42,6 +45,7 @@ class HandledRun(DurableRun):
     ) -> Any:
         """See `Steps.step`."""
         self.ask(name, STEP)
+        self._check_function(name, function)
         args, kwargs = given
         mark, known = fingerprint(args, kwargs), self.known.get(name)
         typed = typed_of(f"the step {name!r}", function)
@@ -52,18 +56,29 @@ class HandledRun(DurableRun):
         attempts = 1 if known is None else known.attempts + (known.state == FAILED)
         undo = await undo_of(self.shared.client, options["undo"], self.owner, name)
         step = Step(name, STEP, self._number(known), DONE, mark, attempts=attempts, undo=undo)
-        self.stepping += 1
-        try:
-            result = await called(function, args, kwargs)
-        except Exception as error:
-            await self._note_failure(step, error)
-            raise
-        else:
-            step.result = typed.dump(result)
+        with self.busy(name):
+            try:
+                result = await called(function, args, kwargs)
+            except Exception as error:
+                await self._note_failure(step, error)
+                raise
+            step.result = self._dumped(typed, result)
             await self.write(step)
-        finally:
-            self.stepping -= 1
         return typed.load(step.result)
+
+    def _check_function(self, name: str, function: object) -> None:
+        if not callable(function):
+            words = f"ctx.step({name!r}) calls a function, not {function!r}"
+            problem = ConfigurationError(words)
+            self.remember(problem)
+            raise problem
+
+    def _dumped(self, typed: Typed, result: Any) -> bytes:
+        try:
+            return typed.dump(result)
+        except InvalidResult as error:
+            self.remember(error)  # each run would call it again
+            raise
 
     async def _note_failure(self, step: Step, error: Exception) -> None:
         """For people: what is done again at the next run needs no note."""
@@ -91,25 +106,31 @@ class HandledRun(DurableRun):
     async def call(self, name: str, job: Any, given: Given, options: Mapping[str, Any]) -> Any:
         """See `Steps.call`."""
         self.ask(name, CALL)
-        child = Child.of(self, name, job, given)
-        known = self.known.get(name)
-        if known is None or known.state not in (DONE, WAITING, FAILED):
-            undo = await undo_of(self.shared.client, options["undo"], self.owner, name)
-            message = await child.prepared()
-            step = Step(
-                name, CALL, self._number(known), WAITING, child.fingerprint, awaited=True,
-                child=message.job, child_id=message.job_id, undo=undo,
-            )  # fmt: skip
-            await self.write(step, message=message, wait=options["timeout"])
-            self.shared.nudge()
-        elif known.fingerprint != child.fingerprint:
-            keys = {**self.context.log_keys(), "step": name}
-            log.warning("call has other arguments, its first ones count", extra=keys)
+        async with self.calling:  # thousands at once would block the event loop
+            child = Child.of(self, name, job, given)
+            known = self.known.get(name)
+            if known is None or known.state not in (DONE, WAITING, FAILED):
+                if self.suspending:
+                    raise Suspend(name)
+                await self._call(child, known, options)
+            elif known.fingerprint != child.fingerprint:
+                keys = {**self.context.log_keys(), "step": name}
+                log.warning("call has other arguments, its first ones count", extra=keys)
         step = await self.result_of(name)
         if step.state == FAILED:
             raise self.failed(step)
         result = step.result or b"null"
         return result if options.get("as_json") else child.load(result)
+
+    async def _call(self, child: Child, known: Step | None, options: Mapping[str, Any]) -> None:
+        undo = await undo_of(self.shared.client, options["undo"], self.owner, child.name)
+        message = await child.prepared()
+        step = Step(
+            child.name, CALL, self._number(known), WAITING, child.fingerprint, awaited=True,
+            child=message.job, child_id=message.job_id, undo=undo,
+        )  # fmt: skip
+        await self.write(step, message=message, wait=options["timeout"])
+        self.shared.nudge()
 
     async def map(self, name: str, job: Any, items: Any, options: Mapping[str, Any]) -> Any:
         """See `Steps.map`."""
@@ -130,6 +151,7 @@ class HandledRun(DurableRun):
     async def signal(self, name: str, kind: Any, timeout: float | None) -> Any:
         """See `Steps.signal`."""
         self.ask(name, SIGNAL)
+        typed = self._typed(f"the signal {name!r}", kind)  # what is no type never comes
         if name not in self.known:
             step = Step(name, SIGNAL, self._number(None), WAITING, awaited=True)
             await self.write(step, wait=timeout)
@@ -139,7 +161,16 @@ class HandledRun(DurableRun):
             self.remember(failure)
             raise failure
         try:
-            return Typed(f"the signal {name!r}", kind).load(step.result or b"null")
+            return typed.load(step.result or b"null")
         except InvalidResult as error:
             self.remember(error)
             raise
+
+    def _typed(self, what: str, kind: Any) -> Typed:
+        try:
+            return Typed(what, kind)
+        except (PydanticUserError, TypeError) as error:
+            first = str(error).splitlines()[0]
+            problem = ConfigurationError(f"{what} cannot be validated into {kind!r}: {first}")
+            self.remember(problem)
+            raise problem from None

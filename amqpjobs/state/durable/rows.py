@@ -9,15 +9,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared
+from amqpjobs.state.durable.put_statement import put_if_held
 from amqpjobs.state.durable.values import (
     ABANDONED,
     CANCELLED,
     DONE,
     ENDED,
+    FAILED,
     FEEDING,
     MAP,
     RUNNING,
@@ -119,6 +121,7 @@ def begin(
         index_elements=["app", "job_id"],
         set_={"token": durable.c.token + 1, "changed_at": now},
         where=and_(
+            durable.c.job == beginning.job,
             durable.c.epoch == owner.epoch,
             durable.c.state == RUNNING,
             durable.c.cancel_reason.is_(None),
@@ -138,6 +141,12 @@ def _again(
     row = locked(connection, owner.app, owner.job_id)
     if row is None or row.epoch > owner.epoch:
         return NotBegun(SUSPENDED)  # pruned, or a message of an earlier epoch
+    if row.job != beginning.job:
+        words = (
+            f"the id {owner.job_id!r} is that of a durable job {row.job!r}, and a durable job is "
+            "known by its id: give each job ids of its own"
+        )
+        return NotBegun(FAILED, None, Failed("rejected", words, reason="rejected"))
     if row.epoch == owner.epoch and row.state == RUNNING:
         return NotBegun(CANCELLED, None, Failed("cancelled", row.cancel_reason))
     if row.epoch == owner.epoch or row.state in (UNDOING, UNDO_FAILED):
@@ -239,41 +248,22 @@ def put(
     Returns:
         False if nothing is written: a newer run has begun, or what was to be waited for has ended.
     """
-    values = _values(owner, step, now, message, wait)
-    columns = list(values)
-    held = and_(
-        durable.c.app == owner.app, durable.c.job_id == owner.job_id, durable.c.token == token,
-        durable.c.epoch == owner.epoch,
-    )  # fmt: skip
-    chosen = select(*(_literal(name, values[name]) for name in columns)).where(held)
-    insert = insert_into(connection, steps).from_select(columns, chosen)
-    keys = ("app", "job_id", "epoch", "name", "started_at", "n")
-    update_ = {name: insert.excluded[name] for name in columns if name not in keys}
-    # What has ended meanwhile, such as a signal that came early, is not waited for again.
-    made = insert.on_conflict_do_update(
-        index_elements=["app", "job_id", "epoch", "name"], set_=update_,
-        where=steps.c.state == WAITING if step.state == WAITING else None,
-    ).returning(steps.c.n)  # fmt: skip
-    if connection.execute(made).first() is None:
+    values = values_of(owner, step, now, message, wait)
+    if not put_if_held(connection, token, values, now, wait):
         return False
     if message is not None:
         add(connection, outbox, owner.app, message, now)
     return True
 
 
-def _literal(name: str, value: Any) -> ColumnElement[Any]:
-    if isinstance(value, ColumnElement):
-        return value.label(name)
-    return literal(value, steps.c[name].type).label(name)
-
-
-def _values(
+def values_of(
     owner: Owner,
     step: Step,
     now: ColumnElement[float],
     message: Prepared | None,
     wait: float | None,
 ) -> dict[str, Any]:
+    """The columns of a step, and of the messages that belong to it."""
     values: dict[str, Any] = {
         "app": owner.app, "job_id": owner.job_id, "epoch": owner.epoch, "name": step.name,
         "kind": step.kind, "n": step.n, "state": step.state, "awaited": step.awaited,

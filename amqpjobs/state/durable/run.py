@@ -6,16 +6,24 @@ Changes when a step is carried out in another way; `amqpjobs.state.durable.rows`
 import asyncio
 import logging
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from amqpjobs.errors import JobFailed, StoreUnavailable
+from amqpjobs.errors import ConfigurationError, JobFailed, StoreUnavailable
 from amqpjobs.jobs.durable.asked import Asked
 from amqpjobs.jobs.durable.suspension import Suspend
 from amqpjobs.jobs.run_context import RunContext, context_of_nobody
-from amqpjobs.state.durable.blocked import is_blocked
+from amqpjobs.state.durable.blocked import (
+    Doing,
+    doing,
+    goes_on_at_first,
+    tasks_behind,
+    where_to_leave,
+)
 from amqpjobs.state.durable.groups import Shared
 from amqpjobs.state.durable.rows import Begun, Owner, load, put, put_cursor
-from amqpjobs.state.durable.values import WAITING, Failed, Step
+from amqpjobs.state.durable.values import FAILED, WAITING, Failed, Step
 
 log = logging.getLogger("amqpjobs.durable")
 
@@ -28,9 +36,22 @@ FIRST_LOOKS = 3
 POLL = 1.0
 """Seconds between two looks into the store, while a handler waits and does something else, too."""
 
+CALLS = 200
+"""Calls that are prepared and written at once; others of the handler come after them."""
+
+POLL_SHARE = 10
+"""Times as long as a look into the store has taken there is none: of many steps it takes long."""
+
+MANY = 200
+"""Steps that are waited for, from which on no last look is worth its time."""
+
 LONGEST_LIVE = 60.0
 """Seconds for which a handler may await what is not known here, such as a socket, while all else
 that it does is waiting. Then it is left all the same, and starts anew when it is woken."""
+
+PATIENCE = 2.0
+"""Seconds for which all that a handler does may be to wait for an event, a lock or a queue: another
+task, of its own or not, may be about to go on."""
 
 STORE_TRIES = 5
 """Times that a step is written, when the store is away, before its job waits on its queue."""
@@ -52,6 +73,8 @@ class DurableRun:
         unstored: why the store could not be reached; None if it could.
         waits: the names of what it waits for, once it is left.
         maps: the names of the maps that have items to send.
+        calling: held by calls that are being prepared and written.
+        at_first: whether it goes on when the first of these has ended.
     """
 
     def __init__(
@@ -71,15 +94,18 @@ class DurableRun:
         self._next = max((step.n for step in self.known.values()), default=0) + 1
         self._asked = Asked()
         self._parked: dict[str, asyncio.Future[None]] = {}
+        self._parking: set[asyncio.Task[Any]] = set()
+        self._busy: set[asyncio.Future[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._cursors: dict[str, Step] = {}
-        self.suspending = self.superseded = False
+        self.suspending = self.superseded = self.at_first = self._over = False
         self.unstored: StoreUnavailable | None = None
         self.waits: tuple[str, ...] = ()
         self.maps: set[str] = set()
         self._soon = asyncio.Event()
         self._failures: list[BaseException] = []
-        self.stepping = 0  # steps whose functions run now
+        self._writing = 0
+        self.calling = asyncio.Semaphore(CALLS)
 
     def __repr__(self) -> str:
         return f"<DurableRun {self.owner.job_id}: {len(self._asked)} steps asked>"
@@ -91,11 +117,30 @@ class DurableRun:
             ConfigurationError: it was used before, or is none.
             Suspend: the handler is being left.
         """
-        known = self.known.get(name) if isinstance(name, str) else None
-        self._asked.check(name)
-        if self.suspending:
-            raise Suspend(name)
-        self._asked.use(name, kind, None if known is None else known.kind)
+        try:
+            self._asked.check(name)
+            if self.suspending or self._over:
+                raise Suspend(name)
+            known = self.known.get(name)
+            self._asked.use(name, kind, None if known is None else known.kind)
+        except ConfigurationError as error:
+            self.remember(error)
+            raise
+
+    @contextmanager
+    def busy(self, name: str) -> Iterator[None]:
+        """Around what a step does here: a handler that is left waits for its end. If it fails, the
+        handler may try again."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._busy.add(future)
+        try:
+            yield
+        except Exception:
+            self._asked.forget(name)
+            raise
+        finally:
+            self._busy.discard(future)
+            future.set_result(None)
 
     def _number(self, known: Step | None) -> int:
         if known is not None:
@@ -112,6 +157,13 @@ class DurableRun:
         Raises:
             Suspend: nothing more is to be done here.
         """
+        self._writing += 1
+        try:
+            await self._write(step, more)
+        finally:
+            self._writing -= 1
+
+    async def _write(self, step: Step, more: Mapping[str, Any]) -> None:
         for attempt in range(1, STORE_TRIES + 1):
             try:
                 written = await self.shared.groups.run(
@@ -163,10 +215,16 @@ class DurableRun:
                 self._watching = asyncio.get_running_loop().create_task(
                     self._watch(), context=context_of_nobody()
                 )
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - handlers run in tasks
+            self._parking.add(task)
             try:
                 await future
             finally:
                 self._parked.pop(name, None)
+                self._parking.discard(task)
+        if step.state == FAILED:
+            self._asked.forget(name)  # asked for again, it fails again
         return step
 
     def failed(self, step: Step) -> JobFailed:
@@ -193,30 +251,44 @@ class DurableRun:
 
     async def _watch(self) -> None:
         """Leave the handler when all that it does is wait; until then, see what has ended."""
-        looks = 0
-        polled = begun = time.monotonic()
+        looks, rest = 0, LOOK
+        polled = begun = passing = time.monotonic()
         while self._parked and not self.suspending:
             await asyncio.sleep(0 if looks < FIRST_LOOKS else LOOK)
             looks += 1
-            if is_blocked(self._task, set(self._parked.values())):
-                if self._soon.is_set() or looks > FIRST_LOOKS + 1:
+            now, does = time.monotonic(), self._does()
+            if does is Doing.WAIT or (does is Doing.PASS and now - passing > PATIENCE):
+                if len(self._parked) <= MANY and (self._soon.is_set() or looks > FIRST_LOOKS + 1):
                     await self._poll()  # what has ended by now need not wake it
-                    if not is_blocked(self._task, set(self._parked.values())):
-                        begun = time.monotonic()
+                    if self._does() is not does:
+                        begun = passing = time.monotonic()
                         continue
                 self.leave()
                 return
-            if self.stepping:
-                begun = time.monotonic()  # a step that was left would be called a second time
-            if time.monotonic() - begun > LONGEST_LIVE:
+            if does is Doing.WORK:
+                passing = now
+            if self._busy or self._writing:
+                begun = now  # a step that was left would be called a second time
+            if now - begun > LONGEST_LIVE:
                 keys = {**self.context.log_keys(), "seconds": LONGEST_LIVE}
                 log.warning("durable job left while it awaits something else", extra=keys)
                 self.leave()
                 return
-            if self._soon.is_set() or time.monotonic() - polled > POLL:
+            since = now - polled
+            if (self._soon.is_set() and since > rest) or since > max(POLL, rest):
                 polled = time.monotonic()
                 if await self._poll():
-                    begun = polled
+                    begun = passing = polled
+                rest = max(LOOK, POLL_SHARE * (time.monotonic() - polled))
+
+    def _does(self) -> Doing:
+        """What the handler does. A look at thousands of tasks takes its time, so there is none
+        while steps are being written."""
+        if self._writing:
+            return Doing.WORK
+        does = doing(self._task, set(self._parked.values()))
+        # A step goes on in a task that the handler waits for in a way that is not seen.
+        return Doing.WORK if does is Doing.PASS and self._busy else does
 
     def look_soon(self) -> None:
         """Something that it waits for has ended."""
@@ -235,12 +307,17 @@ class DurableRun:
         return bool(found)
 
     def leave(self) -> None:
-        """Leave the handler: everything that waits in it raises `Suspend`."""
+        """Leave the handler: what it awaits raises `Suspend`, and so does everything that waits in
+        its tasks."""
         self.suspending = True
         self.waits = tuple(self._parked)
-        for name, future in self._parked.items():
+        self.at_first = goes_on_at_first(self._task)
+        for task in {*tasks_behind(self._task), *self._parking}:
+            task.add_done_callback(_seen)
+        places = [*where_to_leave(self._task), *self._parked.values()]
+        for future in places:
             if not future.done():
-                future.set_exception(Suspend(name))
+                future.set_exception(Suspend(*self.waits))
 
     # Loops.
 
@@ -266,7 +343,19 @@ class DurableRun:
                 self.superseded = True
 
     async def close(self) -> None:
-        """The handler has ended."""
+        """The handler has ended. What it has left behind ends, too: steps that go on are waited
+        for, so that nobody begins them anew meanwhile."""
+        self._over = True
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait((self._watching,))
+        for future in self._parked.values():
+            future.cancel()
+        while self.suspending and self._busy:
+            await asyncio.wait(list(self._busy))
+
+
+def _seen(task: "asyncio.Task[Any]") -> None:
+    """Nobody else may look at its error, which asyncio would log."""
+    if not task.cancelled():
+        task.exception()

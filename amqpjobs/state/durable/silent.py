@@ -239,7 +239,7 @@ def _give_up(
     connection: Connection, owner: Owner, message: Prepared, row: Any, now: ColumnElement[float]
 ) -> Told:
     ended = lost(message, row.sends + 1)
-    told = finish(connection, owner, None, ended, now) or Told()
+    told = finish(connection, owner, None, ended, now, job=row.job) or Told()
     woken = told.woken
     if (family := family_of(message.properties.headers)) is not None:
         woken += end_step(connection, owner.app, family, owner.job_id, ended, now).woken

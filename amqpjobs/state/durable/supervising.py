@@ -83,7 +83,8 @@ class Supervises:
         else:
             log.warning("silent job sent again", extra=keys)
         for job_id in told.orphans:
-            await cancel(self._memory, job_id, "nothing was heard of it")
+            # What was given up has failed: what it did is taken back.
+            await cancel(self._memory, job_id, "nothing was heard of it", undo=True)
 
     async def _not_empty(self, routing_keys: Collection[str]) -> set[str]:
         """The queues in which, or beside which, jobs wait."""

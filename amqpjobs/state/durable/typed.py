@@ -29,11 +29,16 @@ class Typed:
     Args:
         what: whose values they are, for errors.
         kind: their type; `NO_HINT` for what JSON has by itself.
+        adapter: of that, if it is known.
     """
 
-    def __init__(self, what: str, kind: Any) -> None:
+    def __init__(
+        self, what: str, kind: Any = NO_HINT, *, adapter: TypeAdapter[Any] | None = None
+    ) -> None:
         self._what = what
-        self._adapter: TypeAdapter[Any] = adapter_of(Any if kind is NO_HINT else kind)
+        self._adapter: TypeAdapter[Any] = (
+            adapter_of(Any if kind is NO_HINT else kind) if adapter is None else adapter
+        )
 
     def dump(self, value: Any, largest: int = LARGEST) -> bytes:
         """A value as JSON.
@@ -44,7 +49,8 @@ class Typed:
         try:
             data = self._adapter.dump_json(value, by_alias=True, warnings="error")
         except (PydanticSerializationError, RecursionError, ValueError) as error:
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            # Of several lines the second says what it is.
+            first = " ".join(str(error).split("\n", 2)[:2]) or type(error).__name__
             raise InvalidResult(f"{self._what} returned what cannot become JSON: {first}") from None
         if len(data) > largest:
             raise InvalidResult(
@@ -69,14 +75,22 @@ class Typed:
             ) from None
 
 
-@lru_cache(512)
 def typed_of(what: str, function: Callable[..., Any]) -> Typed:
     """For what a function returns."""
+    try:
+        adapter = _adapter_of(function)
+    except TypeError:  # an object that is called, and has no hash
+        adapter = _adapter_of.__wrapped__(function)
+    return Typed(what, adapter=adapter)
+
+
+@lru_cache(512)
+def _adapter_of(function: Callable[..., Any]) -> TypeAdapter[Any]:
     try:
         hints = get_type_hints(unwrap(function), include_extras=True)
     except Exception:  # noqa: BLE001 - what is imported for type checkers alone is not there
         hints = {}
-    return Typed(what, hints.get("return", NO_HINT))
+    return adapter_of(hints.get("return", Any))
 
 
 def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

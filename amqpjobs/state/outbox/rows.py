@@ -100,6 +100,21 @@ def add(
     connection.execute(insert(table).values(**values_of(app, message, now), key=ordered))
 
 
+def add_all(
+    connection: Connection,
+    table: Table,
+    app: str,
+    messages: Sequence[Prepared],
+    now: ColumnElement[float],
+) -> None:
+    """Write messages that have no order among each other. See `add`."""
+    rows = [values_of(app, message, now) for message in messages]
+    for row in rows:
+        del row["created_at"]
+    if rows:
+        connection.execute(insert(table).values(created_at=now), rows)
+
+
 def claim(
     connection: Connection,
     table: Table,

@@ -17,7 +17,7 @@ from amqpjobs.jobs.message.headers import (
     write,
 )
 from amqpjobs.jobs.message.ids import derived_id
-from amqpjobs.jobs.message.message import Message
+from amqpjobs.jobs.message.message import Message, Pipeline
 from amqpjobs.jobs.message.tick import How, Tick
 from amqpjobs.jobs.message.trace_context import carried
 
@@ -58,6 +58,11 @@ def check_options(message: Message[object]) -> None:
     if not isinstance(message, Message):
         raise ConfigurationError(
             f"a schedule sends a message, such as job.message(7), not {message!r}"
+        )
+    if isinstance(message, Pipeline):
+        raise ConfigurationError(
+            "a schedule sends a job, and this is a pipeline: let it send a durable job that calls "
+            'it, await ctx.call("name", pipeline)'
         )
     options = message.options
     for name in ("delay", "at", "id"):

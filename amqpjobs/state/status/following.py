@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.message.cancellation import Cancellation
 from amqpjobs.jobs.message.status import JobStatus
+from amqpjobs.jobs.message.why import Why
 from amqpjobs.state.needs import has_durable, memory_with_store
 
 if TYPE_CHECKING:
@@ -115,6 +116,28 @@ class FollowsJobs:
         from amqpjobs.state.status.cancelling import cancel_job
 
         return await cancel_job(self.client, job_id, reason)
+
+    async def why(self, job_id: str) -> Why:
+        """Why a job does not run, or has not run: in a sentence, with the facts behind it.
+
+        It looks into the store and at the statuses, asks the workers, looks at the job's queue, and
+        last through the dead letters, where the letters are held for a moment. What it cannot see
+        is in `Why.unseen`; it works without a store, and while RabbitMQ is away.
+
+        Args:
+            job_id: the job's id.
+
+        Raises:
+            ConfigurationError: an id that cannot be one.
+
+        Example:
+            >>> why = await app.why(handle.id)
+            >>> print(why.reason)
+            done
+        """
+        from amqpjobs.state.why.reasons import why
+
+        return await why(self.client, job_id)
 
     def watch(self, job_id: str) -> AsyncGenerator[JobStatus, None]:
         """The status of a job, and then each change as it happens, until it ends. States may be

@@ -15,7 +15,14 @@ from sqlalchemy.pool import StaticPool
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.clock import MACHINE, Clock
-from amqpjobs.state.store.engine import BUSY_TIMEOUT, limits, listen_for_file, open_engine, url_of
+from amqpjobs.state.store.engine import (
+    BUSY_TIMEOUT,
+    limits,
+    listen_for_file,
+    open_engine,
+    ping_idle,
+    url_of,
+)
 from amqpjobs.state.store.errors import errors
 from amqpjobs.state.store.migrate import look, migrate
 from amqpjobs.state.store.runs import Runs, now_of
@@ -64,7 +71,7 @@ class DurableStore(Runs):
             event.listen(self._sqlite, "begin", begin_immediate)
             self._thread = ThreadPoolExecutor(1, "amqpjobs store")
         else:
-            self._engine = create_async_engine(self._url, **limits())
+            self._engine = ping_idle(create_async_engine(self._url, **limits()))
             event.listen(self._engine.sync_engine, "connect", _set_up_postgresql)
 
     def __repr__(self) -> str:

@@ -3,7 +3,9 @@
 Changes when another database is understood, or one is set up otherwise.
 """
 
+import math
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,9 @@ BUSY_TIMEOUT = 10.0
 
 QUERY_TIMEOUT = 10.0
 """Seconds that one statement may take in PostgreSQL, and connecting to it."""
+
+IDLE = 1.0
+"""Seconds without use, from which on a connection to PostgreSQL is looked at before it is used."""
 
 POOL = 5
 """Connections to PostgreSQL that one process keeps, at most."""
@@ -51,7 +56,7 @@ def open_engine(settings: "Settings") -> "AsyncEngine":
         from sqlalchemy.pool import NullPool
 
         if url.get_backend_name() != "sqlite":
-            return create_async_engine(url, **limits())
+            return ping_idle(create_async_engine(url, **limits()))
         # No pool: each connection is a thread, which would keep the process alive when nobody
         # closes the store, and opening a file costs next to nothing.
         engine = create_async_engine(
@@ -104,10 +109,36 @@ def limits() -> dict[str, Any]:
     return {
         "pool_size": POOL,
         "max_overflow": 0,
-        "pool_pre_ping": True,
         "pool_timeout": QUERY_TIMEOUT,
         "connect_args": {"command_timeout": QUERY_TIMEOUT, "timeout": QUERY_TIMEOUT},
     }
+
+
+def ping_idle(engine: "AsyncEngine") -> "AsyncEngine":
+    """Have connections to PostgreSQL that were idle looked at before they are used, as SQLAlchemy's
+    ``pool_pre_ping`` does each time: with asyncpg that takes three round trips, as long as all
+    else of a short transaction."""
+    from sqlalchemy import event
+
+    dialect = engine.dialect
+
+    def returned(_: object, record: Any) -> None:
+        record.info["returned"] = time.monotonic()
+
+    def taken(connection: Any, record: Any, _: object) -> None:
+        if time.monotonic() - record.info.get("returned", math.inf) > IDLE:
+            try:
+                alive = dialect.do_ping(connection)
+            except dialect.loaded_dbapi.Error as error:
+                alive = not dialect.is_disconnect(error, connection, None)
+            if not alive:
+                from sqlalchemy.exc import DisconnectionError
+
+                raise DisconnectionError  # the pool takes another one
+
+    event.listen(engine.sync_engine, "checkin", returned)
+    event.listen(engine.sync_engine, "checkout", taken)
+    return engine
 
 
 def _for_asyncpg(url: "URL") -> "URL":

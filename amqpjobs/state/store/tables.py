@@ -225,6 +225,7 @@ durable = Table(
     Column("error", Text),
     Column("deadline", Double),
     Column("sends", Integer, nullable=False, server_default="0"),
+    Column("at_first", Boolean, nullable=False, server_default=false()),
     Column("cancel_reason", Text),
     Column("undo_asked", Boolean, nullable=False, server_default=false()),
     Column("created_at", Double, nullable=False),
@@ -276,8 +277,8 @@ steps = Table(
     ),
     _index("amqpjobs_step_due", "app", "due_at", where="due_at IS NOT NULL AND state = 'waiting'"),
     Index("amqpjobs_step_child", "app", "child_id"),
-    _index("amqpjobs_step_map", "app", where="kind = 'map' AND state = 'waiting'"),
     _index("amqpjobs_step_sent", "app", "sent_at", where="sent_at IS NOT NULL"),
+    _index("amqpjobs_step_map", "app", where="kind = 'map' AND state = 'waiting'"),
 )
 """One row for each step of a durable job: done, or waited for. The message of a job that is waited
 for is in here, and of the one that takes the step back."""

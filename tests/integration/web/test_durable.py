@@ -91,3 +91,18 @@ async def test_a_dead_letter_is_replayed_from_a_step(
         await until(partial(replayed, "?restart=true"), "it is replayed")
         await until(lambda: done == ["one", "two", "two", "one", "two"], "all is done again")
         assert (await client.post(f"/jobs/{job_id[:8]}/replay")).status_code == 404
+
+
+async def test_why_a_job_does_not_run(broker_43: VirtualHost, tmp_path: Path) -> None:
+    """Also one that is unknown."""
+    app = shop(broker_43, tmp_path)
+    async with served(app, recorder=True) as client, working(app):
+        job_id = (await client.post("/jobs/approved", json=7)).json()["id"]
+
+        async def suspended() -> bool:
+            return (await client.get(f"/jobs/{job_id}/why")).json()["reason"] == "suspended"
+
+        await until(suspended, "it waits")
+        found = (await client.get(f"/jobs/{job_id}/why")).json()
+        assert found["sentence"].startswith("it waits for the signal 'approval'")
+        assert (await client.get("/jobs/an-id/why")).json()["reason"] == "unknown"

@@ -15,7 +15,7 @@ from amqpjobs.cli import output, queues
 from amqpjobs.cli.app_option import load_app
 from amqpjobs.cli.dead.rows import mark as dead_mark
 from amqpjobs.cli.dead.running import _Last, problems, progress, report
-from amqpjobs.cli.status import _follow_on_terminal, _line, _show
+from amqpjobs.cli.status import _follow_on_terminal, _line, show_status
 from amqpjobs.client.deadletters import Moved
 from amqpjobs.demo.screen import Lines, Terminal
 from amqpjobs.demo.show import Shown
@@ -77,7 +77,9 @@ WAYS = {
     "json": lambda _: as_json(),
     "messages": lambda _: output.say(f"amqpjobs: {HOSTILE}"),
     "status --follow": lambda _: asyncio.run(follow(Watched())),
-    "status": lambda _: _show(status(detail=HOSTILE, result={HOSTILE: HOSTILE}, has_result=True)),
+    "status": lambda _: show_status(
+        status(detail=HOSTILE, result={HOSTILE: HOSTILE}, has_result=True)
+    ),
     "status --follow without a terminal": lambda _: sys.stdout.write(_line(status())),
     "dead replay": lambda _: report(moved(), "replayed", "text"),
     "what stayed": lambda _: [output.say(line) for line in problems(moved())],
@@ -224,7 +226,9 @@ def test_what_failed_lately_is_marked(monkeypatch):
 def test_a_status_is_marked_where_it_is_bad(state, code, monkeypatch):
     """With the time, and how long ago that was."""
     at_terminal = terminal_of(monkeypatch)
-    _show(JobStatus(id="7", job="send", queue="q", state=state, attempt=1, ended_at=NOW - 125))
+    show_status(
+        JobStatus(id="7", job="send", queue="q", state=state, attempt=1, ended_at=NOW - 125)
+    )
     text = at_terminal.getvalue()
     assert "(2 min ago)" in text
     assert (f"\x1b[{code}m" in text) if code else ("\x1b" not in text)

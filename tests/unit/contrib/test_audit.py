@@ -65,3 +65,20 @@ def test_names_are_lists():
     """A text would be taken for its letters."""
     with pytest.raises(ConfigurationError, match="lists of names"):
         Audit(headers="tenant")
+
+
+async def test_a_durable_job_that_waits_is_suspended_which_is_no_error(lines):
+    """It goes on in another run."""
+    app = App("shop", processing=[Audit()])
+
+    @app.job(queue="q", durable=True)
+    async def job(ctx: Context) -> None:
+        await ctx.sleep("a while", 60)
+
+    async with app.testing() as t:
+        await job.later()
+        await t.run_until_idle()
+        await t.advance(61)
+    ends = [line for line in lines() if line.message == "job ended"]
+    assert [line.ended for line in ends] == ["suspended", "done"]
+    assert not any(hasattr(line, "error") for line in ends)

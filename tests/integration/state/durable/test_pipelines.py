@@ -13,13 +13,17 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import func, select
 
-from amqpjobs import App, Context, Message, Pipeline, Queue, Retry, Selection, Unique, group
+from amqpjobs import App, Context, Cron, Message, Pipeline, Queue, Retry, Selection, Unique, group
 from amqpjobs.errors import ConfigurationError, InvalidArguments, JobFailed
 from amqpjobs.jobs.message import pipeline as plans
 from amqpjobs.jobs.registry import MOST_PIPELINES
 from amqpjobs.state.memory import memory_of
+from amqpjobs.state.store.engine import open_engine
+from amqpjobs.state.store.migrate import migrate
 from amqpjobs.state.store.tables import durable
 from tests.integration.state.test_outbox import shop
+from tests.support.brokers.broker_server import VirtualHost
+from tests.support.workers import app_at, working
 
 
 class Picture(BaseModel):
@@ -332,6 +336,31 @@ async def test_a_durable_job_calls_one():
         assert t.results(frame) == [403]
 
 
+async def test_one_that_waits_is_cancelled():
+    """With the job that it waits for."""
+    here = Gallery()
+    async with here.app.testing() as t:
+        later = here.download.with_options(delay=60).message("cat").then(here.shrink, 1)
+        handle = await here.app.enqueue(later)
+        await t.run_until_idle()
+        await handle.cancel(reason="no cats")
+        await t.run_until_idle()
+        await t.advance(61)
+        assert [(run.job, run.outcome) for run in t.runs()] == [
+            ("amqpjobs.pipeline/shrink", "suspended"),
+            ("amqpjobs.pipeline/shrink", "cancelled"),
+            ("download", "cancelled"),
+        ]
+
+
+async def test_a_schedule_sends_none():
+    """It keeps jobs by their names: a durable job that calls one is sent."""
+    here = Gallery()
+    async with here.app.testing():
+        with pytest.raises(ConfigurationError, match="a durable job that calls it"):
+            await here.app.schedules.put("nightly", Cron("@daily"), here.stored("cat"))
+
+
 async def test_a_callback_may_be_one():
     """It travels with the job, as any message does."""
     here = Gallery()
@@ -372,6 +401,45 @@ async def test_one_pipeline_is_sent_many_times():
             pipeline.id,
             "mine",
         }
+
+
+async def test_a_worker_runs_one_whose_jobs_others_know(store_url: str, broker_43: VirtualHost):
+    """Over RabbitMQ: results pass it as JSON, and the caller gets what it knows them to be."""
+
+    def app_with(*queues: str) -> tuple[App, dict[str, Any]]:
+        app, jobs = app_at(broker_43.url, store_url=store_url), dict[str, Any]()
+        if "files" in queues:
+
+            @app.job(queue="files")
+            async def download(name: str) -> bytes:
+                return name.encode()
+
+            jobs["download"] = download
+        if "pictures" in queues:
+
+            @app.job(queue="pictures")
+            async def shrink(data: bytes, width: int) -> Picture:
+                if data == b"bad":
+                    raise ValueError("no picture")
+                return Picture(name=data.decode(), width=width)
+
+            jobs["shrink"] = shrink
+        return app, jobs
+
+    caller, jobs = app_with("files", "pictures")
+    engine = open_engine(caller.settings)
+    await migrate(engine)
+    await engine.dispose()
+    files, pictures = app_with("files")[0], app_with("pictures")[0]
+
+    def picture(name: str) -> Message[Picture]:
+        return jobs["download"].message(name).then(jobs["shrink"], 200)
+
+    async with caller.lifespan(), working(files), working(pictures):
+        both = await caller.request(group(picture("cat"), picture("dog")), timeout=30)
+        assert both == (Picture(name="cat", width=200), Picture(name="dog", width=200))
+        with pytest.raises(JobFailed, match="no picture"):
+            await caller.request(group(picture("cat"), picture("bad")), timeout=30)
 
 
 def test_what_cannot_follow_is_refused_where_it_is_written() -> None:

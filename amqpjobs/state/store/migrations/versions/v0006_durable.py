@@ -49,6 +49,7 @@ def _make_durable() -> None:
         sa.Column("error", sa.Text),
         sa.Column("deadline", sa.Double),
         sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("at_first", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("cancel_reason", sa.Text),
         sa.Column("undo_asked", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("created_at", sa.Double, nullable=False),
@@ -102,9 +103,9 @@ def _make_steps() -> None:
         where="due_at IS NOT NULL AND state = 'waiting'",
     )
     op.create_index("amqpjobs_step_child", "amqpjobs_step", ["app", "child_id"])
+    _index("amqpjobs_step_sent", "amqpjobs_step", "app", "sent_at", where="sent_at IS NOT NULL")
     where = "kind = 'map' AND state = 'waiting'"
     _index("amqpjobs_step_map", "amqpjobs_step", "app", where=where)
-    _index("amqpjobs_step_sent", "amqpjobs_step", "app", "sent_at", where="sent_at IS NOT NULL")
 
 
 def _messages() -> list[sa.Column[Any]]:
