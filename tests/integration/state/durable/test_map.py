@@ -379,3 +379,65 @@ async def test_a_replay_keeps_a_map_that_is_done():
         await t.run_until_idle()
         assert t.results(two) == [[0, 2, 4, 6, 8, 10, 12]]
         assert [mapped.ran[number] for number in range(4)] == [1] * 4
+
+
+async def test_each_item_is_run_as_a_job_is():
+    """With middleware, a timeout and an id of its own, which stays the same when it is retried."""
+    seen = list[tuple[str, int]]()
+
+    async def note(call_next: Any, context: Context) -> object:
+        seen.append((context.job_id, context.arguments["number"]))
+        return await call_next(context)
+
+    app = App("maps", retry=Retry(attempts=2))
+
+    @app.job(queue="numbers", timeout=0.2, middleware=[note])
+    async def hang(ctx: Context, number: int) -> int:
+        if number == 1:
+            await asyncio.Event().wait()
+        return number
+
+    @app.job(queue="maps", durable=True)
+    async def parent(ctx: Context) -> list[str]:
+        found = await ctx.map("all", hang, range(3), chunk=3, on_failure="collect")
+        return [each.error if isinstance(each, JobFailed) else str(each) for each in found]
+
+    async with app.testing(raise_errors=False) as t:
+        await parent.later()
+        await t.run_until_idle()
+        await t.advance(60)
+        assert t.results(parent) == [["0", "amqpjobs.errors.JobTimeout", "2"]]
+    assert [number for _, number in seen] == [0, 1, 2, 1]
+    ids = [job_id for job_id, _ in seen]
+    assert ids[1] == ids[3]
+    assert len(set(ids)) == 3
+
+
+processes = App("processes", retry=Retry(attempts=1))
+
+
+@processes.job(queue="numbers", cpu=True)
+def halve(number: int) -> int:
+    """What runs in a process."""
+    return number // 2
+
+
+@processes.job(queue="numbers")
+def twice(number: int) -> int:
+    """What runs in a thread."""
+    return number * 2
+
+
+@processes.job(queue="maps", durable=True)
+async def both_ways(ctx: Context) -> list[list[int]]:
+    """Maps both."""
+    threads = await ctx.map("threads", twice, range(6), chunk=3)
+    return [threads, await ctx.map("processes", halve, range(6), chunk=3)]
+
+
+async def test_plain_functions_and_processes_are_mapped():
+    """In threads, and in processes of their own."""
+    async with processes.testing() as t:
+        await both_ways.later()
+        await t.run_until_idle(timeout=30)
+        assert t.results(both_ways) == [[[0, 2, 4, 6, 8, 10], [0, 0, 1, 1, 2, 2]]]
