@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from amqpjobs.client.client import Client
     from amqpjobs.state.outbox.places import Outbox
     from amqpjobs.state.outbox.relay import Relay
+    from amqpjobs.state.outbox.soon import SendsSoon
     from amqpjobs.state.schedules.ended import EndedTicks
     from amqpjobs.state.store.durable import DurableStore
     from amqpjobs.state.store.runs import Runs
@@ -42,11 +43,12 @@ class Memory:
 
     Attributes:
         used: whether anything was remembered, or looked for.
+        steps: whether a test says when anything is sent.
         schedules_changed: whether schedules are to be looked at before it is time.
     """
 
     def __init__(self, client: "Client") -> None:
-        self.used = self.schedules_changed = False
+        self.used = self.schedules_changed = self.steps = False
         self.client = client
         client.before_close.append(self.finish)
         client.on_close.append(self.close)
@@ -99,6 +101,12 @@ class Memory:
     def relay(self) -> "Relay":
         """What sends it, on the running event loop."""
         return self._of_this_loop().relay
+
+    @property
+    def soon(self) -> "SendsSoon | None":
+        """What sends messages right after their commit, on the running event loop; None where tests
+        say when anything is sent."""
+        return None if self.steps else self._of_this_loop().soon
 
     async def send(self) -> int:
         """Send a batch of what is in the outbox.
@@ -205,6 +213,7 @@ class _Here:
         self._store: DurableStore | None = None
         self._relay: Relay | None = None
         self._ended: EndedTicks | None = None
+        self._soon: SendsSoon | None = None
         self._opening = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._again = False
@@ -227,6 +236,14 @@ class _Here:
 
             self._relay = Relay(self._client)
         return self._relay
+
+    @property
+    def soon(self) -> "SendsSoon":
+        if self._soon is None:
+            from amqpjobs.state.outbox.soon import SendsSoon
+
+            self._soon = SendsSoon(self._client, self.relay, self.store)
+        return self._soon
 
     @property
     def ended(self) -> "EndedTicks":
@@ -259,6 +276,8 @@ class _Here:
                     break
 
     async def finish(self, send: Send) -> None:
+        if self._soon is not None:
+            await self._soon.finish(LAST)
         if self._task is None or self._task.done():
             return
         self._task.cancel()

@@ -42,12 +42,14 @@ class Remembering:
             wake: called in place of that, from whatever thread.
         """
         self._memory, self._wake = memory_of(self._app.client), wake
+        self._memory.steps = True
         self._memory.add_wake(wake)
 
     def end(self) -> None:
         """The app is put back."""
         if self._memory is not None and self._wake is not None:
             self._memory.remove_wake(self._wake)
+            self._memory.steps = False
 
     def _kept(self) -> "Housekeeping | None":
         """None while nothing is remembered."""

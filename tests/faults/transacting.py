@@ -142,7 +142,7 @@ def arm() -> None:
         around(transactions.InTransactions, name, "before begin", "after commit")
     around(transactions._Run, "enter", "before row", "after row")
     around(transactions._Run, "check", None, "before commit")
-    around(Relay, "_settle", "before delete", "after delete")
+    around(Relay, "settle", "before delete", "after delete")
     flush = ConsumerChannel.flush
 
     def flushed(channel: ConsumerChannel) -> None:

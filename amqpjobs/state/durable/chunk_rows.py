@@ -29,7 +29,7 @@ from amqpjobs.state.durable.values import (
     Failed,
     Told,
 )
-from amqpjobs.state.outbox.rows import values_of
+from amqpjobs.state.outbox.rows import leave_to_relay, values_of
 from amqpjobs.state.store.tables import chunks, outbox, steps
 
 ITEMS = chunks.c.count.label("items")
@@ -182,6 +182,7 @@ def _send(
         insert(outbox),
         [values_of(owner.app, each.message, now) | {"created_at": at} for each in new],
     )
+    leave_to_relay(connection)
 
 
 def begin_chunk(

@@ -214,11 +214,8 @@ class Durables:
         return told
 
     def _tell(self, told: Told | None) -> Told | None:
-        if told is not None:
-            if told.woken:
-                self._memory.nudge()
-            if told.orphans:
-                self._cancel(told.orphans, undo=told.undo)
+        if told is not None and told.orphans:
+            self._cancel(told.orphans, undo=told.undo)
         return told
 
     def _cancel(self, job_ids: tuple[str, ...], *, undo: bool) -> None:

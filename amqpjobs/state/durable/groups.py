@@ -13,10 +13,12 @@ from amqpjobs.errors import StoreUnavailable
 from amqpjobs.jobs.run_context import context_of_nobody
 from amqpjobs.state.durable.bulk import Piece, run_pieces
 from amqpjobs.state.limits.keys import among
+from amqpjobs.state.outbox.rows import SENDS, Sends
 from amqpjobs.state.store.tables import durable
 
 if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
+    from amqpjobs.state.outbox.soon import SendsSoon
     from amqpjobs.state.store.durable import DurableStore
 
 P = ParamSpec("P")
@@ -82,7 +84,9 @@ class Groups:
     async def _together(self, work: list[Work]) -> None:
         try:
             store = await self._memory.store()
-            results = await store.run(_all, self._memory.app, [piece for piece, _ in work])
+            soon = self._memory.soon
+            pieces = [piece for piece, _ in work]
+            results, sends = await store.run(_all, self._memory.app, pieces, soon)
         except StoreUnavailable as error:
             for _, future in work:
                 _fail(future, error)
@@ -93,9 +97,17 @@ class Groups:
             for each in work:
                 await self._together([each])
         else:
+            self._send(sends, soon)
             for (_, future), result in zip(work, results, strict=True):
                 if not future.done():
                     future.set_result(result)
+
+    def _send(self, sends: Sends, soon: "SendsSoon | None") -> None:
+        """Send what was committed."""
+        if sends.rows and soon is not None:
+            soon.send(sends.rows)
+        if sends.others:
+            self._memory.nudge()
 
     async def finish(self, seconds: float) -> None:
         """Wait until all is written, for so long at most."""
@@ -130,16 +142,16 @@ class Shared:
         """The time of the store, for a statement."""
         return self._store.now
 
-    def nudge(self) -> None:
-        """Have what was just committed sent."""
-        self._memory.nudge()
-
 
 def _job_of(work: Work) -> str:
     return work[0].job_id
 
 
-def _all(connection: Connection, app: str, pieces: list[Piece]) -> list[Any]:
+def _all(
+    connection: Connection, app: str, pieces: list[Piece], soon: "SendsSoon | None"
+) -> tuple[list[Any], Sends]:
+    sends = Sends("", 0.0) if soon is None else soon.sends()
+    connection.execution_options(**{SENDS: sends})
     ids = sorted({piece.job_id for piece in pieces})
     if len(ids) > 1 and connection.dialect.name == "postgresql":
         # Or two transactions that each have two of them could wait for each other.
@@ -147,7 +159,7 @@ def _all(connection: Connection, app: str, pieces: list[Piece]) -> list[Any]:
             durable.c.app == app, among(connection, durable.c.job_id, ids)
         )
         connection.execute(chosen.order_by(durable.c.job_id).with_for_update())
-    return run_pieces(connection, pieces)
+    return run_pieces(connection, pieces), sends
 
 
 def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:

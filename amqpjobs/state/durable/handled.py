@@ -130,7 +130,6 @@ class HandledRun(DurableRun):
             child=message.job, child_id=message.job_id, undo=undo,
         )  # fmt: skip
         await self.write(step, message=message, wait=options["timeout"])
-        self.shared.nudge()
 
     async def map(self, name: str, job: Any, items: Any, options: Mapping[str, Any]) -> Any:
         """See `Steps.map`."""

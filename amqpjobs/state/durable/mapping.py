@@ -259,8 +259,6 @@ class Map:
         if fed is None:
             await self._reload(before)
             return 0
-        if new:
-            run.shared.nudge()
         self._step = replace(self._step, state=fed.state, cursor=after.text())
         run.known[self._name] = self._step
         if fed.state == FAILED:

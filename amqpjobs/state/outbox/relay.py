@@ -82,10 +82,10 @@ class Relay:
             rows = await place.run(claim, outbox.table, self._app, place.now, lease, seconds, BATCH)
             if rows:
                 errors = await publish_prepared(publisher, [row.message for row in rows], timeout)
-                await self._settle(outbox, place, lease, rows, errors)
+                await self.settle(outbox, place, lease, rows, errors)
             return len(rows)
 
-    async def _settle(
+    async def settle(
         self,
         outbox: Outbox,
         place: Runs,
@@ -93,6 +93,15 @@ class Relay:
         rows: list[Row],
         errors: list[AmqpJobsError | None],
     ) -> None:
+        """Delete the rows that RabbitMQ has confirmed, and give back those that it has not.
+
+        Args:
+            lease: by which they are this process's.
+            errors: for each row None if it was confirmed, else why not.
+
+        Raises:
+            StoreUnavailable: the database is away.
+        """
         by_fate: dict[str, list[int]] = {"done": [], "refused": [], "unsent": []}
         failed = []
         for row, error in zip(rows, errors, strict=True):

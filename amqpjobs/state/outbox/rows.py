@@ -5,7 +5,7 @@ kept of a message does.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -47,6 +47,28 @@ class Row:
 
     id: int
     message: Prepared
+
+
+SENDS = "amqpjobs_sends"
+"""The execution option of a connection by which messages that are added are noted: a `Sends`."""
+
+
+@dataclass(slots=True)
+class Sends:
+    """What one transaction has added, for a process that sends it by itself after the commit.
+
+    Attributes:
+        lease: of that process, which has the rows for so many seconds: should it die before they
+            are sent, a relay sends them then. Empty if it leaves all to a relay.
+        seconds: see `lease`.
+        rows: that it is to send.
+        others: whether there are rows that a relay is to send: such as have an order, or a time.
+    """
+
+    lease: str
+    seconds: float
+    rows: list[Row] = field(default_factory=list)
+    others: bool = False
 
 
 def values_of(app: str, message: Prepared, now: ColumnElement[float]) -> dict[str, Any]:
@@ -97,7 +119,23 @@ def add(
         # Ids are drawn before the commit: without it a later commit could have the smaller id.
         lock = sql("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
         connection.execute(lock, {"key": f"{app}:{ordered}"})
-    connection.execute(insert(table).values(**values_of(app, message, now), key=ordered))
+    sends: Sends | None = connection.get_execution_options().get(SENDS)
+    values = values_of(app, message, now) | {"key": ordered}
+    leased = sends is not None and sends.lease and ordered is None and message.due is None
+    if sends is None or not leased:
+        connection.execute(insert(table).values(**values))
+        leave_to_relay(connection)
+        return
+    values |= {"lease": sends.lease, "leased_until": now + sends.seconds}
+    row_id = connection.execute(insert(table).values(**values).returning(table.c.id)).scalar_one()
+    sends.rows.append(Row(row_id, message))
+
+
+def leave_to_relay(connection: Connection) -> None:
+    """Note that a transaction has added what a relay is to send."""
+    sends: Sends | None = connection.get_execution_options().get(SENDS)
+    if sends is not None:
+        sends.others = True
 
 
 def add_all(
@@ -113,6 +151,7 @@ def add_all(
         del row["created_at"]
     if rows:
         connection.execute(insert(table).values(created_at=now), rows)
+        leave_to_relay(connection)
 
 
 def claim(
