@@ -149,7 +149,7 @@ class DurableJobs:
             await self._prepare(family, wanted.prepare, context)
         if family.part != "chunk":
             return None
-        return Chunk(self._app, family, wanted.first, wanted.lines)
+        return Chunk(self._app, family, wanted.first, wanted.lines, self._time)
 
     async def _prepare(self, family: "Family", name: str, context: "RunContext") -> None:
         if self._preparations is None:
