@@ -115,12 +115,9 @@ class Pipeline:
         self._jobs, self._known = runtime.registry.jobs, runtime.registry.known
         queues = runtime.registry.queues.values()
         self._queues = {lane.queue: queue.name for queue in queues for lane in lanes_of(queue)}
-        self._execution = execution
-        self._stopping = stopping
-        self._only_jobs = only_jobs
-        self._max_size = max_size
-        self._settled = settled
-        self._taken_back = taken_back
+        self._execution, self._stopping = execution, stopping
+        self._only_jobs, self._max_size = only_jobs, max_size
+        self._settled, self._taken_back = settled, taken_back
         self._cancelled_jobs = cancelled_jobs or CancelledJobs({})
         self._cancelled = self._cancelled_jobs.known
         self._accept = accept
