@@ -107,12 +107,13 @@ def _row(step: "StepStatus") -> dict[str, Any]:
     undo = None if step.undo is None else f"{step.undo} {step.undo_state or ''}".rstrip()
     if step.undo_error is not None:
         undo = f"{undo}: {step.undo_error}"
-    child = None if step.child is None else f"{step.child} {step.child_id}"
+    child = None if step.child is None else f"{step.child} {step.child_id or ''}".rstrip()
     cursor = None if step.cursor is None else f"at {step.cursor}"
+    told = step.progress or step.result or cursor
     return {
         "step": step.name, "kind": step.kind, "state": step.state, "attempts": step.attempts,
         "started": moment(step.started_at), "took": took,
-        "result": step.error or step.result or cursor, "child": child, "undo": undo,
+        "result": step.error or (None if told is None else str(told)), "child": child, "undo": undo,
     }  # fmt: skip
 
 

@@ -23,6 +23,8 @@ from amqpjobs.jobs.verdicts import Reject
 Find = Callable[[str], Definition | None]
 """Finds the definition of a job by its name."""
 
+NOTHING = b"null"
+
 NOWHERE = Queue(PIPELINE)
 """In place of a queue: a pipeline runs on that of its first message."""
 
@@ -42,15 +44,34 @@ def pipeline_job(name: str, find: Find, app: Enqueuer) -> Definition:
         if not has_store():
             raise refusal("a pipeline")
         try:
-            result = await _run(ctx, plan, "")
+            _check(plan)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Reject(f"the plan of the pipeline makes no sense: {error}") from error
-        return load_result(made, result)
+        return load_result(made, await _run(ctx, plan, ""))
 
     pipeline.__annotations__ = {"ctx": Context, "plan": dict[str, Any], "return": hint}
     keep = kept[0] if kept and all(kept) else False
     made = Definition(pipeline, NOWHERE, app, name=name, durable=True, keep_result=keep)
     return made
+
+
+def _check(plan: dict[str, Any]) -> None:
+    """Look at a plan before any of it runs: anybody who may publish can have written it.
+
+    Raises:
+        ValueError, KeyError, TypeError, RecursionError: it makes no sense.
+    """
+    if not plan["steps"]:
+        raise ValueError("it has no steps")
+    for n, step in enumerate(plan["steps"]):
+        if "group" not in step:
+            call_in(step, NOTHING if n else None)
+            continue
+        for part in step["group"]:
+            if "steps" in part:
+                _check(part)
+            else:
+                call_in(part, None)
 
 
 async def _run(ctx: Context, plan: dict[str, Any], place: str) -> bytes:
@@ -62,9 +83,7 @@ async def _run(ctx: Context, plan: dict[str, Any], place: str) -> bytes:
     result: bytes | None = None
     for n, step in enumerate(plan["steps"], 1):
         result = await _step(ctx, step, f"{place}{n}", result)
-    if result is None:
-        raise ValueError("it has no steps")
-    return result
+    return NOTHING if result is None else result
 
 
 async def _step(ctx: Context, step: dict[str, Any], place: str, result: bytes | None) -> bytes:

@@ -38,20 +38,24 @@ PAUSE = 15.0
 NAMED = 5
 """Jobs that the log line names."""
 
+ELSEWHERE = 15.0
+"""Seconds for which a job is put off that another worker is to run."""
+
 
 class CarriedJobs:
     """The durable jobs of a worker without a store.
 
     Args:
-        names: of the jobs.
+        names: of the jobs. There may be none, and jobs that durable jobs of others have called.
         time: tells it, in seconds since the epoch.
     """
 
     def __init__(self, names: Sequence[str], time: Callable[[], float]) -> None:
         self._time = time
         self._ending = 0
-        jobs = [*names[:NAMED], *(["others"] if len(names) > NAMED else [])]
-        log.warning("durable jobs are not crash-safe", extra={"jobs": jobs, "fix": fix()})
+        if names:
+            jobs = [*names[:NAMED], *(["others"] if len(names) > NAMED else [])]
+            log.warning("durable jobs are not crash-safe", extra={"jobs": jobs, "fix": fix()})
 
     def __repr__(self) -> str:
         return "<CarriedJobs>"
@@ -60,6 +64,14 @@ class CarriedJobs:
     def idle(self) -> bool:
         """Whether no step goes on beside a handler that has ended."""
         return not self._ending
+
+    def put_off(self, context: "RunContext") -> Snoozed:
+        """The outcome of a job that a durable job waits for: nobody here could tell that one of its
+        end, so it waits for a worker that can."""
+        log.warning(
+            "called job needs a worker with store", extra=context.log_keys() | {"fix": fix()}
+        )
+        return Snoozed(self._time() + ELSEWHERE)
 
     async def begin(self, run: "Run", definition: "Definition", context: "RunContext") -> None:
         """Begin the run of a durable job with the steps that its message carries."""

@@ -47,14 +47,23 @@ class Chunk:
         family: whose part it is.
         first: the index of its first item.
         results: what has become of its items by now: see `amqpjobs.state.durable.lines`.
+        clock: tells the time, in seconds since the epoch.
 
     Attributes:
         context: of the item that runs; None between two.
         began: when its run began, by the monotonic clock.
     """
 
-    def __init__(self, app: str, family: Family, first: int, results: list[bytes]) -> None:
+    def __init__(
+        self,
+        app: str,
+        family: Family,
+        first: int,
+        results: list[bytes],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._app = app
+        self._time = clock
         self.family = family
         self.results = results
         self._first = first
@@ -105,14 +114,13 @@ class Chunk:
                 return ended
         return self._again or self._later or DONE_NOTHING
 
-    @staticmethod
-    def _over(delivery: Delivery, context: RunContext) -> Outcome | None:
+    def _over(self, delivery: Delivery, context: RunContext) -> Outcome | None:
         """Why no more items are to begin."""
         if context.stopping.is_set():
             return Released("the worker is stopping")
         if delivery.stale:
             return Released("its channel was lost")
-        if context.deadline is not None and context.deadline < time.time():
+        if context.deadline is not None and context.deadline < self._time():
             return Expired(context.deadline)
         return None
 
@@ -150,7 +158,7 @@ class Chunk:
                 if outcome.rate_limited is not None:
                     return self._again or outcome
             case Skipped() | Expired():
-                words = str(outcome.detail(time.time()).get("reason", outcome.word))
+                words = str(outcome.detail(self._time()).get("reason", outcome.word))
                 self.results[index] = lines.failed(
                     Failed(outcome.word, words, definition.name, context.job_id, context.attempt)
                 )

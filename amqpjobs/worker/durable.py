@@ -149,7 +149,7 @@ class DurableJobs:
             await self._prepare(family, wanted.prepare, context)
         if family.part != "chunk":
             return None
-        return Chunk(self._app, family, wanted.first, wanted.lines)
+        return Chunk(self._app, family, wanted.first, wanted.lines, self._time)
 
     async def _prepare(self, family: "Family", name: str, context: "RunContext") -> None:
         if self._preparations is None:
@@ -351,8 +351,8 @@ DurableWork: TypeAlias = "DurableJobs | CarriedJobs"
 
 def durable_jobs_of(
     memory: "Memory | None", runtime: "Runtime", stack: AsyncExitStack
-) -> "DurableWork | None":
-    """Those of a worker; None where there are none, and nothing can be stored.
+) -> "DurableWork":
+    """Those of a worker.
 
     Args:
         memory: where they are stored; None where they cannot be.
@@ -360,8 +360,6 @@ def durable_jobs_of(
     """
     if memory is None:
         names = sorted(job.name for job in runtime.registry.jobs.values() if job.durable)
-        if not names:
-            return None
         from amqpjobs.worker.carried_jobs import CarriedJobs
 
         return CarriedJobs(names, runtime.clock.time)

@@ -42,10 +42,7 @@ from amqpjobs.worker.cancelled_jobs import CancelledJobs
 from amqpjobs.worker.deferral import LONGEST_HOLD
 from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.judge import Judge
-from amqpjobs.worker.reading import (
-    decoded_body,
-    too_large,
-)
+from amqpjobs.worker.reading import decoded_body, too_large
 from amqpjobs.worker.room import Room, lack_behind
 from amqpjobs.worker.run import Run
 
@@ -62,7 +59,6 @@ log = logging.getLogger("amqpjobs.worker")
 
 ROOM_PAUSE = 1.0
 """Seconds after which a job that may run once only, and found no room, is tried again."""
-
 
 Layer: TypeAlias = Callable[[Run, Awaitable[object]], Awaitable[object]]
 """Waits for a run's middleware and handler, and returns or raises what they do."""
@@ -119,18 +115,16 @@ class Pipeline:
         self._jobs, self._known = runtime.registry.jobs, runtime.registry.known
         queues = runtime.registry.queues.values()
         self._queues = {lane.queue: queue.name for queue in queues for lane in lanes_of(queue)}
-        self._execution = execution
-        self._stopping = stopping
-        self._only_jobs = only_jobs
-        self._max_size = max_size
-        self._settled = settled
-        self._taken_back = taken_back
+        self._execution, self._stopping = execution, stopping
+        self._only_jobs, self._max_size = only_jobs, max_size
+        self._settled, self._taken_back = settled, taken_back
         self._cancelled_jobs = cancelled_jobs or CancelledJobs({})
         self._cancelled = self._cancelled_jobs.known
         self._accept = accept
         self.judge = Judge(runtime)
         self._time = runtime.clock.time
         self._around, self._join, self._limits, self._durable = around, join, limits, durable
+        self._put_off: Callable[[RunContext], Outcome] | None = getattr(durable, "put_off", None)
         self._endings = endings or Endings()
         self._room = room or Room(lambda: None)
         self._tell = announcer.progressed if announcer is not None else None
@@ -209,8 +203,8 @@ class Pipeline:
             raise Refused(Expired(deadline))
         if run.asked is not None and self._taken_back(run):
             raise Refused(Cancelled())
-        if self._cancelled:
-            self._check_cancelled(context)
+        if self._cancelled or (run.parented and self._put_off is not None):
+            self._check_place(run, context)
         if due is not None and due > self._time() + LONGEST_HOLD:
             raise Refused(Snoozed(due))
         return definition, context
@@ -230,6 +224,11 @@ class Pipeline:
             )
         if self._cancelled:
             self._check_cancelled(context)
+
+    def _check_place(self, run: Run, context: RunContext) -> None:
+        if run.parented and self._put_off is not None:
+            raise Refused(self._put_off(context))
+        self._check_cancelled(context)
 
     def _check_cancelled(self, context: RunContext) -> None:
         if (why := self._cancelled_jobs.reason_of(context.job_id)) is not None:

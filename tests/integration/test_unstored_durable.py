@@ -376,6 +376,29 @@ async def test_steps_that_another_program_wrote_are_validated() -> None:
     assert "has stored what its type does not allow" in dead.message
 
 
+async def test_a_job_that_a_durable_job_called_waits_for_a_worker_with_a_store(
+    broker_43: VirtualHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody here could tell that one of its end, and it would wait for ever."""
+    app, done, outcomes = app_at(broker_43.url), list[int](), list[str]()
+
+    @app.job(queue="children")
+    async def child() -> None:
+        done.append(1)
+
+    parent = {"id": "p", "epoch": 0, "step": "a", "part": "call", "n": 0}
+    async with (
+        app.lifespan(),
+        working(app, observers=[lambda _, outcome: outcomes.append(outcome.word)]),
+        stranger(broker_43.url) as channel,
+    ):
+        headers = {"amqpjobs-parent": parent}
+        await publish(channel, "children", b"", type="child", headers=headers)
+        await until(lambda: outcomes, "it is put off")
+    assert (outcomes, done) == (["snoozed"], [])
+    assert "called job needs a worker with store" in caplog.messages
+
+
 def test_nothing_of_sqlalchemy_is_imported() -> None:
     """By an app that runs such a job in a test."""
     program = (

@@ -5,6 +5,48 @@ Changes when there is more to be seen of one.
 
 from dataclasses import dataclass
 
+from amqpjobs.jobs.durations import duration_words
+
+
+@dataclass(frozen=True, slots=True)
+class MapProgress:
+    """How far a map is.
+
+    Attributes:
+        done: items.
+        failed: items that have, for good.
+        sent: items that were sent by now.
+        total: items there are; None while that is not known.
+        seconds: since it began, or that it took.
+        slowest: seconds that the slowest message took, of those that have run.
+    """
+
+    done: int
+    failed: int
+    sent: int
+    total: int | None
+    seconds: float
+    slowest: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Items that have ended in a second."""
+        return (self.done + self.failed) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until all have ended, at this rate; None while nobody can say."""
+        if self.total is None or self.rate == 0:
+            return None
+        return max(0, self.total - self.done - self.failed) / self.rate
+
+    def __str__(self) -> str:
+        of = "" if self.total is None else f" of {self.total}"
+        failed = f", {self.failed} failed" if self.failed else ""
+        rate = f", {self.rate:.3g}/s" if self.rate else ""
+        left = "" if not self.left else f", {duration_words(self.left)} left"
+        return f"{self.done}{of} done{failed}{rate}{left}"
+
 
 @dataclass(frozen=True, slots=True)
 class StepStatus:
@@ -13,7 +55,8 @@ class StepStatus:
     Attributes:
         name: of the step.
         kind: ``step``, ``call``, ``map``, ``each``, ``sleep`` or ``signal``.
-        state: ``waiting``, ``done``, ``failed``, or ``abandoned`` if its job ended before it.
+        state: ``waiting``, ``done``, ``failed``, or ``abandoned`` if its job ended before it; of a
+            map that has more items to send, ``feeding``.
         attempts: how often it was tried.
         started_at: seconds since the epoch.
         ended_at: the same; None while it waits.
@@ -28,6 +71,7 @@ class StepStatus:
         undo_state: ``due``, ``sent``, ``done`` or ``failed``; None while nothing is taken back.
         undo_id: the id of that job.
         undo_error: why it failed.
+        progress: of a map.
     """
 
     name: str
@@ -47,6 +91,7 @@ class StepStatus:
     undo_state: str | None = None
     undo_id: str | None = None
     undo_error: str | None = None
+    progress: MapProgress | None = None
 
     @property
     def waits_for(self) -> str:

@@ -7,6 +7,7 @@ one). Or a step is ``{"group": [...]}``, of calls and plans. Changes when a plan
 
 import json
 from collections.abc import Iterable
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
 
@@ -161,9 +162,15 @@ def call_in(step: dict[str, Any], result: bytes | None) -> Message[Any]:
     return message_from(step, LARGEST_BODY)
 
 
+@cache
+def has_store() -> bool:
+    """Whether there can be a store here; looked for once, since that costs more than all else."""
+    return find_spec("sqlalchemy") is not None
+
+
 def _made(kind: Any, steps: list[Any], shape: str, like: Message[Any]) -> Any:
     """A pipeline that runs where its first message does."""
-    if find_spec("sqlalchemy") is None:
+    if not has_store():
         raise ConfigurationError(
             "a pipeline is a durable job, which needs the store (AMQPJOBS_STORE_URL), which needs: "
             f"{install('amqpjobs[sql]')}"

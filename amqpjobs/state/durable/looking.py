@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
-from amqpjobs.jobs.durable.status import DurableStatus, StepStatus
+from amqpjobs.jobs.durable.status import DurableStatus, MapProgress, StepStatus
 from amqpjobs.jobs.message.ids import check_job_id
+from amqpjobs.state.durable.progress import progress_of
 from amqpjobs.state.durable.rows import Owner, of
-from amqpjobs.state.durable.values import Failed
+from amqpjobs.state.durable.values import MAP, Failed
 from amqpjobs.state.store.tables import durable, steps
 
 if TYPE_CHECKING:
@@ -41,30 +42,39 @@ async def look(memory: "Memory", job_id: str) -> DurableStatus | None:
     """What is stored of a durable job; None for one that has not begun, or is none."""
     check_job_id(job_id)
     store = await memory.store()
-    return await store.run(status_of, memory.app, job_id)
+    return await store.run(status_of, memory.app, job_id, store.now)
 
 
-def status_of(connection: Connection, app: str, job_id: str) -> DurableStatus | None:
+def status_of(
+    connection: Connection, app: str, job_id: str, now: ColumnElement[float]
+) -> DurableStatus | None:
     """See `look`."""
     query = select(*JOB).where(durable.c.app == app, durable.c.job_id == job_id)
     row = connection.execute(query).first()
     if row is None:
         return None
-    mine = select(*STEP).where(of(Owner(app, job_id, row.epoch)))
-    rows = connection.execute(mine.order_by(steps.c.n, steps.c.name).limit(MOST))
+    owner = Owner(app, job_id, row.epoch)
+    mine = select(*STEP).where(of(owner)).order_by(steps.c.n, steps.c.name).limit(MOST)
+    rows = connection.execute(mine).all()
+    maps = {
+        each.name: progress_of(connection, owner, each.name, now)
+        for each in rows
+        if each.kind == MAP
+    }
     return DurableStatus(
         row.job_id, row.job, row.state, row.epoch, row.routing_key, row.created_at, row.changed_at,
         row.deadline, row.cancel_reason if row.state in ("running", "suspended") else None,
         shortened(row.result), words_of(row.error), row.parent_id, row.parent_step,
-        tuple(_step(each) for each in rows),
+        tuple(_step(each, maps.get(each.name)) for each in rows),
     )  # fmt: skip
 
 
-def _step(row: Any) -> StepStatus:
+def _step(row: Any, progress: MapProgress | None) -> StepStatus:
     return StepStatus(
         row.name, row.kind, row.state, row.attempts, row.started_at, row.ended_at, row.due_at,
         bool(row.awaited), shortened(row.result), words_of(row.error), row.cursor, row.child,
         row.child_id, row.undo, row.undo_state, row.undo_id, words_of(row.undo_error),
+        progress,
     )  # fmt: skip
 
 

@@ -175,7 +175,17 @@ def _replay(connection: Connection, beginning: Beginning, row: Any) -> None:
     if isinstance(replay, str):
         first = select(steps.c.n).where(of(earlier), steps.c.name == replay).scalar_subquery()
         kept.append(steps.c.n < func.coalesce(first, 2**31 - 1))
-    connection.execute(update(steps).where(*kept).values(epoch=owner.epoch, awaited=False))
+    taken = update(steps).where(*kept).values(epoch=owner.epoch, awaited=False)
+    rows = connection.execute(taken.returning(steps.c.name, steps.c.kind)).all()
+    for name in [row.name for row in rows if row.kind == MAP]:
+        results = and_(_chunks_of(earlier), chunks.c.step == name)
+        connection.execute(update(chunks).where(results).values(epoch=owner.epoch))
+
+
+def _chunks_of(owner: Owner) -> ColumnElement[bool]:
+    return and_(
+        chunks.c.app == owner.app, chunks.c.job_id == owner.job_id, chunks.c.epoch == owner.epoch
+    )
 
 
 def of(owner: Owner) -> ColumnElement[bool]:
@@ -315,9 +325,7 @@ def abandon(connection: Connection, owner: Owner) -> list[str]:
 
 def abandon_chunks(connection: Connection, owner: Owner, name: str | None = None) -> None:
     """Wait for no chunk any more, of one map or of all: workers drop those that they get."""
-    mine = and_(
-        chunks.c.app == owner.app, chunks.c.job_id == owner.job_id, chunks.c.epoch == owner.epoch
-    )
+    mine = _chunks_of(owner)
     if name is not None:
         mine = and_(mine, chunks.c.step == name)
     connection.execute(

@@ -97,7 +97,7 @@ def stored_of(connection: Connection, app: str, job_id: str, now: ColumnElement[
     return Stored(
         in_outbox(connection, outbox, app, job_id),
         _waits(connection, app, job_id, now),
-        status_of(connection, app, job_id),
+        status_of(connection, app, job_id, now),
         _called(connection, app, job_id),
     )
 

@@ -219,7 +219,9 @@ async def test_chunks_of_a_job_that_has_ended_are_dropped(maps: Maps) -> None:
     await maps.start(Feed())
     await maps.send(1, 1)
     ended = Ended(error=Why("ValueError", "no"))
-    await maps.store.run(finish, OWNER, maps.token, ended, maps.store.now)
+    await maps.store.run(
+        lambda connection: finish(connection, OWNER, maps.token, ended, maps.store.now, job="total")
+    )
     family = Family("parent", 0, "m", "chunk", 0)
     assert await maps.store.run(begin_chunk, "shop", family, "c0", maps.store.now) is None
     assert await maps.end(0, ONE) == 0

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from amqpjobs import App, Context, Job, Reject, Retry
+from amqpjobs import (
+    App,
+    Context,
+    Job,
+    Reject,
+    Retry,
+    Selection,
+)
 from amqpjobs.errors import ConfigurationError, InvalidArguments, JobFailed
 
 THRICE = Retry(attempts=3)
@@ -326,3 +333,111 @@ async def test_options_that_mean_nothing_are_refused(options: dict[str, Any]):
         with pytest.raises(ConfigurationError, match=next(iter(options))):
             await t.run_until_idle()
         assert not mapped.ran
+
+
+async def test_a_map_says_how_far_it_is():
+    """In the status of its job: of how many items, how many have failed, and how fast."""
+    mapped = Mapped(range(10), chunk=2, at_most=4, on_failure="collect", retry=THRICE)
+    mapped.fails = {0, 9}
+    async with mapped.app.testing() as t:
+        handle = await mapped.parent.later()
+        await t.run_until_idle()
+        await t.advance(0.5)
+        status = await mapped.app.durable_status(handle.id)
+        assert status is not None
+        (step,) = status.steps
+        assert step.progress is not None
+        assert (step.progress.done, step.progress.failed, step.progress.total) == (8, 0, 10)
+        assert step.progress.left == pytest.approx(step.progress.seconds / 4)
+        assert str(step.progress).startswith("8 of 10 done, ")
+        await t.advance(600)
+        status = await mapped.app.durable_status(handle.id)
+        assert status is not None
+        (step,) = status.steps
+        assert step.progress is not None
+        assert str(step.progress).startswith("8 of 10 done, 2 failed, ")
+        assert step.result == '{"done": 8, "failed": 2}'
+        assert step.progress.left == 0
+
+
+async def test_a_replay_keeps_a_map_that_is_done():
+    """With its results; one that has failed begins anew."""
+    mapped = Mapped([])
+    mapped.fails = {5}
+
+    @mapped.app.job(queue="maps", durable=True, name="two")
+    async def two(ctx: Context) -> list[int]:
+        first = await ctx.map("first", mapped.double, range(4), chunk=2)
+        return first + await ctx.map("second", mapped.double, [4, 5, 6], chunk=2)
+
+    async with mapped.app.testing(raise_errors=False) as t:
+        await two.later()
+        await t.run_until_idle()
+        assert [dead.job for dead in t.dead()] == ["two"]
+        mapped.fails = set()
+        await mapped.app.dead_letters("maps").replay(Selection())
+        await t.run_until_idle()
+        assert t.results(two) == [[0, 2, 4, 6, 8, 10, 12]]
+        assert [mapped.ran[number] for number in range(4)] == [1] * 4
+
+
+async def test_each_item_is_run_as_a_job_is():
+    """With middleware, a timeout and an id of its own, which stays the same when it is retried."""
+    seen = list[tuple[str, int]]()
+
+    async def note(call_next: Any, context: Context) -> object:
+        seen.append((context.job_id, context.arguments["number"]))
+        return await call_next(context)
+
+    app = App("maps", retry=Retry(attempts=2))
+
+    @app.job(queue="numbers", timeout=0.2, middleware=[note])
+    async def hang(ctx: Context, number: int) -> int:
+        if number == 1:
+            await asyncio.Event().wait()
+        return number
+
+    @app.job(queue="maps", durable=True)
+    async def parent(ctx: Context) -> list[str]:
+        found = await ctx.map("all", hang, range(3), chunk=3, on_failure="collect")
+        return [each.error if isinstance(each, JobFailed) else str(each) for each in found]
+
+    async with app.testing(raise_errors=False) as t:
+        await parent.later()
+        await t.run_until_idle()
+        await t.advance(60)
+        assert t.results(parent) == [["0", "amqpjobs.errors.JobTimeout", "2"]]
+    assert [number for _, number in seen] == [0, 1, 2, 1]
+    ids = [job_id for job_id, _ in seen]
+    assert ids[1] == ids[3]
+    assert len(set(ids)) == 3
+
+
+processes = App("processes", retry=Retry(attempts=1))
+
+
+@processes.job(queue="numbers", cpu=True)
+def halve(number: int) -> int:
+    """What runs in a process."""
+    return number // 2
+
+
+@processes.job(queue="numbers")
+def twice(number: int) -> int:
+    """What runs in a thread."""
+    return number * 2
+
+
+@processes.job(queue="maps", durable=True)
+async def both_ways(ctx: Context) -> list[list[int]]:
+    """Maps both."""
+    threads = await ctx.map("threads", twice, range(6), chunk=3)
+    return [threads, await ctx.map("processes", halve, range(6), chunk=3)]
+
+
+async def test_plain_functions_and_processes_are_mapped():
+    """In threads, and in processes of their own."""
+    async with processes.testing() as t:
+        await both_ways.later()
+        await t.run_until_idle(timeout=30)
+        assert t.results(both_ways) == [[[0, 2, 4, 6, 8, 10], [0, 0, 1, 1, 2, 2]]]

@@ -495,7 +495,7 @@ def test_a_group_has_messages() -> None:
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is sent."""
-    monkeypatch.setattr(plans, "find_spec", lambda name: None)
+    monkeypatch.setattr(plans, "has_store", lambda: False)
     with pytest.raises(ConfigurationError, match=r"AMQPJOBS_STORE_URL.*amqpjobs\[sql\]"):
         Gallery().stored("cat")
 

@@ -35,8 +35,7 @@ def make_app(app: App, seen: list[Any]) -> Job[[], None, Awaitable[None]]:
 @pytest.mark.parametrize(
     "parent",
     [
-        PARENT, {**PARENT, "part": "undo"}, {**PARENT, "part": "chunk"},
-        {**PARENT, "part": "reduce"}, {**PARENT, "id": "a\0b"}, {**PARENT, "step": "a\0b"},
+        PARENT, {**PARENT, "part": "undo"}, {**PARENT, "id": "a\0b"}, {**PARENT, "step": "a\0b"},
         {**PARENT, "epoch": 2**40}, {**PARENT, "n": 2**40}, {**PARENT, "epoch": -1}, {}, "x", 7,
     ],
 )  # fmt: skip
@@ -60,7 +59,8 @@ async def test_a_job_of_a_parent_that_there_is_not_runs_as_any_other(
             headers = {"amqpjobs-parent": parent}
             await publish(channel, "children", b"3", type="double", headers=headers)
             await until(lambda: outcomes, "it has ended")
-    assert (seen, outcomes, caplog.messages) == ([3], ["done"], [])
+    logged = [each.message for each in caplog.records if each.name.startswith("amqpjobs")]
+    assert (seen, outcomes, logged) == ([3], ["done"], [])
 
 
 async def test_who_is_not_the_child_does_not_end_the_step() -> None:
