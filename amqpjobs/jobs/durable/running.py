@@ -8,6 +8,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from amqpjobs.errors import ConfigurationError
@@ -88,7 +89,10 @@ class Plainly:
         args, kwargs = given
         if inspect.iscoroutinefunction(function):
             return await function(*args, **kwargs)
-        result = await asyncio.to_thread(function, *args, **kwargs)
+        from anyio import to_thread  # here: most programs have no durable jobs
+
+        call = partial(function, *args, **kwargs)
+        result = await to_thread.run_sync(call)
         return await result if inspect.isawaitable(result) else result
 
     @asynccontextmanager

@@ -76,7 +76,9 @@ ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
         "table", "of a schedule: `schedule`, `due`, `previous` (milliseconds), `how`, `tz`"
     ),
     HEADER_PARENT: HeaderInfo(
-        "table", "the durable job that waits for it: `id`, `epoch`, `step`, `part`, `n`"
+        "table",
+        "the durable job that waits for it: `id`, `epoch`, `step`, `part`, `n`. With the part "
+        "`chunk` the body is a list of the bodies of several items of a map",
     ),
     HEADER_REPLAY: HeaderInfo(
         "table", "of a durable job that is replayed: `from`, a step; without one it starts anew"
