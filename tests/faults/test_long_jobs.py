@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +123,51 @@ async def test_a_long_job_runs_at_most_once_more_for_each_time_it_lose(
     """Another worker may get it, and cannot know: what ran beside it may run once more too."""
     await check_long_jobs(impatient, workers, ledger, count=2, seconds=7, jobs=60)
     ledger.check(duplicates=losses(workers) * C)
+
+
+@pytest.mark.timeout(180)
+async def test_a_durable_job_may_take_any_time(
+    impatient: Broker, workers: Fleet, ledger: Ledger, tmp_path: Path
+) -> None:
+    """Five times as long as RabbitMQ waits: by slices, each row once, and nothing is taken back."""
+    await check_sliced(impatient, workers, ledger, tmp_path, rows=30, seconds=0.5)
+
+
+@pytest.mark.faults_full
+@pytest.mark.timeout(900)
+async def test_a_durable_job_may_take_ten_minutes(
+    impatient: Broker, workers: Fleet, ledger: Ledger, tmp_path: Path
+) -> None:
+    """The full form: at a consumer timeout of a minute."""
+    if impatient.version != "4.3":
+        configure(impatient, 60_000, 1000)
+    await check_sliced(impatient, workers, ledger, tmp_path, rows=600, seconds=1, limit=60)
+
+
+async def check_sliced(
+    broker: Broker,
+    workers: Fleet,
+    ledger: Ledger,
+    folder: Path,
+    rows: int,
+    seconds: float,
+    limit: int = LIMIT,
+) -> None:
+    store = f"sqlite:///{folder}/store.db"
+    async with publishing(broker.url, ledger) as publisher:
+        for _ in range(2):
+            variables = {"AMQPJOBS_CONSUMER_TIMEOUT": limit, "AMQPJOBS_STORE_URL": store}
+            await start(broker.url, workers, **variables)
+        assert await publisher.send(long.sliced.message(rows, seconds)) is None
+        whole = {str(row) for row in range(rows)}
+        done = lambda: {effect.note for effect in ledger.effects()} == whole  # noqa: E731
+        await until(done, rows * seconds * 3 + 20, "all rows are done")
+        await finish(broker.url, workers, ledger, app=APP, AMQPJOBS_STORE_URL=store)
+    notes = [effect.note for effect in ledger.effects()]
+    assert notes == [str(row) for row in range(rows)]
+    assert not losses(workers)
+    assert not leftovers(broker.url)
+    assert not workers.trouble()
 
 
 @pytest.mark.faults_full

@@ -316,7 +316,8 @@ class Steps:
                 function that takes the last cursor (None at first) and returns what comes behind.
             cursor: what an item is found again by: the name of an attribute, the attribute of the
                 class (``Row.id``), or a function of the item. None for its number in the iterable.
-            slice: seconds, or a timedelta, after which the job is sent again; keep it below the
+            slice: seconds, or a timedelta, after which the job is sent again; at most half of
+                ``AMQPJOBS_CONSUMER_TIMEOUT``, where that is set. Keep it below the
                 consumer timeout of RabbitMQ, 30 minutes by default.
 
         Example:

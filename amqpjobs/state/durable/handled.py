@@ -136,7 +136,10 @@ class HandledRun(DurableRun):
         return await run_map(self, name, job, items, options)
 
     def each(self, name: str, items: Any, options: Mapping[str, Any]) -> AsyncIterator[Any]:
-        """See `Steps.each`."""
+        """See `Steps.each`. A slice is half of the consumer timeout at most, where that is set."""
+        timeout = self.shared.client.runtime.settings.consumer_timeout
+        if timeout is not None:
+            options = {**options, "slice": min(options["slice"], timeout / 2)}
         return loop_over(self, name, items, options)
 
     async def sleep(self, name: str, seconds: float) -> None:
