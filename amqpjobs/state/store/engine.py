@@ -117,7 +117,7 @@ def limits() -> dict[str, Any]:
 def ping_idle(engine: "AsyncEngine") -> "AsyncEngine":
     """Have connections to PostgreSQL that were idle looked at before they are used, as SQLAlchemy's
     ``pool_pre_ping`` does each time: with asyncpg that takes three round trips, as long as all
-    else of a short transaction."""
+    else of a short transaction. One that the server has closed is known without asking."""
     from sqlalchemy import event
 
     dialect = engine.dialect
@@ -126,15 +126,19 @@ def ping_idle(engine: "AsyncEngine") -> "AsyncEngine":
         record.info["returned"] = time.monotonic()
 
     def taken(connection: Any, record: Any, _: object) -> None:
-        if time.monotonic() - record.info.get("returned", math.inf) > IDLE:
-            try:
-                alive = dialect.do_ping(connection)
-            except dialect.loaded_dbapi.Error as error:
-                alive = not dialect.is_disconnect(error, connection, None)
-            if not alive:
-                from sqlalchemy.exc import DisconnectionError
+        if connection.driver_connection.is_closed() or (
+            time.monotonic() - record.info.get("returned", math.inf) > IDLE
+            and not answers(connection)
+        ):
+            from sqlalchemy.exc import DisconnectionError
 
-                raise DisconnectionError  # the pool takes another one
+            raise DisconnectionError  # the pool takes another one
+
+    def answers(connection: Any) -> bool:
+        try:
+            return dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            return not dialect.is_disconnect(error, connection, None)
 
     event.listen(engine.sync_engine, "checkin", returned)
     event.listen(engine.sync_engine, "checkout", taken)

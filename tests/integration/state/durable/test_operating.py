@@ -80,7 +80,7 @@ async def test_what_could_not_be_undone_is_sent_again_under_another_id(jobs: Job
     assert await jobs.sent("new") == 1
     assert await jobs.ended("1", "a", Ended(b"null"), part="undo") == Told()
     assert await jobs.first.run(state_of, APP, "1") == UNDOING
-    status = await jobs.first.run(status_of, APP, "1")
+    status = await jobs.first.run(status_of, APP, "1", jobs.first.now)
     assert status is not None
     assert (status.steps[0].undo_id, status.steps[0].undo_state) == ("new", "sent")
 
