@@ -45,9 +45,11 @@ def measures_of(memory: "Memory") -> list[Duty]:
     """What is looked at for metrics alone; nothing where nobody collects them."""
     if meters() is None:
         return []
-    from amqpjobs.state.measuring import MeasuresOutbox
+    from amqpjobs.state.measuring import MeasuresDurable, MeasuresOutbox
 
-    return [MeasuresOutbox(memory)]
+    outbox = MeasuresOutbox(memory)
+    durable = any(job.durable for job in memory.client.runtime.registry.jobs.values())
+    return [outbox, MeasuresDurable(memory)] if durable else [outbox]
 
 
 class WithPipelines:

@@ -154,10 +154,9 @@ class Housekeeping:
         found = meters()
         if found is None:
             return nullcontext()
-        from amqpjobs.state.measuring import MeasuresOutbox, measured
+        from amqpjobs.state.measuring import Measures, measured
 
-        outbox = next((duty for duty in self._states if isinstance(duty, MeasuresOutbox)), None)
-        return measured(found, self.states, outbox)
+        return measured(found, self.states, [d for d in self._states if isinstance(d, Measures)])
 
     async def _run(self) -> None:
         for state in self._states.values():  # not all processes of a deployment at once

@@ -1,4 +1,5 @@
-"""Metrics of what looks after the store, and of the outbox: measured now and then, read when asked.
+"""Metrics of what looks after the store, of the outbox and of durable jobs: measured now and then,
+read when asked.
 
 Made only where a meter provider is set up. Changes when a metric of the store does.
 """
@@ -6,8 +7,9 @@ Made only where a meter provider is set up. Changes when a metric of the store d
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from amqpjobs.state.durable.looking import open_by_state
 from amqpjobs.state.outbox.looking import held_by
 from amqpjobs.telemetry import conventions as names
 from amqpjobs.telemetry.metrics.aggregates import Attributes
@@ -67,6 +69,42 @@ class MeasuresOutbox:
         }
 
 
+class MeasuresDurable:
+    """Looks how many durable jobs have not ended, by state: a duty of the housekeeping.
+
+    Args:
+        memory: whose durable jobs.
+    """
+
+    name = "durable measures"
+    pause = 15.0
+
+    def __init__(self, memory: "Memory") -> None:
+        self._memory = memory
+        self._counts: dict[str, int] | None = None
+
+    async def turn(self) -> bool:
+        """Look once."""
+        self._counts = None  # as of the outbox
+        store = await self._memory.store()
+        self._counts = await store.run(open_by_state, self._memory.app)
+        return False
+
+    async def next_at(self) -> float | None:
+        """Nothing waits for a time."""
+        return None
+
+    def readings(self) -> dict[names.Metric, Reading]:
+        """What can be read off it, by another thread too."""
+
+        def read() -> Iterable[tuple[float, Attributes]]:
+            counts = self._counts or {}
+            app = self._memory.app
+            return [(n, {names.APP: app, names.DURABLE_STATE: s}) for s, n in counts.items()]
+
+        return {names.DURABLE_JOBS: read}
+
+
 class DutyState(Protocol):
     """How a duty is: see `amqpjobs.state.housekeeping.State`."""
 
@@ -74,16 +112,19 @@ class DutyState(Protocol):
     last: float
 
 
+Measures: TypeAlias = MeasuresOutbox | MeasuresDurable
+
+
 @contextmanager
 def measured(
-    meters: Meters, states: Mapping[str, DutyState], outbox: MeasuresOutbox | None
+    meters: Meters, states: Mapping[str, DutyState], measures: Iterable[Measures]
 ) -> Iterator[None]:
     """Let the housekeeping be read inside of the block.
 
     Args:
         meters: where.
         states: of its duties, by name.
-        outbox: measures the outbox; None where nothing does.
+        measures: the duties that measure something.
     """
 
     def ages() -> Iterable[tuple[float, Attributes]]:
@@ -96,8 +137,9 @@ def measured(
     sources: dict[names.Metric, Reading] = {
         names.HOUSEKEEPING_AGE: ages,
         names.HOUSEKEEPING_ERRORS: errors,
-        **(outbox.readings() if outbox is not None else {}),
     }
+    for each in measures:
+        sources |= each.readings()
     for metric, source in sources.items():
         meters.readings[metric].add(source)
     try:

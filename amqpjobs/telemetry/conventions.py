@@ -62,6 +62,7 @@ PURPOSE = "amqpjobs.connection.purpose"
 APP = "amqpjobs.app"
 """Whose outbox it is: the name of the app."""
 DUTY = "amqpjobs.housekeeping.duty"
+DURABLE_STATE = "amqpjobs.durable.state"
 """What the housekeeping does: ``outbox``, ``inbox``."""
 LINK = "amqpjobs.link"
 """On a link: why it is there, `CREATED`, `FIRST_TRY` or `ANSWERED`."""
@@ -142,6 +143,9 @@ OUTBOX_FAILED = Metric(
 OUTBOX_AGE = Metric(
     "amqpjobs.outbox.age", "s", "How long the oldest message waits in the outbox; 0 for none."
 )
+DURABLE_JOBS = Metric(
+    "amqpjobs.durable.jobs", "{job}", "Durable jobs that have not ended, or not been undone."
+)
 HOUSEKEEPING_AGE = Metric(
     "amqpjobs.housekeeping.age", "s", "Since a duty of the housekeeping last succeeded."
 )
@@ -152,6 +156,8 @@ HOUSEKEEPING_ERRORS = Metric(
 GROWING = frozenset((RECONNECTS, HOUSEKEEPING_ERRORS))
 """Of what is read off, what only grows."""
 
-SHARED = frozenset((LOOP_LAG, OUTBOX_OPEN, OUTBOX_FAILED, OUTBOX_AGE, HOUSEKEEPING_AGE))
+SHARED = frozenset(
+    (LOOP_LAG, OUTBOX_OPEN, OUTBOX_FAILED, OUTBOX_AGE, DURABLE_JOBS, HOUSEKEEPING_AGE)
+)
 """Of what is read off, what is no sum: two that read the same thing, or of which the worst counts.
 """

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from amqpjobs.jobs.durable.status import DurableStatus, MapProgress, StepStatus
 from amqpjobs.jobs.message.ids import check_job_id
 from amqpjobs.state.durable.progress import progress_of
 from amqpjobs.state.durable.rows import Owner, of
-from amqpjobs.state.durable.values import MAP, Failed
+from amqpjobs.state.durable.values import MAP, RUNNING, SUSPENDED, UNDO_FAILED, UNDOING, Failed
 from amqpjobs.state.store.tables import durable, steps
 
 if TYPE_CHECKING:
@@ -93,3 +93,18 @@ def words_of(error: str | None) -> str | None:
         return None
     where = f" (job {failed.job_id})" if failed.job_id else ""
     return f"{failed.error}: {failed.message}{where}"
+
+
+OPEN = (RUNNING, SUSPENDED, UNDOING, UNDO_FAILED)
+"""States that metrics have."""
+
+
+def open_by_state(connection: Connection, app: str) -> dict[str, int]:
+    """How many durable jobs are in each state that is no good end."""
+    query = (
+        select(durable.c.state, func.count())
+        .where(durable.c.app == app, durable.c.state.in_(OPEN))
+        .group_by(durable.c.state)
+    )
+    found: dict[str, int] = {state: n for state, n in connection.execute(query)}  # noqa: C416
+    return {state: found.get(state, 0) for state in OPEN}

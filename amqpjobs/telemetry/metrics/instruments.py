@@ -99,7 +99,7 @@ class Meters:
                 names.RUNNING, names.SLOTS, names.LOST, names.QUEUES, names.RECONNECTS,
                 names.BLOCKED, names.UNCONFIRMED, names.LOOP_LAG, names.OUTBOX_OPEN,
                 names.OUTBOX_FAILED, names.OUTBOX_AGE, names.HOUSEKEEPING_AGE,
-                names.HOUSEKEEPING_ERRORS,
+                names.HOUSEKEEPING_ERRORS, names.DURABLE_JOBS,
             )
         }  # fmt: skip
 

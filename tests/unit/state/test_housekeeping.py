@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, insert
 
-from amqpjobs import App
+from amqpjobs import App, Context
 from amqpjobs.broker.embedded import Broker
 from amqpjobs.errors import StoreUnavailable
 from amqpjobs.settings import load_settings
@@ -20,7 +20,7 @@ from amqpjobs.state.memory import memory_of
 from amqpjobs.state.needs import housekeeping_of
 from amqpjobs.state.outbox.rows import values_of
 from amqpjobs.state.store.opening import open_durable
-from amqpjobs.state.store.tables import outbox
+from amqpjobs.state.store.tables import durable, outbox
 from amqpjobs.telemetry import conventions as names
 from tests.support.metering import measured
 from tests.support.transport import reach
@@ -129,6 +129,45 @@ async def test_the_outbox_and_the_duties_are_measured(tmp_path: Path) -> None:
                 assert metrics.value(names.HOUSEKEEPING_ERRORS) == 2
             assert not metrics.points(names.OUTBOX_OPEN)
             assert metrics.value(names.HOUSEKEEPING_ERRORS) == 2
+            await app.close()
+
+
+async def test_durable_jobs_are_measured_by_their_state(tmp_path: Path) -> None:
+    """Those that could not be undone, above all; what has ended well is not counted."""
+    with measured() as metrics:
+        async with Broker("4.3") as broker:
+            app = app_at(tmp_path, **reach(broker.url), reconnect_limit=1)
+
+            @app.job(queue="work", durable=True)
+            async def fulfil(ctx: Context) -> None: ...
+
+            store = await open_durable(app.settings)
+
+            def write(connection: Connection) -> None:
+                row = {
+                    "app": "tests",
+                    "job": "fulfil",
+                    "epoch": 0,
+                    "token": 1,
+                    "routing_key": "work",
+                }
+                for number, state in enumerate(("suspended", "undo_failed", "undo_failed", "done")):
+                    values = row | {"job_id": str(number), "state": state}
+                    times = {"created_at": store.now, "changed_at": store.now}
+                    connection.execute(insert(durable).values(**values, **times))
+
+            await store.run(write)
+            await store.close()
+            housekeeping = housekeeping_of(app.client)
+            assert housekeeping is not None
+            async with kept(housekeeping):
+                await until(lambda: metrics.points(names.DURABLE_JOBS), "they were counted")
+                found = {
+                    point.attributes[names.DURABLE_STATE]: point.value
+                    for point in metrics.points(names.DURABLE_JOBS)
+                }
+            assert found == {"running": 0, "suspended": 1, "undoing": 0, "undo_failed": 2}
+            assert not metrics.points(names.DURABLE_JOBS)
             await app.close()
 
 
