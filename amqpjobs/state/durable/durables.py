@@ -5,11 +5,13 @@ Changes when a run needs something else of its process.
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement
 
-from amqpjobs.errors import AmqpJobsError
+from amqpjobs.errors import AmqpJobsError, StoreUnavailable
 from amqpjobs.jobs.message.family import OF_MAPS, Family
 from amqpjobs.jobs.run_context import RunContext, context_of_nobody
 from amqpjobs.state.durable.chunk_rows import Ran, Wanted, begin_chunk, end_chunk, ran_of
@@ -20,6 +22,7 @@ from amqpjobs.state.durable.rows import Beginning, Begun, NotBegun, Owner, begin
 from amqpjobs.state.durable.run import DurableRun
 from amqpjobs.state.durable.silent import beat, hear
 from amqpjobs.state.durable.silent_chunks import hear_chunk
+from amqpjobs.state.durable.telling import TellsProgress
 from amqpjobs.state.durable.values import UNDO_FAILED, Ended, Told
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ class Durables:
         self._memory = memory
         self.client = memory.client
         self.groups = Groups(memory)
+        self._progress = TellsProgress(memory.client, self.groups)
         self._store: DurableStore | None = None
         self._live: dict[str, DurableRun] = {}
         self._beside: set[asyncio.Task[Any]] = set()
@@ -205,7 +209,19 @@ class Durables:
         told = await self.groups.run(
             family.parent, end_chunk, self.app, family, job_id, ran, self.now
         )
+        if self._progress.wanted(family):
+            self._do_beside(self._tell_progress(family))
         return self._ended(family, told)
+
+    async def _tell_progress(self, family: Family) -> None:
+        owner = Owner(self.app, family.parent, family.epoch)
+        with suppress(StoreUnavailable):  # the next one says more
+            await self._progress.tell(owner, family.step, self.now)
+
+    def _do_beside(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, context=context_of_nobody())
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     def _ended(self, family: Family, told: Told) -> Told:
         if (live := self._live.get(family.parent)) is not None:
@@ -221,11 +237,7 @@ class Durables:
     def _cancel(self, job_ids: tuple[str, ...], *, undo: bool) -> None:
         """Cancel jobs that nobody waits for, beside all else: one that is not reached runs in
         vain."""
-        task = asyncio.get_running_loop().create_task(
-            self._cancel_all(job_ids, undo=undo), context=context_of_nobody()
-        )
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
+        self._do_beside(self._cancel_all(job_ids, undo=undo))
 
     async def _cancel_all(self, job_ids: tuple[str, ...], *, undo: bool) -> None:
         from amqpjobs.state.durable.cancelling import cancel
