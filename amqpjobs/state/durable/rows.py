@@ -23,6 +23,7 @@ from amqpjobs.state.durable.values import (
     FEEDING,
     MAP,
     RUNNING,
+    SIGNAL,
     SUSPENDED,
     UNDO_FAILED,
     UNDOING,
@@ -97,11 +98,13 @@ class NotBegun:
         state: of the job.
         result: if it is done.
         error: if it has failed.
+        earlier: whether that is the state of an earlier epoch, which a replay has to wait for.
     """
 
     state: str
     result: bytes | None = None
     error: Failed | None = None
+    earlier: bool = False
 
 
 def begin(
@@ -130,6 +133,8 @@ def begin(
     row = connection.execute(made).first()
     if row is not None:
         # A signal may have come before the job.
+        if row.token == 1 and owner.epoch:
+            _take_signals(connection, owner)
         return Begun(row.token, load(connection, owner))
     return _again(connection, beginning, now)
 
@@ -151,7 +156,8 @@ def _again(
         return NotBegun(CANCELLED, None, Failed("cancelled", row.cancel_reason))
     if row.epoch == owner.epoch or row.state in (UNDOING, UNDO_FAILED):
         result = None if row.result is None else bytes(row.result)
-        return NotBegun(row.state, result, Failed.of_text(row.error))
+        earlier = row.epoch < owner.epoch
+        return NotBegun(row.state, result, Failed.of_text(row.error), earlier)
     _replay(connection, beginning, row)
     connection.execute(
         update(durable)
@@ -163,6 +169,12 @@ def _again(
         )
     )  # fmt: skip
     return Begun(row.token + 1, load(connection, owner))
+
+
+def _take_signals(connection: Connection, owner: Owner) -> None:
+    """A job that was replayed before it had ever begun: its signals were stored for a first run."""
+    first = and_(of(Owner(owner.app, owner.job_id, 0)), steps.c.kind == SIGNAL)
+    connection.execute(update(steps).where(first).values(epoch=owner.epoch))
 
 
 def _replay(connection: Connection, beginning: Beginning, row: Any) -> None:
