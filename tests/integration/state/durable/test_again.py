@@ -9,7 +9,7 @@ from amqpjobs import App, Context, Job, Retry
 from amqpjobs.jobs.message.headers import family_of
 from amqpjobs.jobs.outcome import Outcome, Released
 from amqpjobs.state.durable.ends import finish, suspend
-from amqpjobs.state.durable.rows import Owner, put
+from amqpjobs.state.durable.rows import Owner, load, put
 from amqpjobs.state.durable.values import (
     DONE,
     FAILED,
@@ -18,6 +18,7 @@ from amqpjobs.state.durable.values import (
     WAITING,
     Ended,
     Step,
+    Told,
 )
 from amqpjobs.state.durable.waits import send_signal
 from amqpjobs.state.outbox.rows import properties_in
@@ -85,6 +86,17 @@ async def test_a_signal_for_a_job_that_is_replayed_before_it_ever_began_is_kept(
     assert await jobs.run(put, owner, begun.token, wanted)
     await jobs.run(suspend, owner, begun.token, ("stop",), message("1"))
     assert await jobs.run(send_signal, APP, "1", "stop", b"2") == (True, True)
+
+
+async def test_a_job_waits_for_more_than_a_statement_has_variables(jobs: Jobs) -> None:
+    """Of several hundred thousand names, all but one of which have ended."""
+    begun = await jobs.begun("1")
+    await jobs.called("1", begun.token, "😀'\\\"")
+    names = (*(f"call {n}" for n in range(260_000)), "😀'\\\"")
+    told = await jobs.run(suspend, Owner(APP, "1", 0), begun.token, names, message("1"))
+    assert told == Told(woken=0)
+    assert await jobs.steps("1") != {}
+    assert (await jobs.first.run(load, Owner(APP, "1", 0), names)) == {}
 
 
 def make_app() -> tuple[App, Job[[], None, object], list[str]]:
