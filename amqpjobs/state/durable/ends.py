@@ -190,16 +190,23 @@ def _mend(
     ended: Ended,
     now: ColumnElement[float],
 ) -> bool:
-    """A dead letter was replayed and is done, whose failure has ended its parent: when that is
-    replayed, it finds the result."""
+    """What counted as failed is done: a dead letter was replayed, or its time was over. When its
+    parent, which it has ended, is replayed, it finds the result; one that is undoing takes this
+    back, too.
+
+    Returns:
+        Whether a message was sent that does.
+    """
     row = locked(connection, owner.app, owner.job_id)
-    if row is not None and row.state == FAILED and row.epoch == owner.epoch:
-        connection.execute(
-            update(steps)
-            .where(mine, steps.c.state == FAILED)
-            .values(state=DONE, ended_at=now, **outcome_of(ended))
-        )
-    return False
+    if row is None or row.state not in (FAILED, UNDOING) or row.epoch != owner.epoch:
+        return False
+    changed = connection.execute(
+        update(steps)
+        .where(mine, steps.c.state == FAILED)
+        .values(state=DONE, ended_at=now, **outcome_of(ended))
+        .returning(steps.c.n)
+    ).first()
+    return changed is not None and row.state == UNDOING and undo_next(connection, owner, now)
 
 
 def finish(

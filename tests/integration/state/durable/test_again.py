@@ -15,6 +15,7 @@ from amqpjobs.state.durable.values import (
     FAILED,
     SIGNAL,
     UNDOING,
+    UNDONE,
     WAITING,
     Ended,
     Step,
@@ -72,6 +73,25 @@ async def test_the_undo_of_a_step_that_a_replay_took_along_is_heard_of(jobs: Job
     family = family_of(properties_in(await jobs.first.run(sent)).headers)
     assert family is not None
     assert (family.parent, family.epoch, family.step, family.part) == ("1", 1, "a", "undo")
+
+
+async def test_a_call_that_is_done_after_its_time_is_taken_back_with_the_others(
+    jobs: Jobs,
+) -> None:
+    """Its job counted as failed, and did what it does all the same: in the middle of the undo it is
+    taken back as well, once."""
+    token = await suspended(jobs, "1", "a", "b", undo=True)
+    await jobs.ended("1", "a", Ended(b"1"))
+    await jobs.ended("1", "b", LOST)  # as `end_due` leaves it
+    await jobs.run(finish, Owner(APP, "1", 0), token, LOST)
+    for _ in range(2):
+        assert (await jobs.ended("1", "b", Ended(b"2"))).woken == 0
+    assert [await jobs.sent(f"1.{name}.undo") for name in "ab"] == [1, 0]
+    assert (await jobs.ended("1", "a", Ended(b"null"), "undo")).woken == 1
+    assert await jobs.state("1") == UNDOING
+    assert await jobs.sent("1.b.undo") == 1
+    await jobs.ended("1", "b", Ended(b"null"), "undo")
+    assert await jobs.state("1") == UNDONE
 
 
 async def test_a_signal_for_a_job_that_is_replayed_before_it_ever_began_is_kept(
