@@ -25,7 +25,7 @@ from amqpjobs.state.durable.feed import ON_COLLECT, ON_RAISE, Feed
 from amqpjobs.state.durable.packing import Packing
 from amqpjobs.state.durable.rows import load
 from amqpjobs.state.durable.sizing import LAST, Limits, Plan, is_single, plan
-from amqpjobs.state.durable.values import FAILED, FEEDING, MAP, WAITING, Failed, Step
+from amqpjobs.state.durable.values import ABANDONED, FAILED, FEEDING, MAP, WAITING, Failed, Step
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.message.family import Part
@@ -289,7 +289,8 @@ class Map:
         run = self._run
         found = await self._stored(load, run.owner, [self._name])
         step = found.get(self._name)
-        if step is None or (step.state == FEEDING and step.cursor == before.text()):
+        same = step is not None and step.state == FEEDING and step.cursor == before.text()
+        if step is None or same or step.state == ABANDONED:
             run.supersede()
         self._step = run.known[self._name] = step
 

@@ -1,6 +1,8 @@
 """Ends of durable jobs that come a second time, since a connection or a worker was lost behind the
 commit; and what a replay takes along."""
 
+import asyncio
+from typing import Any
 from unittest.mock import patch
 
 from sqlalchemy import Connection, select
@@ -18,15 +20,18 @@ from amqpjobs.state.durable.values import (
     UNDONE,
     WAITING,
     Ended,
+    Failed,
     Step,
     Told,
 )
 from amqpjobs.state.durable.waits import send_signal
+from amqpjobs.state.memory import memory_of
 from amqpjobs.state.outbox.rows import properties_in
 from amqpjobs.state.store.tables import outbox
 from amqpjobs.worker.durable import DurableJobs
 from amqpjobs.worker.run import Run
 from tests.support.durable_rows import APP, LOST, Jobs, message, suspended
+from tests.support.waiting import until
 
 
 async def test_an_end_whose_commit_was_not_heard_of_is_tried_again(jobs: Jobs) -> None:
@@ -117,6 +122,37 @@ async def test_a_job_waits_for_more_than_a_statement_has_variables(jobs: Jobs) -
     assert told == Told(woken=0)
     assert await jobs.steps("1") != {}
     assert (await jobs.first.run(load, Owner(APP, "1", 0), names)) == {}
+
+
+async def test_a_run_whose_job_another_worker_has_ended_is_left_without_a_result() -> None:
+    """Its steps are abandoned: the handler is left, and does not go on with nothing."""
+    app, seen = App(APP, retry=Retry(attempts=1)), list[object]()
+
+    @app.job(queue="orders", durable=True)
+    async def waits(ctx: Context) -> None:
+        async def take() -> None:
+            seen.append("waits")
+            seen.append(await ctx.signal("go", Any))
+
+        busy = asyncio.get_running_loop().create_future()  # so that it is not suspended
+        await asyncio.gather(take(), busy)
+
+    async with app.testing(raise_errors=False) as t:
+        handle = await waits.later()
+        running = asyncio.create_task(t.run_until_idle())
+        await until(lambda: seen == ["waits"], "it waits")
+        store = await memory_of(app.client).store()
+        owner = Owner(APP, handle.id, 0)
+
+        async def written() -> bool:
+            return bool(await store.run(load, owner))
+
+        await until(written, "its step is written")
+        cancelled = Ended(error=Failed("cancelled", "twice"), cancelled=True)
+        assert await store.run(finish, owner, None, cancelled, store.now) is not None
+        await asyncio.wait_for(running, 20)
+        assert [run.outcome for run in t.runs(waits)] == ["superseded"]
+    assert seen == ["waits"]
 
 
 def make_app() -> tuple[App, Job[[], None, object], list[str]]:
