@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, update
 
 from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared
@@ -18,6 +18,7 @@ from amqpjobs.state.durable.values import (
     ABANDONED,
     CANCELLED,
     DONE,
+    EACH,
     ENDED,
     FAILED,
     FEEDING,
@@ -183,11 +184,14 @@ def _replay(connection: Connection, beginning: Beginning, row: Any) -> None:
     if replay is False or row.state == UNDONE:
         return
     earlier = Owner(owner.app, owner.job_id, row.epoch)
-    kept = [of(earlier), steps.c.state == DONE]
+    # A loop goes on behind the items that are done.
+    loop = and_(steps.c.kind == EACH, steps.c.state == ABANDONED, steps.c.cursor.is_not(None))
+    kept = [of(earlier), or_(steps.c.state == DONE, loop)]
     if isinstance(replay, str):
         first = select(steps.c.n).where(of(earlier), steps.c.name == replay).scalar_subquery()
         kept.append(steps.c.n < func.coalesce(first, 2**31 - 1))
-    taken = update(steps).where(*kept).values(epoch=owner.epoch, awaited=False)
+    state = case((loop, WAITING), else_=steps.c.state)
+    taken = update(steps).where(*kept).values(epoch=owner.epoch, awaited=False, state=state)
     rows = connection.execute(taken.returning(steps.c.name, steps.c.kind)).all()
     for name in [row.name for row in rows if row.kind == MAP]:
         results = and_(_chunks_of(earlier), chunks.c.step == name)

@@ -5,9 +5,11 @@ import asyncio
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from sqlalchemy import Connection, select
 
 from amqpjobs import App, Context, Job, Retry
+from amqpjobs.client.deadletters.selection import EVERYTHING
 from amqpjobs.jobs.message.headers import family_of
 from amqpjobs.jobs.outcome import Outcome, Released
 from amqpjobs.state.durable.ends import finish, suspend
@@ -153,6 +155,39 @@ async def test_a_run_whose_job_another_worker_has_ended_is_left_without_a_result
         await asyncio.wait_for(running, 20)
         assert [run.outcome for run in t.runs(waits)] == ["superseded"]
     assert seen == ["waits"]
+
+
+@pytest.mark.parametrize(
+    ("how", "again"),
+    [
+        ({}, [2, 3]),
+        ({"from_step": "items"}, [0, 1, 2, 3]),
+        ({"from_step": "before"}, [0, 1, 2, 3]),
+        ({"restart": True}, [0, 1, 2, 3]),
+    ],
+)
+async def test_a_replay_goes_on_in_a_loop_behind_what_is_done(
+    how: dict[str, Any], again: list[int]
+) -> None:
+    """The loop had not come to its end when its job failed for good."""
+    app, seen, broken = App(APP, retry=Retry(attempts=1)), list[int](), [True]
+
+    @app.job(queue="orders", durable=True)
+    async def loops(ctx: Context) -> None:
+        await ctx.step("before", int)
+        async for item in ctx.each("items", range(4)):
+            if item == 2 and broken:
+                raise ValueError("not now")
+            seen.append(item)
+
+    async with app.testing(raise_errors=False) as t:
+        await loops.later()
+        await t.run_until_idle()
+        assert seen == [0, 1]
+        broken.clear()
+        await app.dead_letters().replay(EVERYTHING, **how)
+        await t.run_until_idle()
+        assert seen == [0, 1, *again]
 
 
 def make_app() -> tuple[App, Job[[], None, object], list[str]]:
