@@ -112,7 +112,8 @@ class Failed:
             return None
         table: dict[str, Any] = json.loads(text)
         table["frames"] = tuple(table.get("frames", ()))
-        return cls(**table)
+        # A newer release may have written more.
+        return cls(**{key: value for key, value in table.items() if key in cls.__slots__})
 
     @classmethod
     def of_failure(cls, failure: Failure, job: str, job_id: str) -> "Failed":

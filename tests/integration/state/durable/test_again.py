@@ -224,3 +224,9 @@ async def test_a_worker_that_dies_behind_the_end_of_a_job_with_undo_loses_no_dea
             await t.run_until_idle()
             assert done == ["pay", "refund"]
             assert [letter.job for letter in t.dead()] == [order.name]
+
+
+def test_an_error_that_a_newer_release_has_stored_is_read() -> None:
+    """What this one does not know is left out."""
+    text = '{"error": "ValueError", "message": "no", "severity": 3}'
+    assert Failed.of_text(text) == Failed("ValueError", "no")
