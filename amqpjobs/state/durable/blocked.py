@@ -1,9 +1,8 @@
-"""Whether the handler of a durable job does anything but wait for what will wake it, and where it
-can be left.
+"""Finds out whether the handler of a durable job only waits for its steps, and where to suspend it.
 
-It looks at what each of its tasks waits for, through `asyncio.gather`, task groups, `asyncio.wait`,
-`asyncio.shield` and awaited tasks. What it does not know, such as a socket, counts as something
-that goes on. Changes when there is another way to wait for tasks.
+It follows what each task of the handler awaits: `asyncio.gather`, task groups, `asyncio.wait`,
+`asyncio.shield` and awaited tasks. Anything unknown, such as a socket, counts as work. Changes when
+there is another way to wait for tasks.
 """
 
 import asyncio
@@ -58,7 +57,7 @@ def _doing(task: Future, parked: Futures, seen: set[int]) -> Doing:
     if task in parked:
         return Doing.WORK if task.done() else Doing.WAIT
     if task.done():
-        return Doing.WORK  # who waits for it goes on in a moment
+        return Doing.WORK  # the task that awaits it runs in a moment
     if id(task) in seen:
         return Doing.WAIT
     seen.add(id(task))

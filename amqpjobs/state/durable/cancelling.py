@@ -1,5 +1,5 @@
-"""Cancels durable jobs: their rows say so, and those that wait as a row are sent again, so that a
-worker ends them.
+"""Cancels durable jobs. The row of a job is marked; a suspended job is sent again, so that a worker
+ends it.
 
 Changes when a durable job is cancelled in another way.
 """

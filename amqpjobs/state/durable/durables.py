@@ -1,4 +1,4 @@
-"""The durable jobs of a process: their runs, and who is told of their ends.
+"""The durable jobs of a process: begins their runs and stores their ends.
 
 Changes when a run needs something else of its process.
 """
@@ -39,7 +39,7 @@ LONGEST_BEAT = 60.0
 """Seconds between two notes in the store that the runs here are alive."""
 
 ORPHANED = "its durable job has ended"
-"""Why a job is cancelled that nobody waits for any more."""
+"""Why a called job is cancelled: its durable job has ended."""
 
 
 class Durables:
@@ -235,8 +235,8 @@ class Durables:
         return told
 
     def _cancel(self, job_ids: tuple[str, ...], *, undo: bool) -> None:
-        """Cancel jobs that nobody waits for, beside all else: one that is not reached runs in
-        vain."""
+        """Cancel jobs that no durable job waits for, in the background. If one cannot be cancelled,
+        its result is not used."""
         self._do_beside(self._cancel_all(job_ids, undo=undo))
 
     async def _cancel_all(self, job_ids: tuple[str, ...], *, undo: bool) -> None:

@@ -1,9 +1,9 @@
-"""The ends of durable jobs and of what they wait for: suspended, woken, ended, undone.
+"""The ends of durable jobs and of their steps: suspend, wake, end, undo.
 
-Each is one transaction, guarded by the state that it changes: what comes twice changes nothing the
-second time. The row of the job is locked before those of its steps, by all that write both: of two
-last steps that end at once the second one sees the first, so the job is woken exactly once, and no
-two transactions wait for each other. Changes when a job may end, or be woken, in another way.
+Each is one transaction that is guarded by the state that it changes, so a second one has no effect.
+All transactions lock the row of the job before the rows of its steps. So of two last steps that end
+at once, the second sees the first, the job is woken exactly once, and there are no deadlocks.
+Changes when a job may end, or be woken, in another way.
 """
 
 from collections.abc import Collection

@@ -1,8 +1,9 @@
-"""The rows of jobs that nothing was heard of for a long time: they are sent again, and given up.
+"""The rows of silent jobs, which had no sign of life for a long time: sends them again, or gives
+them up.
 
-A message is lost when a queue was purged or deleted, or when another program took it. Sending one
-again is safe for a job that is durable, since its newest run alone counts, and of the others the
-first end counts. Changes when something else of a durable job may be lost.
+A message is lost if a queue was purged or deleted, or if another program took it. Sending it again
+is safe: of a durable job only the newest run counts, of any other job the first end. Changes when
+something else of a durable job may be lost.
 """
 
 from collections.abc import Collection, Sequence
@@ -45,7 +46,7 @@ MOST_SENDS: Final = 3
 """Times that a message is sent in all, before it counts as lost."""
 
 LOST: Final = "lost"
-"""The reason of a failure: nothing was heard of a job, however often it was sent."""
+"""The reason of a failure: a job was sent `MOST_SENDS` times and had no sign of life."""
 
 _Here = durable.alias("here")
 
@@ -212,7 +213,7 @@ def _call_message(row: Any) -> Prepared:
 
 def lost(message: Prepared, sends: int) -> Ended:
     """What becomes of a job that was sent so often."""
-    words = f"nothing was heard of it, and it was sent {sends} times: was its queue purged?"
+    words = f"no sign of life after it was sent {sends} times: was its queue purged?"
     return Ended(error=Failed(LOST, words, message.job, message.job_id, reason=LOST))
 
 

@@ -1,6 +1,6 @@
-"""Chunks that nothing was heard of for a long time: they are sent again, and given up.
+"""Silent chunks, which had no sign of life for a long time: sends them again, or gives them up.
 
-Changes when it is found out otherwise that one is lost; see `amqpjobs.state.durable.silent`.
+Changes when a lost chunk is detected in another way; see `amqpjobs.state.durable.silent`.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
-"""Takes back durable jobs that have ended, when an operator says so.
+"""Undoes durable jobs that have ended, for an operator.
 
-Changes when an operator may have something else taken back.
+Changes when an operator may undo something else.
 """
 
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ MOST_CHILDREN = 10_000
 
 
 async def undo(memory: "Memory", job_id: str) -> str | None:
-    """Take back a job, and the durable jobs that it had called and that were cancelled with it. See
+    """Undo a job, and the durable jobs that it had called and that were cancelled with it. See
     `App.undo`."""
     check_job_id(job_id)
     store = await memory.store()

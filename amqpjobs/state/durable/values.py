@@ -1,4 +1,4 @@
-"""Durable jobs and their steps, as values. Changes when more is kept of one."""
+"""Durable jobs and their steps, as values. Changes when a row has another column."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -21,7 +21,7 @@ FEEDING: Final = "feeding"
 """The state of the step of a map whose next items are to be sent: its job goes on."""
 
 ABANDONED: Final = "abandoned"
-"""The state of a step that nobody waits for any more: its job has ended."""
+"""The state of a step whose job has ended before it."""
 
 STEP, CALL, MAP, EACH, SLEEP, SIGNAL = "step", "call", "map", "each", "sleep", "signal"
 """Kinds of steps."""
@@ -32,11 +32,11 @@ DUE, SENT = "due", "sent"
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """What takes a step back.
+    """The job that undoes a step.
 
     Attributes:
-        message: of the job that does; its body is the result of the step where `given` says so.
-        given: whether it is given the result.
+        message: of the undo job; with `given` its body is the result of the step.
+        given: whether its argument is the result.
     """
 
     message: Prepared
@@ -151,7 +151,7 @@ class Told:
 
     Attributes:
         woken: how many messages it has put into the outbox.
-        orphans: the ids of jobs that nobody waits for any more, which are to be cancelled.
+        orphans: the ids of called jobs whose durable job has ended. They must be cancelled.
         state: of the job, if it was a durable one that has ended.
         undo: whether the orphans are undone as well, where they are durable jobs.
     """
