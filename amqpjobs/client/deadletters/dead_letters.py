@@ -153,8 +153,7 @@ class DeadLetters:
             rate: letters a second, at most.
             dry_run: only say what would be done.
             from_step: for durable jobs: run this step, and those that began after it, again.
-            restart: for durable jobs: run all steps again. By default they resume where they
-                failed.
+            restart: for durable jobs: run all steps again. By default they resume.
 
         Raises:
             ConfigurationError: there is no queue ``to``; or a beginning of ids begins several; or

@@ -99,7 +99,7 @@ def _stragglers(name: str, given: Any) -> float | None:
     if isinstance(given, int | float) and not isinstance(given, bool) and given > 1:
         return float(given)
     raise ConfigurationError(
-        f"ctx.map({name!r}): stragglers= is a number above 1, such as 2.5, not {given!r}"
+        f"ctx.map({name!r}): stragglers= must be a number above 1, such as 2.5, not {given!r}"
     )
 
 

@@ -53,7 +53,7 @@ _Here = durable.alias("here")
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """A job that nothing was heard of.
+    """A job without a sign of life.
 
     Attributes:
         owner: the durable job that waits for it, or that it is.
@@ -73,10 +73,10 @@ class Silent:
 def silent_jobs(
     connection: Connection, app: str, now: ColumnElement[float], seconds: float, most: int
 ) -> list[Silent]:
-    """Jobs that nothing was heard of for so long, the longest first.
+    """Jobs without a sign of life for so long, the longest first.
 
-    Not among them are those that wait in the outbox or for a limit, and durable jobs that others
-    wait for and that are rows: these are looked after by themselves.
+    Jobs that wait in the outbox or for a limit are left out. So are durable jobs that others wait
+    for and that are rows: they are supervised by their own rows.
     """
     return [
         *_silent_steps(connection, app, now, seconds, most),
@@ -266,10 +266,10 @@ def hear(
     until: float | None,
     now: ColumnElement[float],
 ) -> None:
-    """Something was heard of the job that a step waits for.
+    """Note a sign of life of the job that a step waits for.
 
     Args:
-        until: nothing will be before this time; None for now.
+        until: the next one comes after this time; None for now.
     """
     mine = and_(of(owner), steps.c.name == name, steps.c.sent_at.is_not(None))
     connection.execute(update(steps).where(mine).values(sent_at=now if until is None else until))
@@ -282,10 +282,10 @@ def beat(
     now: ColumnElement[float],
     until: float | None = None,
 ) -> None:
-    """Runs of durable jobs are alive, each with its id and token.
+    """Note a sign of life of runs of durable jobs, each with its id and token.
 
     Args:
-        until: nothing will be heard of them before this time; None for now.
+        until: the next one comes after this time; None for now.
     """
     mine = tuple_(durable.c.job_id, durable.c.token).in_(list(runs))
     alive = and_(durable.c.app == app, durable.c.state == RUNNING, mine)

@@ -29,7 +29,7 @@ def _late(now: ColumnElement[float], seconds: float) -> ColumnElement[bool]:
 def silent_chunks(
     connection: Connection, app: str, now: ColumnElement[float], seconds: float, most: int
 ) -> list[Silent]:
-    """Chunks that nothing was heard of for so long, the longest first."""
+    """Chunks without a sign of life for so long, the longest first."""
     query = (
         select(
             chunks.c.job_id, chunks.c.epoch, chunks.c.step, chunks.c.n, chunks.c.routing_key

@@ -46,7 +46,7 @@ class TellsProgress:
         return f"<TellsProgress: {len(self._told)} maps>"
 
     def wanted(self, family: Family) -> bool:
-        """Whether the next event of a map is due, and events are recorded."""
+        """Whether the next event of a map is due, and any consumer receives events."""
         publisher = self._client.opened
         if publisher is None or not publisher.announcements.listening:
             return False
