@@ -33,9 +33,9 @@ class Doing(IntEnum):
     """What a handler does.
 
     Attributes:
-        WORK: it goes on by itself.
+        WORK: it continues by itself.
         PASS: nothing is known to go on, but it waits for an event, a lock, a queue.
-        WAIT: nothing goes on, until something outside of this process ends.
+        WAIT: it only waits for something outside of this process.
     """
 
     WORK = 0
@@ -85,7 +85,7 @@ def tasks_behind(task: Future) -> "Set[asyncio.Task[Any]]":
 
 
 def goes_on_at_first(task: Future) -> bool:
-    """Whether a task goes on as soon as the first of several has ended, by `asyncio.wait`."""
+    """Whether a task continues as soon as the first of several has ended, by `asyncio.wait`."""
     for each in (task, *tasks_behind(task)):
         frame = _innermost(each) if isinstance(each, asyncio.Task) and not each.done() else None
         if frame is not None and _is_wait(frame) and frame.f_locals.get("return_when") in FIRST:

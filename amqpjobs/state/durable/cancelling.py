@@ -46,8 +46,7 @@ async def cancel_durable(memory: "Memory", job_id: str, reason: str, *, undo: bo
     sent again, and the worker that gets it ends it, with the jobs that it waits for.
 
     Args:
-        undo: whether what it has done is taken back. That of one which was cancelled before is
-            taken back now.
+        undo: whether its steps are undone. If the job was cancelled before, they are undone now.
 
     Returns:
         Whether there is a row of it.

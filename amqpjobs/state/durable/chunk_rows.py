@@ -191,7 +191,7 @@ def begin_chunk(
     """Look at a chunk before it is run.
 
     Returns:
-        None if nobody waits for it any more.
+        None if its map has ended.
     """
     owner = Owner(app, family.parent, family.epoch)
     mine = and_(rows_in(owner, family.step), chunks.c.n == family.n)

@@ -146,7 +146,7 @@ class Durables:
         await run.close()
 
     async def suspend(self, run: DurableRun, message: "Prepared") -> Told | None:
-        """A run was left, and goes on when what it waits for has ended.
+        """Suspend a run. The job is sent again when the steps that it waits for have ended.
 
         Raises:
             StoreUnavailable: nothing is known to be stored.
@@ -191,7 +191,7 @@ class Durables:
         return told
 
     async def begin_chunk(self, family: Family, job_id: str) -> Wanted | None:
-        """Look at a chunk of a map before it is run; None if nobody waits for it any more.
+        """Read a chunk of a map before it is run; None if its map has ended.
 
         Raises:
             StoreUnavailable, ConfigurationError: the store cannot be used.
@@ -247,7 +247,7 @@ class Durables:
                 await cancel(self._memory, job_id, ORPHANED, undo=undo)
             except AmqpJobsError as error:
                 extra = {"job_id": job_id, "error": str(error)}
-                log.warning("job that nobody waits for not cancelled", extra=extra)
+                log.warning("orphaned called job not cancelled", extra=extra)
 
     async def close(self) -> None:
         """The worker stops."""

@@ -49,7 +49,7 @@ class WakesDurable:
     async def _cancel(self, job_id: str) -> None:
         from amqpjobs.state.durable.cancelling import cancel
 
-        # A call that was not done in time has failed: what it did is taken back.
+        # A call that was not done in time has failed: its steps are undone.
         await cancel(self._memory, job_id, "its time was over", undo=True)
 
     async def next_at(self) -> float | None:

@@ -50,10 +50,10 @@ def suspend(
     """A run has ended that waits for these steps; for none, it is to go on at once.
 
     Args:
-        message: that it goes on by.
-        maps: those of the steps that have more items to send: it goes on at once if one of them has
-            room for these by now.
-        at_first: whether it is to go on when the first of them has ended.
+        message: the message with which it is sent again.
+        maps: the maps with more items to send. The job is sent again at once if one of them has
+            room for items by now.
+        at_first: whether it is sent again when the first of them has ended.
 
     Returns:
         None if a newer run has begun: nothing is changed.

@@ -138,7 +138,7 @@ class _Loop:
         if run.suspending or (over and self._moved):
             if not run.suspending:
                 run.leave()
-                run.waits = ()  # it goes on with the next item, whatever else it waits for
+                run.waits = ()  # it resumes at the next item, whatever else it waits for
             raise Suspend(self.step.name)
 
     async def after(self, item: Any) -> None:

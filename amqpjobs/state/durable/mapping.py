@@ -192,7 +192,7 @@ class Map:
 
         Raises:
             JobFailed: too many have failed.
-            Suspend: it goes on later.
+            Suspend: the map resumes in a later run.
             Exception: what reading the items raises.
         """
         run, name = self._run, self._name
@@ -233,7 +233,7 @@ class Map:
         """Between two transactions: the job is left if it is to stop, or has run for long.
 
         Raises:
-            Suspend: it goes on elsewhere, or later.
+            Suspend: the map resumes in another worker, or later.
         """
         run = self._run
         long = time.monotonic() - self._began > SLICE

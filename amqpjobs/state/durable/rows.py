@@ -63,7 +63,7 @@ class Beginning:
         tracked: its queue, as statuses show it.
         parent_id, parent_step: the durable job that waits for it.
         deadline: by which it is to be done.
-        replay: from which step a replay goes on: its name; False to start anew; None to keep all.
+        replay: the step at which a replay resumes; False to restart; None to keep all steps.
     """
 
     owner: Owner
@@ -336,7 +336,7 @@ def abandon_chunks(connection: Connection, owner: Owner, name: str | None = None
 
 
 def has_ended(state: str) -> bool:
-    """Whether nothing goes on in a job in this state."""
+    """Whether a job in this state has ended."""
     return state in ENDED
 
 

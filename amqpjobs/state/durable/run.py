@@ -74,7 +74,7 @@ class DurableRun:
         waits: the names of what it waits for, once it is left.
         maps: the names of the maps that have items to send.
         calling: held by calls that are being prepared and written.
-        at_first: whether it goes on when the first of these has ended.
+        at_first: whether it is sent again when the first of these has ended.
     """
 
     def __init__(

@@ -82,7 +82,7 @@ class Supervises:
         else:
             log.warning("silent job sent again", extra=keys)
         for job_id in told.orphans:
-            # What was given up has failed: what it did is taken back.
+            # A job that was given up has failed: its steps are undone.
             await cancel(self._memory, job_id, "it had no sign of life", undo=True)
 
     async def _not_empty(self, routing_keys: Collection[str]) -> set[str]:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
 
 MOST_CHILDREN = 10_000
-"""Jobs that nobody waited for any more, and that are taken back with the one that had called them.
-"""
+"""The most called jobs that are undone together with the job that had called them."""
 
 
 async def undo(memory: "Memory", job_id: str) -> str | None:

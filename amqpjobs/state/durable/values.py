@@ -12,13 +12,13 @@ DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
 UNDOING, UNDONE, UNDO_FAILED = "undoing", "undone", "undo_failed"
 
 ENDED: Final = (DONE, FAILED, CANCELLED, UNDONE, UNDO_FAILED)
-"""States of a durable job that nothing goes on in."""
+"""The states of a durable job that has ended."""
 
 WAITING: Final = "waiting"
 """The state of a step that is not done; it is ``done`` or ``failed`` in the end."""
 
 FEEDING: Final = "feeding"
-"""The state of the step of a map whose next items are to be sent: its job goes on."""
+"""The state of the step of a map with more items to send."""
 
 ABANDONED: Final = "abandoned"
 """The state of a step whose job has ended before it."""

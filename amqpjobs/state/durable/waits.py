@@ -60,8 +60,8 @@ def end_due(
     """End what has waited until its time: sleeps are done, signals and calls have failed.
 
     Returns:
-        How many there were, the ids of jobs that nobody waits for any more, and how many durable
-        jobs were woken.
+        The number of steps, the ids of called jobs that must be cancelled, and the number of
+        durable jobs that were woken.
     """
     # The jobs before their steps, as all do that write both: or two could wait for each other.
     of_job = and_(durable.c.app == steps.c.app, durable.c.job_id == steps.c.job_id)
