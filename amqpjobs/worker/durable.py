@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.runtime import Runtime
     from amqpjobs.state.durable.durables import Durables
     from amqpjobs.state.durable.rows import NotBegun, Owner
-    from amqpjobs.state.durable.values import Ended
+    from amqpjobs.state.durable.values import Ended, Failed
     from amqpjobs.state.memory import Memory
     from amqpjobs.worker.carried_jobs import CarriedJobs
     from amqpjobs.worker.chunks import Chunk
@@ -197,16 +197,25 @@ class DurableJobs:
                     return Done(load_result(definition, result))
                 except InvalidResult:
                     return Done()
-            case values.FAILED if known.error is not None:
-                return Rejected(known.error.failure(context.queue))
             case values.CANCELLED:
                 return Cancelled("cancelled" if known.error is None else known.error.message)
-            case values.UNDOING if context.epoch:
+            case values.UNDOING if known.earlier:
                 return Snoozed(self._time() + FIRST_PAUSE)  # a replay waits until it is undone
-            case values.UNDO_FAILED if known.error is not None:
-                return Rejected(known.error.failure(context.queue))
+            case values.FAILED | values.UNDOING | values.UNDONE | values.UNDO_FAILED if known.error:
+                return self._failed(known.error, context.queue)
             case _:
                 return Superseded()
+
+    @staticmethod
+    def _failed(error: "Failed", queue: str) -> Outcome:
+        """The outcome of a job that has failed before: its parent was not told, or its dead letter
+        was not written."""
+        from amqpjobs.state.durable import values
+
+        if error.reason == values.CANCELLED:
+            return Cancelled(error.message)
+        failure = error.failure(queue)
+        return Undoing(failure) if error.reason == values.UNDONE else Rejected(failure)
 
     async def end(self, run: "Run", outcome: Outcome) -> Outcome:
         """Store the end of a run of a durable job, or of a part of one.

@@ -125,7 +125,9 @@ def prune(
     old = select(durable.c.app, durable.c.job_id).where(
         durable.c.app == app, durable.c.state.in_(ended), durable.c.changed_at < now - ttl
     )
-    keys = [(row.app, row.job_id) for row in connection.execute(old.limit(most))]
+    # Locked: a replay could begin one before it is deleted.
+    found = connection.execute(old.limit(most).with_for_update(skip_locked=True))
+    keys = [(row.app, row.job_id) for row in found]
     if keys:
         for table in (chunks, steps, durable):
             mine = tuple_(table.c.app, table.c.job_id).in_(keys)

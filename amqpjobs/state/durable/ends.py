@@ -190,16 +190,23 @@ def _mend(
     ended: Ended,
     now: ColumnElement[float],
 ) -> bool:
-    """A dead letter was replayed and is done, whose failure has ended its parent: when that is
-    replayed, it finds the result."""
+    """What counted as failed is done: a dead letter was replayed, or its time was over. When its
+    parent, which it has ended, is replayed, it finds the result; one that is undoing takes this
+    back, too.
+
+    Returns:
+        Whether a message was sent that does.
+    """
     row = locked(connection, owner.app, owner.job_id)
-    if row is not None and row.state == FAILED and row.epoch == owner.epoch:
-        connection.execute(
-            update(steps)
-            .where(mine, steps.c.state == FAILED)
-            .values(state=DONE, ended_at=now, **outcome_of(ended))
-        )
-    return False
+    if row is None or row.state not in (FAILED, UNDOING) or row.epoch != owner.epoch:
+        return False
+    changed = connection.execute(
+        update(steps)
+        .where(mine, steps.c.state == FAILED)
+        .values(state=DONE, ended_at=now, **outcome_of(ended))
+        .returning(steps.c.n)
+    ).first()
+    return changed is not None and row.state == UNDOING and undo_next(connection, owner, now)
 
 
 def finish(
@@ -225,11 +232,13 @@ def finish(
         None if there is no such run any more: nothing is changed.
     """
     row = locked(connection, owner.app, owner.job_id)
-    if row is None or row.epoch != owner.epoch or row.state not in (RUNNING, SUSPENDED):
-        return None
-    if job not in (None, row.job) or (token is not None and row.token != token):
+    if row is None or row.epoch != owner.epoch or job not in (None, row.job):
         return None
     undo = undo and ended.error is not None and (not ended.cancelled or row.undo_asked)
+    if row.state not in (RUNNING, SUSPENDED):
+        return _stored_before(connection, owner, row, token, ended, undo=undo)
+    if token not in (None, row.token):
+        return None
     undoing = undo and mark_undo(connection, owner)
     state = _state_of(ended, undoing=undoing)
     orphans = _orphans(connection, owner) if undoing else abandon(connection, owner)
@@ -243,6 +252,21 @@ def finish(
     )  # fmt: skip
     woken = undoing and undo_next(connection, owner, now)
     return Told(int(woken), tuple(orphans), state, undo)
+
+
+def _stored_before(
+    connection: Connection, owner: Owner, row: Any, token: int | None, ended: Ended, *, undo: bool
+) -> Told | None:
+    """The same end of the same run is in the store: the connection was lost during its commit, and
+    the worker tries again. What comes after it, such as the end of a step, is still to be done."""
+    outcome = outcome_of(ended)
+    if token is None or row.token != token + 1:
+        return None
+    if (row.result, row.error) != (outcome["result"], outcome["error"]):
+        return None
+    left = and_(of(owner), steps.c.state == ABANDONED, steps.c.child_id.is_not(None))
+    orphans = connection.execute(select(steps.c.child_id).where(left)).scalars().all()
+    return Told(0, tuple(orphans), row.state, undo)
 
 
 def _state_of(ended: Ended, *, undoing: bool) -> str:

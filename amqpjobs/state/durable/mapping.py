@@ -16,6 +16,7 @@ from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durable.named import name_of
 from amqpjobs.jobs.durable.suspension import Suspend
 from amqpjobs.jobs.job import Job, definition_of
+from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.jobs.results import load_result
 from amqpjobs.state.durable import items as of_items
 from amqpjobs.state.durable import lines
@@ -24,7 +25,7 @@ from amqpjobs.state.durable.feed import ON_COLLECT, ON_RAISE, Feed
 from amqpjobs.state.durable.packing import Packing
 from amqpjobs.state.durable.rows import load
 from amqpjobs.state.durable.sizing import LAST, Limits, Plan, is_single, plan
-from amqpjobs.state.durable.values import FAILED, FEEDING, MAP, WAITING, Failed, Step
+from amqpjobs.state.durable.values import ABANDONED, FAILED, FEEDING, MAP, WAITING, Failed, Step
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.message.family import Part
@@ -39,6 +40,9 @@ long a delivery may be held."""
 
 PAGE = 50
 """Chunks whose results are read at a time."""
+
+LEVEL = "{} (reduce {})"
+"""The name of a step that reduces, by that of the map."""
 
 FAN_IN = 64
 """Results that one job of a tree makes one of."""
@@ -65,7 +69,7 @@ async def run_map(
     mapped = Map(run, name, job, limits, feed)
     reduce = options["reduce"]
     if reduce is not None:
-        _definition(name, "reduce=", reduce)
+        _check_reduce(name, reduce)
     await mapped.feed(items)
     if reduce is not None:
         return await _reduced(run, name, mapped, reduce)
@@ -109,13 +113,24 @@ def _definition(name: str, what: str, job: Any) -> Definition:
     return definition_of(job)
 
 
+def _check_reduce(name: str, reduce: Any) -> None:
+    """Before any item is sent."""
+    _definition(name, "reduce=", reduce)
+    longest = LONGEST_NAME - len(LEVEL.format("", 99))
+    if len(name) > longest:
+        raise ConfigurationError(
+            f"ctx.map({name[:20]!r}...): with reduce=, its name has {longest} characters at most, "
+            f"since the steps that reduce add theirs to it, and it has {len(name)}"
+        )
+
+
 async def _reduced(run: "DurableRun", name: str, mapped: "Map", reduce: Any) -> Any:
     """Make one result of all: jobs that take some results each, and jobs that take theirs."""
     level = 0
     while True:
         level += 1
         feed = Feed()
-        step = f"{name} (reduce {level})"
+        step = LEVEL.format(name, level)
         tree = Map(run, step, reduce, Limits(chunk=1), feed, part="reduce")
         await tree.feed(_groups(mapped))
         if tree.sent == 1:
@@ -274,7 +289,8 @@ class Map:
         run = self._run
         found = await self._stored(load, run.owner, [self._name])
         step = found.get(self._name)
-        if step is None or (step.state == FEEDING and step.cursor == before.text()):
+        same = step is not None and step.state == FEEDING and step.cursor == before.text()
+        if step is None or same or step.state == ABANDONED:
             run.supersede()
         self._step = run.known[self._name] = step
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, update
 
 from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared
@@ -18,11 +18,13 @@ from amqpjobs.state.durable.values import (
     ABANDONED,
     CANCELLED,
     DONE,
+    EACH,
     ENDED,
     FAILED,
     FEEDING,
     MAP,
     RUNNING,
+    SIGNAL,
     SUSPENDED,
     UNDO_FAILED,
     UNDOING,
@@ -97,11 +99,13 @@ class NotBegun:
         state: of the job.
         result: if it is done.
         error: if it has failed.
+        earlier: whether that is the state of an earlier epoch, which a replay has to wait for.
     """
 
     state: str
     result: bytes | None = None
     error: Failed | None = None
+    earlier: bool = False
 
 
 def begin(
@@ -130,6 +134,8 @@ def begin(
     row = connection.execute(made).first()
     if row is not None:
         # A signal may have come before the job.
+        if row.token == 1 and owner.epoch:
+            _take_signals(connection, owner)
         return Begun(row.token, load(connection, owner))
     return _again(connection, beginning, now)
 
@@ -151,7 +157,8 @@ def _again(
         return NotBegun(CANCELLED, None, Failed("cancelled", row.cancel_reason))
     if row.epoch == owner.epoch or row.state in (UNDOING, UNDO_FAILED):
         result = None if row.result is None else bytes(row.result)
-        return NotBegun(row.state, result, Failed.of_text(row.error))
+        earlier = row.epoch < owner.epoch
+        return NotBegun(row.state, result, Failed.of_text(row.error), earlier)
     _replay(connection, beginning, row)
     connection.execute(
         update(durable)
@@ -165,17 +172,26 @@ def _again(
     return Begun(row.token + 1, load(connection, owner))
 
 
+def _take_signals(connection: Connection, owner: Owner) -> None:
+    """A job that was replayed before it had ever begun: its signals were stored for a first run."""
+    first = and_(of(Owner(owner.app, owner.job_id, 0)), steps.c.kind == SIGNAL)
+    connection.execute(update(steps).where(first).values(epoch=owner.epoch))
+
+
 def _replay(connection: Connection, beginning: Beginning, row: Any) -> None:
     """Take the steps that are kept into the new epoch. Steps of an undone job are not kept."""
     replay, owner = beginning.replay, beginning.owner
     if replay is False or row.state == UNDONE:
         return
     earlier = Owner(owner.app, owner.job_id, row.epoch)
-    kept = [of(earlier), steps.c.state == DONE]
+    # A loop goes on behind the items that are done.
+    loop = and_(steps.c.kind == EACH, steps.c.state == ABANDONED, steps.c.cursor.is_not(None))
+    kept = [of(earlier), or_(steps.c.state == DONE, loop)]
     if isinstance(replay, str):
         first = select(steps.c.n).where(of(earlier), steps.c.name == replay).scalar_subquery()
         kept.append(steps.c.n < func.coalesce(first, 2**31 - 1))
-    taken = update(steps).where(*kept).values(epoch=owner.epoch, awaited=False)
+    state = case((loop, WAITING), else_=steps.c.state)
+    taken = update(steps).where(*kept).values(epoch=owner.epoch, awaited=False, state=state)
     rows = connection.execute(taken.returning(steps.c.name, steps.c.kind)).all()
     for name in [row.name for row in rows if row.kind == MAP]:
         results = and_(_chunks_of(earlier), chunks.c.step == name)

@@ -23,7 +23,7 @@ from amqpjobs.state.durable.blocked import (
 )
 from amqpjobs.state.durable.groups import Shared
 from amqpjobs.state.durable.rows import Begun, Owner, load, put, put_cursor
-from amqpjobs.state.durable.values import FAILED, WAITING, Failed, Step
+from amqpjobs.state.durable.values import ABANDONED, FAILED, WAITING, Failed, Step
 
 log = logging.getLogger("amqpjobs.durable")
 
@@ -223,6 +223,8 @@ class DurableRun:
             finally:
                 self._parked.pop(name, None)
                 self._parking.discard(task)
+        if step.state == ABANDONED:
+            self.supersede()  # another worker has ended the job: it was cancelled, or its time over
         if step.state == FAILED:
             self._asked.forget(name)  # asked for again, it fails again
         return step

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, select, update
 from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.jobs.message.family import Family
+from amqpjobs.jobs.message.headers import family_header
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.state.durable.rows import Owner, locked, of
 from amqpjobs.state.durable.values import (
@@ -70,9 +71,13 @@ def undo_next(connection: Connection, owner: Owner, now: ColumnElement[float]) -
 def undo_message(row: Any) -> Prepared:
     """The message that undoes a step. Its argument is the result, unless it has arguments."""
     body = row.result if row.undo_body is None else row.undo_body
+    properties = properties_in(row.undo_properties)
+    # A replay has taken the step into another epoch than the message was made in.
+    family = family_header(Family(row.job_id, row.epoch, row.name, "undo"))
+    properties = properties._replace(headers={**properties.headers, **family})
     return Prepared(
-        row.undo_id, row.undo, row.undo_routing_key, properties_in(row.undo_properties),
-        bytes(body or b"null"), None, row.undo_tracked,
+        row.undo_id, row.undo, row.undo_routing_key, properties, bytes(body or b"null"), None,
+        row.undo_tracked,
     )  # fmt: skip
 
 

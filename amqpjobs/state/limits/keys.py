@@ -3,11 +3,22 @@
 Changes when there is another kind.
 """
 
+import json
 from collections.abc import Collection
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, String, any_, literal
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    String,
+    any_,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy import text as sql
 
 from amqpjobs.state.store.keys import key_of
@@ -16,6 +27,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Column
 
 LIMIT, LOCK, UNIQUE, DEBOUNCE = "limit", "lock", "unique", "debounce"
+
+MOST_VARIABLES = 10_000
+"""Values that a statement of SQLite is given one by one."""
 
 
 def key_in(app: str, kind: str, text: str) -> str:
@@ -55,7 +69,11 @@ def among(
 ) -> ColumnElement[bool]:
     """Whether a column has one of these values: as one statement, however many there are."""
     if connection.dialect.name != "postgresql":
-        return column.in_(list(values))
+        # SQLite has 32,766 variables in a statement, or what it was built with.
+        if len(values) <= MOST_VARIABLES:
+            return column.in_(list(values))
+        each = func.json_each(json.dumps(list(values))).table_valued("value")
+        return column.in_(select(each.c.value))
     kind = BigInteger() if isinstance(column.type, BigInteger) else String()
     if column.name == "id":
         kind = BigInteger()

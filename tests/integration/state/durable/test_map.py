@@ -234,6 +234,28 @@ async def test_maps_and_calls_run_side_by_side():
         assert third == 14
 
 
+async def test_a_name_that_leaves_no_room_for_those_of_reducing_steps_is_refused():
+    """Before any item is run: those steps have the name of the map and more."""
+    mapped = Mapped(range(3))
+
+    @mapped.app.job(queue="sums")
+    async def add(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    @mapped.app.job(queue="maps", durable=True)
+    async def total(ctx: Context, length: int) -> int:
+        return await ctx.map("n" * length, mapped.double, range(3), reduce=add)
+
+    async with mapped.app.testing() as t:
+        await total.later(188)
+        await t.run_until_idle()
+        assert t.results(total) == [6]
+        await total.later(189)
+        with pytest.raises(ConfigurationError, match="188 characters at most"):
+            await t.run_until_idle()
+    assert mapped.ran.total() == 3
+
+
 async def test_results_are_reduced_by_a_tree_of_jobs():
     """None of which is given more than 64 results."""
     mapped = Mapped([])

@@ -1,5 +1,9 @@
 """The rows of durable jobs that are cancelled, undone and looked at, on both databases."""
 
+from typing import Any
+
+from sqlalchemy import Connection
+
 from amqpjobs.state.durable.cancelling import cancel_row
 from amqpjobs.state.durable.duties import prune
 from amqpjobs.state.durable.ends import finish, suspend
@@ -123,3 +127,18 @@ async def test_a_signal_for_a_job_that_never_began_is_forgotten(jobs: Jobs) -> N
     assert await jobs.first.run(prune, APP, now, -1.0, 100) == 1
     assert await jobs.steps("unknown") == {}
     assert sorted(await jobs.steps("1")) == ["a", "go"]
+
+
+async def test_a_job_that_a_replay_begins_is_not_forgotten(jobs: Jobs) -> None:
+    """Also when its end was found to be old a moment before."""
+
+    def forget(connection: Connection, now: Any) -> int:
+        return prune(connection, APP, now, -1.0, 100)
+
+    for n in range(50):
+        job_id = str(n)
+        begun = await jobs.begun(job_id)
+        await jobs.run(finish, Owner(APP, job_id, 0), begun.token, LOST)
+        again = Beginning(Owner(APP, job_id, 1), "whole", "wholes")
+        await jobs.both((begin, again), (forget,))
+        assert await jobs.state(job_id) == RUNNING
