@@ -336,7 +336,7 @@ class LockTimeout(AmqpJobsError):
 
 
 class StepChanged(AmqpJobsError):
-    """A durable job ran again, and a step with ``strict=True`` got other arguments than before.
+    """A durable job ran again, and the arguments of a step with ``strict=True`` have changed.
 
     Attributes:
         step: its name.
@@ -348,7 +348,7 @@ class StepChanged(AmqpJobsError):
 
 
 class SignalTimeout(AmqpJobsError):
-    """A signal that a durable job waited for did not come in time."""
+    """A durable job waited for a signal that did not arrive in time."""
 
 
 class NoResult(AmqpJobsError):

@@ -221,9 +221,10 @@ class Settings(BaseSettings):
     that comes later runs again."""
 
     silent_after: Annotated[_Seconds, Field(ge=60, le=LONGEST)] = 86_400.0
-    """How long nothing may be heard of a job that a durable job waits for, or of a durable job
-    itself, until its message is taken for lost and sent again: a day. Longer than any such job
-    runs; time in its queue, in the outbox, before a retry or for a limit does not count."""
+    """Seconds after which a job without a sign of life counts as lost and its message is sent
+    again: a day. It applies to durable jobs and to the jobs that they wait for. Set it longer than
+    any such job runs. Time in the queue, in the outbox, before a retry or for a limit does not
+    count."""
 
     heartbeat_file: Path | None = None
     """Touched by the event loop every few seconds, for ``amqpjobs health``."""

@@ -19,7 +19,7 @@ def cancel(
     app: AppOption = None,
     reason: Annotated[str, typer.Option("--reason", help="For its status and the log.")] = "",
     undo: Annotated[
-        bool, typer.Option("--undo", help="Of a durable job: take back what it has done.")
+        bool, typer.Option("--undo", help="For a durable job: undo the steps that it has done.")
     ] = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
@@ -28,9 +28,9 @@ def cancel(
 
     A running one is ended if it is @app.job(cancellable=True). All workers that are connected are
     told, and remember it for a day; with AMQPJOBS_STORE_URL those that start later know it, too.
-    A durable job ends wherever it waits, with the jobs that it waits for; what it has done stays
-    unless --undo is given. Exits with 1 if it runs on, or if neither a worker nor the
-    store knows it.
+    A durable job that waits ends at once, and so do the jobs that it waits for. Its steps are
+    undone only with --undo. Exits with 1 if the job runs on, or if neither a worker nor the store
+    knows it.
     """
     found = asyncio.run(_cancel(load_app(app, url=url), id, reason, undo=undo))
     if as_json:
@@ -46,7 +46,7 @@ async def _cancel(app: "App", job_id: str, reason: str, *, undo: bool) -> "Cance
     try:
         return await app.cancel(job_id, reason=reason, undo=undo)
     finally:
-        await app.close()  # what it has put into the outbox is sent before
+        await app.close()  # before it closes, the app sends what is in the outbox
 
 
 def lines_of(found: "Cancellation") -> list[str]:

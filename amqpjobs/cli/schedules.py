@@ -387,7 +387,7 @@ def _run(app: "App", work: Callable[[], Awaitable[T]], *, send: bool = False) ->
                 try:
                     await memory_of(app.client).send()
                 except AmqpJobsError as error:
-                    say(f"amqpjobs: stored; it is sent when RabbitMQ is there: {error}")
+                    say(f"amqpjobs: stored; it is sent when RabbitMQ is back: {error}")
             return result
         finally:
             await app.close()

@@ -1,6 +1,6 @@
-"""``amqpjobs show``: a durable job with its steps; of any other job, its status.
+"""``amqpjobs show``: shows a durable job with its steps, or the status of any other job.
 
-Changes when it shows something else.
+Changes when the command shows something else.
 """
 
 import asyncio
@@ -41,8 +41,8 @@ def show(
 ) -> None:
     """Show the steps of a durable job, and what it waits for.
 
-    It lists the jobs that the steps have called, too. Of a job that is not durable, or has not
-    begun, it shows what `amqpjobs status` does. Exits with 4 if nothing is known of it.
+    The list has the jobs that the steps called. For a job that is not durable or has not begun,
+    the command shows the same as `amqpjobs status`. Exits with 4 if the job is unknown.
     """
     loaded = load_app(app, url=url, store_url=store)
     durable, status = asyncio.run(_look(loaded, job_id))
@@ -53,7 +53,7 @@ def show(
         say(f"nothing is known of a job {shown}; amqpjobs why {shown} looks further")
         raise typer.Exit(UNKNOWN)
     elif as_mermaid:
-        raise ConfigurationError(f"{status.job} is no durable job, or has not begun: no steps")
+        raise ConfigurationError(f"{status.job} has no steps: it is not durable, or has not begun")
     elif as_json:
         print_json(asdict(status))
     else:

@@ -1,4 +1,4 @@
-"""``amqpjobs signal``: sends a signal to a durable job. Changes when a signal may be more."""
+"""``amqpjobs signal``: sends a signal to a durable job. Changes when a signal carries more."""
 
 import asyncio
 import sys
@@ -33,8 +33,8 @@ def signal(
 ) -> None:
     """Send a signal to a durable job.
 
-    One that comes before the job waits for it is kept. Exits with 1 if the job does not take it: it
-    has ended, or has had a signal of this name.
+    An early signal is kept until the job waits for it. Exits with 1 if the job has ended, or has
+    had a signal of this name.
     """
     from pydantic_core import from_json
 
@@ -65,11 +65,11 @@ async def _send(app: "App", job_id: str, name: str, value: object) -> bool:
 
 
 async def send_outbox(app: "App") -> None:
-    """Send what a command has put into the outbox, as far as RabbitMQ is there; the housekeeping of
-    the workers sends the rest."""
+    """Send the messages that a command has put into the outbox. If RabbitMQ is away, the
+    housekeeping of the workers sends them later."""
     from amqpjobs.state.memory import memory_of
 
     try:
         await memory_of(app.client).send()
     except AmqpJobsError as error:
-        say(f"amqpjobs: stored; it is sent when RabbitMQ is there: {error}")
+        say(f"amqpjobs: stored; it is sent when RabbitMQ is back: {error}")

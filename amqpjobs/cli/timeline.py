@@ -11,7 +11,7 @@ TAGS = {"done": "done", "failed": "crit", "waiting": "active", "abandoned": "cri
 
 
 def mermaid(found: "DurableStatus", now: float | None = None) -> str:
-    """The chart: a bar for each step, up to now for those that wait.
+    """Draw the chart: a bar for each step. The bar of a step that waits ends now.
 
     Args:
         now: seconds since the epoch; None for the machine's time.
@@ -33,14 +33,14 @@ def _bars(steps: "tuple[StepStatus, ...]", now: float) -> Iterator[str]:
         if step.started_at is None:
             continue
         begin = round(step.started_at * 1000)
-        # Of a length that is seen: Mermaid draws none for nothing.
+        # At least 1 ms: Mermaid draws no bar of length zero.
         end = max(begin + 1, round((step.ended_at or now) * 1000))
         label = f"{_plain(step.name)} ({step.child})" if step.child else _plain(step.name)
         yield f"    {_plain(label)} :{TAGS.get(step.state, 'active')}, {begin}, {end}"
 
 
 def _plain(text: str) -> str:
-    """Without what has a meaning there."""
+    """The text without the characters that are syntax in Mermaid."""
     return " ".join(
         "".join(" " if c in ":;#,\n\r" or not c.isprintable() else c for c in text).split()
     )

@@ -1,4 +1,4 @@
-"""``amqpjobs undo``: takes back a durable job that has ended. Changes when that means more."""
+"""``amqpjobs undo``: undoes a durable job that has ended. Changes when undoing does more."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -24,9 +24,9 @@ def undo(
 ) -> None:
     """Undo a durable job that has ended, or whose undo failed.
 
-    Jobs that take its steps back run one after the other, the last step first. What had failed is
-    sent again under new ids: discard the old dead letters. Exits with 1 if the job is not undone:
-    it is unknown, runs or waits, or nothing of it has an undo.
+    The undo jobs of its steps run one after the other, the last step first. Undo jobs that failed
+    are sent again under new ids: discard their old dead letters. Exits with 1 if the job is not
+    undone: it is unknown, it runs or waits, or no step of it can be undone.
     """
     loaded = load_app(app, url=url)
     state = asyncio.run(_undo(loaded, job_id))
@@ -41,15 +41,15 @@ def undo(
 def _words(state: str | None) -> str:
     match state:
         case None:
-            return "no durable job is known by this id"
+            return "there is no durable job with this id"
         case "undoing":
-            return "it is being undone; amqpjobs show tells how far"
+            return "it is being undone; amqpjobs show lists the steps"
         case "undone":
             return "it is undone"
         case "running" | "suspended":
-            return f"it is {state}: amqpjobs cancel --undo ends it, and undoes it"
+            return f"it is {state}: amqpjobs cancel --undo cancels and undoes it"
         case _:
-            return f"it is {state}, and nothing of it is left to undo"
+            return f"it is {state} and has no step to undo"
 
 
 async def _undo(app: "App", job_id: str) -> str | None:

@@ -1,4 +1,4 @@
-"""``amqpjobs why``: why a job does not run. Changes when the command says it otherwise."""
+"""``amqpjobs why``: says why a job does not run. Changes when the command's output does."""
 
 import asyncio
 from dataclasses import asdict
@@ -26,8 +26,8 @@ def why(
 ) -> None:
     """Say why a job does not run, and show the facts.
 
-    It looks into the store and at the statuses, asks the workers, looks at the job's queue, and
-    last through the dead letters. Exits with 4 if nothing is known of the job.
+    The command looks at the store, the statuses, the workers and the job's queue, and last at the
+    dead letters. Exits with 4 if the job is unknown.
     """
     found = asyncio.run(_why(load_app(app, url=url, store_url=store), job_id))
     if as_json:

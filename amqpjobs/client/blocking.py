@@ -137,11 +137,11 @@ class BlockingApp:
     def executor(
         self, *, queue: Queue | str | None = None, timeout: Seconds | None = None
     ) -> "FleetExecutor":
-        """A `concurrent.futures.Executor` that runs jobs in workers: ``submit(job, ...)`` and
-        ``map(job, items)``, each call as a request.
+        """Return a `concurrent.futures.Executor` that runs jobs in workers: ``submit(job, ...)``
+        and ``map(job, items)``. Each call is a request.
 
         Args:
-            queue: that calls go to, in place of the job's own.
+            queue: the queue for all calls, in place of the job's own.
             timeout: seconds or a timedelta for each call, from when it is sent; None for the
                 setting ``AMQPJOBS_REQUEST_TIMEOUT``.
 

@@ -1,6 +1,6 @@
-"""A `concurrent.futures.Executor` whose workers are the fleet: for code that is written for one.
+"""A `concurrent.futures.Executor` that runs jobs in workers, for code written for that interface.
 
-Changes when what that class promises does.
+Changes when that interface does.
 """
 
 import asyncio
@@ -19,25 +19,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 AT_ONCE = 1_000
-"""Requests that are under way at a time; the others wait in this process."""
+"""Requests in flight at a time. Further ones wait in this process."""
 
 
 class Starts(Protocol):
     """Starts a coroutine function on the event loop of a blocking client."""
 
     def __call__(self, function: Callable[..., Awaitable[R]], *arguments: Any) -> "Future[R]":
-        """Start it, and do not wait."""
+        """Start the function and do not wait for it."""
         ...
 
 
 class FleetExecutor(Executor):
-    """Runs jobs in workers; made by ``app.blocking().executor()``. Each call is a request: see
-    `Job.request` for what its future raises.
+    """Runs jobs in workers. ``app.blocking().executor()`` makes one. Each call is a request: see
+    `Job.request` for the errors of its future.
 
     Args:
         start: starts coroutines.
-        request: asks for the result of a message.
-        queue: that calls go to, in place of the job's own.
+        request: sends a message as a request and returns its result.
+        queue: the queue for all calls, in place of the job's own.
 
     Example:
         >>> with app.blocking() as client, client.executor() as fleet:
@@ -72,12 +72,12 @@ class FleetExecutor(Executor):
         """Run a job in a worker. Cancelling the future cancels the request.
 
         Args:
-            fn: a job; a plain function is known to no worker.
+            fn: a job. A plain function is refused, since no worker knows it.
 
         Raises:
-            RuntimeError: it was shut down.
-            ConfigurationError: what is no job.
-            InvalidArguments: before anything is sent.
+            RuntimeError: the executor was shut down.
+            ConfigurationError: `fn` is not a job.
+            InvalidArguments: the arguments do not fit the job. Nothing was sent.
         """
         if not isinstance(fn, Job):
             raise ConfigurationError(
@@ -96,7 +96,7 @@ class FleetExecutor(Executor):
     async def _ask(self, message: Message[Any]) -> Any:
         if self._room is None:
             self._room = asyncio.Semaphore(AT_ONCE)
-        async with self._room:  # its timeout begins behind it
+        async with self._room:  # the timeout of the request begins after this wait
             return await self._request(message)
 
     def _ended(self, future: "Future[Any]") -> None:
@@ -110,25 +110,25 @@ class FleetExecutor(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
     ) -> Iterator[R]:
-        """Run a job for each item; the results come in order, as of `Executor.map`.
+        """Run a job for each item and yield the results in order, as `Executor.map` does.
 
         Args:
-            timeout: seconds until all results have to be there.
-            chunksize: is taken, and changes nothing: each item is a message. `Context.map` puts
-                several into one.
+            timeout: seconds for all results together.
+            chunksize: accepted and ignored: each item is a message. `Context.map` puts several
+                items into one message.
 
         Raises:
-            TimeoutError: they are not.
+            TimeoutError: a result did not arrive in time.
         """
         results: Iterator[R] = super().map(fn, *iterables, timeout=timeout)
         return results
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls.
+        """Refuse further calls.
 
         Args:
-            wait: until all calls have ended.
-            cancel_futures: cancel them; also those that were sent.
+            wait: wait until all calls have ended.
+            cancel_futures: cancel all calls, also those that were sent.
         """
         with self._lock:
             self._closed = True

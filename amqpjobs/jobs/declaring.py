@@ -94,8 +94,8 @@ class DeclaresJobs:
                 runs in one transaction with the session that it takes first, after the Context.
                 What it writes, what it enqueues, and that it was done are kept together or not at
                 all: the guide, "Transactions".
-            durable: remember its steps: it takes the Context first, and goes on where it was, after
-                whatever ended its run: the guide, "Durable jobs".
+            durable: store the results of its steps, so that a later run does not execute them
+                again. The job takes the Context first. See the guide, "Durable jobs".
             batch: for an ``async def`` that takes a list: run so many jobs in one call. `Job.later`
                 takes what is one element of the list.
 

@@ -52,7 +52,7 @@ class Definition(Signature):
         schedule: when it is sent by itself; None for never.
         rules: who may run at once.
         once: makes the session of its transaction; None for a job without one.
-        durable: whether its steps are remembered.
+        durable: whether the results of its steps are stored.
 
     Attributes:
         given_name: its name without the prefixes of routers.
@@ -224,17 +224,17 @@ class Definition(Signature):
     def _check_durable(self) -> None:
         if self.kind != "async":
             raise self.fail(
-                "durable=True is for an `async def`: a thread cannot be left and resumed"
+                "durable=True needs an `async def`: a thread cannot be suspended and resumed"
             )
         if self.once is not None or self.batch is not None or self.at_most_once:
             raise self.fail(
-                "durable=True runs it in parts: leave once=, batch= and at_most_once= out; "
-                "ctx.step_in makes a step a part of a transaction"
+                "durable=True cannot be combined with once=, batch= or at_most_once=: a durable "
+                "job runs several times. For a step in a transaction use ctx.step_in"
             )
 
     def _check_steps(self) -> None:
         if not self.takes_context:
-            raise self.fail("durable=True: it takes the Context first, whose steps are remembered")
+            raise self.fail("durable=True needs the Context as the first parameter of the job")
         context = list(self._signature.parameters)[int(self.is_method)]
         if not has_store() and (found := first_stored(self.function, context)) is not None:
             raise self.fail(str(refusal(found)))
@@ -249,18 +249,18 @@ class Definition(Signature):
 
     @property
     def remembers(self) -> bool:
-        """Whether it needs the store. Schedules go without one, and steps as far as messages carry
-        them."""
+        """Whether it needs the store. Schedules do not, and durable jobs do not where messages
+        carry their steps."""
         return self.once is not None or self.exclusion is not None or self.is_stored
 
     @property
     def is_stored(self) -> bool:
-        """Whether its steps are in the store: without one its messages carry them."""
+        """Whether its steps are in the store. Without a store its messages carry them."""
         return self.durable and has_store()
 
     @cached_property
     def remembered(self) -> bool:
-        """Whether anything is stored before it runs."""
+        """Whether the store is written before a run."""
         return self.exclusion is not None or self.durable
 
     @cached_property

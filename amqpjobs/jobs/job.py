@@ -186,11 +186,11 @@ class Job(Generic[P, R, C]):
         definition, bound = self._definition, self._with_instance(rest)
         names = definition.payload.names[len(bound) - len(rest) :]
         if not names:
-            raise definition.fail("it takes no argument, and one in a pipeline is given a result")
+            raise definition.fail("it takes no argument, so a pipeline cannot give it a result")
         if definition.rules.deduplicates:
             raise definition.fail(
-                "with unique= or debounce= it may be a job that is there already, and one in a "
-                "pipeline is a job of its own"
+                "a job in a pipeline cannot have unique= or debounce=, since it must be a new job "
+                "for each call"
             )
         if len(bound) > len(rest):
             self._check_class(bound[0])
@@ -306,7 +306,7 @@ def message_from(job: Job[Any, R, Any], body: bytes) -> Message[R]:
 
 
 def template_of(job: Job[Any, R, Any], body: bytes) -> Message[R]:
-    """A message of a job whose arguments are not known yet, and take the place of this body."""
+    """A message of a job whose arguments are not known yet. They replace this body later."""
     return job._message(body)
 
 

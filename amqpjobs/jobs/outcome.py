@@ -298,11 +298,11 @@ class Skipped(_Ending):
 
 @dataclass(frozen=True, slots=True)
 class Suspended(_Ending):
-    """A durable job waits for its steps as a row of the store, which is committed; then the
-    delivery is acked. It is sent again when what it waits for has ended.
+    """A durable job waits for its steps as a row of the store. The row is committed before the
+    delivery is acked. The job is sent again when the steps have ended.
 
     Attributes:
-        waits: the names of those steps; none if it goes on at once.
+        waits: the names of those steps; empty if the job is sent again at once.
     """
 
     word: ClassVar = "suspended"
@@ -319,8 +319,8 @@ class Suspended(_Ending):
 
 @dataclass(frozen=True, slots=True)
 class Undoing(_Failed):
-    """A durable job has raised `Undo`: its steps are taken back, by jobs that are committed to the
-    store; then the delivery is acked. It is no dead letter."""
+    """A durable job has raised `Undo`. The jobs that undo its steps are committed to the store
+    before the delivery is acked. The job is not dead-lettered."""
 
     state: ClassVar = events.FAILED
     level: ClassVar = logging.WARNING
@@ -334,7 +334,7 @@ class Undoing(_Failed):
         return self.failure.reason
 
     def event(self, now: float) -> dict[str, Any]:
-        """Why, and that it is undone."""
+        """The event of a failure, with the reason ``undone``."""
         return super(Undoing, self).event(now) | {"reason": self.word}
 
 

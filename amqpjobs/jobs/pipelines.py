@@ -1,7 +1,7 @@
 """The durable job that runs a pipeline: one call after the other, groups side by side.
 
-Results go from job to job as the JSON that they are stored as. Changes when a pipeline runs in
-another way; `amqpjobs.jobs.message.pipeline` has the plan.
+A result is passed to the next job as the stored JSON. Changes when a pipeline runs in another way;
+`amqpjobs.jobs.message.pipeline` has the plan.
 """
 
 import asyncio
@@ -26,16 +26,16 @@ Find = Callable[[str], Definition | None]
 NOTHING = b"null"
 
 NOWHERE = Queue(PIPELINE)
-"""In place of a queue: a pipeline runs on that of its first message."""
+"""A placeholder: a pipeline runs on the queue of its first message."""
 
 
 def pipeline_job(name: str, find: Find, app: Enqueuer) -> Definition:
-    """The job of this name, which runs pipelines.
+    """The job of this name that runs pipelines.
 
     Args:
-        name: says what the result is.
-        find: of the jobs of the app.
-        app: sends.
+        name: has the shape of the result.
+        find: finds the jobs of the app.
+        app: sends messages.
     """
     kept: list[bool | float] = []
     hint = _hint(name.removeprefix(PIPELINE).removeprefix("/"), find, kept)
@@ -46,7 +46,7 @@ def pipeline_job(name: str, find: Find, app: Enqueuer) -> Definition:
         try:
             _check(plan)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise Reject(f"the plan of the pipeline makes no sense: {error}") from error
+            raise Reject(f"the plan of the pipeline is malformed: {error}") from error
         return load_result(made, await _run(ctx, plan, ""))
 
     pipeline.__annotations__ = {"ctx": Context, "plan": dict[str, Any], "return": hint}
@@ -56,10 +56,10 @@ def pipeline_job(name: str, find: Find, app: Enqueuer) -> Definition:
 
 
 def _check(plan: dict[str, Any]) -> None:
-    """Look at a plan before any of it runs: anybody who may publish can have written it.
+    """Check a plan before it runs. Any program that may publish can have written it.
 
     Raises:
-        ValueError, KeyError, TypeError, RecursionError: it makes no sense.
+        ValueError, KeyError, TypeError, RecursionError: the plan is malformed.
     """
     if not plan["steps"]:
         raise ValueError("it has no steps")
@@ -78,7 +78,7 @@ async def _run(ctx: Context, plan: dict[str, Any], place: str) -> bytes:
     """Run the steps of a plan.
 
     Args:
-        place: what the numbers of its steps begin with.
+        place: the prefix of the numbers of its steps.
     """
     result: bytes | None = None
     for n, step in enumerate(plan["steps"], 1):
@@ -100,10 +100,10 @@ async def _step(ctx: Context, step: dict[str, Any], place: str, result: bytes | 
 
 
 def _hint(shape: str, find: Find, kept: list[bool | float]) -> Any:
-    """The annotation of a result of this shape. What is not known here is what JSON has.
+    """The annotation of a result of this shape. Results of unknown jobs are plain JSON.
 
     Args:
-        kept: how long each of its jobs keeps its result is added to it.
+        kept: a list to which the ``keep_result`` of each job is added.
     """
     if shape.startswith("(") and shape.endswith(")"):
         return tuple[tuple(_hint(each, find, kept) for each in _split(shape[1:-1]))]  # type: ignore[misc]
@@ -115,7 +115,7 @@ def _hint(shape: str, find: Find, kept: list[bool | float]) -> Any:
 
 
 def _split(shapes: str) -> list[str]:
-    """At the commas that are in no brackets."""
+    """Split at the commas outside of brackets."""
     found, depth, start = list[str](), 0, 0
     for at, character in enumerate(shapes):
         depth += (character in "([") - (character in ")]")

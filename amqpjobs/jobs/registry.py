@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 PIPELINE = "amqpjobs.pipeline"
-"""What the names of jobs begin with that run pipelines: `amqpjobs.jobs.message.pipeline`."""
+"""The prefix of the names of jobs that run pipelines: see `amqpjobs.jobs.message.pipeline`."""
 
 MOST_PIPELINES = 256
-"""Kinds of pipelines that are kept, by their results."""
+"""The most pipeline jobs that are cached. There is one for each shape of a result."""
 
 
 class Registry:
@@ -205,30 +205,30 @@ class Registry:
             ) from None
 
     def known(self, name: str) -> Definition | None:
-        """The job of this name, or the one of amqpjobs itself that runs such pipelines; None if
-        there is none."""
+        """The job of this name, declared by the app or a pipeline job of amqpjobs; None if there is
+        none."""
         found = self.jobs.get(name) or self._pipelines.get(name)
         if found is None and name.startswith(PIPELINE) and self.enqueuer is not None:
-            # Here: an app without pipelines does without.
+            # Imported here: an app without pipelines does not need it.
             from amqpjobs.jobs.pipelines import pipeline_job
 
             found = pipeline_job(name, self.jobs.get, self.enqueuer)
             self._adopt(found)
             if len(self._pipelines) >= MOST_PIPELINES:
-                self._pipelines.clear()  # anybody who may publish can make up names
+                self._pipelines.clear()  # any program that may publish can invent names
             self._pipelines[name] = found
         return found
 
     @property
     def has_pipelines(self) -> bool:
-        """Whether this process has come across any."""
+        """Whether this process has seen a pipeline."""
         return bool(self._pipelines)
 
     def resolve(self, name: str) -> Definition:
-        """The same of a job that there must be.
+        """The job of this name.
 
         Raises:
-            UnknownJob: there is none; says which there are.
+            UnknownJob: there is none. The message lists the jobs.
         """
         return self.known(name) or self.find(name)
 

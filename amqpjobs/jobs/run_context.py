@@ -111,8 +111,8 @@ class RunContext(Context):
         if not self.queue:
             return PLAINLY
         raise ConfigurationError(
-            f"the job {self.job!r} is not durable, so its steps could not be remembered: declare "
-            "it with durable=True"
+            f"the job {self.job!r} is not durable, so its steps cannot be stored: declare it with "
+            "durable=True"
         )
 
     def fence(self, name: str | None = None) -> int:
@@ -139,7 +139,7 @@ class RunContext(Context):
 
     @property
     def remembered(self) -> Remembered | None:
-        """What copies of the message carry of its steps; None if nothing."""
+        """The steps that copies of the message carry; None if they carry none."""
         return getattr(self, "steps", None)
 
     @property

@@ -23,11 +23,12 @@ class Reject(Verdict):
 
 
 class Undo(Verdict):
-    """Take back what a durable job has done, by the ``undo=`` of its steps and calls: it is over,
-    and no dead letter. Any other job is rejected by it.
+    """End a durable job and run the ``undo=`` jobs of its steps and calls. The job has failed and
+    is not dead-lettered. Any other job that raises it is rejected.
 
     Args:
-        reason: shown in its status, and to a durable job that has called it.
+        reason: shown in the status of the job, and in the `JobFailed` of a durable job that has
+            called it.
     """
 
     def __init__(self, reason: str) -> None:

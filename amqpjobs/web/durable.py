@@ -1,6 +1,6 @@
-"""Durable jobs over HTTP: signals, undoing, replays.
+"""The HTTP routes of durable jobs: signals, steps, undo, replays.
 
-Changes when one can be operated in another way.
+Changes when the HTTP API of durable jobs does.
 """
 
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ OwnJobId = Annotated[JobId, AfterValidator(of_a_message)]
 SIGNAL_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The value of the signal; null where it has none.",
+        "description": "The value of the signal; null for a signal without a value.",
         "content": {"application/json": {"schema": {}}},
     }
 }
@@ -38,7 +38,7 @@ class Taken(BaseModel):
 
 
 class Undone(BaseModel):
-    """A job that is being undone, or is."""
+    """A job that is being undone, or is undone."""
 
     id: str
     state: str
@@ -111,12 +111,14 @@ class Durable:
             Query(
                 alias="from",
                 max_length=LONGEST_NAME,
-                description="Of a durable job: do this step again, and those behind it.",
+                description="For a durable job: run this step and later ones again.",
             ),
         ] = None,
-        restart: Annotated[bool, Query(description="Of a durable job: do all again.")] = False,
+        restart: Annotated[
+            bool, Query(description="For a durable job: run all steps again.")
+        ] = False,
     ) -> Replayed:
-        """Requeue it. A durable job goes on where it failed."""
+        """Requeue the dead letter. A durable job resumes where it failed."""
         letters, which = self._tier.app.dead_letters(), Selection((id,))
         try:
             found = await letters.look(which, bodies=False)
@@ -128,11 +130,14 @@ class Durable:
         except ConfigurationError as error:
             raise Problem(422, "invalid-options", str(error)) from error
         if not moved.done:
-            raise Problem(503, "not-replayed", "RabbitMQ did not take it; it stays where it is")
+            raise Problem(
+                503, "not-replayed", "RabbitMQ did not confirm the message; the dead letter stays"
+            )
         return Replayed(id=id, queues=sorted(moved.targets))
 
     async def steps(self, id: OwnJobId) -> DurableStatus:  # noqa: A002 - as in the path
-        """The job, and its steps in the order in which they began; results are shortened."""
+        """The job and its steps, in the order in which they began. Results are shortened to 200
+        characters."""
         with store_errors():
             found = await self._tier.app.durable_status(id)
         if found is None:
@@ -140,19 +145,20 @@ class Durable:
         return found
 
     async def why(self, id: OwnJobId) -> Why:  # noqa: A002 - as in the path
-        """One sentence, and the facts behind it; of any job, durable or not. An unknown job has the
-        reason `unknown`. `unseen` says what could not be looked at."""
+        """Why a job does not run: one sentence, and the facts behind it. It works for every job,
+        durable or not. An unknown job has the reason `unknown`. `unseen` lists the sources that
+        could not be read."""
         return await self._tier.app.why(id)
 
     async def undo(self, id: OwnJobId) -> Undone:  # noqa: A002 - as in the path
-        """Take back what it has done, or try again what could not be taken back. 409 if it runs, or
-        nothing of it can be undone."""
+        """Undo the steps of the job. If its undo failed before, the failed undo jobs are sent
+        again. 409 if the job runs or waits, or if no step of it can be undone."""
         with store_errors():
             state = await self._tier.app.undo(id)
         if state is None:
             raise unknown_id()
         if state not in ("undoing", "undone"):
-            raise Problem(409, "not-undone", f"the job is {state}, and is not undone")
+            raise Problem(409, "not-undone", f"the job is {state} and cannot be undone")
         return Undone(id=id, state=state)
 
     async def signal(
@@ -161,8 +167,8 @@ class Durable:
         name: Annotated[str, Path(max_length=LONGEST_NAME, description="The signal's name.")],
         request: Request,
     ) -> Taken:
-        """Store a signal for a durable job, which waits for it or will. 409 if the job does not
-        take it: it has ended, or has had a signal of this name."""
+        """Store a signal for a durable job. An early signal is kept until the job waits for it. 409
+        if the job has ended, or has had a signal of this name."""
         body = await read_body(request, self._tier.settings)
         try:
             value = from_json(body)

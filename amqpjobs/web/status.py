@@ -33,7 +33,7 @@ JobId = Annotated[
 
 
 def of_a_message(job_id: str) -> str:
-    """An id that a message can have.
+    """Check that a message can have this id.
 
     Raises:
         PydanticCustomError: it cannot.
@@ -109,7 +109,7 @@ class Status:
         id: Annotated[JobId, AfterValidator(of_a_message)],  # noqa: A002 - as in the path
         reason: Annotated[str, Query(max_length=200, description="For its status.")] = "",
         undo: Annotated[
-            bool, Query(description="Of a durable job: take back what it has done.")
+            bool, Query(description="For a durable job: undo the steps that it has done.")
         ] = False,
     ) -> Cancellation:
         """It does not start any more; a run of it ends if the job is cancellable. Which workers

@@ -1,7 +1,7 @@
-"""Durable jobs in a worker without a store: their messages carry what they have done.
+"""Durable jobs in a worker without a store: their messages carry the steps that are done.
 
-They are stop-safe, and not crash-safe: a worker that dies leaves the message as it was. Changes
-when an end means something else for such a job.
+They are stop-safe, but not crash-safe: if a worker dies, its message is redelivered unchanged.
+Changes when an end means something else for such a job.
 """
 
 import logging
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("amqpjobs.durable")
 
 PAUSE = 15.0
-"""Seconds until another worker, with the store, may get what needs it."""
+"""Seconds until a job that needs the store is sent again, so that another worker may take it."""
 
 NAMED = 5
-"""Jobs that the log line names."""
+"""The most jobs that the log line names."""
 
 ELSEWHERE = 15.0
 """Seconds for which a job is put off that another worker is to run."""
@@ -46,8 +46,8 @@ class CarriedJobs:
     """The durable jobs of a worker without a store.
 
     Args:
-        names: of the jobs. There may be none, and jobs that durable jobs of others have called.
-        time: tells it, in seconds since the epoch.
+        names: of the durable jobs. It may be empty: other jobs may be called by durable jobs.
+        time: returns the time in seconds since the epoch.
     """
 
     def __init__(self, names: Sequence[str], time: Callable[[], float]) -> None:
@@ -62,12 +62,12 @@ class CarriedJobs:
 
     @property
     def idle(self) -> bool:
-        """Whether no step goes on beside a handler that has ended."""
+        """Whether no step still runs after the end of its handler."""
         return not self._ending
 
     def put_off(self, context: "RunContext") -> Snoozed:
-        """The outcome of a job that a durable job waits for: nobody here could tell that one of its
-        end, so it waits for a worker that can."""
+        """The outcome of a job that a durable job waits for. This worker cannot store its end, so
+        the job waits for a worker with a store."""
         log.warning(
             "called job needs a worker with store", extra=context.log_keys() | {"fix": fix()}
         )
@@ -82,10 +82,10 @@ class CarriedJobs:
     async def chunk_of(
         self, run: "Run", definition: "Definition", context: "RunContext"
     ) -> "Chunk | None":
-        """A worker with the store has sent it, and knows what is to be done: this one does not.
+        """Refuse a message of a map: only a worker with the store can run it.
 
         Raises:
-            Refused: it waits on its queue.
+            Refused: the message waits on its queue.
         """
         family = family_of(run.delivery.header.headers)
         if family is None or family.part != "chunk":

@@ -1,6 +1,6 @@
-"""One run of a durable job whose steps its message carries, since there is no store.
+"""One run of a durable job without a store. Its message carries its steps.
 
-Changes when a step is carried out, or left, in another way than with a store.
+Changes when a step is executed or suspended in another way than with a store.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ class CarriedRun:
     Attributes:
         context: of the run.
         known: its steps, by their names.
-        changed: whether they are others than the message has.
-        suspending: whether its handler is being left.
-        failure: what ends the job for good: the same in every run.
-        waits: for nothing: it goes on at once.
+        changed: whether they differ from the steps in the message.
+        suspending: whether the run is being suspended.
+        failure: an error that ends the job for good, since each run would raise it.
+        waits: always empty: the job is sent again at once.
     """
 
     def __init__(self, context: RunContext, steps: list[CarriedStep]) -> None:
@@ -52,7 +52,7 @@ class CarriedRun:
 
     @property
     def carried(self) -> list[CarriedStep]:
-        """What copies of the message carry."""
+        """The steps that copies of the message carry."""
         return [_carried(step) for step in sorted(self.known.values(), key=lambda step: step.n)]
 
     async def step(
@@ -88,8 +88,8 @@ class CarriedRun:
             raise
 
     def _leave_if_told(self, name: str) -> None:
-        """Begin no more steps once the worker stops: what is done is safe in a copy. A run does one
-        at least: a worker may be told to stop when it has started its last job."""
+        """Begin no more steps when the worker stops. A copy carries the steps that are done. Each
+        run does at least one step, since the worker may stop right after the start of the run."""
         if self.context.stopping.is_set() and self.changed:
             self.leave()
             raise Suspend(name)
@@ -156,8 +156,8 @@ class CarriedRun:
         if (size := sum(sizes.values())) > LARGEST_STEPS:
             self.failure = InvalidResult(
                 f"the steps of this job take {size} bytes with {step.name!r}, and without a store "
-                f"its message carries at most {LARGEST_STEPS}: return less, such as where a result "
-                f"is; or {fix()}"
+                f"its message carries at most {LARGEST_STEPS}: return less, such as the location "
+                f"of a result, or {fix()}"
             )
             raise self.failure
         self._sizes, self.known[step.name], self.changed = sizes, step, True
@@ -166,11 +166,11 @@ class CarriedRun:
         """Nothing is stored before the run has ended."""
 
     def leave(self) -> None:
-        """Leave the handler: it goes on in a later run."""
+        """Suspend the handler. It runs again in a later run."""
         self.suspending = True
 
     async def calm(self) -> None:
-        """Wait until no step goes on beside the handler, so that it is carried, too."""
+        """Wait for the steps that still run, so that the copy carries their results, too."""
         while self._busy:
             await asyncio.wait(list(self._busy))
 

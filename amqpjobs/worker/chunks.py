@@ -1,7 +1,7 @@
-"""Runs the items of a chunk, one after the other: each is validated, goes through middleware, has a
-timeout, and fails by itself.
+"""Runs the items of a chunk one after the other. Each item is validated, passes the middleware, has
+its own timeout, and fails independently.
 
-Changes when an item of a map is run in another way; `amqpjobs.state.durable` keeps its result.
+Changes when an item of a map is run in another way; `amqpjobs.state.durable` stores its result.
 """
 
 import time
@@ -44,9 +44,9 @@ class Chunk:
 
     Args:
         app: of the durable job.
-        family: whose part it is.
+        family: the map that it belongs to.
         first: the index of its first item.
-        results: what has become of its items by now: see `amqpjobs.state.durable.lines`.
+        results: the results of its items so far: see `amqpjobs.state.durable.lines`.
         clock: tells the time, in seconds since the epoch.
 
     Attributes:
@@ -77,7 +77,7 @@ class Chunk:
 
     @property
     def seconds(self) -> float:
-        """That it has run for."""
+        """The seconds for which it has run."""
         return time.monotonic() - self.began
 
     async def run(
@@ -96,10 +96,10 @@ class Chunk:
             item: runs one.
 
         Returns:
-            The outcome of the chunk: done when all items have ended, whatever came of them.
+            The outcome of the chunk: done when all items have ended, also if some have failed.
 
         Raises:
-            ValueError: the body is another one.
+            ValueError: the body is not a list of these items.
         """
         bodies = _bodies(body, len(self.results))
         for index in list(lines.open_in(self.results)):
@@ -115,7 +115,7 @@ class Chunk:
         return self._again or self._later or DONE_NOTHING
 
     def _over(self, delivery: Delivery, context: RunContext) -> Outcome | None:
-        """Why no more items are to begin."""
+        """Why no further item may begin; None if one may."""
         if context.stopping.is_set():
             return Released("the worker is stopping")
         if delivery.stale:
@@ -125,7 +125,7 @@ class Chunk:
         return None
 
     def _context_of(self, definition: Definition, chunk: RunContext, index: int) -> RunContext:
-        """An item has an id of its own: the same in each run of the chunk."""
+        """The context of an item. The id of the item is the same in each run of the chunk."""
         family = self.family
         job_id = derived_id(
             "item", self._app, family.parent, str(family.epoch), family.step,
@@ -142,7 +142,7 @@ class Chunk:
     def _take(
         self, definition: Definition, index: int, context: RunContext, outcome: Outcome
     ) -> Outcome | None:
-        """Keep what has become of an item; returns what ends the chunk with it."""
+        """Keep the result of an item. Returns the outcome if it ends the chunk."""
         match outcome:
             case Done(result):
                 self.results[index] = _line(definition, context, result)

@@ -1,5 +1,5 @@
-"""Durable jobs and their parts, in a worker: begun before the handler, and told of at the end,
-before anything is settled.
+"""Durable jobs and their parts in a worker: begins a run before the handler, and stores its end
+before the delivery is settled.
 
 Changes when an end means something else for a durable job.
 """
@@ -49,17 +49,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("amqpjobs.durable")
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
-"""Seconds for which jobs wait on their queue while the store is away; they double."""
+"""Seconds for which jobs wait on their queue while the store is away. The pause doubles."""
 
 TOLD_WITHIN = 30.0
-"""Seconds for which the end of a job is tried to be stored. Then the job waits on its queue, and
-runs again: nobody would know of its end."""
+"""Seconds for which the worker tries to store the end of a job. After that the job waits on its
+queue and runs again, since its end would be lost."""
 
 ENDED = "its map has ended"
-"""Why an item is not run that nobody waits for."""
+"""Why an item is skipped: no map waits for it."""
 
 LARGEST = 8 * 1024 * 1024
-"""Bytes of a result that is stored for the job that waits for it."""
+"""The largest result, in bytes, that is stored for the job that waits for it."""
 
 FINAL = (Done, Rejected, Answered, Expired, Cancelled, Skipped, Undoing)
 """Ends of a job."""
@@ -97,10 +97,10 @@ class DurableJobs:
         return self._made
 
     async def begin(self, run: "Run", definition: "Definition", context: "RunContext") -> None:
-        """Begin the run of a durable job: what its context is asked for is remembered.
+        """Begin the run of a durable job. Its context stores the steps.
 
         Raises:
-            Refused: it does not run now; with its outcome.
+            Refused: the job does not run now. The error has its outcome.
         """
         from amqpjobs.state.durable.rows import Beginning, NotBegun
 
@@ -126,10 +126,10 @@ class DurableJobs:
     async def chunk_of(
         self, run: "Run", definition: "Definition", context: "RunContext"
     ) -> "Chunk | None":
-        """The items that a message of a map has; None for a message that is a job by itself.
+        """The items in a message of a map; None if the message is a single job.
 
         Raises:
-            Refused: nobody waits for them, or they cannot be run now.
+            Refused: no map waits for the items, or they cannot run now.
         """
         from amqpjobs.worker.chunks import Chunk
 
@@ -171,12 +171,12 @@ class DurableJobs:
         return Owner(self._app, context.job_id, context.epoch)
 
     def _wait_for_store(self, context: "RunContext", error: AmqpJobsError) -> NoReturn:
-        """It waits on its queue, and no attempt is used."""
+        """The outcome of a job that waits on its queue. No attempt is used."""
         raise Refused(self._later(context, error))
 
     def _later(self, context: "RunContext", error: AmqpJobsError) -> Snoozed:
         now, pause = time.monotonic(), self._pause
-        if now - self._away > pause / 2:  # once for all that meet it in this moment
+        if now - self._away > pause / 2:  # jobs at the same moment double the pause once
             self._away = now
             self._pause = min(LONGEST_PAUSE, pause * 2)
             keys = {**context.log_keys(), "pause_s": pause, "error": str(error)}
@@ -186,12 +186,12 @@ class DurableJobs:
     def _as_it_is(
         self, definition: "Definition", context: "RunContext", known: "NotBegun"
     ) -> Outcome:
-        """The outcome of a message whose job is somewhere else already."""
+        """The outcome of a message whose job has ended, or waits as a row in the store."""
         from amqpjobs.state.durable import values
 
         match known.state:
             case values.DONE:
-                # Its ack was lost, or its parent was not told.
+                # Its ack was lost, or its end was not stored for its parent.
                 result = b"null" if known.result is None else known.result
                 try:
                     return Done(load_result(definition, result))
@@ -218,7 +218,7 @@ class DurableJobs:
         return Undoing(failure) if error.reason == values.UNDONE else Rejected(failure)
 
     async def end(self, run: "Run", outcome: Outcome) -> Outcome:
-        """A run of a durable job, or of a part of one, has ended: store what that means.
+        """Store the end of a run of a durable job, or of a part of one.
 
         Returns:
             The outcome by which the delivery is settled.
@@ -252,7 +252,7 @@ class DurableJobs:
                 pause = min(2.0, pause * 2)
 
     async def _hear(self, run: "Run", outcome: Retried | Snoozed) -> None:
-        """Note until when nothing will be heard of it."""
+        """Note the time of the next run, so that the job does not count as lost before."""
         if isinstance(outcome, Snoozed) and run.durable is None and self._pause > FIRST_PAUSE:
             return  # the store is away
         now = self._time()
@@ -260,7 +260,7 @@ class DurableJobs:
         await self._durables().hear(run.durable, self._family(run), max(now, due))
 
     def _of_run(self, run: "Run", outcome: Outcome) -> Outcome:
-        """What its run itself says of the outcome."""
+        """The outcome after the state of the durable run is taken into account."""
         durable = run.durable
         assert durable is not None  # noqa: S101 - the caller has looked
         if durable.superseded:
@@ -361,11 +361,11 @@ DurableWork: TypeAlias = "DurableJobs | CarriedJobs"
 def durable_jobs_of(
     memory: "Memory | None", runtime: "Runtime", stack: AsyncExitStack
 ) -> "DurableWork":
-    """Those of a worker.
+    """Make the durable jobs of a worker.
 
     Args:
-        memory: where they are stored; None where they cannot be.
-        stack: left when the worker has stopped.
+        memory: where steps are stored; None without a store.
+        stack: exited when the worker has stopped.
     """
     if memory is None:
         names = sorted(job.name for job in runtime.registry.jobs.values() if job.durable)
@@ -378,7 +378,7 @@ def durable_jobs_of(
 
 
 def _message(run: "Run", context: "RunContext") -> "Prepared":
-    """The message by which a suspended job goes on."""
+    """The message with which a suspended job is sent again."""
     from amqpjobs.client.prepared import Prepared
     from amqpjobs.jobs.message.headers import for_next_part
 

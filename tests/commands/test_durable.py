@@ -85,7 +85,7 @@ async def test_a_dead_letter_is_replayed_from_a_step(env: dict[str, str]) -> Non
         plain = await enqueued(env, "plain", "{}")
         await asyncio.to_thread(worker.wait_for, "job rejected", job_id=plain)
         no = await run(env, "dead", "replay", "--all", "--from", "charge")
-        assert (no.returncode, "'plain' is no durable job" in no.stderr) == (2, True), no
+        assert (no.returncode, "'plain' is not a durable job" in no.stderr) == (2, True), no
         replayed = await run(env, "dead", "replay", job_id, "--from", "approval", "--json")
         assert json.loads(replayed.stdout)["done"] == 1, replayed
         await asyncio.to_thread(worker.wait_for, "job done", job="charge", times=2)

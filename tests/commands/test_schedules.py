@@ -85,4 +85,4 @@ def test_a_job_is_stored_while_rabbitmq_is_away(tmp_path: Path) -> None:
     env = environment(NOWHERE, tmp_path, AMQPJOBS_APP=APP, AMQPJOBS_STORE_URL=store)
     done = command("schedules", "run", "report", env=env)
     assert (done.returncode, len(done.stdout.strip())) == (0, 36), done
-    assert "stored; it is sent when RabbitMQ is there" in done.stderr
+    assert "stored; it is sent when RabbitMQ is back" in done.stderr

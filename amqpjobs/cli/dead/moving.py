@@ -47,11 +47,11 @@ def replay(
     from_: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="STEP", help="Of durable jobs: do this step and later ones again."
+            "--from", metavar="STEP", help="For durable jobs: run this step and later ones again."
         ),
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Of durable jobs: do all steps again.")
+        bool, typer.Option("--restart", help="For durable jobs: run all steps again.")
     ] = False,
     dry_run: DryRunOption = False,
     parked: ParkedOption = False,
@@ -61,7 +61,7 @@ def replay(
 ) -> None:
     """Requeue dead letters, each with all of its attempts again.
 
-    A durable job goes on where it failed, unless --from or --restart is given.
+    A durable job resumes where it failed, unless --from or --restart is given.
     Each is published, confirmed, and only then taken out. Ctrl-C ends it in order, and the same
     command goes on.
     """

@@ -152,8 +152,8 @@ class DeadLetters:
             to: an AMQP queue to send all of them to instead.
             rate: letters a second, at most.
             dry_run: only say what would be done.
-            from_step: of durable jobs: do this step, and those that began after it, once more.
-            restart: of durable jobs: do all again. By default they go on where they failed.
+            from_step: for durable jobs: run this step, and those that began after it, again.
+            restart: for durable jobs: run all steps again. By default they resume.
 
         Raises:
             ConfigurationError: there is no queue ``to``; or a beginning of ids begins several; or

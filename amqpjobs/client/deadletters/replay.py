@@ -1,6 +1,6 @@
-"""What becomes of a dead letter that is replayed: its queue, its headers.
+"""The queue and the headers of a dead letter that is replayed.
 
-Changes when that does.
+Changes when a replayed message has another queue or other headers.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -30,11 +30,11 @@ async def send(
     on_progress: Callable[[Moved], None] | None = None,
     more: Headers | None = None,
 ) -> None:
-    """Replay one letter to a queue, by default its own: it is acked when that is confirmed, and
-    stays when it is not.
+    """Replay one letter to a queue, by default its own. The letter is acked when the message is
+    confirmed, and stays if it is not.
 
     Args:
-        more: headers besides.
+        more: further headers.
     """
     target = to or letter.target
 
@@ -83,24 +83,25 @@ async def check_there(wire: Wire, names: Iterable[str]) -> None:
 
 
 def durable_headers(from_step: str | None, *, restart: bool) -> Headers | None:
-    """The headers by which a durable job goes on from a step, or anew; None for neither.
+    """The headers with which a durable job resumes at a step or restarts; None for neither.
 
     Raises:
-        ConfigurationError: both at once, or a name that no step has.
+        ConfigurationError: both are given, or the name of the step is invalid.
     """
     if from_step is None:
         return replay_header(None) if restart else None
     if restart:
-        raise ConfigurationError("from a step, or from the beginning: not both")
+        raise ConfigurationError("replay from a step, or restart the job: not both")
     if not isinstance(from_step, str) or not 0 < len(from_step) <= LONGEST_NAME:
         raise ConfigurationError(
-            f"the name of a step is a text of 1 to {LONGEST_NAME} characters, not {from_step!r}"
+            f"the name of a step must be a text of 1 to {LONGEST_NAME} characters, "
+            f"not {from_step!r}"
         )
     return replay_header(from_step)
 
 
 def check_durable(groups: Iterable[Group], jobs: Mapping[str, Definition]) -> None:
-    """Check that dead letters are of durable jobs.
+    """Check that all dead letters are durable jobs.
 
     Raises:
         ConfigurationError: some are not.
@@ -108,12 +109,12 @@ def check_durable(groups: Iterable[Group], jobs: Mapping[str, Definition]) -> No
     for name in (name for group in groups for name in group.jobs or ("",)):
         if name not in jobs or not jobs[name].durable:
             raise ConfigurationError(
-                f"{name or 'a message without a job'!r} is no durable job: it has no steps, and is "
-                "replayed as a whole"
+                f"{name or 'a message without a job'!r} is not a durable job and has no steps: "
+                "replay it without these options"
             )
 
 
 def homes_in(queues: Iterable[Queue]) -> frozenset[str]:
-    """Where letters of these queues can have been: a file may name no other queue."""
+    """The queues where letters of these queues can have been. A file may name no other queue."""
     names = {name for queue in queues for name in (queue.dead, queue.parked)}
     return frozenset(names | {DELAY_UNROUTABLE})

@@ -1,4 +1,4 @@
-"""The names of the steps that a run of a durable job asks for, and what is wrong with one.
+"""Checks the names and arguments of the steps in one run of a durable job.
 
 Changes when a step may have another name, or may change in another way between two runs.
 """
@@ -14,7 +14,7 @@ log = logging.getLogger("amqpjobs.durable")
 
 
 class Asked:
-    """The names that one run has used, and where."""
+    """The names of the steps that one run has used, each with its place in the source."""
 
     def __init__(self) -> None:
         self._places: dict[str, str] = {}
@@ -26,46 +26,47 @@ class Asked:
         return len(self._places)
 
     def check(self, name: object) -> None:
-        """See that it can be a name.
+        """Check the name of a step.
 
         Raises:
-            ConfigurationError: it cannot.
+            ConfigurationError: it is empty, too long, or not a text that a database can store.
         """
         if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not _is_text(name):
             raise ConfigurationError(
-                f"the name of a step is a text of 1 to {LONGEST_NAME} characters, not {name!r}"
+                f"the name of a step must be a text of 1 to {LONGEST_NAME} characters, not {name!r}"
             )
 
     def use(self, name: str, kind: str, known: str | None) -> None:
-        """Use a name; once in a run.
+        """Use a name, at most once in a run.
 
         Args:
             kind: of the step.
-            known: what it was in an earlier run; None if there was none.
+            known: the kind of this step in an earlier run; None if there was no such step.
 
         Raises:
-            ConfigurationError: it was used before, or for another kind of step.
+            ConfigurationError: the name was used before, or for another kind of step.
         """
         place = _caller()
         if (before := self._places.get(name)) is not None:
             raise ConfigurationError(
-                f"two steps of one run are called {name!r}: {before} and {place}. A step is known "
-                'by its name: in a loop, number them, as f"page {n}"'
+                f"two steps of one run have the name {name!r}: {before} and {place}. Give each "
+                'step its own name, in a loop with a number: f"page {n}"'
             )
         self._places[name] = place
         if known is not None and known != kind:
             raise ConfigurationError(
-                f"{name!r} was a {known} when this job ran before, and is a {kind} now: give it "
-                "another name"
+                f"{name!r} was a {known} in an earlier run of this job and is a {kind} now: give "
+                "it another name"
             )
 
     def forget(self, name: str) -> None:
-        """It has failed: the handler may ask for it again, as libraries that retry do."""
+        """Release the name of a step that failed. The handler may call it again, as retry libraries
+        do."""
         self._places.pop(name, None)
 
 
 def _is_text(name: str) -> bool:
-    """Whether a database can have it."""
+    """Whether a database can store the text."""
     try:
         return b"\0" not in name.encode()
     except UnicodeEncodeError:  # half of a character
@@ -73,25 +74,25 @@ def _is_text(name: str) -> bool:
 
 
 def arguments_changed(keys: Mapping[str, object], name: str, *, strict: bool) -> None:
-    """A step that is done is asked for with other arguments.
+    """Handle a call of a step that is done, with other arguments: fail if it is strict, else warn.
 
     Args:
         keys: of log lines about the job.
 
     Raises:
-        StepChanged: it is strict.
+        StepChanged: the step is strict.
     """
     if strict:
         raise StepChanged(
-            f"the step {name!r} was done with other arguments, and is strict: give it another "
-            "name, or replay the job with --restart",
+            f"the strict step {name!r} was done with other arguments: give it another name, or "
+            "replay the job with --restart",
             step=name,
         )
     log.warning("step called again, its arguments changed", extra={**keys, "step": name})
 
 
 def _caller() -> str:
-    """Where the handler is: the innermost frame outside of amqpjobs."""
+    """The place in the handler: the innermost frame outside of amqpjobs."""
     frame = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").startswith("amqpjobs."):
         if frame.f_back is None:

@@ -1,6 +1,6 @@
-"""What a durable job may call: a function, another job, or a call of one with its arguments.
+"""The types of what a durable job may call: a function, another job, or a message of one.
 
-Changes when it may call something else.
+Changes when a durable job may call something else.
 """
 
 import inspect
@@ -15,26 +15,26 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Callee(Protocol[P, R_co]):
-    """A job, as far as another job calls it: `Job` is one."""
+    """The part of a `Job` that another job uses to call it."""
 
     @property
     def name(self) -> str:
-        """Of the job."""
+        """The name of the job."""
         ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """A plain call."""
+        """Call the function of the job here."""
         ...
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R_co]:
-        """A call of it, as a value."""
+        """A message that calls the job."""
         ...
 
 
 async def called(
     function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Any:
-    """Call the function of a step: a plain ``def`` in a thread."""
+    """Call the function of a step. A plain ``def`` runs in a thread."""
     if inspect.iscoroutinefunction(function):
         return await function(*args, **kwargs)
     # Here, so that `import amqpjobs` does not import it.

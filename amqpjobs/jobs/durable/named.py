@@ -1,5 +1,7 @@
-"""Functions by name: what one process tells another to call. Changes when another kind of function
-can be found again."""
+"""Names of functions, so that one process can name a function for another process to call.
+
+Changes when another kind of function can be named.
+"""
 
 import sys
 from collections.abc import Callable
@@ -10,27 +12,27 @@ from amqpjobs.errors import ConfigurationError
 
 
 def name_of(what: str, function: Callable[..., Any]) -> str:
-    """The name of a function, by which other processes find it: ``module:function``.
+    """The name ``module:function`` by which other processes find a function.
 
     Args:
-        what: what it is given for, for the error.
+        what: the parameter that the function was passed as, for the error.
 
     Raises:
-        ConfigurationError: they could not.
+        ConfigurationError: other processes cannot find the function.
     """
     module = getattr(function, "__module__", None)
     qualified = getattr(function, "__qualname__", None)
     if not callable(function) or not module or not qualified:
-        raise ConfigurationError(f"{what} is a function of a module, not {function!r}")
+        raise ConfigurationError(f"{what} must be a function of a module, not {function!r}")
     if "<" in qualified or module == "__main__":
         raise ConfigurationError(
-            f"{what} is a function at the top of a module that workers import, and found there by "
-            f"its name: {module}.{qualified} is not"
+            f"{what} must be a function at the top of a module that workers import: "
+            f"{module}.{qualified} is not"
         )
     name = f"{module}:{qualified}"
     if _found(name) is not function:
         raise ConfigurationError(
-            f"{what} is not found by its name {name}: give the function that is there"
+            f"{what}: the name {name} has another function: pass that function"
         )
     return name
 
@@ -44,15 +46,15 @@ def _found(name: str) -> object:
 
 
 def function_of(name: str) -> Callable[..., Any]:
-    """The function of a name.
+    """Find a function by its name.
 
     Raises:
-        ConfigurationError: there is none in this process.
+        ConfigurationError: this process has no such function.
     """
     try:
         found = _found(name)
     except ImportError as error:
         raise ConfigurationError(f"no function {name} here: {error}") from error
     if not callable(found):
-        raise ConfigurationError(f"no function {name} here: this worker has other code")
+        raise ConfigurationError(f"no function {name} here: this worker runs other code")
     return found

@@ -1,7 +1,7 @@
-"""What carries out what the handler of a durable job asks of its context.
+"""The protocol of a run of a durable job, and the run of a plain call.
 
-In a worker that is `amqpjobs.state.durable`; a plain call does all at once. Changes when a handler
-may ask for something else.
+In a worker `amqpjobs.state.durable` implements the protocol. A plain call executes each step at
+once. Changes when a handler may use another kind of step.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ Given = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Running(Protocol):
-    """The run of a durable job: what the methods of a context of the same names do.
+    """The run of a durable job. A context's methods call the methods of the same names.
 
     Attributes:
-        suspending: whether its handler is being left, and goes on later.
+        suspending: whether the run is being suspended: the handler is left, and runs again later.
     """
 
     suspending: bool
@@ -58,11 +58,11 @@ class Running(Protocol):
 
 
 class StepInTransaction:
-    """A step whose mark is written by a transaction of the handler's.
+    """A step whose mark is written by the handler's own transaction.
 
     Attributes:
-        open: whether it is to be done now; False if a transaction that was kept has done it.
-        result: what it leaves for later runs, as JSON can hold it; set it while the step is open.
+        open: whether the step is to be done now; False if a committed transaction has done it.
+        result: a value for later runs, such as JSON can hold; set it while the step is open.
     """
 
     def __init__(self, open: bool = True, result: Any = None) -> None:  # noqa: A002 - as DESIGN has it
@@ -74,10 +74,10 @@ class StepInTransaction:
 
 
 class Plainly:
-    """A plain call: everything is done here, now, and nothing is remembered.
+    """The run of a plain call: each step is executed here at once, and nothing is stored.
 
     Attributes:
-        suspending: never.
+        suspending: always False.
     """
 
     suspending = False
@@ -97,21 +97,21 @@ class Plainly:
 
     @asynccontextmanager
     async def step_in(self, session: Any, name: str) -> AsyncIterator[StepInTransaction]:
-        """It is to be done."""
+        """A step that is always open."""
         yield StepInTransaction()
 
     async def call(self, name: str, job: Any, given: Given, options: Mapping[str, Any]) -> Any:
-        """Call the job plainly, too."""
+        """Call the job plainly, in this process."""
         if not callable(job):
             raise ConfigurationError(
-                f"a plain call has no worker, and runs no message: ctx.call({name!r}, job, ...)"
+                f"a plain call cannot run a message: pass the job, ctx.call({name!r}, job, ...)"
             )
         args, kwargs = given
         result = job(*args, **kwargs)
         return await result if inspect.isawaitable(result) else result
 
     async def map(self, name: str, job: Any, items: Any, options: Mapping[str, Any]) -> Any:
-        """Call the job for one item after the other."""
+        """Call the job for each item, one after the other."""
         results = []
         async for item in each_of(items):
             result = job(item)
@@ -123,7 +123,7 @@ class Plainly:
         return await reduced if inspect.isawaitable(reduced) else reduced
 
     async def each(self, name: str, items: Any, options: Mapping[str, Any]) -> AsyncIterator[Any]:
-        """All of them."""
+        """Yield all items."""
         async for item in each_of(items(None) if callable(items) else items):
             yield item
 
@@ -132,10 +132,10 @@ class Plainly:
         await asyncio.sleep(seconds)
 
     async def signal(self, name: str, kind: Any, timeout: float | None) -> Any:
-        """Nobody can send it one."""
+        """Fail: a plain call cannot receive a signal."""
         raise ConfigurationError(
-            f"a plain call has no id that a signal {name!r} could be sent to: enqueue the job, or "
-            "test it with app.testing()"
+            f"a plain call has no id, so it cannot receive the signal {name!r}: enqueue the job, "
+            "or test it with app.testing()"
         )
 
 
@@ -143,7 +143,7 @@ PLAINLY = Plainly()
 
 
 async def each_of(items: Any) -> AsyncIterator[Any]:
-    """What is in an iterable, asynchronous or not."""
+    """Yield the items of an iterable or an async iterable."""
     if hasattr(items, "__aiter__"):
         async for item in items:
             yield item

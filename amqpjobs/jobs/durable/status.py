@@ -1,6 +1,6 @@
-"""What is known of a durable job and its steps, for people and programs that look.
+"""The status of a durable job and its steps, as the store has it.
 
-Changes when there is more to be seen of one.
+Changes when a status has another field.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from amqpjobs.jobs.durations import duration_words
 
 @dataclass(frozen=True, slots=True)
 class MapProgress:
-    """How far a map is.
+    """The progress of a map.
 
     Attributes:
-        done: items.
-        failed: items that have, for good.
-        sent: items that were sent by now.
-        total: items there are; None while that is not known.
-        seconds: since it began, or that it took.
-        slowest: seconds that the slowest message took, of those that have run.
+        done: items that are done.
+        failed: items that failed for good.
+        sent: items that were sent so far.
+        total: all items; None until the iterable has ended.
+        seconds: since the map began; its duration once it has ended.
+        slowest: seconds that the slowest message has taken, of those that have run.
     """
 
     done: int
@@ -30,12 +30,12 @@ class MapProgress:
 
     @property
     def rate(self) -> float:
-        """Items that have ended in a second."""
+        """Items a second that ended, done or failed."""
         return (self.done + self.failed) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def left(self) -> float | None:
-        """Seconds until all have ended, at this rate; None while nobody can say."""
+        """Seconds until all items have ended, at this rate; None if it cannot be estimated yet."""
         if self.total is None or self.rate == 0:
             return None
         return max(0, self.total - self.done - self.failed) / self.rate
@@ -55,22 +55,23 @@ class StepStatus:
     Attributes:
         name: of the step.
         kind: ``step``, ``call``, ``map``, ``each``, ``sleep`` or ``signal``.
-        state: ``waiting``, ``done``, ``failed``, or ``abandoned`` if its job ended before it; of a
-            map that has more items to send, ``feeding``.
+        state: ``waiting``, ``done``, ``failed``, or ``abandoned`` if its job ended before it. A map
+            that has more items to send is ``feeding``.
         attempts: how often it was tried.
         started_at: seconds since the epoch.
-        ended_at: the same; None while it waits.
-        due_at: when its waiting is over, if there is such a time.
+        ended_at: seconds since the epoch; None while it waits.
+        due_at: when the wait ends or the timeout passes, in seconds since the epoch; None without
+            such a time.
         awaited: whether its job waits for it now.
-        result: JSON, of which 200 characters are shown.
+        result: the first 200 characters of the JSON.
         error: why it failed.
-        cursor: how far a loop has come, as JSON.
+        cursor: the stored cursor of a loop, as JSON.
         child: the name of the job that it has called.
         child_id: the id of that job.
-        undo: the name of the job that takes it back.
-        undo_state: ``due``, ``sent``, ``done`` or ``failed``; None while nothing is taken back.
-        undo_id: the id of that job.
-        undo_error: why it failed.
+        undo: the name of the job that undoes it.
+        undo_state: ``due``, ``sent``, ``done`` or ``failed``; None while it is not undone.
+        undo_id: the id of the undo job.
+        undo_error: why the undo job failed.
         progress: of a map.
     """
 
@@ -95,7 +96,7 @@ class StepStatus:
 
     @property
     def waits_for(self) -> str:
-        """What it waits for, in words; empty for one that does not wait."""
+        """What the step waits for, in words; empty if it does not wait."""
         if self.state != "waiting":
             return ""
         match self.kind:
@@ -119,14 +120,15 @@ class DurableStatus:
         id: the job's id.
         job: its name.
         state: ``running``, ``suspended``, ``done``, ``failed``, ``cancelled``, ``undoing``,
-            ``undone`` or ``undo_failed``. ``running`` is also one that waits on its queue.
+            ``undone`` or ``undo_failed``. A job that has begun and waits on its queue is
+            ``running``, too.
         epoch: how often it was replayed.
         queue: the AMQP queue that it came from.
-        created_at: seconds since the epoch: when it began.
-        changed_at: the same: when its state changed.
-        deadline: by which it is to be done.
-        cancelled: why it was cancelled, if it was and has not ended.
-        result: JSON, of which 200 characters are shown.
+        created_at: when it began, in seconds since the epoch.
+        changed_at: when its state changed, in seconds since the epoch.
+        deadline: when its deadline passes, in seconds since the epoch.
+        cancelled: the reason of a cancellation, until the job has ended.
+        result: the first 200 characters of the JSON.
         error: why it failed.
         parent_id: the id of the durable job that waits for it.
         parent_step: the step of that job.

@@ -1,6 +1,6 @@
-"""What the context of a durable job has: named steps, calls, waiting.
+"""The methods of a durable job's context: named steps, calls, waits.
 
-Changes when a handler may ask for something else.
+Changes when a handler may use another kind of step.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
@@ -18,16 +18,16 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 Undoing = Callee[[Any], Any] | Callee[[], Any] | Message[Any]
-"""What takes a step back: a job that is given the result of the step, or nothing; or a call of one,
-with arguments of its own."""
+"""The job that undoes a step. It takes the result of the step, or no argument. A message of a job
+has its own arguments."""
 
 
 class Steps:
     """The part of a `Context` that is for jobs with ``durable=True``.
 
-    A step, call or wait has a name, and its result is remembered under it: when the job runs again,
-    whatever ended the run before, what is done is not done again, and its result comes back. Code
-    between the steps runs again each time.
+    Each step, call or wait has a name. Its result is stored under the name. When the job runs
+    again, after a wait, an error or a crash, a step that is done is not executed again: the context
+    returns the stored result. The code between the steps is executed in each run.
     """
 
     __slots__ = ()
@@ -93,25 +93,27 @@ class Steps:
         *args: Any,
         **kwargs: Any,
     ) -> Awaitable[Any]:
-        """Call a function here, once: its result is stored, and comes back in later runs, validated
-        into the return type of the function. A plain ``def`` runs in a thread.
+        """Call a function in this worker and store its result. Later runs return the stored result,
+        validated into the return type of the function. A plain ``def`` runs in a thread.
 
-        A worker that dies between the end of the function and the commit of its result calls it
-        again: for an effect in a database see `step_in`, elsewhere let it be idempotent.
+        If the worker dies after the function has returned and before its result is committed, the
+        next run calls the function again. For an effect in a database use `step_in`. Any other
+        function must be idempotent.
 
         Args:
-            name: of the step, once in a run: in a loop ``f"page {n}"``.
-            function: to be called with the arguments.
-            strict: fail the job if the arguments are not those of the stored result. By default it
-                is called again, and the log says so.
-            undo: a job that takes it back if this job fails for good. See the guide, "Sagas and
-                undo".
+            name: of the step, unique in a run: in a loop ``f"page {n}"``.
+            function: called with the arguments.
+            strict: fail the job if the arguments differ from those of the stored result. By default
+                the function is called again, and the log has a warning.
+            undo: the job that undoes this step if this job fails for good. See the guide, "Sagas
+                and undo".
 
         Raises:
-            ConfigurationError: a name twice in a run, naming both places; no durable job.
-            InvalidResult: what it returned cannot become JSON, or is too large.
-            StepChanged: with ``strict``.
-            Exception: what the function raises. The next run calls it again.
+            ConfigurationError: the name is used twice in a run (the message names both places), or
+                the job is not durable.
+            InvalidResult: the result cannot become JSON, or is too large.
+            StepChanged: the arguments differ, with ``strict``.
+            Exception: any error of the function. The next run calls it again.
 
         Example:
             >>> await ctx.step("rate", fetch_rate, "EUR")
@@ -121,19 +123,19 @@ class Steps:
         return self._running().step(name, function, (args, kwargs), options)
 
     def step_in(self, session: Any, name: str) -> AbstractAsyncContextManager[StepInTransaction]:
-        """A step in a transaction of yours, of the database of ``AMQPJOBS_STORE_URL``: its mark is
-        written with what else the transaction writes, or not at all, so that its effect is there
-        exactly once. You commit.
+        """Run a step in your own transaction, in the database of ``AMQPJOBS_STORE_URL``. The step's
+        mark and your writes are committed together or not at all, so the effect happens exactly
+        once. You commit the transaction.
 
         Args:
             session: an AsyncSession or AsyncConnection of SQLAlchemy.
             name: of the step.
 
         Returns:
-            A context manager of a `StepInTransaction`: do it if that is ``open``.
+            A context manager of a `StepInTransaction`. Do the step if it is ``open``.
 
         Raises:
-            ConfigurationError: another database, or what is no transaction.
+            ConfigurationError: the session uses another database, or is not a session.
 
         Example:
             >>> async with Sessions.begin() as session, ctx.step_in(session, "book") as step:
@@ -185,18 +187,20 @@ class Steps:
         *args: Any,
         **kwargs: Any,
     ) -> Awaitable[Any]:
-        """Run another job, on its own queue, and wait for its result. While this job can do nothing
-        but wait it is a row in the store: it holds no slot, no delivery and no memory.
+        """Run another job on its own queue and wait for its result. While this job only waits, it
+        is a row in the store: it holds no slot, no delivery and no memory.
 
         Args:
-            name: of the call, once in a run.
-            job: to be run; or a message of it, whose arguments are set.
-            undo: a job that takes it back if this job fails for good: it is given the result.
-            timeout: seconds, or a timedelta; then it is cancelled, and has failed.
+            name: of the call, unique in a run.
+            job: the job to run, or a message of it with its arguments.
+            undo: the job that undoes the call if this job fails for good. It takes the result.
+            timeout: seconds, or a timedelta. After it the called job is cancelled and the call
+                fails.
 
         Raises:
-            JobFailed: it failed for good. The same in every run; uncaught it ends this job at once.
-            InvalidArguments: before anything is sent.
+            JobFailed: the called job failed for good. Every run raises the same error. If the
+                handler does not catch it, this job fails without another retry.
+            InvalidArguments: the arguments do not fit the job. Nothing was sent.
 
         Example:
             >>> await ctx.call("charge", charge, 7)
@@ -263,27 +267,28 @@ class Steps:
         stragglers: float | None = None,
         prepare: Callable[[], Any] | None = None,
     ) -> Awaitable[Any]:
-        """Run a job for each item, over all workers, and wait for all results: in the order of the
+        """Run a job for each item on all workers and wait for all results, in the order of the
         items. See the guide, "Map a job over many items".
 
         Args:
-            name: of the map, once in a run.
+            name: of the map, unique in a run.
             job: takes one item.
-            items: a sequence, or an iterable, asynchronous or not. It is read again in each run,
-                from the first item that was not sent: it must give the same items.
-            at_most: how many items are sent and not done at a time; None for 2,000 chunks.
-            chunk: items in one message; None for what takes about two seconds, by measure.
-            on_failure: ``"raise"``: a failed item fails the map at once. ``"collect"``: its place
-                in the results has the `JobFailed`. A number: the share of items, from 0 to 1, of
-                which more must not fail; their places are left out.
-            reduce: a job that takes a list of results and returns one of the same kind: it makes
-                one result of all, as a tree of jobs, so that nobody holds all results at once.
-            stragglers: send a chunk a second time that takes so many times as long as others, when
-                three quarters are done: the first result counts. Only for jobs that may run twice.
-            prepare: called once in each worker process before its first item.
+            items: a sequence, an iterable or an async iterable. Each run reads it again and skips
+                the items that were sent, so it must yield the same items in every run.
+            at_most: the largest number of items in flight; None for 2,000 chunks.
+            chunk: items in one message; None to measure, and send what takes about two seconds.
+            on_failure: ``"raise"``: a failed item fails the map at once. ``"collect"``: the results
+                have the `JobFailed` in its place. A number from 0 to 1: the map fails if a larger
+                share of the items fails; the results leave out the failed items.
+            reduce: a job that takes a list of results and returns one result of the same type. A
+                tree of such jobs reduces all results to one, so no process holds all of them.
+            stragglers: when three quarters of the chunks are done, send a chunk a second time if it
+                takes this many times as long as the others. The first result counts. Use it only
+                for idempotent jobs.
+            prepare: called once in each worker process, before its first item.
 
         Raises:
-            JobFailed: an item has failed for good, and ``on_failure`` does not allow that.
+            JobFailed: an item failed for good, and ``on_failure`` does not allow it.
 
         Example:
             >>> await ctx.map("sizes", measure, ["a.png", "b.png"], at_most=50)
@@ -304,21 +309,22 @@ class Steps:
         cursor: Any = None,
         slice: Seconds = 600.0,  # noqa: A002 - the word of the field
     ) -> AsyncIterator[T]:
-        """Go through items, and on from where the last run came to: a cursor is stored behind each
-        item that was done (at most five times a second), at the end, when the worker stops, and at
-        an error. After a slice the job is sent again, so that it may take any time.
+        """Iterate over items and resume after the last item that is done. The cursor is stored
+        after items (at most five times a second), at the end, when the worker stops, and at an
+        error. After each slice the job is sent again, so the loop may take any time.
 
-        A worker that dies repeats what was done since the cursor was stored: 0.2 s, or 100 items.
+        After a crash of the worker, the items since the last stored cursor run again: at most 0.2 s
+        of work, or 100 items.
 
         Args:
-            name: of the loop, once in a run.
-            items: an iterable, asynchronous or not; those that were done are passed over. Or a
-                function that takes the last cursor (None at first) and returns what comes behind.
-            cursor: what an item is found again by: the name of an attribute, the attribute of the
-                class (``Row.id``), or a function of the item. None for its number in the iterable.
+            name: of the loop, unique in a run.
+            items: an iterable or async iterable; items that are done are skipped. Or a function
+                that takes the last cursor (None at first) and returns the items after it.
+            cursor: identifies an item: the name of an attribute, the attribute of the class
+                (``Row.id``), or a function of the item. None for its index in the iterable.
             slice: seconds, or a timedelta, after which the job is sent again; at most half of
-                ``AMQPJOBS_CONSUMER_TIMEOUT``, where that is set. Keep it below the
-                consumer timeout of RabbitMQ, 30 minutes by default.
+                ``AMQPJOBS_CONSUMER_TIMEOUT``, if that is set. Keep it below the consumer timeout of
+                RabbitMQ, 30 minutes by default.
 
         Example:
             >>> async for row in ctx.each("rows", [1, 2]):
@@ -328,11 +334,11 @@ class Steps:
         return self._running().each(name, items, {"cursor": cursor, "slice": float(seconds)})
 
     def sleep(self, name: str, seconds: float | timedelta, /) -> Awaitable[None]:
-        """Wait for a time, as a row in the store. It is over when it is: also while no worker runs.
+        """Wait for some time, as a row in the store. The time passes also while no worker runs.
 
         Args:
-            name: of the wait, once in a run.
-            seconds: or a timedelta; counted from when it is first reached.
+            name: of the wait, unique in a run.
+            seconds: seconds, or a timedelta, from when a run first reaches the wait.
 
         Example:
             >>> await ctx.sleep("cool down", 3600)
@@ -343,16 +349,16 @@ class Steps:
     def signal(
         self, name: str, kind: type[T], /, *, timeout: Seconds | None = None
     ) -> Awaitable[T]:
-        """Wait for a signal, as a row in the store: `App.signal`, ``amqpjobs signal``, or
-        ``POST /jobs/{id}/signals/{name}``. One that came before it was waited for is kept.
+        """Wait for a signal, as a row in the store. `App.signal`, ``amqpjobs signal`` and
+        ``POST /jobs/{id}/signals/{name}`` send signals. An early signal is kept.
 
         Args:
-            name: of the signal, once in a run.
-            kind: what it is validated into.
-            timeout: seconds, or a timedelta; None for as long as it takes.
+            name: of the signal, unique in a run.
+            kind: the type that the value is validated into.
+            timeout: seconds, or a timedelta; None to wait without a limit.
 
         Raises:
-            SignalTimeout: it did not come in time.
+            SignalTimeout: no signal arrived in time.
 
         Example:
             >>> await ctx.signal("approval", bool, timeout=3600)
@@ -362,7 +368,7 @@ class Steps:
 
 
 def call_as_json(context: Steps, name: str, message: Message[Any]) -> Awaitable[bytes]:
-    """`Steps.call` of a message, whose result is not made an object of."""
+    """`Steps.call` of a message. The result is not validated into a type."""
     options = {"undo": None, "timeout": None, "as_json": True}
     return context._running().call(name, message, ((), {}), options)
 

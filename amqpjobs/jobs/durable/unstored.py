@@ -1,4 +1,4 @@
-"""Durable jobs where the extra `sql` is not installed: what they may do, and what they are told.
+"""Durable jobs without the extra `sql`: the methods that they cannot use, and the error.
 
 Changes when a message can carry another kind of step.
 """
@@ -14,25 +14,25 @@ from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.hints import install
 
 STORED = ("call", "map", "sleep", "signal", "step_in")
-"""What a context can do only with a store."""
+"""The methods of a context that need a store."""
 
 
 def has_store() -> bool:
-    """Whether there can be a store here."""
+    """Whether this process can have a store."""
     return importlib.util.find_spec("sqlalchemy") is not None
 
 
 def refusal(what: str) -> ConfigurationError:
-    """The error for what cannot be done without one.
+    """The error for a method that needs a store.
 
     Args:
-        what: such as ``ctx.call``.
+        what: the method, such as ``ctx.call``.
     """
     return ConfigurationError(f"{what} is kept in the store: {fix()}")
 
 
 def fix() -> str:
-    """How to have a store."""
+    """The fix: how to get a store."""
     return (
         f"{install('amqpjobs[sql]')}, and set AMQPJOBS_STORE_URL (by default it is a SQLite file "
         "of this machine)"
@@ -40,8 +40,8 @@ def fix() -> str:
 
 
 def first_stored(function: Callable[..., Any], context: str) -> str | None:
-    """What a handler asks of its context that needs the store, as far as its source says so: a call
-    of a method of the parameter itself. The rest is refused when it is asked for.
+    """The first method of its context that a handler calls and that needs the store. The source of
+    the handler is searched for calls on the parameter itself. Any other call fails at run time.
 
     Args:
         function: the handler.

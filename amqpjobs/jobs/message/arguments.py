@@ -144,7 +144,7 @@ class Payload:
             ) from error
 
     def dump_without(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        """The same of all parameters but one, which is not known yet: an object by their names.
+        """Dump all arguments except one that is not known yet, as an object by parameter names.
 
         Raises:
             InvalidArguments: as `dump`.
@@ -270,7 +270,7 @@ def jsonable(annotation: Any) -> Any:
 
 
 def member(name: str, value: bytes, others: bytes = b"{}") -> bytes:
-    """A JSON object with one more member in front, of JSON."""
+    """Put a member in front of a JSON object. Its value is JSON, too."""
     key = to_json(name)
     return b"{" + key + b":" + value + (b"}" if others == b"{}" else b"," + others[1:])
 

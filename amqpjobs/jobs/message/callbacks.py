@@ -62,19 +62,19 @@ def callback_in(headers: Headers, kind: Kind) -> Message[Any] | None:
 
 
 def table_of(message: Message[Any]) -> dict[str, FieldValue]:
-    """A call with its options as a table, which JSON can hold, too."""
+    """A call with its options as a table. JSON can hold the table, too."""
     return _table(message, None)
 
 
 def message_from(table: object, largest: int) -> Message[Any]:
-    """The call in such a table.
+    """The call in a table of `table_of`.
 
     Args:
         table: as it was read.
-        largest: bytes that its body may have.
+        largest: the largest body, in bytes.
 
     Raises:
-        ValueError: it makes no sense.
+        ValueError: the table is malformed.
     """
     return _message(table, DEEPEST, largest)
 

@@ -32,21 +32,21 @@ from amqpjobs.jobs.message.trace_context import SAMPLED, SpanIds
 
 
 class Remembered(Protocol):
-    """What the run of a durable job without a store leaves to the next one."""
+    """The steps that a run of a durable job without a store hands to the next run."""
 
     @property
     def carried(self) -> Iterable[CarriedStep]:
-        """Its steps, in the order in which they were begun."""
+        """The steps, in the order in which they began."""
         ...
 
     @property
     def changed(self) -> bool:
-        """Whether they are others than its message has."""
+        """Whether they differ from the steps in the message of the run."""
         ...
 
     @property
     def suspending(self) -> bool:
-        """Whether it was left, since it goes on later, or elsewhere."""
+        """Whether the run was suspended and continues later, or in another worker."""
         ...
 
 
@@ -92,8 +92,11 @@ def with_progress(copy: Properties, progress: Progress | None) -> Properties:
 
 
 def with_steps(copy: Properties, remembered: Remembered | None) -> Properties:
-    """A copy that carries the steps of a durable job; None for another job, and one that has them
-    in the store."""
+    """A copy that carries the steps of a durable job.
+
+    Args:
+        remembered: the steps; None for another job, and for a job whose steps are in the store.
+    """
     if remembered is None:
         return copy
     headers = for_next_run(copy.headers, remembered.carried, anew=remembered.suspending)
@@ -120,7 +123,7 @@ def replayed(original: Properties, more: Headers | None = None) -> Properties:
     last of its history.
 
     Args:
-        more: headers besides.
+        more: further headers.
     """
     copy = _with(original, {**for_replay(original.headers), **(more or {})})
     return copy._replace(reply_to=None, correlation_id=None)

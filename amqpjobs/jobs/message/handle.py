@@ -170,7 +170,7 @@ class JobHandle(_Asks, Generic[R_co]):
 
         Args:
             reason: for the status and the log, up to 200 characters.
-            undo: of a durable job: run what its steps and calls have as ``undo=``.
+            undo: for a durable job: run the ``undo=`` jobs of its steps and calls.
 
         Raises:
             ConfigurationError: this handle has no app; or see `App.cancel`.
@@ -182,14 +182,14 @@ class JobHandle(_Asks, Generic[R_co]):
         return await self._asked().cancel(self.id, reason=reason, undo=undo)
 
     async def signal(self, name: str, value: Any = None) -> bool:
-        """Send a signal to the job, which is a durable one. See `App.signal`.
+        """Send a signal to this job, a durable one. See `App.signal`.
 
         Args:
             name: of the signal.
-            value: what can become JSON.
+            value: a value that can become JSON.
 
         Returns:
-            False if the job does not take it: it has ended, or has had a signal of this name.
+            False if the job has ended, or has had a signal of this name.
 
         Raises:
             ConfigurationError: this handle has no app; or see `App.signal`.
@@ -270,7 +270,7 @@ class BlockingJobHandle(_AsksBlocking, Generic[R_co]):
         return self._asked().cancel(self.id, reason=reason, undo=undo)
 
     def signal(self, name: str, value: Any = None) -> bool:
-        """Send a signal to the job, which is a durable one. See `JobHandle.signal`.
+        """Send a signal to this job, a durable one. See `JobHandle.signal`.
 
         Example:
             >>> blocking_handle.signal("approval", {"by": "ada"})

@@ -12,7 +12,7 @@ from amqpjobs.jobs.message.properties import BROKER_HEADERS
 from amqpjobs.jobs.message.trace_context import TRACE_PARENT
 
 PREFIX: Final = b"amqpjobs-"
-"""What the name of each begins with, as it stands in an encoded table."""
+"""The prefix of each name, as bytes of an encoded table."""
 
 HEADER_ATTEMPT: Final = "amqpjobs-attempt"
 HEADER_DEADLINE: Final = "amqpjobs-deadline"
@@ -35,12 +35,12 @@ HEADER_REPLAY: Final = "amqpjobs-replay"
 HEADER_STEPS: Final = "amqpjobs-steps"
 
 DUE_ENCODED: Final = HEADER_DUE.encode()
-"""By which a message without it is recognised before its table is decoded."""
+"""Bytes to look for in a table before it is decoded: most messages do not have this header."""
 
 CALLBACKS_ENCODED: Final = HEADER_CALLBACKS.encode()
 TICK_ENCODED: Final = HEADER_TICK.encode()
 PARENT_ENCODED: Final = HEADER_PARENT.encode()
-"""The same of callbacks, of ticks, and of jobs that a durable job waits for."""
+"""The same for callbacks, ticks, and jobs that a durable job waits for."""
 
 ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
     HEADER_ATTEMPT: HeaderInfo("integer", "which run this is, from 1", 1, 1),
@@ -81,7 +81,7 @@ ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
         "`chunk` the body is a list of the bodies of several items of a map",
     ),
     HEADER_REPLAY: HeaderInfo(
-        "table", "of a durable job that is replayed: `from`, a step; without one it starts anew"
+        "table", "of a replayed durable job: `from`, the step to resume at; without it, restart"
     ),
     HEADER_STEPS: HeaderInfo(
         "list of tables",

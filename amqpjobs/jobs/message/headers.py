@@ -220,7 +220,8 @@ def for_replay(headers: Headers) -> dict[str, FieldValue]:
 
 
 def for_next_part(headers: Headers) -> dict[str, FieldValue]:
-    """The headers of a durable job that goes on: what a replay has said of its steps is done."""
+    """The headers of a durable job that is sent again. They lack the replay header, which counts
+    once."""
     return {k: v for k, v in headers.items() if k != HEADER_REPLAY}
 
 
@@ -327,18 +328,18 @@ def tick_header(tick: Tick) -> dict[str, FieldValue]:
 
 
 def family_of(headers: Headers) -> Family | None:
-    """Whose part a job is; None for one that no durable job waits for, or if it says nonsense."""
+    """The durable job that waits for a job; None without one, or if the header is malformed."""
     return family_from(headers.get(HEADER_PARENT))
 
 
 def family_header(family: Family) -> dict[str, FieldValue]:
-    """The header that says so."""
+    """The header that names the durable job that waits for a job."""
     return {HEADER_PARENT: family_table(family)}
 
 
 def replay_of(headers: Headers) -> str | bool | None:
-    """From which step a durable job that was replayed goes on: its name; False to start anew; None
-    to keep all that is done."""
+    """Where a replayed durable job resumes: the name of a step; False to restart; None to keep all
+    steps that are done."""
     table = headers.get(HEADER_REPLAY)
     if not isinstance(table, Mapping):
         return None
@@ -347,13 +348,13 @@ def replay_of(headers: Headers) -> str | bool | None:
 
 
 def replay_header(step: str | None) -> dict[str, FieldValue]:
-    """The header that says so; None to start anew."""
+    """The header that tells a durable job where to resume; None to restart."""
     return {HEADER_REPLAY: {} if step is None else {"from": step}}
 
 
 def steps_of(headers: Headers) -> list[CarriedStep]:
-    """The steps that a durable job without a store has done, or begun. One that is replayed from a
-    step has those before it."""
+    """The steps that a durable job without a store has done or begun. If the job is replayed from a
+    step, they are the steps before it."""
     steps, replay = steps_from(headers.get(HEADER_STEPS)), replay_of(headers)
     if replay is None:
         return steps
@@ -367,7 +368,7 @@ def for_next_run(
     """The headers of a copy of a durable job that carries these steps.
 
     Args:
-        anew: whether attempts are counted anew, since it has come further.
+        anew: whether attempts are counted from 1 again, since the job has made progress.
     """
     gone = {HEADER_STEPS, HEADER_REPLAY} | ({HEADER_ATTEMPT} if anew else set())
     copy = {name: value for name, value in headers.items() if name not in gone}

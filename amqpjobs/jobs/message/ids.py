@@ -98,7 +98,9 @@ def check_job_id(job_id: object) -> None:
     """Check that a value can be the id of a job.
 
     Raises:
-        ConfigurationError: it cannot.
+        ConfigurationError: it is no text, or is too short or too long.
     """
     if not isinstance(job_id, str) or not 0 < len(job_id.encode()) <= 255 or "\0" in job_id:
-        raise ConfigurationError(f"the id of a job is a text of 1 to 255 bytes, not {job_id!r}")
+        raise ConfigurationError(
+            f"the id of a job must be a text of 1 to 255 bytes, not {job_id!r}"
+        )

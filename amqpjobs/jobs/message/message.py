@@ -93,21 +93,22 @@ class Message(_Unsent, Generic[R_co]):
     def then(
         self, job: "Follower[Concatenate[R_co, P], S]", /, *rest: P.args, **named: P.kwargs
     ) -> "Pipeline[S]":
-        """Have a job run when this one is done, with its result as the first argument. See the
+        """Run a job after this one, with the result of this one as its first argument. See the
         guide, "Pipelines".
 
         Args:
-            job: what follows, with its options: ``job.with_options(...)``.
-            rest: its arguments behind the first one.
-            named: likewise, by name.
+            job: the next job, with its options: ``job.with_options(...)``.
+            rest: its further arguments, after the first.
+            named: its further arguments, by name.
 
         Returns:
-            A message for both, to be enqueued in place of this one. Its result is that of the job.
+            A message for both jobs. Enqueue it in place of this one. Its result is the result of
+            `job`.
 
         Raises:
             InvalidArguments: the further arguments do not fit.
-            ConfigurationError: the job takes no argument, or has an option that it cannot have
-                here; or the extra ``sql`` is missing, since a pipeline is a durable job.
+            ConfigurationError: the job takes no argument, or has an option that a job in a pipeline
+                cannot have; or the extra ``sql`` is missing, since a pipeline is a durable job.
 
         Example:
             >>> pipeline = build_report.message(12).then(shorten, 9)
@@ -117,27 +118,29 @@ class Message(_Unsent, Generic[R_co]):
         follow = getattr(job, "_after", None)
         if follow is None:
             raise ConfigurationError(
-                f"then(...) takes a job and its arguments behind the first one, not {job!r}"
+                f"then(...) takes a job and its arguments after the first one, not {job!r}"
             )
         joined: Pipeline[S] = follow(self, rest, named)
         return joined
 
 
 class Pipeline(Message[R_co]):
-    """Jobs one after the other, or side by side, as one message: what `Message.then` and `group`
-    return. It is enqueued, requested and called as any message is; its result is the last one.
+    """Jobs one after the other, or side by side, as one message. `Message.then` and `group` return
+    it. It can be enqueued, requested and called like any message. Its result is that of the last
+    job.
 
-    It is a call of a durable job of amqpjobs, which runs on the queue of its first message.
+    The message calls a durable job that is part of amqpjobs and runs on the queue of the first
+    message.
     """
 
     __slots__ = ()
 
 
 class Follower(Protocol[P, S_co]):
-    """A job, as far as it follows another one in a pipeline: `Job` is one."""
+    """A job that can follow another one in a pipeline. `Job` implements it."""
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[S_co]:
-        """A call of it, as a value."""
+        """A message that calls the job."""
         ...
 
 

@@ -1,8 +1,9 @@
-"""Pipelines as values: a message whose body is the plan of what is to be called.
+"""Pipelines as values: a message whose body is the plan of the calls.
 
-The plan is JSON: ``{"steps": [...]}``. A step is the table of a call, as callbacks have it; in one
-that follows another, ``first`` names the parameter that is given the result (none for the only
-one). Or a step is ``{"group": [...]}``, of calls and plans. Changes when a plan has another part.
+The plan is JSON: ``{"steps": [...]}``. A step is the table of a call, in the format of callbacks.
+If the step follows another one, ``first`` names the parameter that takes the result; it is absent
+if the job has one parameter. A step may also be ``{"group": [...]}`` with calls and plans. Changes
+when a plan has another part.
 """
 
 import json
@@ -35,24 +36,24 @@ T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
 PIPELINE: Final = "amqpjobs.pipeline"
-"""The job that runs pipelines. Its name goes on with the shape of its result, by which that is
-validated: ``/store`` is what the job ``store`` returns, ``/(a, b)`` a tuple, ``/[a]`` a list."""
+"""The job that runs pipelines. The shape of the result follows in its name and is used to validate
+the result: ``/store`` is the result of the job ``store``, ``/(a, b)`` a tuple, ``/[a]`` a list."""
 
 UNKNOWN: Final = "?"
-"""The shape of what comes back as JSON has it."""
+"""The shape of a result that is not validated: plain JSON."""
 
 LONGEST_JOB: Final = 255
 """Bytes of the name of a job: AMQP's own limit."""
 
 MOST_TYPED: Final = 5
-"""Messages of a group whose results are a tuple, each of a type of its own."""
+"""The most messages of a group whose results are a tuple, each with its own type."""
 
 LARGEST_BODY: Final = 2**31
-"""Bytes of the body of a part: what is too large to be sent is found when it is."""
+"""Bytes of the body of a part. A body that is too large to send is refused when it is sent."""
 
 
 class Group(Pipeline[R_co], Generic[R_co, T]):
-    """Jobs side by side: what `group` returns. Its result has that of each, in their order."""
+    """Jobs side by side: `group` returns it. Its result has the result of each job, in order."""
 
     __slots__ = ()
 
@@ -65,8 +66,8 @@ class Group(Pipeline[R_co], Generic[R_co, T]):
         self, job: Follower[Concatenate[list[T], P], S], /, *rest: P.args, **named: P.kwargs
     ) -> Pipeline[S]: ...
     def then(self, job: Any, /, *rest: Any, **named: Any) -> Pipeline[Any]:
-        """Have a job run when all of the group are done, with the list of their results as its
-        first argument, which it takes as a list or as a tuple. See `Message.then`.
+        """Run a job when all jobs of the group are done. Its first argument is the list of their
+        results; the parameter may be a list or a tuple. See `Message.then`.
 
         Example:
             >>> reports = group(build_report.message(month) for month in (10, 11))
@@ -95,15 +96,15 @@ def group(*messages: Message[T]) -> Group[list[T], T]: ...
 @overload
 def group(messages: Iterable[Message[T]], /) -> Group[list[T], T]: ...
 def group(*messages: Any) -> Group[Any, Any]:
-    """Calls of jobs side by side, each on its own queue, as one message.
+    """Call jobs side by side, each on its own queue, as one message.
 
     Args:
-        messages: ``job.message(x)``, or pipelines. Up to five give a tuple of results, each with
-            its type; more of them, or an iterable of messages, a list.
+        messages: ``job.message(x)``, or pipelines. Up to five messages give a tuple of results,
+            each with its type. More messages, or an iterable of messages, give a list.
 
     Raises:
-        ConfigurationError: a group of nothing; a message with an id of the caller's; or the extra
-            ``sql`` is missing, since a pipeline is a durable job.
+        ConfigurationError: the group is empty; a message has its own ``id=``; or the extra ``sql``
+            is missing, since a pipeline is a durable job.
 
     Example:
         >>> pipeline = group(build_report.message(10), build_report.message(11)).then(merge)
@@ -113,7 +114,7 @@ def group(*messages: Any) -> Group[Any, Any]:
     given = messages if not messages or isinstance(messages[0], Message) else messages[0]
     parts = list(given)
     if not parts:
-        raise ConfigurationError("a group of no jobs has no queue to run on: enqueue none")
+        raise ConfigurationError("a group of no jobs has no queue to run on: do not enqueue it")
     for part in parts:
         if not isinstance(part, Message):
             raise ConfigurationError(f"a group has messages, such as job.message(7), not {part!r}")
@@ -128,11 +129,11 @@ def group(*messages: Any) -> Group[Any, Any]:
 
 
 def following(message: Message[Any], follower: Message[S], first: str | None) -> Pipeline[S]:
-    """A message and the job behind it.
+    """Join a message and the next job.
 
     Args:
-        follower: its body has the other arguments.
-        first: the parameter that is given the result; None for the only one.
+        follower: the next job; its body has the other arguments.
+        first: the parameter that takes the result; None if it is the only one.
     """
     before = _plan(message)["steps"] if isinstance(message, Pipeline) else [_part(message)]
     step = _part(follower)
@@ -144,13 +145,13 @@ def following(message: Message[Any], follower: Message[S], first: str | None) ->
 
 
 def call_in(step: dict[str, Any], result: bytes | None) -> Message[Any]:
-    """The call that a step of a plan is.
+    """The message of a step of a plan.
 
     Args:
-        result: of the step before it, as JSON; None for the first one.
+        result: of the step before it, as JSON; None for the first step.
 
     Raises:
-        ValueError: it makes no sense.
+        ValueError: the step is malformed.
     """
     if step.get("follows"):
         if result is None or not isinstance(step.get("body"), str):
@@ -164,15 +165,15 @@ def call_in(step: dict[str, Any], result: bytes | None) -> Message[Any]:
 
 @cache
 def has_store() -> bool:
-    """Whether there can be a store here; looked for once, since that costs more than all else."""
+    """Whether this process can have a store. The result is cached, since the look-up is slow."""
     return find_spec("sqlalchemy") is not None
 
 
 def _made(kind: Any, steps: list[Any], shape: str, like: Message[Any]) -> Any:
-    """A pipeline that runs where its first message does."""
+    """Make a pipeline that runs on the queue of its first message."""
     if not has_store():
         raise ConfigurationError(
-            "a pipeline is a durable job, which needs the store (AMQPJOBS_STORE_URL), which needs: "
+            "a pipeline is a durable job and needs the store (AMQPJOBS_STORE_URL): "
             f"{install('amqpjobs[sql]')}"
         )
     job = f"{PIPELINE}/{shape}"
@@ -189,7 +190,7 @@ def _part(message: Message[Any]) -> dict[str, Any]:
         return _plan(message)
     if message.options.id is not None:
         raise ConfigurationError(
-            f"{message.job}: a job in a pipeline has an id that follows from that of the pipeline: "
+            f"{message.job}: the id of a job in a pipeline is derived from that of the pipeline: "
             "leave id= out"
         )
     return dict(table_of(message))

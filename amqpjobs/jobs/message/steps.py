@@ -1,4 +1,4 @@
-"""The steps of a durable job as its message carries them, where there is no store.
+"""The steps of a durable job in a header of its message, for workers without a store.
 
 Changes when a step carries something else; `amqpjobs.jobs.message.headers` has the header.
 """
@@ -10,7 +10,7 @@ from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.jobs.message.properties import FieldValue
 
 LARGEST_STEPS: Final = 8192
-"""Bytes of all the steps of a message: what a copy says must stay far below a frame."""
+"""Bytes of all steps of a message. The headers of a copy must stay far below a frame."""
 
 MARK: Final = 16
 """Characters of the hash of a step's arguments."""
@@ -25,9 +25,9 @@ class CarriedStep(NamedTuple):
 
     Attributes:
         name: of the step.
-        kind: what it is.
-        mark: of its arguments, `MARK` characters; "" for a loop.
-        result: as JSON; None for one that is not done.
+        kind: a step or a loop.
+        mark: the hash of its arguments, `MARK` characters; "" for a loop.
+        result: as JSON; None if it is not done.
         cursor: of a loop, as JSON; None if it has none yet.
     """
 
@@ -39,7 +39,7 @@ class CarriedStep(NamedTuple):
 
 
 def steps_table(steps: Iterable[CarriedStep]) -> FieldValue:
-    """As a header has them."""
+    """The value of the header."""
     return [
         {key: value for key, value in step._asdict().items() if value not in (None, "")}
         for step in steps
@@ -47,14 +47,16 @@ def steps_table(steps: Iterable[CarriedStep]) -> FieldValue:
 
 
 def size_of(step: CarriedStep) -> int:
-    """Bytes that a step takes in the header, or a few less: AMQP's own are counted as 7 a value."""
+    """Bytes that a step takes in the header, or a few less: the overhead of AMQP counts as 7 bytes
+    a value."""
     texts = {key: value for key, value in step._asdict().items() if value}
     return 5 + sum(len(key) + len(value.encode()) + 7 for key, value in texts.items())
 
 
 def steps_from(value: FieldValue) -> list[CarriedStep]:
-    """What a header says, in the order in which the steps were begun. What makes no sense is left
-    out, and such a step is done again: who may write a header may write the arguments, too."""
+    """Read the header: the steps in the order in which they began. A malformed step is left out and
+    is executed again. The header is trusted as much as the arguments: the same programs can write
+    both."""
     entries = value if isinstance(value, list | tuple) else ()
     found: dict[str, CarriedStep] = {}
     room = LARGEST_STEPS

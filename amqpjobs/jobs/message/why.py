@@ -1,16 +1,16 @@
-"""Why a job does not run, as a value. Changes when there is more to say of that."""
+"""Why a job does not run, as a value. Changes when the value has another field."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that was seen of a job.
+    """A fact about a job.
 
     Attributes:
-        source: where: ``status``, ``outbox``, ``limit``, ``durable``, ``child``, ``worker``,
-            ``queue``, ``dead letter`` or ``id``.
-        text: what.
+        source: where it was found: ``status``, ``outbox``, ``limit``, ``durable``, ``child``,
+            ``worker``, ``queue``, ``dead letter`` or ``id``.
+        text: the fact.
     """
 
     source: str
@@ -19,7 +19,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why a job is where it is.
+    """Why a job does not run.
 
     Attributes:
         id: the job's id.
@@ -27,9 +27,9 @@ class Why:
             ``suspended``, ``running``, ``started``, ``delayed``, ``paused``, ``unconsumed``,
             ``queued``, ``received``, ``missing``, ``done``, ``failed``, ``parked``, ``expired``,
             ``cancelled``, ``skipped``, ``undoing``, ``undone``, ``undo_failed`` or ``unknown``.
-        sentence: for people.
-        facts: what that was concluded from.
-        unseen: what could not be looked at, and might say more.
+        sentence: the reason as a sentence.
+        facts: the facts behind the sentence.
+        unseen: the sources that could not be read.
     """
 
     id: str

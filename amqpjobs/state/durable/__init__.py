@@ -1,1 +1,1 @@
-"""Durable jobs, kept: their rows, their runs in a worker, and who looks after them."""
+"""Durable jobs in the store: their rows, their runs in a worker, and their housekeeping."""

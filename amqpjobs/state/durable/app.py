@@ -1,6 +1,6 @@
-"""What an app has to operate its durable jobs: `App.signal`, `App.undo`, `App.durable_status`.
+"""The methods of `App` that operate durable jobs: `signal`, `undo`, `durable_status`.
 
-Changes when a program may do something else with one.
+Changes when a program may do something else with a durable job.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Operates:
-    """What an `App` has for its durable jobs."""
+    """The part of `App` that operates durable jobs."""
 
     @property
     def client(self) -> "Client":
@@ -22,23 +22,25 @@ class Operates:
         raise NotImplementedError
 
     async def signal(self, job_id: str, name: str, value: Any = None) -> bool:
-        """Send a signal to a durable job, which takes it by ``ctx.signal(name, type)``. A signal
-        that comes early is kept, also for a job that has not begun.
+        """Send a signal to a durable job, which receives it by ``ctx.signal(name, type)``. An early
+        signal is kept, also for a job that has not begun.
 
-        The signal is stored when this returns. The job validates the value when it takes it.
+        When this method returns, the signal is stored. The job validates the value when it receives
+        the signal.
 
         Args:
             job_id: the job's id.
-            name: of the signal; a job takes one signal of each name.
-            value: what can become JSON: a pydantic model, a dataclass, plain values; up to 256 KB.
+            name: of the signal; a job receives one signal of each name.
+            value: a value that can become JSON, such as a pydantic model, a dataclass or plain
+                values; at most 256 KB.
 
         Returns:
-            False if the job does not take it: it has ended, or has had a signal of this name.
+            False if the job has ended, or has had a signal of this name. The signal is not stored.
 
         Raises:
-            ConfigurationError: an id or a name that cannot be one; or the store cannot be used.
+            ConfigurationError: the id or the name is invalid, or the store cannot be used.
             InvalidArguments: the value cannot become JSON, or is too large.
-            StoreUnavailable: the store cannot be reached; it is not known whether it was stored.
+            StoreUnavailable: the store cannot be reached. The signal may have been stored.
 
         Example:
             >>> await app.signal(handle.id, "approval", {"by": "ada"})
@@ -50,18 +52,18 @@ class Operates:
         return await send(memory, job_id, name, body_of(name, value))
 
     async def undo(self, job_id: str) -> str | None:
-        """Undo a durable job that has ended: what its steps and calls have as ``undo=`` runs, the
-        last one first. For a job whose undo has failed (``undo_failed``): try what has failed
-        again, as new jobs, and go on.
+        """Undo a durable job that has ended. The ``undo=`` jobs of its steps and calls run, the
+        last step first. If its undo failed before (``undo_failed``), the failed undo jobs are sent
+        again under new ids, and the undo continues.
 
         Returns:
-            The state of the job now: ``undoing``, until the jobs that take it back are done; or
-            another one for a job that cannot be undone, such as ``suspended``, which is to be
-            cancelled instead, or ``done`` where nothing of it has an undo. None for an unknown job.
+            The state of the job now. ``undoing``: the undo jobs are not done yet. ``undone``: they
+            are. ``running`` and ``suspended`` jobs must be cancelled instead. A job in another
+            state has nothing to undo. None if the job is unknown.
 
         Raises:
-            ConfigurationError: an id that cannot be one; or the store cannot be used.
-            StoreUnavailable: the store cannot be reached; it is not known whether it was stored.
+            ConfigurationError: the id is invalid, or the store cannot be used.
+            StoreUnavailable: the store cannot be reached. The undo may have begun.
 
         Example:
             >>> state = await app.undo(handle.id)
@@ -72,14 +74,14 @@ class Operates:
         return await undo(memory, job_id)
 
     async def durable_status(self, job_id: str) -> DurableStatus | None:
-        """What is stored of a durable job: its state, its steps, and what it waits for.
+        """The stored status of a durable job: its state, its steps, and what it waits for.
 
         Returns:
-            None for a job that has not begun, that is no durable job, or that ended long ago
-            (``AMQPJOBS_INBOX_TTL``).
+            None if the job has not begun, is not durable, or ended longer ago than
+            ``AMQPJOBS_INBOX_TTL``.
 
         Raises:
-            ConfigurationError: an id that cannot be one; or the store cannot be used.
+            ConfigurationError: the id is invalid, or the store cannot be used.
             StoreUnavailable: the store cannot be reached.
 
         Example:

@@ -1,9 +1,8 @@
-"""Whether the handler of a durable job does anything but wait for what will wake it, and where it
-can be left.
+"""Finds out whether the handler of a durable job only waits for its steps, and where to suspend it.
 
-It looks at what each of its tasks waits for, through `asyncio.gather`, task groups, `asyncio.wait`,
-`asyncio.shield` and awaited tasks. What it does not know, such as a socket, counts as something
-that goes on. Changes when there is another way to wait for tasks.
+It follows what each task of the handler awaits: `asyncio.gather`, task groups, `asyncio.wait`,
+`asyncio.shield` and awaited tasks. Anything unknown, such as a socket, counts as work. Changes when
+there is another way to wait for tasks.
 """
 
 import asyncio
@@ -34,9 +33,9 @@ class Doing(IntEnum):
     """What a handler does.
 
     Attributes:
-        WORK: it goes on by itself.
+        WORK: it continues by itself.
         PASS: nothing is known to go on, but it waits for an event, a lock, a queue.
-        WAIT: nothing goes on, until something outside of this process ends.
+        WAIT: it only waits for something outside of this process.
     """
 
     WORK = 0
@@ -58,7 +57,7 @@ def _doing(task: Future, parked: Futures, seen: set[int]) -> Doing:
     if task in parked:
         return Doing.WORK if task.done() else Doing.WAIT
     if task.done():
-        return Doing.WORK  # who waits for it goes on in a moment
+        return Doing.WORK  # the task that awaits it runs in a moment
     if id(task) in seen:
         return Doing.WAIT
     seen.add(id(task))
@@ -86,7 +85,7 @@ def tasks_behind(task: Future) -> "Set[asyncio.Task[Any]]":
 
 
 def goes_on_at_first(task: Future) -> bool:
-    """Whether a task goes on as soon as the first of several has ended, by `asyncio.wait`."""
+    """Whether a task continues as soon as the first of several has ended, by `asyncio.wait`."""
     for each in (task, *tasks_behind(task)):
         frame = _innermost(each) if isinstance(each, asyncio.Task) and not each.done() else None
         if frame is not None and _is_wait(frame) and frame.f_locals.get("return_when") in FIRST:

@@ -1,7 +1,7 @@
-"""Pieces of work that come together, written by few statements: the calls of one job that are made
-side by side, and the ends of what one job waits for. What is not of one kind is done one by one.
+"""Writes similar pieces of work with few statements: the parallel calls of one job, and the ends of
+the jobs that one job waits for. Mixed pieces are written one by one.
 
-Changes when something else of a durable job may come in thousands.
+Changes when another write of a durable job may come in thousands.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,5 +1,5 @@
-"""Cancels durable jobs: their rows say so, and those that wait as a row are sent again, so that a
-worker ends them.
+"""Cancels durable jobs. The row of a job is marked; a suspended job is sent again, so that a worker
+ends it.
 
 Changes when a durable job is cancelled in another way.
 """
@@ -46,8 +46,7 @@ async def cancel_durable(memory: "Memory", job_id: str, reason: str, *, undo: bo
     sent again, and the worker that gets it ends it, with the jobs that it waits for.
 
     Args:
-        undo: whether what it has done is taken back. That of one which was cancelled before is
-            taken back now.
+        undo: whether its steps are undone. If the job was cancelled before, they are undone now.
 
     Returns:
         Whether there is a row of it.

@@ -1,7 +1,7 @@
-"""The jobs that a durable job calls, and those that take steps back: their messages, and their ids,
-which follow from the step, so that a call that is made twice is one job.
+"""The messages and ids of the jobs that a durable job calls, and of its undo jobs. An id is derived
+from the step, so a call that is made twice is one job.
 
-Changes when something else goes down from a job to those that it calls.
+Changes when a called job inherits something else from its durable job.
 """
 
 from dataclasses import replace

@@ -1,9 +1,9 @@
-"""The rows of maps: chunks are sent, run, and end; with the last one the map does.
+"""The rows of maps: chunks are sent, run, and end. The map ends with its last chunk.
 
-All are functions of a connection. Each transaction has the row of the durable job first, so that
-how many are left is counted by one at a time: of two last chunks that end at once the second one
-sees the first. Counts come from the states of rows, which a chunk that ends twice does not change
-again. Changes when a chunk may end in another way.
+All are functions of a connection. Each transaction locks the row of the durable job first, so only
+one transaction at a time counts the chunks that are left: of two last chunks that end at once, the
+second sees the first. Counts are computed from the states of rows. A chunk that ends twice does not
+change its state again. Changes when a chunk may end in another way.
 """
 
 from collections.abc import Sequence
@@ -191,7 +191,7 @@ def begin_chunk(
     """Look at a chunk before it is run.
 
     Returns:
-        None if nobody waits for it any more.
+        None if its map has ended.
     """
     owner = Owner(app, family.parent, family.epoch)
     mine = and_(rows_in(owner, family.step), chunks.c.n == family.n)

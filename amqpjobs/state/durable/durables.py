@@ -1,4 +1,4 @@
-"""The durable jobs of a process: their runs, and who is told of their ends.
+"""The durable jobs of a process: begins their runs and stores their ends.
 
 Changes when a run needs something else of its process.
 """
@@ -39,7 +39,7 @@ LONGEST_BEAT = 60.0
 """Seconds between two notes in the store that the runs here are alive."""
 
 ORPHANED = "its durable job has ended"
-"""Why a job is cancelled that nobody waits for any more."""
+"""Why a called job is cancelled: its durable job has ended."""
 
 
 class Durables:
@@ -146,7 +146,7 @@ class Durables:
         await run.close()
 
     async def suspend(self, run: DurableRun, message: "Prepared") -> Told | None:
-        """A run was left, and goes on when what it waits for has ended.
+        """Suspend a run. The job is sent again when the steps that it waits for have ended.
 
         Raises:
             StoreUnavailable: nothing is known to be stored.
@@ -191,7 +191,7 @@ class Durables:
         return told
 
     async def begin_chunk(self, family: Family, job_id: str) -> Wanted | None:
-        """Look at a chunk of a map before it is run; None if nobody waits for it any more.
+        """Read a chunk of a map before it is run; None if its map has ended.
 
         Raises:
             StoreUnavailable, ConfigurationError: the store cannot be used.
@@ -235,8 +235,8 @@ class Durables:
         return told
 
     def _cancel(self, job_ids: tuple[str, ...], *, undo: bool) -> None:
-        """Cancel jobs that nobody waits for, beside all else: one that is not reached runs in
-        vain."""
+        """Cancel jobs that no durable job waits for, in the background. If one cannot be cancelled,
+        its result is not used."""
         self._do_beside(self._cancel_all(job_ids, undo=undo))
 
     async def _cancel_all(self, job_ids: tuple[str, ...], *, undo: bool) -> None:
@@ -247,7 +247,7 @@ class Durables:
                 await cancel(self._memory, job_id, ORPHANED, undo=undo)
             except AmqpJobsError as error:
                 extra = {"job_id": job_id, "error": str(error)}
-                log.warning("job that nobody waits for not cancelled", extra=extra)
+                log.warning("orphaned called job not cancelled", extra=extra)
 
     async def close(self) -> None:
         """The worker stops."""

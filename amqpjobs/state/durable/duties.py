@@ -1,7 +1,6 @@
-"""What the housekeeping does for durable jobs: ends what has waited until its time, and forgets
-what ended long ago.
+"""The housekeeping of durable jobs: ends steps whose time has come, and deletes old jobs.
 
-Changes when something else of them has to be looked after.
+Changes when durable jobs need another duty.
 """
 
 from typing import TYPE_CHECKING
@@ -50,7 +49,7 @@ class WakesDurable:
     async def _cancel(self, job_id: str) -> None:
         from amqpjobs.state.durable.cancelling import cancel
 
-        # A call that was not done in time has failed: what it did is taken back.
+        # A call that was not done in time has failed: its steps are undone.
         await cancel(self._memory, job_id, "its time was over", undo=True)
 
     async def next_at(self) -> float | None:
@@ -139,7 +138,7 @@ def prune(
 def _prune_signals(
     connection: Connection, app: str, now: ColumnElement[float], ttl: float, most: int
 ) -> int:
-    """Anybody may send a signal to an id that no job has."""
+    """Delete the signals of ids that no job has. Any user may send such signals."""
     begun = exists().where(durable.c.app == steps.c.app, durable.c.job_id == steps.c.job_id)
     old = select(steps.c.app, steps.c.job_id, steps.c.epoch, steps.c.name).where(
         steps.c.app == app, steps.c.kind == SIGNAL, steps.c.ended_at < now - ttl, ~begun

@@ -1,9 +1,9 @@
-"""The ends of durable jobs and of what they wait for: suspended, woken, ended, undone.
+"""The ends of durable jobs and of their steps: suspend, wake, end, undo.
 
-Each is one transaction, guarded by the state that it changes: what comes twice changes nothing the
-second time. The row of the job is locked before those of its steps, by all that write both: of two
-last steps that end at once the second one sees the first, so the job is woken exactly once, and no
-two transactions wait for each other. Changes when a job may end, or be woken, in another way.
+Each is one transaction that is guarded by the state that it changes, so a second one has no effect.
+All transactions lock the row of the job before the rows of its steps. So of two last steps that end
+at once, the second sees the first, the job is woken exactly once, and there are no deadlocks.
+Changes when a job may end, or be woken, in another way.
 """
 
 from collections.abc import Collection
@@ -50,10 +50,10 @@ def suspend(
     """A run has ended that waits for these steps; for none, it is to go on at once.
 
     Args:
-        message: that it goes on by.
-        maps: those of the steps that have more items to send: it goes on at once if one of them has
-            room for these by now.
-        at_first: whether it is to go on when the first of them has ended.
+        message: the message with which it is sent again.
+        maps: the maps with more items to send. The job is sent again at once if one of them has
+            room for items by now.
+        at_first: whether it is sent again when the first of them has ended.
 
     Returns:
         None if a newer run has begun: nothing is changed.

@@ -1,6 +1,6 @@
-"""How far a map has come with its items, and what it allows, as its step keeps it.
+"""The progress and the options of a map, as the row of its step stores them.
 
-Changes when something else is kept of a map.
+Changes when the row of a map stores something else.
 """
 
 import json
@@ -48,8 +48,8 @@ class Feed:
         return cls(**{key: value for key, value in table.items() if key in cls.__slots__})
 
     def is_too_much(self, failed: int) -> bool:
-        """Whether so many failed items end the map. As long as nobody knows how many items there
-        are, a share of them does not."""
+        """Whether this number of failed items ends the map. A share of the items does not end it
+        until their total is known."""
         if not failed or self.on_failure == ON_COLLECT:
             return False
         if isinstance(self.on_failure, str):

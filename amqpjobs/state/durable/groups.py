@@ -1,6 +1,6 @@
-"""Transactions that many runs share: what is asked for at a time is written by one commit.
+"""Transactions that many runs share: writes of the same moment are committed together.
 
-Changes when they are put together otherwise.
+Changes when writes are grouped in another way.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class Groups:
         self._work.append((Piece(job_id, function, args, kwargs), future))
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._run(), context=context_of_nobody())
-        # What is cancelled here is written all the same: nobody knows how far it is.
+        # A cancelled write is still committed, since it may already be in a transaction.
         return await asyncio.shield(future)
 
     async def _run(self) -> None:
@@ -165,4 +165,4 @@ def _all(
 def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-        future.exception()  # who asked may be gone
+        future.exception()  # the caller may be gone

@@ -1,6 +1,6 @@
-"""What the handler of a durable job asks of its context, carried out in a worker.
+"""Implements the context methods of a durable job in a worker.
 
-Changes when a step is carried out in another way.
+Changes when a step is executed in another way.
 """
 
 import logging
@@ -77,7 +77,7 @@ class HandledRun(DurableRun):
         try:
             return typed.dump(result)
         except InvalidResult as error:
-            self.remember(error)  # each run would call it again
+            self.remember(error)  # each run would raise the same error
             raise
 
     async def _note_failure(self, step: Step, error: Exception) -> None:

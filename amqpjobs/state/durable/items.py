@@ -1,6 +1,6 @@
-"""The items of a map, read from where the last run of its job came to.
+"""Reads the items of a map from the position of the last run.
 
-Changes when items may be given in another way.
+Changes when items may be passed in another way.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -11,27 +11,27 @@ from amqpjobs.jobs.durable.running import each_of
 
 
 def total_of(items: Any) -> int | None:
-    """How many there are; None if that is not known before they are read."""
+    """The number of items; None if it is not known before they are read."""
     return len(items) if isinstance(items, Sequence | set | frozenset | dict) else None
 
 
 def check(name: str, items: Any) -> None:
-    """See whether they can be read.
+    """Check that the items are an iterable.
 
     Raises:
-        ConfigurationError: they cannot.
+        ConfigurationError: they are not.
     """
     if isinstance(items, str | bytes) or not (
         hasattr(items, "__iter__") or hasattr(items, "__aiter__")
     ):
         raise ConfigurationError(
-            f"ctx.map({name!r}): its items are a sequence, or an iterable, asynchronous or not, "
+            f"ctx.map({name!r}): items must be a sequence, an iterable or an async iterable, "
             f"not {type(items).__name__}"
         )
 
 
 async def items_from(items: Any, first: int) -> AsyncGenerator[Any, None]:
-    """The items from an index on. A sequence is read there; others are passed over up to there.
+    """The items from an index on. A sequence is sliced. Items of an iterable are skipped.
 
     Raises:
         Exception: what reading them raises.

@@ -1,7 +1,6 @@
-"""The results of the items of a chunk, as one column has them: a line for each item, empty until
-that has ended.
+"""The results of the items of a chunk in one column: a line for each item, empty until it ends.
 
-JSON as pydantic writes it has no line breaks. Changes when something else is kept of an item.
+JSON that pydantic writes has no line breaks. Changes when the line of an item has something else.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,12 +40,12 @@ def error_in(line: bytes) -> Failed | None:
 
 
 def column(lines: Sequence[bytes]) -> bytes:
-    """As a column has them."""
+    """Join the lines into the value of the column."""
     return b"\n".join(lines)
 
 
 def lines_in(column: bytes | None, count: int) -> list[bytes]:
-    """The other way round.
+    """Split the value of the column into lines.
 
     Args:
         count: of items.
@@ -57,7 +56,7 @@ def lines_in(column: bytes | None, count: int) -> list[bytes]:
 
 
 def merged(known: Sequence[bytes], more: Sequence[bytes]) -> list[bytes]:
-    """What two runs of a chunk have come to: what was known first counts."""
+    """Merge the results of two runs of a chunk. The first result of an item counts."""
     return [old or new for old, new in zip(known, more, strict=True)]
 
 

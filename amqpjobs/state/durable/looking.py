@@ -1,4 +1,4 @@
-"""Looks at durable jobs, for people and programs. Changes when there is more to be seen of one."""
+"""Reads the status of durable jobs. Changes when a status has another field."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ STEP = tuple(
 
 
 async def look(memory: "Memory", job_id: str) -> DurableStatus | None:
-    """What is stored of a durable job; None for one that has not begun, or is none."""
+    """The status of a durable job; None if the job has not begun, or is not durable."""
     check_job_id(job_id)
     store = await memory.store()
     return await store.run(status_of, memory.app, job_id, store.now)
@@ -100,7 +100,7 @@ OPEN = (RUNNING, SUSPENDED, UNDOING, UNDO_FAILED)
 
 
 def open_by_state(connection: Connection, app: str) -> dict[str, int]:
-    """How many durable jobs are in each state that is no good end."""
+    """The number of durable jobs in each state that metrics report."""
     query = (
         select(durable.c.state, func.count())
         .where(durable.c.app == app, durable.c.state.in_(OPEN))

@@ -1,5 +1,6 @@
-"""Loops that go on where they were: `ctx.each`. Changes when a loop may be left, or found again, in
-another way.
+"""Loops that resume at their cursor: `ctx.each`.
+
+Changes when a loop is suspended or resumed in another way.
 """
 
 import time
@@ -117,27 +118,27 @@ class _Loop:
             yield item
         if passing and self._cursor is not None:
             raise ConfigurationError(
-                f"ctx.each({self.step.name!r}): no item has the cursor {last!r} that the last run "
-                "came to: it is gone from the items. Give ctx.each a function of the cursor, which "
-                "returns what comes behind it"
+                f"ctx.each({self.step.name!r}): no item has the cursor {last!r} of the last run: "
+                "the item was removed. Pass a function that takes the cursor and returns the items "
+                "after it"
             )
 
     def _plain(self, cursor: Any) -> Any:
         return from_json(self._typed.dump(cursor))
 
     def before(self) -> None:
-        """Between two items: the job is left if it is to stop, or its slice is over. A run does one
-        item at least: a worker is told to stop when it has started the last job that it may.
+        """Suspend the job between two items if the worker stops or the slice is over. Each run does
+        at least one item, since the worker may stop right after the start of the run.
 
         Raises:
-            Suspend: it goes on elsewhere, or later.
+            Suspend: the job resumes in another worker, or later.
         """
         run = self._run
         over = run.context.stopping.is_set() or time.monotonic() > self._end
         if run.suspending or (over and self._moved):
             if not run.suspending:
                 run.leave()
-                run.waits = ()  # it goes on with the next item, whatever else it waits for
+                run.waits = ()  # it resumes at the next item, whatever else it waits for
             raise Suspend(self.step.name)
 
     async def after(self, item: Any) -> None:
@@ -174,6 +175,6 @@ def cursor_of(given: Any) -> Callable[[Any], Any] | None:
         function: Callable[[Any], Any] = given
         return function
     raise ConfigurationError(
-        'cursor= is the name of an attribute, such as "id", the attribute of the class, or a '
+        'cursor= must be the name of an attribute, such as "id", the attribute of the class, or a '
         f"function of the item, not {given!r}"
     )

@@ -1,8 +1,8 @@
-"""`ctx.map`: items are sent in chunks, some at a time, and their results come back in order.
+"""`ctx.map`: sends items in chunks, a window at a time, and returns their results in order.
 
-The job of a map feeds it: it sends chunks until enough of them wait, is suspended, and goes on when
-half of them have ended. Changes when items are sent, or results collected, in another way; rows are
-changed by `amqpjobs.state.durable.chunk_rows`.
+The job of a map feeds it: it sends chunks until the window is full, is suspended, and resumes when
+half of them have ended. `amqpjobs.state.durable.chunk_rows` writes the rows. Changes when items are
+sent, or results collected, in another way.
 """
 
 import time
@@ -35,8 +35,8 @@ AT_ONCE = 50
 """Chunks that one transaction sends."""
 
 SLICE = 600.0
-"""Seconds after which a feeder is left and goes on in another run: RabbitMQ takes back what is held
-for too long."""
+"""Seconds after which a feeder is suspended and resumes in another run, since RabbitMQ limits how
+long a delivery may be held."""
 
 PAGE = 50
 """Chunks whose results are read at a time."""
@@ -63,8 +63,8 @@ async def run_map(
     if prepare is not None and _definition(name, "what is mapped", job).kind == "process":
         raise ConfigurationError(
             f"ctx.map({name!r}): prepare= is called in the worker, and {job.name!r} has cpu=True: "
-            "its processes would not see what was prepared. Let it prepare itself, in a cached "
-            "function"
+            "it runs in other processes, which prepare= does not reach. Prepare in a cached "
+            "function that the job calls"
         )
     mapped = Map(run, name, job, limits, feed)
     reduce = options["reduce"]
@@ -81,7 +81,7 @@ def _limits(name: str, items: Any, options: Mapping[str, Any]) -> Limits:
         given = options[option]
         if given is not None and (not isinstance(given, int) or given < 1):
             raise ConfigurationError(
-                f"ctx.map({name!r}): {option}= is a whole number from 1 on, not {given!r}"
+                f"ctx.map({name!r}): {option}= must be an integer of at least 1, not {given!r}"
             )
     return Limits(options["at_most"], options["chunk"], of_items.total_of(items))
 
@@ -92,8 +92,8 @@ def _on_failure(name: str, given: Any) -> str | float:
     if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 1:
         return float(given)
     raise ConfigurationError(
-        f'ctx.map({name!r}): on_failure= is "raise", "collect", or the share of items that may '
-        f"fail, from 0 to 1, not {given!r}"
+        f'ctx.map({name!r}): on_failure= must be "raise", "collect", or the share of items that '
+        f"may fail, from 0 to 1, not {given!r}"
     )
 
 
@@ -103,13 +103,13 @@ def _stragglers(name: str, given: Any) -> float | None:
     if isinstance(given, int | float) and not isinstance(given, bool) and given > 1:
         return float(given)
     raise ConfigurationError(
-        f"ctx.map({name!r}): stragglers= is a number above 1, such as 2.5, not {given!r}"
+        f"ctx.map({name!r}): stragglers= must be a number above 1, such as 2.5, not {given!r}"
     )
 
 
 def _definition(name: str, what: str, job: Any) -> Definition:
     if not isinstance(job, Job):
-        raise ConfigurationError(f"ctx.map({name!r}): {what} is a job, not {job!r}")
+        raise ConfigurationError(f"ctx.map({name!r}): {what} must be a job, not {job!r}")
     return definition_of(job)
 
 
@@ -207,7 +207,7 @@ class Map:
 
         Raises:
             JobFailed: too many have failed.
-            Suspend: it goes on later.
+            Suspend: the map resumes in a later run.
             Exception: what reading the items raises.
         """
         run, name = self._run, self._name
@@ -248,7 +248,7 @@ class Map:
         """Between two transactions: the job is left if it is to stop, or has run for long.
 
         Raises:
-            Suspend: it goes on elsewhere, or later.
+            Suspend: the map resumes in another worker, or later.
         """
         run = self._run
         long = time.monotonic() - self._began > SLICE

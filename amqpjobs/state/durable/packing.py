@@ -1,4 +1,4 @@
-"""Items of a map into messages. Changes when a chunk has another form."""
+"""Packs the items of a map into messages. Changes when a chunk has another format."""
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ class Packing:
         if template_of(job, b"null").options.callbacks is not None:
             raise ConfigurationError(
                 f"ctx.map({name!r}): its job has on_success= or on_failure=, which a chunk would "
-                "enqueue once for all of its items: leave them out, ctx.map waits for the results"
+                "enqueue once for all of its items: leave them out and use the results of ctx.map"
             )
 
     async def pack(

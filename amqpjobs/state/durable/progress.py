@@ -1,4 +1,4 @@
-"""How far a map is. Changes when something else of one is counted."""
+"""The progress of a map. Changes when something else is counted."""
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
@@ -13,7 +13,7 @@ from amqpjobs.state.store.tables import chunks, steps
 def progress_of(
     connection: Connection, owner: Owner, name: str, now: ColumnElement[float]
 ) -> MapProgress | None:
-    """How far a map is; None if the job has none of this name."""
+    """The progress of a map; None if the job has no map of this name."""
     query = select(
         steps.c.cursor, steps.c.started_at, func.coalesce(steps.c.ended_at, now).label("until")
     ).where(of(owner), steps.c.name == name, steps.c.kind == MAP)

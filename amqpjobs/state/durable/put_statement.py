@@ -1,5 +1,5 @@
-"""The statement that writes a step, made once for each set of columns: to make it anew takes
-as long as PostgreSQL takes to run it.
+"""The statement that writes a step. It is built once for each set of columns, since building it
+takes as long as its execution in PostgreSQL.
 
 Changes when a step is written under another condition.
 """

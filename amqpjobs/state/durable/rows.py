@@ -1,8 +1,8 @@
-"""The rows of durable jobs and their steps, while their handlers run: begun, written, looked at.
+"""The rows of durable jobs and their steps while their handlers run: begins, writes, reads them.
 
-All are functions of a connection. Who writes for a job holds its token: a newer run of the same job
-has another one, and what an older one writes then changes nothing. Changes when what is kept of a
-step does.
+All are functions of a connection. Each write has the token of its run. A newer run of the same job
+has another token, and a write of the older run then has no effect. Changes when the row of a step
+does.
 """
 
 from collections.abc import Collection, Sequence
@@ -65,7 +65,7 @@ class Beginning:
         tracked: its queue, as statuses show it.
         parent_id, parent_step: the durable job that waits for it.
         deadline: by which it is to be done.
-        replay: from which step a replay goes on: its name; False to start anew; None to keep all.
+        replay: the step at which a replay resumes; False to restart; None to keep all steps.
     """
 
     owner: Owner
@@ -111,7 +111,7 @@ class NotBegun:
 def begin(
     connection: Connection, beginning: Beginning, now: ColumnElement[float]
 ) -> Begun | NotBegun:
-    """Begin a run: from now on what earlier runs of the job write changes nothing."""
+    """Begin a run. From now on writes of earlier runs of the job have no effect."""
     owner = beginning.owner
     values = {
         "app": owner.app, "job_id": owner.job_id, "job": beginning.job, "epoch": owner.epoch,
@@ -149,8 +149,8 @@ def _again(
         return NotBegun(SUSPENDED)  # pruned, or a message of an earlier epoch
     if row.job != beginning.job:
         words = (
-            f"the id {owner.job_id!r} is that of a durable job {row.job!r}, and a durable job is "
-            "known by its id: give each job ids of its own"
+            f"the id {owner.job_id!r} is that of a durable job {row.job!r}: give each durable job "
+            "an id that no other job has"
         )
         return NotBegun(FAILED, None, Failed("rejected", words, reason="rejected"))
     if row.epoch == owner.epoch and row.state == RUNNING:
@@ -179,7 +179,7 @@ def _take_signals(connection: Connection, owner: Owner) -> None:
 
 
 def _replay(connection: Connection, beginning: Beginning, row: Any) -> None:
-    """Take what is kept into the new epoch. What was undone is not."""
+    """Take the steps that are kept into the new epoch. Steps of an undone job are not kept."""
     replay, owner = beginning.replay, beginning.owner
     if replay is False or row.state == UNDONE:
         return
@@ -352,7 +352,7 @@ def abandon_chunks(connection: Connection, owner: Owner, name: str | None = None
 
 
 def has_ended(state: str) -> bool:
-    """Whether nothing goes on in a job in this state."""
+    """Whether a job in this state has ended."""
     return state in ENDED
 
 

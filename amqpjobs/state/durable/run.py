@@ -1,6 +1,6 @@
-"""One run of a durable job: what its handler asks of the context, remembered.
+"""One run of a durable job: stores steps, waits for them, and suspends the handler.
 
-Changes when a step is carried out in another way; `amqpjobs.state.durable.rows` stores it.
+Changes when a step is executed in another way; `amqpjobs.state.durable.rows` stores it.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class DurableRun:
         waits: the names of what it waits for, once it is left.
         maps: the names of the maps that have items to send.
         calling: held by calls that are being prepared and written.
-        at_first: whether it goes on when the first of these has ended.
+        at_first: whether it is sent again when the first of these has ended.
     """
 
     def __init__(
@@ -345,8 +345,8 @@ class DurableRun:
                 self.superseded = True
 
     async def close(self) -> None:
-        """The handler has ended. What it has left behind ends, too: steps that go on are waited
-        for, so that nobody begins them anew meanwhile."""
+        """End the run after its handler. It waits for steps that still run, so that no other run
+        begins them at the same time."""
         self._over = True
         if self._watching is not None:
             self._watching.cancel()
@@ -358,6 +358,6 @@ class DurableRun:
 
 
 def _seen(task: "asyncio.Task[Any]") -> None:
-    """Nobody else may look at its error, which asyncio would log."""
+    """Retrieve the error of a future, which asyncio would log otherwise."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""Sends signals to durable jobs. Changes when a signal may be something else."""
+"""Sends signals to durable jobs. Changes when a signal carries something else."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -32,25 +32,25 @@ def body_of(name: str, value: Any) -> bytes:
 
 
 def check_size(name: str, body: bytes) -> None:
-    """Check that a value, as JSON, is not too large.
+    """Check the size of a value, as JSON.
 
     Raises:
-        InvalidArguments: it is.
+        InvalidArguments: it is too large.
     """
     if len(body) > LARGEST:
         raise InvalidArguments(
-            f"the signal {name!r} has {len(body)} bytes of JSON, the limit is {LARGEST}; store the "
-            "value elsewhere, and send where it is",
+            f"the signal {name!r} has {len(body)} bytes of JSON, the limit is {LARGEST}: store the "
+            "value elsewhere and send its location",
             job="",
         )
 
 
 async def send(memory: "Memory", job_id: str, name: str, body: bytes) -> bool:
-    """Store a signal, and have its job sent if that waited for it. See `App.signal`."""
+    """Store a signal. If its job waits for it, the job is sent again. See `App.signal`."""
     check_job_id(job_id)
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or "\0" in name:
         raise ConfigurationError(
-            f"the name of a signal is a text of 1 to {LONGEST_NAME} characters, not {name!r}"
+            f"the name of a signal must be a text of 1 to {LONGEST_NAME} characters, not {name!r}"
         )
     store = await memory.store()
     taken, woken = await store.run(send_signal, memory.app, job_id, name, body, store.now)

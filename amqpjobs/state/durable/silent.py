@@ -1,8 +1,9 @@
-"""The rows of jobs that nothing was heard of for a long time: they are sent again, and given up.
+"""The rows of silent jobs, which had no sign of life for a long time: sends them again, or gives
+them up.
 
-A message is lost when a queue was purged or deleted, or when another program took it. Sending one
-again is safe for a job that is durable, since its newest run alone counts, and of the others the
-first end counts. Changes when something else of a durable job may be lost.
+A message is lost if a queue was purged or deleted, or if another program took it. Sending it again
+is safe: of a durable job only the newest run counts, of any other job the first end. Changes when
+something else of a durable job may be lost.
 """
 
 from collections.abc import Collection, Sequence
@@ -45,14 +46,14 @@ MOST_SENDS: Final = 3
 """Times that a message is sent in all, before it counts as lost."""
 
 LOST: Final = "lost"
-"""The reason of a failure: nothing was heard of a job, however often it was sent."""
+"""The reason of a failure: a job was sent `MOST_SENDS` times and had no sign of life."""
 
 _Here = durable.alias("here")
 
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """A job that nothing was heard of.
+    """A job without a sign of life.
 
     Attributes:
         owner: the durable job that waits for it, or that it is.
@@ -72,10 +73,10 @@ class Silent:
 def silent_jobs(
     connection: Connection, app: str, now: ColumnElement[float], seconds: float, most: int
 ) -> list[Silent]:
-    """Jobs that nothing was heard of for so long, the longest first.
+    """Jobs without a sign of life for so long, the longest first.
 
-    Not among them are those that wait in the outbox or for a limit, and durable jobs that others
-    wait for and that are rows: these are looked after by themselves.
+    Jobs that wait in the outbox or for a limit are left out. So are durable jobs that others wait
+    for and that are rows: they are supervised by their own rows.
     """
     return [
         *_silent_steps(connection, app, now, seconds, most),
@@ -212,7 +213,7 @@ def _call_message(row: Any) -> Prepared:
 
 def lost(message: Prepared, sends: int) -> Ended:
     """What becomes of a job that was sent so often."""
-    words = f"nothing was heard of it, and it was sent {sends} times: was its queue purged?"
+    words = f"no sign of life after it was sent {sends} times: was its queue purged?"
     return Ended(error=Failed(LOST, words, message.job, message.job_id, reason=LOST))
 
 
@@ -265,10 +266,10 @@ def hear(
     until: float | None,
     now: ColumnElement[float],
 ) -> None:
-    """Something was heard of the job that a step waits for.
+    """Note a sign of life of the job that a step waits for.
 
     Args:
-        until: nothing will be before this time; None for now.
+        until: the next one comes after this time; None for now.
     """
     mine = and_(of(owner), steps.c.name == name, steps.c.sent_at.is_not(None))
     connection.execute(update(steps).where(mine).values(sent_at=now if until is None else until))
@@ -281,10 +282,10 @@ def beat(
     now: ColumnElement[float],
     until: float | None = None,
 ) -> None:
-    """Runs of durable jobs are alive, each with its id and token.
+    """Note a sign of life of runs of durable jobs, each with its id and token.
 
     Args:
-        until: nothing will be heard of them before this time; None for now.
+        until: the next one comes after this time; None for now.
     """
     mine = tuple_(durable.c.job_id, durable.c.token).in_(list(runs))
     alive = and_(durable.c.app == app, durable.c.state == RUNNING, mine)

@@ -1,6 +1,6 @@
-"""Chunks that nothing was heard of for a long time: they are sent again, and given up.
+"""Silent chunks, which had no sign of life for a long time: sends them again, or gives them up.
 
-Changes when it is found out otherwise that one is lost; see `amqpjobs.state.durable.silent`.
+Changes when a lost chunk is detected in another way; see `amqpjobs.state.durable.silent`.
 """
 
 from dataclasses import replace
@@ -29,7 +29,7 @@ def _late(now: ColumnElement[float], seconds: float) -> ColumnElement[bool]:
 def silent_chunks(
     connection: Connection, app: str, now: ColumnElement[float], seconds: float, most: int
 ) -> list[Silent]:
-    """Chunks that nothing was heard of for so long, the longest first."""
+    """Chunks without a sign of life for so long, the longest first."""
     query = (
         select(
             chunks.c.job_id, chunks.c.epoch, chunks.c.step, chunks.c.n, chunks.c.routing_key

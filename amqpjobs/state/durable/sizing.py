@@ -1,4 +1,4 @@
-"""How many items of a map are in one message, and how many messages wait at a time.
+"""The number of items of a map in one message, and the number of messages in flight.
 
 Changes when chunks are measured, or their number is limited, in another way.
 """

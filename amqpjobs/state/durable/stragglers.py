@@ -1,6 +1,6 @@
-"""Chunks that take much longer than others are sent a second time: the first result counts.
+"""Sends chunks a second time that take much longer than others. The first result counts.
 
-Changes when another one is taken for slow.
+Changes when another chunk counts as slow.
 """
 
 from statistics import median

@@ -1,7 +1,6 @@
-"""Looks after jobs that nothing is heard of any more: those that durable jobs wait for, and durable
-jobs that were woken.
+"""Supervises silent jobs: those that durable jobs wait for, and durable jobs that were woken.
 
-Changes when it is found out otherwise that a message is lost.
+Changes when a lost message is detected in another way.
 """
 
 import logging
@@ -31,8 +30,8 @@ AT_ONCE = 100
 
 
 class Supervises:
-    """Sends jobs again that nothing was heard of for `AMQPJOBS_SILENT_AFTER`, and gives them up
-    when that does not help.
+    """Sends jobs again that had no sign of life for `AMQPJOBS_SILENT_AFTER`, and gives them up
+    after several attempts.
 
     A message that may still wait in its queue is not sent again.
 
@@ -83,8 +82,8 @@ class Supervises:
         else:
             log.warning("silent job sent again", extra=keys)
         for job_id in told.orphans:
-            # What was given up has failed: what it did is taken back.
-            await cancel(self._memory, job_id, "nothing was heard of it", undo=True)
+            # A job that was given up has failed: its steps are undone.
+            await cancel(self._memory, job_id, "it had no sign of life", undo=True)
 
     async def _not_empty(self, routing_keys: Collection[str]) -> set[str]:
         """The queues in which, or beside which, jobs wait."""

@@ -1,6 +1,6 @@
-"""Tells how far maps are, as events of the durable jobs that wait for them.
+"""Emits the progress of maps as events of the durable jobs that wait for them.
 
-Changes when an event says something else of a map.
+Changes when such an event has another field.
 """
 
 import time
@@ -30,7 +30,7 @@ MOST = 1_000
 
 
 class TellsProgress:
-    """Tells how far maps are whose chunks have ended in this process.
+    """Emits the progress of maps whose chunks have ended in this process.
 
     Args:
         client: of the app.
@@ -46,7 +46,7 @@ class TellsProgress:
         return f"<TellsProgress: {len(self._told)} maps>"
 
     def wanted(self, family: Family) -> bool:
-        """Whether it is time to tell of a map, and somebody listens."""
+        """Whether the next event of a map is due, and any consumer receives events."""
         publisher = self._client.opened
         if publisher is None or not publisher.announcements.listening:
             return False
@@ -59,7 +59,7 @@ class TellsProgress:
         return True
 
     async def tell(self, owner: Owner, name: str, now: ColumnElement[float]) -> None:
-        """Tell how far a map is.
+        """Emit the progress of a map.
 
         Raises:
             StoreUnavailable: the store is away.

@@ -1,4 +1,4 @@
-"""Results of steps, to JSON and back, and what tells their arguments apart.
+"""Converts results of steps to JSON and back, and computes fingerprints of arguments.
 
 Changes when a result may be something else.
 """
@@ -54,8 +54,8 @@ class Typed:
             raise InvalidResult(f"{self._what} returned what cannot become JSON: {first}") from None
         if len(data) > largest:
             raise InvalidResult(
-                f"{self._what} returned {len(data)} bytes of JSON, the limit is {largest}; store "
-                "it elsewhere, and return where it is"
+                f"{self._what} returned {len(data)} bytes of JSON, the limit is {largest}: store "
+                "it elsewhere and return its location"
             )
         return data
 
@@ -94,8 +94,8 @@ def _adapter_of(function: Callable[..., Any]) -> TypeAdapter[Any]:
 
 
 def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Of arguments: the same ones have the same. What JSON cannot have, such as a client, counts by
-    its type alone."""
+    """The fingerprint of arguments. Equal arguments have the same one. Of a value that JSON cannot
+    hold, such as a client, only the type counts."""
     data = to_json([args, kwargs], fallback=_named, serialize_unknown=False)
     return sha256(data).hexdigest()
 

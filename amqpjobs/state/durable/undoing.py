@@ -1,7 +1,6 @@
-"""Taking back what a durable job has done: its steps one after the other, the last one first, by
-jobs of their own.
+"""Undoes the steps of a durable job: sends the undo jobs one after the other, the last step first.
 
-The row of the job is locked. Changes when a step is taken back in another way.
+The row of the job is locked. Changes when a step is undone in another way.
 """
 
 from collections.abc import Mapping
@@ -33,7 +32,8 @@ from amqpjobs.state.store.tables import durable, outbox, steps
 
 
 def mark_undo(connection: Connection, owner: Owner) -> bool:
-    """Have all that is done, and can be, taken back. What still runs is, once it has ended."""
+    """Begin to undo all steps that are done and have an undo job. A step that still runs is undone
+    once it is done."""
     undoable = and_(of(owner), steps.c.undo.is_not(None))
     due = update(steps).where(undoable, steps.c.state == DONE, steps.c.undo_state.is_(None))
     marked = connection.execute(due.values(undo_state=DUE).returning(steps.c.n)).all()
@@ -69,7 +69,7 @@ def undo_next(connection: Connection, owner: Owner, now: ColumnElement[float]) -
 
 
 def undo_message(row: Any) -> Prepared:
-    """The message that takes a step back: it is given the result, unless it has arguments."""
+    """The message that undoes a step. Its argument is the result, unless it has arguments."""
     body = row.result if row.undo_body is None else row.undo_body
     properties = properties_in(row.undo_properties)
     # A replay has taken the step into another epoch than the message was made in.
@@ -89,7 +89,7 @@ def end_undo(
     ended: Ended,
     now: ColumnElement[float],
 ) -> Told:
-    """End the job that was to take a step back, and send the next one."""
+    """End an undo job and send the next one."""
     mine = and_(of(owner), steps.c.name == family.step, steps.c.undo_id == child_id)
     state = DONE if ended.error is None else FAILED
     error = None if ended.error is None else ended.error.text()
@@ -129,7 +129,7 @@ def undo_job(
     renewed: Mapping[str, tuple[str, Properties]],
     now: ColumnElement[float],
 ) -> tuple[str | None, int]:
-    """Take back a job that has ended, or whose undo has failed.
+    """Undo a job that has ended, or continue an undo that failed.
 
     Args:
         renewed: by the ids of the messages that have failed: those in their place.

@@ -1,6 +1,6 @@
-"""Takes back durable jobs that have ended, when an operator says so.
+"""Undoes durable jobs that have ended, for an operator.
 
-Changes when an operator may have something else taken back.
+Changes when an operator may undo something else.
 """
 
 from typing import TYPE_CHECKING
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from amqpjobs.state.memory import Memory
 
 MOST_CHILDREN = 10_000
-"""Jobs that nobody waited for any more, and that are taken back with the one that had called them.
-"""
+"""The most called jobs that are undone together with the job that had called them."""
 
 
 async def undo(memory: "Memory", job_id: str) -> str | None:
-    """Take back a job, and the durable jobs that it had called and that were cancelled with it. See
+    """Undo a job, and the durable jobs that it had called and that were cancelled with it. See
     `App.undo`."""
     check_job_id(job_id)
     store = await memory.store()

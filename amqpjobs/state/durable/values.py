@@ -1,4 +1,4 @@
-"""Durable jobs and their steps, as values. Changes when more is kept of one."""
+"""Durable jobs and their steps, as values. Changes when a row has another column."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -12,16 +12,16 @@ DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
 UNDOING, UNDONE, UNDO_FAILED = "undoing", "undone", "undo_failed"
 
 ENDED: Final = (DONE, FAILED, CANCELLED, UNDONE, UNDO_FAILED)
-"""States of a durable job that nothing goes on in."""
+"""The states of a durable job that has ended."""
 
 WAITING: Final = "waiting"
 """The state of a step that is not done; it is ``done`` or ``failed`` in the end."""
 
 FEEDING: Final = "feeding"
-"""The state of the step of a map whose next items are to be sent: its job goes on."""
+"""The state of the step of a map with more items to send."""
 
 ABANDONED: Final = "abandoned"
-"""The state of a step that nobody waits for any more: its job has ended."""
+"""The state of a step whose job has ended before it."""
 
 STEP, CALL, MAP, EACH, SLEEP, SIGNAL = "step", "call", "map", "each", "sleep", "signal"
 """Kinds of steps."""
@@ -32,11 +32,11 @@ DUE, SENT = "due", "sent"
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """What takes a step back.
+    """The job that undoes a step.
 
     Attributes:
-        message: of the job that does; its body is the result of the step where `given` says so.
-        given: whether it is given the result.
+        message: of the undo job; with `given` its body is the result of the step.
+        given: whether its argument is the result.
     """
 
     message: Prepared
@@ -152,7 +152,7 @@ class Told:
 
     Attributes:
         woken: how many messages it has put into the outbox.
-        orphans: the ids of jobs that nobody waits for any more, which are to be cancelled.
+        orphans: the ids of called jobs whose durable job has ended. They must be cancelled.
         state: of the job, if it was a durable one that has ended.
         undo: whether the orphans are undone as well, where they are durable jobs.
     """

@@ -1,4 +1,4 @@
-"""What wakes a durable job from outside of any job: a signal, or that its time has come.
+"""Wakes durable jobs by a signal, or when the time of a wait has come.
 
 Changes when a job may wait for something else.
 """
@@ -28,11 +28,11 @@ from amqpjobs.state.store.upsert import insert_into
 def send_signal(
     connection: Connection, app: str, job_id: str, name: str, body: bytes, now: ColumnElement[float]
 ) -> tuple[bool, bool]:
-    """Give a job a signal; one that is not waited for yet is kept.
+    """Store a signal for a job. An early signal is kept.
 
     Returns:
-        Whether it was taken: not by a job that has ended, or that has had one of this name; and
-        whether the job was woken.
+        Whether it was stored, and whether the job was woken. It is not stored if the job has ended,
+        or has had a signal of this name.
     """
     row = locked(connection, app, job_id)
     if row is not None and row.state in (*ENDED, UNDOING):
@@ -60,8 +60,8 @@ def end_due(
     """End what has waited until its time: sleeps are done, signals and calls have failed.
 
     Returns:
-        How many there were, the ids of jobs that nobody waits for any more, and how many durable
-        jobs were woken.
+        The number of steps, the ids of called jobs that must be cancelled, and the number of
+        durable jobs that were woken.
     """
     # The jobs before their steps, as all do that write both: or two could wait for each other.
     of_job = and_(durable.c.app == steps.c.app, durable.c.job_id == steps.c.job_id)

@@ -53,7 +53,7 @@ async def _connection(session: Any, name: str) -> AsyncConnection:
 
 
 def _known(connection: Connection, run: DurableRun, name: str) -> bytes | None:
-    """What the step has left, if it was done: a run that died after its commit did not say so."""
+    """The stored result of the step, if it is done. An earlier run may have died after it."""
     check_transaction(connection)
     query = select(steps.c.result).where(of(run.owner), steps.c.name == name, steps.c.state == DONE)
     try:
@@ -66,7 +66,8 @@ def _known(connection: Connection, run: DurableRun, name: str) -> bytes | None:
         if connection.execute(locked).first() is None:
             raise ConfigurationError(
                 f"ctx.step_in: the database {connection.engine.url.database!r} is not the one of "
-                "AMQPJOBS_STORE_URL, where this job is: set that to it, or use once= for a job"
+                "AMQPJOBS_STORE_URL, which has the rows of this job: set AMQPJOBS_STORE_URL to it, "
+                "or use once= for a job"
             )
     except DBAPIError as error:
         raise told(connection, steps.name, error) from error

@@ -1,1 +1,1 @@
-"""Why a job does not run: what the store, the workers and the broker say, put together."""
+"""Why a job does not run: combines the facts of the store, the workers and the broker."""

@@ -1,4 +1,4 @@
-"""What RabbitMQ and the workers say of a job and its queue. Changes when more is asked of them."""
+"""Asks RabbitMQ and the workers about a job and its queue. Changes when they are asked for more."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from amqpjobs.client.fleet_answers import RunningJob
 
 ANSWER = 0.5
-"""Seconds for workers to say what they run."""
+"""Seconds for workers to report the jobs that they run."""
 
 BY_QUEUE: tuple[Kind, ...] = ("dead", "parked")
 
@@ -30,12 +30,12 @@ class QueueSeen:
     Attributes:
         name: of the queue.
         exists: whether it is on the broker.
-        ready: jobs that wait there.
-        consumers: that RabbitMQ has of it.
-        paused: whether it is paused: by an operator, or a kill switch.
+        ready: the jobs that wait there.
+        consumers: the number of its consumers.
+        paused: whether an operator or a kill switch has paused it.
         paused_by: the operator.
-        paused_until: when that ends, in seconds since the epoch.
-        rate: that an operator has set.
+        paused_until: when the pause ends, in seconds since the epoch.
+        rate: the rate that an operator has set.
     """
 
     name: str
@@ -49,10 +49,10 @@ class QueueSeen:
 
 
 async def look_at_queue(client: "Client", name: str) -> QueueSeen | None:
-    """A queue as it is now; None for one that is not the app's.
+    """The current state of a queue; None if the queue is not the app's.
 
     Raises:
-        BrokerUnavailable, NotPermitted: it cannot be seen.
+        BrokerUnavailable, NotPermitted: the queue cannot be inspected.
     """
     runtime = client.runtime
     queue = runtime.registry.queues.get(name)
@@ -76,10 +76,10 @@ async def look_at_queue(client: "Client", name: str) -> QueueSeen | None:
 
 
 async def running(client: "Client", job_id: str) -> "tuple[str, RunningJob] | None":
-    """The worker that runs a job, and the run; None if no worker that answers does.
+    """The worker that runs a job, and the run; None if no worker reports the job.
 
     Raises:
-        AmqpJobsError: they could not be asked.
+        AmqpJobsError: the workers could not be asked.
     """
     for worker in await Fleet(client).workers(within=ANSWER):
         for job in worker.jobs:
@@ -89,10 +89,10 @@ async def running(client: "Client", job_id: str) -> "tuple[str, RunningJob] | No
 
 
 async def put_aside(client: "Client", job_id: str) -> "tuple[Kind, Letter] | None":
-    """The message of a job that is a dead letter, parked, or was delayed for a queue that is gone.
+    """The message of a job that is a dead letter, parked, or was delayed for a missing queue.
 
     Raises:
-        AmqpJobsError: they could not be looked at.
+        AmqpJobsError: the queues of such messages could not be read.
     """
     if is_group(job_id):
         return None
@@ -105,7 +105,7 @@ async def put_aside(client: "Client", job_id: str) -> "tuple[Kind, Letter] | Non
         try:
             look = await DeadLetters(client, some, kind).look(Selection((job_id,)), bodies=False)
         except TopologyMismatch:
-            continue  # nothing was ever put aside there
+            continue  # the queue does not exist, so it never had such a message
         for letter in look.letters:
             if letter.id == job_id:
                 return kind, letter

@@ -1,7 +1,7 @@
-"""Why a job does not run: the first of all that is known which explains it.
+"""Why a job does not run: finds the first fact that explains it.
 
-Each source is looked at by itself: what cannot be seen is said, and the rest is told all the same.
-Changes when there is another reason.
+Each source is read independently. A source that cannot be read is named, and the other sources are
+used. Changes when there is another reason.
 """
 
 import logging
@@ -29,7 +29,7 @@ T = TypeVar("T")
 log = logging.getLogger("amqpjobs.why")
 
 MOST = 3
-"""Steps whose waiting is told in the sentence."""
+"""The most steps that the sentence names."""
 
 
 async def why(client: "Client", job_id: str) -> Why:
@@ -39,12 +39,12 @@ async def why(client: "Client", job_id: str) -> Why:
 
 
 class _Look:
-    """One look at a job.
+    """One examination of a job.
 
     Args:
         client: of the app.
-        job_id: which job.
-        nested: whether it is a child of the job that was asked for: then its own are not looked at.
+        job_id: the id of the job.
+        nested: whether it is a child of the examined job. Then its own children are not examined.
     """
 
     def __init__(self, client: "Client", job_id: str, *, nested: bool = False) -> None:
@@ -76,7 +76,7 @@ class _Look:
         try:
             return await look()
         except AmqpJobsError as error:
-            # Its words may name addresses and users: they are for the log.
+            # The text of the error may have addresses and users, so only the log has it.
             log.info("not looked at", extra={"source": what, "error": str(error)})
             self._unseen[f"{what} cannot be seen: amqpjobs doctor says why"] = None
             return None
@@ -89,7 +89,7 @@ class _Look:
             self._unseen["the store: none is set (AMQPJOBS_STORE_URL)"] = None
             return None
         if not store_exists(self._client.runtime.settings):
-            return None  # looking makes no database
+            return None  # an examination must not create a database
         from amqpjobs.state.why.stored import look
 
         return await look(memory_of(self._client), self._job_id)
@@ -132,11 +132,11 @@ class _Look:
             case "suspended":
                 return "suspended", await self._of_waiting(found)
             case "failed":
-                return "failed", f"it has failed, and is a dead letter of its queue{error}"
+                return "failed", f"it has failed and is a dead letter of its queue{error}"
             case "undo_failed":
                 return "undo_failed", f"it could not be undone{_undo_error(found)} (amqpjobs undo)"
             case "undoing":
-                return "undoing", f"it is being undone, after it has failed{error}"
+                return "undoing", f"it has failed and is being undone{error}"
             case state:
                 return state, f"it is {state} since {at(found.changed_at)}{error}"
 
@@ -145,8 +145,9 @@ class _Look:
         parts = [await self._of_step(step) for step in steps[:MOST]]
         if len(steps) > MOST:
             parts.append(f"{len(steps) - MOST} more")
-        waits = "; and for ".join(parts) if parts else "nothing, and is sent again"
-        return f"it waits for {waits}"
+        if not parts:
+            return "it no longer waits for a step: it is sent again"
+        return f"it waits for {'; and for '.join(parts)}"
 
     async def _of_step(self, step: "StepStatus") -> str:
         since = "" if step.started_at is None else f" since {at(step.started_at)}"
@@ -176,13 +177,13 @@ class _Look:
         status = self._status
         if status is not None and status.state == "started":
             return "started", (
-                f"{status.worker} has begun it, and does not answer: it comes back when RabbitMQ "
-                "sees that the worker is gone"
+                f"the worker {status.worker} has begun it and does not reply: RabbitMQ redelivers "
+                "it when the connection of the worker is lost"
             )
         return None
 
     def _queue(self) -> str | None:
-        """The app's queue that it is to be in, as far as anything says so."""
+        """The app's queue that the job should be in; None if no source names one."""
         if self._status is not None:
             return self._status.queue
         stored = self._stored
@@ -203,7 +204,7 @@ class _Look:
     async def _of_queue(self, name: str) -> Said:
         seen = await self._seen("the broker", lambda: look_at_queue(self._client, name))
         if seen is None:
-            return "queued", f"it is to be in the queue {name}"
+            return "queued", f"it should be in the queue {name}"
         state = "paused" if seen.paused else f"{seen.consumers} consumers"
         self._note("queue", f"{name}: {seen.ready} ready, {state}")
         said = of_queue(seen)
@@ -228,10 +229,10 @@ class _Look:
 
     def _of_nothing(self) -> Said:
         if is_new_job_id(self._job_id):
-            self._note("id", f"it was made at {at(time_of(self._job_id))}")
+            self._note("id", f"the id was created at {at(time_of(self._job_id))}")
         return "unknown", (
-            "nothing is known of it: it was never enqueued, waits in a queue and nothing was "
-            "recorded of it, or ended long ago"
+            "the job is unknown: it was never enqueued, it waits in a queue and no status was "
+            "recorded, or it ended long ago"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the store has of one job, in all of its tables. Changes when another table may hold one."""
+"""Reads one job from all tables of the store. Changes when another table may hold a job."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ class InOutbox:
     Attributes:
         job: its name.
         since: seconds since the epoch.
-        refused: why RabbitMQ does not take it; None if it was not tried, or will be again.
+        refused: why RabbitMQ refuses it; None if it was not sent yet, or will be sent again.
     """
 
     job: str
@@ -36,11 +36,11 @@ class Waits:
 
     Attributes:
         job: its name.
-        debounced: whether it is the latter.
+        debounced: whether it waits for the end of a debounce.
         key: of the limit, as ``amqpjobs limits`` shows it.
         since: seconds since the epoch.
         due: when the debounce ends.
-        slots: who holds those of the limit.
+        slots: the slots of the limit that are held.
     """
 
     job: str
@@ -56,9 +56,9 @@ class Called:
     """The durable job that waits for this one.
 
     Attributes:
-        job: the name of this one.
-        parent_id: the id of that one.
-        step: its step.
+        job: the name of this job.
+        parent_id: the id of the durable job.
+        step: the step that waits.
         state: of the step.
     """
 
@@ -70,7 +70,7 @@ class Called:
 
 @dataclass(slots=True)
 class Stored:
-    """All of it."""
+    """The stored rows of one job."""
 
     outbox: list[InOutbox] = field(default_factory=list)
     waits: Waits | None = None
@@ -79,7 +79,7 @@ class Stored:
 
 
 async def look(memory: "Memory", job_id: str) -> Stored:
-    """What is stored of a job.
+    """Read the stored rows of a job.
 
     Raises:
         StoreUnavailable, ConfigurationError: the store cannot be used.
@@ -103,7 +103,7 @@ def stored_of(connection: Connection, app: str, job_id: str, now: ColumnElement[
 
 
 def in_outbox(connection: Connection, table: Table, app: str, job_id: str) -> list[InOutbox]:
-    """The messages of a job that are to be sent."""
+    """The messages of a job in the outbox."""
     query = select(table.c.job, table.c.created_at, table.c.failed_at, table.c.error).where(
         table.c.app == app, table.c.job_id == job_id
     )

@@ -1,4 +1,4 @@
-"""The sentences that say why a job does not run. Changes when one is put in other words."""
+"""The sentences that say why a job does not run. Changes when a sentence does."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from amqpjobs.state.why.stored import InOutbox, Waits
 
 Said = tuple[str, str]
-"""The word for programs, and the sentence."""
+"""The reason as one word for programs, and the sentence."""
 
 
 def at(seconds: float) -> str:
-    """A time, by ISO 8601, in UTC."""
+    """A time in UTC, as ISO 8601."""
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):
@@ -23,17 +23,17 @@ def at(seconds: float) -> str:
 
 
 def span(now: float, since: float) -> str:
-    """How long ago that is."""
+    """The time since then, in words."""
     return duration_words(max(0.0, now - since))
 
 
 def count(number: int, one: str, many: str) -> str:
-    """A number of things."""
+    """A number with the singular or the plural."""
     return f"1 {one}" if number == 1 else f"{number} {many}"
 
 
 def of_outbox(found: "InOutbox", now: float) -> Said:
-    """A message that RabbitMQ does not have."""
+    """Why a message is still in the outbox."""
     if found.refused is not None:
         return "refused", (
             f"RabbitMQ refuses its message, which stays in the outbox: {found.refused} "
@@ -43,10 +43,10 @@ def of_outbox(found: "InOutbox", now: float) -> Said:
 
 
 def of_wait(found: "Waits", now: float) -> Said:
-    """A message that waits for a slot, or for the end of a debounce."""
+    """Why a message waits for a slot, or for the end of a debounce."""
     if found.debounced:
         due = "" if found.due is None else f" until {at(found.due)}"
-        return "debounced", f"it waits for later calls of its kind (debounce){due}"
+        return "debounced", f"it waits for the end of its debounce{due}"
     if not found.slots:
         return "limit", f"it waits for the limit {found.key}, which is free: it is sent next"
     first = found.slots[0]
@@ -58,14 +58,14 @@ def of_wait(found: "Waits", now: float) -> Said:
 
 
 def of_status(found: "JobStatus", now: float) -> Said | None:
-    """What a recorder has written, as far as it says where the job is."""
+    """The reason in the recorded status; None if the status does not say where the job is."""
     error = f": {found.error}" if found.error else ""
     ended = "" if found.ended_at is None else f" since {at(found.ended_at)}"
     match found.state:
         case "done":
             return "done", f"it is done{ended}"
         case "failed" if found.answered:
-            return "failed", f"it has failed{error}; its caller got the error: no dead letter"
+            return "failed", f"it has failed and its caller got the error (no dead letter){error}"
         case "failed":
             reason = f" ({found.reason})" if found.reason else ""
             return "failed", f"it is a dead letter of the queue {found.queue}{reason}{error}"
@@ -82,7 +82,7 @@ def of_status(found: "JobStatus", now: float) -> Said | None:
 
 
 def of_queue(seen: "QueueSeen") -> Said:
-    """A job that is to be in a queue."""
+    """Why a job waits in its queue."""
     if not seen.exists:
         return "missing", f"its queue {seen.name} does not exist: run amqpjobs topology apply"
     if seen.paused:
@@ -96,7 +96,7 @@ def of_queue(seen: "QueueSeen") -> Said:
     if not seen.ready:
         return "received", (
             f"no job waits in its queue {seen.name}, which {workers}: a worker has received it and "
-            "not begun it, or its message is gone"
+            "has not begun it, or its message is lost"
         )
     others = count(seen.ready - 1, "other", "others")
     rate = f", at {seen.rate} each" if seen.rate else ""

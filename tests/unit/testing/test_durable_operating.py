@@ -79,7 +79,7 @@ async def test_a_signal_that_cannot_be_one_is_refused() -> None:
         with pytest.raises(InvalidArguments, match="the limit is 262144"):
             await handle.signal("approval", "x" * 262_145)
         for job_id, name in (("", "approval"), ("x" * 256, "a"), ("id", ""), ("id", "x" * 201)):
-            with pytest.raises(ConfigurationError, match="is a text of 1 to"):
+            with pytest.raises(ConfigurationError, match="must be a text of 1 to"):
                 await app.signal(job_id, name)
 
 
@@ -284,7 +284,7 @@ async def test_only_durable_jobs_are_replayed_from_a_step() -> None:
         await t.run_until_idle()
         letters = shop.app.dead_letters()
         for how in ({"from_step": "two"}, {"restart": True}):
-            with pytest.raises(ConfigurationError, match="'plain' is no durable job"):
+            with pytest.raises(ConfigurationError, match="'plain' is not a durable job"):
                 await letters.replay(EVERYTHING, **how)  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError, match="not both"):
             await letters.replay(EVERYTHING, from_step="two", restart=True)

@@ -264,7 +264,7 @@ async def test_a_name_that_is_none_fails_the_job_for_good(name: Any) -> None:
         await t.run_until_idle()
         (dead,) = t.dead()
         assert [run.outcome for run in t.runs()] == ["failed"]
-    assert "the name of a step is a text of 1 to 200 characters" in dead.message
+    assert "the name of a step must be a text of 1 to 200 characters" in dead.message
 
 
 async def test_a_result_that_cannot_be_stored_fails_the_job_for_good() -> None:

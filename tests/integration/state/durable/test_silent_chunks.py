@@ -62,6 +62,6 @@ async def test_a_chunk_that_is_always_lost_is_given_up() -> None:
             lose(t)
             await t.advance(timedelta(days=5))
         (found,) = t.results(whole)
-        assert "nothing was heard of it" in found[0]
+        assert "no sign of life" in found[0]
         assert found[1] == 4
         assert done.count(-1) < 5
