@@ -105,6 +105,7 @@ class DurableRun:
         self._soon = asyncio.Event()
         self._failures: list[BaseException] = []
         self._writing = 0
+        self._inside: dict[asyncio.Task[Any] | None, str] = {}
         self.calling = asyncio.Semaphore(CALLS)
 
     def __repr__(self) -> str:
@@ -119,6 +120,7 @@ class DurableRun:
         """
         try:
             self._asked.check(name)
+            self._check_transaction(name)
             if self.suspending or self._over:
                 raise Suspend(name)
             known = self.known.get(name)
@@ -126,6 +128,24 @@ class DurableRun:
         except ConfigurationError as error:
             self.remember(error)
             raise
+
+    @contextmanager
+    def in_transaction(self, name: str) -> Iterator[None]:
+        """Around what a handler does in a transaction that holds the row of its job."""
+        task = asyncio.current_task()
+        self._inside[task] = name
+        try:
+            yield
+        finally:
+            self._inside.pop(task, None)
+
+    def _check_transaction(self, name: str) -> None:
+        outer = self._inside.get(asyncio.current_task()) if self._inside else None
+        if outer is not None:
+            raise ConfigurationError(
+                f"the step {name!r} is inside of ctx.step_in(session, {outer!r}), and would wait "
+                "for its transaction: end that one first"
+            )
 
     @contextmanager
     def busy(self, name: str) -> Iterator[None]:

@@ -93,8 +93,10 @@ def _silent_steps(
             steps.c.job_id, steps.c.epoch, steps.c.name, steps.c.state, steps.c.routing_key,
             steps.c.undo_routing_key,
         )
+        # A step of an earlier epoch may be left, of a run that was overtaken as it wrote it.
+        .join(durable, (durable.c.app == steps.c.app) & (durable.c.job_id == steps.c.job_id))
         .where(
-            steps.c.app == app, steps.c.sent_at < now - seconds,
+            steps.c.app == app, steps.c.sent_at < now - seconds, durable.c.epoch == steps.c.epoch,
             or_(
                 and_(calls, ~heard_of(steps.c.app, steps.c.child_id, now, seconds)),
                 and_(undos, ~heard_of(steps.c.app, steps.c.undo_id, now, seconds)),

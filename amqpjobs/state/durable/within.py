@@ -35,7 +35,8 @@ async def step_in(run: DurableRun, session: Any, name: str) -> AsyncIterator[Ste
     number = run.number(run.known.get(name))
     if not await connection.run_sync(_mark, run, Step(name, STEP, number, DONE, result=b"null")):
         run.supersede()
-    yield step
+    with run.in_transaction(name):
+        yield step
     if step.result is not None:
         data = Typed(f"the step {name!r}", NO_HINT).dump(step.result)
         await connection.run_sync(_keep, run, name, data)

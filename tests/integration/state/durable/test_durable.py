@@ -6,9 +6,12 @@ from datetime import timedelta
 
 import pytest
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from amqpjobs import App, Context, Job, Retry
+from amqpjobs.errors import ConfigurationError
 from amqpjobs.state.durable import run as run_module
+from tests.support.shop import async_engine
 
 
 class Receipt(BaseModel):
@@ -155,3 +158,32 @@ async def test_calls_that_fail_side_by_side_end_the_job_at_once():
         await t.advance(60)
         assert [run.outcome for run in t.runs(both)].count("failed") == 1
         assert [dead.attempt for dead in t.dead() if dead.job == "both"] == [1]
+
+
+async def test_no_step_waits_for_a_transaction_of_its_own_job() -> None:
+    """It would wait until a time limit of the database, and all others of the process with it."""
+    app = App("shop", retry=Retry(attempts=3))
+
+    async def rate() -> float:
+        return 1.5
+
+    @app.job(queue="orders", durable=True)
+    async def book(ctx: Context) -> str:
+        engine = async_engine(str(app.settings.store_url.get_secret_value()))
+        sessions = async_sessionmaker(engine)
+        try:
+            async with sessions.begin() as session, ctx.step_in(session, "book"):
+                try:
+                    await ctx.step("rate", rate)
+                except ConfigurationError as error:
+                    refused = str(error)
+            return f"{refused}: {await ctx.step('rate', rate)}"
+        finally:
+            await engine.dispose()
+
+    async with app.testing() as t:
+        await book.later()
+        await t.run_until_idle()
+        [result] = t.results(book)
+    assert "inside of ctx.step_in(session, 'book')" in result
+    assert result.endswith(": 1.5")
