@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 from PIL import Image as Picture
 
+from amqpjobs.state.store.metadata import HEAD
 from tests.support.album import jpeg
 from tests.support.brokers.broker_server import VirtualHost, poll
 from tests.support.brokers.postgres import Postgres
@@ -114,7 +115,7 @@ def test_the_album_runs_from_one_image(
     migrated = place.run(*command_of("migrate"))
     assert (migrated.returncode, migrated.stdout) == (
         0,
-        "migrated the store from version none to 0005\n",
+        f"migrated the store from version none to {HEAD}\n",
     )
     with (
         place.running(*command_of("web")) as web,
