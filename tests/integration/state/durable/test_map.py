@@ -17,7 +17,7 @@ from amqpjobs import (
 )
 from amqpjobs.errors import ConfigurationError, InvalidArguments, JobFailed
 
-THRICE = Retry(attempts=3)
+THRICE = Retry(attempts=3, jitter=False)
 
 
 class Mapped:
