@@ -102,12 +102,14 @@ def entry_of(name: str, listed: list[Entry]) -> Entry:
 
 
 def nearest_page(wanted: str, listed: list[Entry]) -> str | None:
-    """The page that was meant: its name is misspelt, or its title or sentence has the words."""
+    """The page that was meant: a misspelt name, else one whose title or sentence has the words."""
     names = [entry.page for entry in listed]
     words = wanted.replace("-", " ")
-    for entry in listed:
-        if words and words in f"{entry.title} {entry.sentence}".lower():
-            return entry.page
+    texts = [(entry.title, entry.page) for entry in listed]
+    texts += [(entry.sentence, entry.page) for entry in listed]
+    for text, page in texts:
+        if words and words in text.lower():
+            return page
     close = difflib.get_close_matches(wanted, names, n=1)
     return close[0] if close else None
 
