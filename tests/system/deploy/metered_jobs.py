@@ -1,4 +1,4 @@
-"""An app whose jobs are done, fail, are retried, and enqueue others."""
+"""An app whose jobs are done, fail, are retried, and enqueue others; one is durable."""
 
 from amqpjobs import App, Context, Retry
 from tests.support.jobs import note
@@ -11,6 +11,11 @@ app.outbox()
 async def last(ctx: Context, n: int) -> None:
     """Done at once."""
     note("done", n, ctx)
+
+
+@app.job(queue="work", durable=True)
+async def durable(ctx: Context) -> None:
+    """What is counted of such jobs, though there is none, is served."""
 
 
 @app.job(queue="work", retry=Retry(attempts=2, first=0.1, jitter=False))

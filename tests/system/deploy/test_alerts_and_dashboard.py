@@ -77,6 +77,8 @@ def test_every_metric_and_label_is_one_that_is_served(broker: VirtualHost, tmp_p
         assert command("enqueue", "first", "--args", "1", env=env).returncode == 0
         ledger.wait_for("done", [2])
         worker.wait_for("job done", job="last")
+        # The store is looked at now and then.
+        assert poll(lambda: "amqpjobs_durable_jobs" in served(line["url"])[0], PATIENCE)
         metrics, labels = served(line["url"])
     wanted, wanted_labels = asked_for()
     assert len(wanted) > 20
