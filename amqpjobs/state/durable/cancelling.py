@@ -42,7 +42,7 @@ async def cancel(
 
 
 async def cancel_durable(memory: "Memory", job_id: str, reason: str, *, undo: bool = False) -> bool:
-    """Have a durable job end where it is: no run of it begins any more. One that waits as a row is
+    """End a durable job where it is: no further run of it begins. One that waits as a row is
     sent again, and the worker that gets it ends it, with the jobs that it waits for.
 
     Args:

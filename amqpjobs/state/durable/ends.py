@@ -229,7 +229,7 @@ def finish(
             for.
 
     Returns:
-        None if there is no such run any more: nothing is changed.
+        None if the run was replaced or the job has ended: nothing is changed.
     """
     row = locked(connection, owner.app, owner.job_id)
     if row is None or row.epoch != owner.epoch or job not in (None, row.job):

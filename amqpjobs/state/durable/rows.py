@@ -322,7 +322,7 @@ def put_cursor(
 
 
 def abandon(connection: Connection, owner: Owner) -> list[str]:
-    """Wait for nothing any more.
+    """Abandon all steps that are waited for.
 
     Returns:
         The ids of the jobs that were waited for.
@@ -340,7 +340,7 @@ def abandon(connection: Connection, owner: Owner) -> list[str]:
 
 
 def abandon_chunks(connection: Connection, owner: Owner, name: str | None = None) -> None:
-    """Wait for no chunk any more, of one map or of all: workers drop those that they get."""
+    """Abandon the chunks of one map, or of all: workers drop those that they get."""
     mine = _chunks_of(owner)
     if name is not None:
         mine = and_(mine, chunks.c.step == name)

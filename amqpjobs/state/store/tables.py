@@ -235,7 +235,7 @@ durable = Table(
     _index("amqpjobs_durable_deadline", "app", "deadline", where="deadline IS NOT NULL"),
 )
 """One row for each durable job that has begun; while it is ``suspended``, with its message. One
-with a `cancel_reason` does not run any more; `undo_asked` says that it is undone, too."""
+with a `cancel_reason` runs no further; `undo_asked` says that it is undone, too."""
 
 steps = Table(
     "amqpjobs_step",
