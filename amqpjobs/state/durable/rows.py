@@ -19,7 +19,6 @@ from amqpjobs.state.durable.values import (
     CANCELLED,
     DONE,
     EACH,
-    ENDED,
     FAILED,
     FEEDING,
     MAP,
@@ -349,11 +348,6 @@ def abandon_chunks(connection: Connection, owner: Owner, name: str | None = None
         .where(mine, chunks.c.state == WAITING)
         .values(state=ABANDONED, properties=None, body=None)
     )
-
-
-def has_ended(state: str) -> bool:
-    """Whether a job in this state has ended."""
-    return state in ENDED
 
 
 def rows_of(connection: Connection, app: str, job_id: str) -> tuple[Any, Sequence[Any]]:

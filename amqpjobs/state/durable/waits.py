@@ -7,18 +7,16 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
-from amqpjobs.state.durable.ends import outcome_of, wake
+from amqpjobs.state.durable.ends import wake
 from amqpjobs.state.durable.rows import Owner, locked, of
 from amqpjobs.state.durable.values import (
     DONE,
     ENDED,
     FAILED,
-    MAP,
     SIGNAL,
     SLEEP,
     UNDOING,
     WAITING,
-    Ended,
     Failed,
 )
 from amqpjobs.state.store.tables import durable, steps
@@ -92,18 +90,3 @@ def end_due(
             orphans.append(row.child_id)
         woken += wake(connection, owner, now)
     return len(rows), orphans, woken
-
-
-def end_map(
-    connection: Connection, owner: Owner, name: str, ended: Ended, now: ColumnElement[float]
-) -> bool:
-    """A map has ended, or its feeder is wanted; whether its job was woken."""
-    mine = and_(of(owner), steps.c.name == name, steps.c.kind == MAP, steps.c.state == WAITING)
-    state = DONE if ended.error is None else FAILED
-    changed = connection.execute(
-        update(steps)
-        .where(mine)
-        .values(state=state, ended_at=now, **outcome_of(ended))
-        .returning(steps.c.n)
-    ).first()
-    return changed is not None and wake(connection, owner, now)
