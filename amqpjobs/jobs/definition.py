@@ -15,6 +15,7 @@ from amqpjobs.jobs.enqueuer import Enqueuer
 from amqpjobs.jobs.exclusion.declared import NO_RULES, Exclusion, Rules, exclusion_of
 from amqpjobs.jobs.handlers import is_async, is_generator
 from amqpjobs.jobs.hooks import WorkerHooks
+from amqpjobs.jobs.message.bodies import GivenBody, body_of
 from amqpjobs.jobs.middleware import Processing, checked
 from amqpjobs.jobs.once import Sessions, check_once
 from amqpjobs.jobs.queue.queue import Queue
@@ -53,6 +54,7 @@ class Definition(Signature):
         rules: who may run at once.
         once: makes the session of its transaction; None for a job without one.
         durable: whether the results of its steps are stored.
+        body: the format of its messages.
 
     Attributes:
         given_name: its name without the prefixes of routers.
@@ -92,6 +94,7 @@ class Definition(Signature):
         rules: Rules = NO_RULES,
         once: Sessions | None = None,
         durable: bool = False,
+        body: GivenBody = None,
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
         qualified = function.__qualname__.rpartition("<locals>.")[2]
@@ -108,6 +111,7 @@ class Definition(Signature):
             keep_result.total_seconds() if isinstance(keep_result, timedelta) else keep_result
         )
         self.at_most_once, self.durable = at_most_once, durable
+        self.body = body_of(body)
         self.rules = rules
         self.schedules = checked_schedules(schedule, self.fail)
         self.worker_hooks: WorkerHooks | None = None
@@ -145,6 +149,7 @@ class Definition(Signature):
         if self.registered_in is None:
             return self
         other = copy(self)
+        other.__dict__.pop("payload", None)  # which has the name of an app
         self.everywhere.append(other)  # the list of all of them
         return other
 
