@@ -60,9 +60,10 @@ class FormattedPayload(Payload):
         super().__init__(job, parameters, hints)
         bound = getattr(body, "bound", None)
         if bound is not None:
-            body = bound(hints[parameters[0].name], job, source)
+            body = bound(hints[parameters[0].name], source, job)
         self._body = body
         self._sent: Callable[[bytes], Encoded] | None = getattr(body, "sent", None)
+        self._filled: Callable[[Any], Any] | None = getattr(body, "filled", None)
         self._plain: PlainData | None = None
         if parameters:
             natives = getattr(body, "natives", NATIVES)
@@ -78,6 +79,8 @@ class FormattedPayload(Payload):
             InvalidArguments: they do not fit, or the format cannot hold them.
         """
         value = self._value(args, kwargs)
+        if self._filled is not None:
+            value = self._filled(value)
         if self._plain is None:
             return self._dumped({})
         try:
