@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from amqpjobs.errors import InvalidArguments
 from amqpjobs.jobs.message.arguments import MASK, first_line, jsonable
-from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_of, name_of
+from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_of, format_name
 from amqpjobs.jobs.message.cloud_event import CloudEvent, CloudEventOf
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS
 from amqpjobs.jobs.message.properties import JSON
@@ -73,10 +73,10 @@ def _dumped(body: Body, plain: Any) -> bytes:
     try:
         data: Any = body.dump(plain)
     except Exception as error:
-        words = f"it cannot become {name_of(body)}: {first_line(error)}"
+        words = f"it cannot become {format_name(body)}: {first_line(error)}"
         raise _refusal(plain, words) from error
     if not isinstance(data, bytes | bytearray | memoryview):
-        words = f"{name_of(body)}.dump returned {type(data).__name__}; it has to return bytes"
+        words = f"{format_name(body)}.dump returned {type(data).__name__}; it has to return bytes"
         raise _refusal(plain, words)
     return bytes(data)
 
