@@ -44,8 +44,8 @@ def described(definition: Definition, schema: JsonSchema) -> dict[str, Any]:
 
 
 def _event(data: JsonSchema) -> JsonSchema:
-    text = {"type": "string", "minLength": 1}
-    attributes = {"specversion": {"type": "string", "const": VERSION}}
+    text: JsonSchema = {"type": "string", "minLength": 1}
+    attributes: JsonSchema = {"specversion": {"type": "string", "const": VERSION}}
     attributes |= dict.fromkeys((*REQUIRED, *OPTIONAL), text)
     return {
         "type": "object",
