@@ -74,10 +74,8 @@ class Event:
     time: float | None
 
 
-def event_of(properties: Properties, origin: Origin | None) -> Event | None:
-    """The event that a message is; None for a job that was sent to its queue."""
-    if origin is None:
-        return None
+def event_of(properties: Properties, origin: Origin) -> Event:
+    """The event that a message is."""
     time = properties.timestamp
     return Event(
         properties.message_id, origin.exchange, origin.routing_key, properties.type,
