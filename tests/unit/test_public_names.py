@@ -42,14 +42,13 @@ NAMES = {
     # and test kits.
     App: """
         asyncapi autodiscover blocking cancel check client close configure dead_letters
-        durable_status enqueue fleet hook include job jobs later_many lifespan lock name on on_failed
-        on_retry on_start on_stop on_success outbox placed publish publishes queues request resources result schedules
-        settings signal
-        status testing undo watch why within
+        durable_status enqueue fleet hook include job jobs later_many lifespan lock name on
+        on_failed on_retry on_start on_stop on_success outbox placed publish publishes queues
+        request resources result schedules settings signal status testing undo watch why within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
-    BlockingApp: """cancel executor later later_many lock publish request result signal status undo watch
-        why""",
+    BlockingApp: """cancel executor later later_many lock publish request result signal
+        status undo watch why""",
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",
@@ -77,8 +76,8 @@ NAMES = {
     """,
     Retry: "attempts factor first give_up_on jitter limit on",
     Context: """
-        arguments attempt call cancelled deadline delivery_count each epoch event fence headers job job_id
-        last_progress log map message progress queue rate_limited redelivered signal sleep step
+        arguments attempt call cancelled deadline delivery_count each epoch event fence headers
+        job job_id last_progress log map message progress queue rate_limited redelivered signal sleep step
         step_in stopping tags tick timeout trace_id
         will_retry would_retry
     """,
