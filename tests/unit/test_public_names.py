@@ -77,8 +77,8 @@ NAMES = {
     Retry: "attempts factor first give_up_on jitter limit on",
     Context: """
         arguments attempt call cancelled deadline delivery_count each epoch event fence headers
-        job job_id last_progress log map message progress queue rate_limited redelivered signal sleep step
-        step_in stopping tags tick timeout trace_id
+        job job_id last_progress log map message progress queue rate_limited redelivered signal
+        sleep step step_in stopping tags tick timeout trace_id
         will_retry would_retry
     """,
     Audit: "",
