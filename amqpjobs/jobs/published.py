@@ -53,10 +53,8 @@ class Published:
         try:
             return adapter.validate_python(payload)
         except ValidationError as error:
-            told = "; ".join(
-                f"{place or 'payload'}: {what}" for place, what in findings(error, adapter)
-            )
-            raise InvalidArguments(f"the event {key!r}: {told}") from None
+            found = [f"{place or 'payload'}: {what}" for place, what in findings(error, adapter)]
+            raise InvalidArguments(f"the event {key!r}: {'; '.join(found)}", job="") from None
 
 
 class Publications:

@@ -41,7 +41,7 @@ NAMES = {
     # `client`, `configure` and `placed` are for what is built around an app: workers, commands,
     # and test kits.
     App: """
-        asyncapi autodiscover blocking cancel check client close configure dead_letters
+        asyncapi autodiscover blocking broadcast cancel check client close configure dead_letters
         durable_status enqueue fleet hook include job jobs later_many lifespan lock name on
         on_failed on_retry on_start on_stop on_success outbox placed publish publishes queues
         request resources result schedules settings signal status testing undo watch why within
@@ -69,7 +69,7 @@ NAMES = {
         answered attempt detail due_at ended ended_at epoch error has_result id job progress queue
         queued_at reason result sequence started_at state tags updated_at worker
     """,
-    Router: "hook include job on on_failed on_retry on_success",
+    Router: "broadcast hook include job on on_failed on_retry on_success",
     Queue: """
         arguments dead delivery_limit failed foreign kill_switch max_priority middleware name parked
         priorities rate singleton type
