@@ -98,7 +98,7 @@ class Publisher:
             self.publication, self._topology if settings.declare_topology else None, self.restore
         )
         self.exchanges = Exchanges(
-            self.link, (each.name for each in self._topology.exchanges),
+            self.link, (each.name for each in self._topology.exchanges), self.restore,
             declare=settings.declare_topology,
         )  # fmt: skip
         self.broadcasts = self._broadcasts_of(runtime)
@@ -188,6 +188,7 @@ class Publisher:
         for task in reversed(self._tasks):
             await task.stop()
         self.publication.close()
+        await self.exchanges.close()
         await self.link.close()
         if self.meter is not None:
             self.meter.detach()
