@@ -18,6 +18,7 @@ from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.message.bodies import GivenBody, body_of
 from amqpjobs.jobs.middleware import Processing, checked
 from amqpjobs.jobs.once import Sessions, check_once
+from amqpjobs.jobs.queue.exchange import Binding
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
 from amqpjobs.jobs.schedule.declared import METHOD, argument_problem, checked_schedules
@@ -54,6 +55,8 @@ class Definition(Signature):
         rules: who may run at once.
         once: makes the session of its transaction; None for a job without one.
         durable: whether the results of its steps are stored.
+        bindings: what of other exchanges its queue gets.
+        bound_priority: the priority of the queue that gets it; None for the middle one.
         body: the format of its messages.
 
     Attributes:
@@ -94,6 +97,8 @@ class Definition(Signature):
         rules: Rules = NO_RULES,
         once: Sessions | None = None,
         durable: bool = False,
+        bindings: Sequence[Binding] = (),
+        bound_priority: str | None = None,
         body: GivenBody = None,
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
@@ -113,6 +118,7 @@ class Definition(Signature):
         self.at_most_once, self.durable = at_most_once, durable
         self.body = body_of(body)
         self.rules = rules
+        self.bindings, self.bound_priority = tuple(bindings), bound_priority
         self.schedules = checked_schedules(schedule, self.fail)
         self.worker_hooks: WorkerHooks | None = None
         self.queues: Mapping[str, Queue] = {queue.name: queue}

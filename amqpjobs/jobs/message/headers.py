@@ -26,6 +26,7 @@ from amqpjobs.jobs.message.header_names import (
     HEADER_ERROR,
     HEADER_FIRST_TRY,
     HEADER_HISTORY,
+    HEADER_ORIGIN,
     HEADER_PARENT,
     HEADER_PROGRESS,
     HEADER_REPLAY,
@@ -43,6 +44,7 @@ from amqpjobs.jobs.message.header_names import (
     MAX_HISTORY_TEXT,
 )
 from amqpjobs.jobs.message.ids import new_token, next_token
+from amqpjobs.jobs.message.origin import Origin, origin_from, origin_of_death, origin_table
 from amqpjobs.jobs.message.properties import FieldValue, Headers, is_whole
 from amqpjobs.jobs.message.steps import CarriedStep, steps_from, steps_table
 from amqpjobs.jobs.message.tick import Tick, tick_from, tick_table
@@ -115,10 +117,8 @@ def read_carried(headers: Headers) -> Carried | None:
     retry, timeout, tags = get(HEADER_RETRY), get(HEADER_RUN_TIMEOUT), get(HEADER_TAGS)
     if retry is None and timeout is None and tags is None:
         return None
-    policy, limit = (
-        _of(HEADER_RETRY, retry_from, retry),
-        _of(HEADER_RUN_TIMEOUT, timeout_from, timeout),
-    )
+    policy = _of(HEADER_RETRY, retry_from, retry)
+    limit = _of(HEADER_RUN_TIMEOUT, timeout_from, timeout)
     return Carried(policy, limit, tags_from(tags))
 
 
@@ -195,6 +195,8 @@ def for_copy(
     """
     copy = {name: value for name, value in headers.items() if name not in LEFT_BEHIND}
     copy[HEADER_COPY] = next_token(token_of(headers))
+    if (origin := origin_of(headers)) is not None:
+        copy |= origin_header(origin)
     if failure is not None:
         copy[HEADER_ERROR] = table_of(failure)
     if keep_due and HEADER_DUE in headers:
@@ -242,8 +244,7 @@ def history_of(headers: Headers, last: Failure | None = None) -> list[Failure]:
 def failure_of(headers: Headers) -> Failure | None:
     """Why a message was put aside: by amqpjobs, or by the broker itself (``x-death``); None if the
     headers do not say."""
-    table = headers.get(HEADER_ERROR)
-    if isinstance(table, Mapping):
+    if isinstance(table := headers.get(HEADER_ERROR), Mapping):
         return failure_from(table)
     deaths = headers.get("x-death")
     if isinstance(deaths, list | tuple) and deaths and isinstance(deaths[0], Mapping):
@@ -276,8 +277,7 @@ def shorten_failure(
 def dropped_of(headers: Headers) -> list[str]:
     """The names of headers that were dropped from earlier copies."""
     names = headers.get(HEADER_DROPPED)
-    if not isinstance(names, list | tuple):
-        return []
+    names = names if isinstance(names, list | tuple) else ()
     return [name for name in names if isinstance(name, str)]
 
 
@@ -375,6 +375,16 @@ def for_next_run(
     if table := steps_table(steps):
         copy[HEADER_STEPS] = table
     return copy
+
+
+def origin_of(headers: Headers) -> Origin | None:
+    """Where an event was published, if it is a copy or was dead-lettered; None for a job."""
+    return origin_from(headers.get(HEADER_ORIGIN)) or origin_of_death(headers)
+
+
+def origin_header(origin: Origin) -> dict[str, FieldValue]:
+    """The header that says so, on the copies of an event."""
+    return {HEADER_ORIGIN: origin_table(origin)}
 
 
 def accepts(headers: Headers, encoding: str) -> bool:

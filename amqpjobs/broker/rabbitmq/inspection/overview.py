@@ -14,7 +14,7 @@ from amqpjobs.broker.rabbitmq.inspection.queues import Depth, depths
 from amqpjobs.broker.rabbitmq.pause_marks import marked
 from amqpjobs.errors import DecodeError, NotPermitted
 from amqpjobs.jobs.queue.holds import Hold, read_holds
-from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.queue import Queue, lanes_of, put_aside_of
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 from amqpjobs.settings import Settings
 
@@ -34,7 +34,7 @@ async def rows_of(
     names = [
         name
         for queue in queues.values()
-        for name in (*(lane.queue for lane in lanes_of(queue)), queue.dead, queue.parked)
+        for name in (*(lane.queue for lane in lanes_of(queue)), *put_aside_of(queue))
     ]
     found = await depths(wire, [*names, DELAY_UNROUTABLE], settings)
     waiting = sum((await counts(wire)).values())
@@ -42,7 +42,7 @@ async def rows_of(
     rows: list[dict[str, Any]] = []
     for queue in queues.values():
         for lane in lanes_of(queue):
-            depth, dead, parked = found[lane.queue], found[queue.dead], found[queue.parked]
+            depth, dead, parked = map(found.get, (lane.queue, queue.dead, queue.parked))
             row: dict[str, Any] = {"queue": lane.queue, "priority": lane.priority}
             hold = holds.get(queue.name, Hold(queue.name))
             row["state"] = _state(depth, paused=queue.name in paused or hold.paused)
