@@ -20,6 +20,9 @@ from amqpjobs.jobs.roundtrip.natives import NATIVES
 ANYTHING: Final = "application/octet-stream"
 """The content type that says nothing."""
 
+LONGEST_TYPE: Final = 255
+"""Characters of a content type: AMQP's own limit."""
+
 
 @runtime_checkable
 class Body(Protocol):
@@ -275,6 +278,13 @@ def body_of(given: Any) -> Body | None:
         if inspect.iscoroutinefunction(method):
             owner = format_name(body)
             raise ConfigurationError(f"{name} of {owner} is an `async def`: write a `def`")
+    content_type = getattr(body, "content_type", None)
+    if isinstance(content_type, str) and not (
+        0 < len(content_type) <= LONGEST_TYPE and content_type.isascii()
+    ):
+        raise ConfigurationError(
+            f"content_type of {format_name(body)} is text of up to {LONGEST_TYPE} ASCII characters"
+        )
     found: Body = body
     return found
 
