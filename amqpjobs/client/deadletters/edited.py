@@ -4,10 +4,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from amqpjobs.client.deadletters.letter import Letter
-from amqpjobs.errors import DecodeError, UnknownJob
-from amqpjobs.jobs.message.bodies import Bytes, Text
+from amqpjobs.errors import DecodeError, InvalidArguments, UnknownJob
+from amqpjobs.jobs.message.bodies import Bytes, MsgPack, Text
+from amqpjobs.jobs.message.cloud_event import CloudEvent
 from amqpjobs.jobs.message.content import received
 from amqpjobs.jobs.message.properties import JSON
+from amqpjobs.telemetry.safe_text import text_in
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.definition import Definition
@@ -48,6 +50,39 @@ def is_json(registry: "Registry", letter: Letter) -> bool:
         return not isinstance(_job_of(registry, letter).body, Bytes | Text)
     except UnknownJob:
         return True
+
+
+def arguments_in(registry: "Registry", limit: int, letter: Letter) -> bytes | None:
+    """The arguments of a letter whose body is no text, as JSON; None where it is text, where they
+    cannot be read, or cannot be sent again without what is in headers."""
+    try:
+        definition = _job_of(registry, letter)
+        body = definition.body
+        if body is None or isinstance(body, Bytes | Text | CloudEvent):
+            return None
+        if not isinstance(body, MsgPack) and text_in(letter.readable_body) is not None:
+            return None
+        data = received(body, letter.properties, letter.body, limit)
+        return definition.payload.dump_json(*definition.payload.load(data))
+    except (UnknownJob, DecodeError, InvalidArguments):
+        return None
+
+
+def body_with(registry: "Registry", letter: Letter, arguments: bytes) -> bytes:
+    """A body for a letter, in the format of its job.
+
+    Args:
+        arguments: as JSON.
+
+    Raises:
+        DecodeError: they do not fit, or the format cannot hold them.
+    """
+    payload = _job_of(registry, letter).payload
+    args, kwargs = payload.load_json(arguments)
+    try:
+        return payload.dump(args, kwargs)
+    except InvalidArguments as error:
+        raise DecodeError(str(error)) from None
 
 
 def _job_of(registry: "Registry", letter: Letter) -> "Definition":
