@@ -109,12 +109,13 @@ def _editor() -> list[str]:
 def _editable(bench: "DeadLetters", letter: "Letter") -> tuple[str, Encode]:
     """A body as text, and what makes a body of that: JSON with line breaks, the arguments in a
     format that is no text as such JSON, or the text as it is."""
-    from amqpjobs.client.deadletters.dead_letters import arguments_of, body_of, has_json
+    from amqpjobs.client.deadletters.dead_letters import editing
 
-    arguments = arguments_of(bench, letter)
+    bodies = editing(bench)
+    arguments = bodies.arguments(letter)
     if arguments is not None and (shown := pretty(arguments)) is not None:
-        return shown, lambda text: body_of(bench, letter, compact(text))
-    if has_json(bench, letter) and (shown := pretty(letter.readable_body)) is not None:
+        return shown, lambda text: bodies.body(letter, compact(text))
+    if bodies.is_json(letter) and (shown := pretty(letter.readable_body)) is not None:
         return shown, compact
     whole = text_in(letter.readable_body)
     if whole is None:
