@@ -73,7 +73,7 @@ def ends_here(letter: Message, queue: str, reason: str, profile: Profile) -> boo
         return False
     deaths: Sequence[Any] = letter.deaths
     if profile.honours_client_deaths:
-        written = letter.headers.get("x-death")
+        written = _headers_of(letter).get("x-death")
         deaths = written if isinstance(written, list) else ()
     for death in deaths:
         if not isinstance(death, Mapping) or death.get("reason") == "rejected":

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from amqpjobs.broker.amqp.frames import HeaderView, encode_properties, split_header
 from amqpjobs.broker.embedded.model import tables
+from amqpjobs.broker.embedded.model.terms import Field, read_fields
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.properties import FieldValue
 
@@ -76,6 +77,15 @@ class Message:
             DecodeError: the content header, or the table in it, is malformed.
         """
         return self.properties.headers if self.header[0] & HAS_HEADERS else {}
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Its headers with their types, as an exchange compares them.
+
+        Raises:
+            DecodeError: the content header, or the table in it, is malformed.
+        """
+        return read_fields(tables.entries_of(self.header))
 
     @property
     def priority(self) -> int | None:
