@@ -6,6 +6,7 @@ partition moves a node's side of the first to another bridge: frames vanish, as 
 gone, and no socket closes. What is cut off from its clients too loses both.
 """
 
+import json
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -180,6 +181,52 @@ class Cluster:
                 except OSError as error:
                     problem = error
         raise BrokerFailedError(f"no node of {self!r} answers: {problem}")
+
+    @contextmanager
+    def virtual_host(self) -> Iterator[str]:
+        """A fresh virtual host, gone afterwards; its name."""
+        name = f"test-{secrets.token_hex(6)}"
+        self.api("PUT", f"/vhosts/{name}", {})
+        poll(lambda: all(self._has(node, name) for node in self.nodes), 20.0)
+        try:
+            yield name
+        finally:
+            self.heal()
+            self.api("DELETE", f"/vhosts/{name}")
+
+    def _has(self, node: ClusterNode, vhost: str) -> bool:
+        states = node.api("GET", f"/vhosts/{vhost}").get("cluster_state", {})
+        return states.get(node.nodename) == "running"
+
+    def queue(self, vhost: str, name: str, seen_by: ClusterNode) -> dict[str, Any]:
+        """What a node says of a queue: `leader`, `members`, `online`."""
+        row: dict[str, Any] = seen_by.api("GET", f"/queues/{vhost}/{name}", timeout=10.0)
+        return row
+
+    def leader(self, vhost: str, name: str, seen_by: ClusterNode | None = None) -> ClusterNode:
+        """The node that leads a queue."""
+        row = self.queue(vhost, name, seen_by or self.nodes[0])
+        [found] = [node for node in self.nodes if node.nodename == row["leader"]]
+        return found
+
+    def wait_until_replicated(self, vhost: str, name: str, timeout: float = 60.0) -> None:
+        """Wait until the queue has all its replicas online: then another node may go.
+
+        As `rabbitmqctl` says, which asks them: the management API collects what leaders tell every
+        few seconds, and may go on with what a leader said that is none any more.
+        """
+        said: list[Any] = []
+
+        def replicated() -> bool:
+            text = self.nodes[0].ctl(
+                *("--longnames", "--quiet", "list_queues", "--vhost", vhost),
+                *("--formatter", "json", "name", "leader", "online"),
+            )
+            said[:] = [row for row in json.loads(text) if row["name"] == name]
+            return any(row["leader"] and len(row["online"]) == SIZE for row in said)
+
+        if not poll(replicated, timeout, 0.3):
+            raise BrokerFailedError(f"{name!r} has not its replicas within {timeout} s: {said}")
 
     def wait_until_joined(self, timeout: float = 60.0) -> None:
         """Wait until every node sees all of them run, and no partition."""
