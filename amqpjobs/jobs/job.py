@@ -5,6 +5,7 @@ Changes when what can be done with a job changes.
 
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import update_wrapper
 from typing import (
@@ -17,10 +18,11 @@ from typing import (
     overload,
 )
 
-from amqpjobs.errors import InvalidArguments
+from amqpjobs.errors import DecodeError, InvalidArguments
 from amqpjobs.jobs.call_options import merged, queue_of
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.hints import no_attribute
+from amqpjobs.jobs.message.bodies import ANYTHING, content_type_of, format_name
 from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.message import (
@@ -160,7 +162,15 @@ class Job(Generic[P, R, C]):
         positional = self._with_instance(args)
         if positional:
             self._check_class(positional[0])
+        if self._definition.body is not None:
+            return self._formatted(positional, kwargs)
         return self._message(self._definition.payload.dump(positional, kwargs))
+
+    def _formatted(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Message[R]:
+        # Here: most programs have no other format than JSON.
+        from amqpjobs.jobs.message.formatted import encoded_call
+
+        return encoded_call(self._definition.payload, args, kwargs, self._message)
 
     def _message(self, body: bytes) -> Message[R]:
         definition, options = self._definition, self._options
@@ -187,6 +197,12 @@ class Job(Generic[P, R, C]):
         names = definition.payload.names[len(bound) - len(rest) :]
         if not names:
             raise definition.fail("it takes no argument, so a pipeline cannot give it a result")
+        if definition.body is not None:
+            raise definition.fail(
+                "the result of the job before it is JSON, and this job takes "
+                f"{format_name(definition.body)}: leave body= out, or call it from a durable job, "
+                "await ctx.call(...)"
+            )
         if definition.rules.deduplicates:
             raise definition.fail(
                 "a job in a pipeline cannot have unique= or debounce=, since it must be a new job "
@@ -296,18 +312,35 @@ def definition_of(job: Job[Any, Any, Any]) -> Definition:
 
 
 def message_from(job: Job[Any, R, Any], body: bytes) -> Message[R]:
-    """A call whose arguments are JSON already, as in a message.
+    """A call whose arguments are given as JSON. A job of another format encodes them again.
 
     Raises:
-        DecodeError: they do not fit the parameters.
+        DecodeError: they do not fit the parameters, or the format of the job.
     """
-    job._definition.payload.load(body)
-    return job._message(body)
+    arguments = job._definition.payload.load_json(body)
+    if job._definition.body is None:
+        return job._message(body)
+    try:
+        return job._formatted(*arguments)
+    except InvalidArguments as error:
+        raise DecodeError(str(error)) from None
 
 
 def template_of(job: Job[Any, R, Any], body: bytes) -> Message[R]:
     """A message of a job whose arguments are not known yet. They replace this body later."""
-    return job._message(body)
+    message = job._message(body)
+    if job._definition.body is None:
+        return message
+    return replace(message, content_type=content_type_of(job._definition.body) or ANYTHING)
+
+
+def body_for(job: Job[Any, Any, Any], *args: Any) -> bytes:
+    """The arguments of a call as they are read from a message, without anything in headers.
+
+    Raises:
+        InvalidArguments: they do not fit the parameters.
+    """
+    return job._definition.payload.dump(job._with_instance(args), {})
 
 
 class JobMethod(property):
