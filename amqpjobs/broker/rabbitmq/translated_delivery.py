@@ -163,4 +163,7 @@ def _origin(exchange: bytes, routing_key: bytes) -> Origin | None:
     """None for amqpjobs' own exchanges, by which delayed copies come: their headers say it."""
     if exchange.startswith(b"amqpjobs."):
         return None
-    return Origin(exchange.decode("utf-8", "replace"), routing_key.decode("utf-8", "replace"))
+    # What is no text is shown as escapes: a copy carries them, and a log can have them.
+    return Origin(
+        exchange.decode(errors="backslashreplace"), routing_key.decode(errors="backslashreplace")
+    )

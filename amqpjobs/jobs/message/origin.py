@@ -13,6 +13,9 @@ from amqpjobs.jobs.message.properties import FieldValue, Headers, Properties
 _EVENTS = uuid.UUID("5a3b7a35-5c43-5d0e-8a1c-2f0a3f6f1c44")
 """The namespace of the ids of jobs that are made of events."""
 
+LONGEST_ID = 255
+"""Characters of a job's id that are taken from a header."""
+
 
 class Origin(NamedTuple):
     """Where a message was published.
@@ -20,10 +23,13 @@ class Origin(NamedTuple):
     Attributes:
         exchange: its name.
         routing_key: as it was published.
+        job_id: of the job that the message is, if it has no ``message_id`` that says it; None for
+            not yet known.
     """
 
     exchange: str
     routing_key: str
+    job_id: str | None = None
 
 
 def origin_from(value: FieldValue) -> Origin | None:
@@ -32,13 +38,17 @@ def origin_from(value: FieldValue) -> Origin | None:
         return None
     exchange, key = value.get("exchange"), value.get("key")
     if isinstance(exchange, str) and exchange and isinstance(key, str):
+        job_id = value.get("id")
+        if isinstance(job_id, str) and 0 < len(job_id) <= LONGEST_ID:
+            return Origin(exchange, key, job_id)
         return Origin(exchange, key)
     return None
 
 
 def origin_table(origin: Origin) -> dict[str, FieldValue]:
     """The header that says so."""
-    return {"exchange": origin.exchange, "key": origin.routing_key}
+    table: dict[str, FieldValue] = {"exchange": origin.exchange, "key": origin.routing_key}
+    return table if origin.job_id is None else {**table, "id": origin.job_id}
 
 
 def origin_of_death(headers: Headers) -> Origin | None:
