@@ -72,10 +72,10 @@ class Letter:
     @property
     def id(self) -> str | None:
         """The job's id. That of an event follows from the event's, as in the worker."""
-        message_id, headers = self.properties.message_id, self.properties.headers
-        if message_id is None or origin_of(headers) is None:
+        message_id, origin = self.properties.message_id, origin_of(self.properties.headers)
+        if origin is None:
             return message_id
-        return job_id_of(message_id, self.target)
+        return job_id_of(message_id, self.target) if message_id else origin.job_id
 
     @property
     def readable_body(self) -> bytes:
