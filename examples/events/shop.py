@@ -1,7 +1,7 @@
 """The shop: stores orders, publishes what happens to them, and hears what billing says.
 
-``python -m examples.events.shop place NUMBER CENTS [COUNTRY]`` places an order, and ``orders`` lists
-them.
+``python -m examples.events.shop place NUMBER CENTS [COUNTRY]`` places an order. With ``orders`` it
+lists them.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
 """Events with all that jobs have: they stay one job over every copy that is made of them."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,17 @@ def given(event_id: str | None) -> dict[str, Any]:
 @IDS
 @pytest.mark.parametrize("stored", [True, False], ids=["stored", "carried"])
 async def test_a_durable_job(
-    broker: VirtualHost, tmp_path: Path, event_id: str | None, stored: bool
+    broker: VirtualHost,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    event_id: str | None,
+    stored: bool,
 ) -> None:
     """Its steps are done once, however often it waits for a job or a time; with a store, and
     without one."""
-    store = {"store_url": f"sqlite:///{tmp_path}/jobs.db"} if stored else {}
-    app = app_at(broker.url, **store)
+    if not stored:
+        monkeypatch.setitem(sys.modules, "sqlalchemy", None)  # the extra is not installed
+    app = app_at(broker.url, store_url=f"sqlite:///{tmp_path}/jobs.db")
     seen: list[tuple[str, Event | None]] = []
     steps: list[str] = []
 
