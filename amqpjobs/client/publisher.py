@@ -43,6 +43,7 @@ from amqpjobs.telemetry.traces.propagation import Traced, outgoing_trace
 
 if TYPE_CHECKING:
     from amqpjobs.client.broadcasts import Broadcasts
+    from amqpjobs.client.prepared import Prepared
     from amqpjobs.telemetry.metrics.publisher_metrics import Many, PublisherMeter
     from amqpjobs.telemetry.traces.tracer import Sending
 
@@ -386,6 +387,9 @@ class Publisher:
         """A message that a worker has sent is confirmed."""
         if message.tracked is not None and self.announcements.enabled:
             self._announce(message, sequence(), due)
+
+    def published(self, event: "Prepared") -> None:
+        """An event is confirmed."""
 
     def _announce(self, message: Message[Any], queued: int, due: float | None) -> None:
         # At attempt 0: whatever a worker says of it is newer, by whatever clock.

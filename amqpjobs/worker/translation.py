@@ -41,9 +41,10 @@ class Translation:
         """
         if view.type is None or view.type not in self._jobs:
             view.type = self._job(view, origin)
-        if origin is not None:
-            known = view.message_id
-            view.message_id = job_id_of(known, self._queue) if known else origin.job_id
+        if origin is not None and origin.job_id is not None:
+            view.message_id = origin.job_id  # a copy: of an event it says what it was made of
+        elif origin is not None and view.message_id:
+            view.message_id = job_id_of(view.message_id, self._queue)
 
     def _job(self, view: HeaderView, origin: Origin | None) -> str | None:
         """The name of the job; what nothing here handles keeps a name that says what it is."""

@@ -62,7 +62,11 @@ class TranslatedDelivery(Delivery):
             view = split_header(self._header)
             if self._origin is None and (view.has_amqpjobs_headers or DEATH in view.raw_headers):
                 self._origin = origin_of(view.headers)
+            event_id = view.message_id
             self._translate(view, self._origin)
+            if (origin := self._origin) is not None and view.message_id:
+                known = origin.event_id or event_id
+                self._origin = origin._replace(job_id=view.message_id, event_id=known)
             self._view = view
         return view
 

@@ -72,10 +72,13 @@ class Letter:
     @property
     def id(self) -> str | None:
         """The job's id. That of an event follows from the event's, as in the worker."""
-        message_id, origin = self.properties.message_id, origin_of(self.properties.headers)
-        if origin is None:
+        message_id, headers = self.properties.message_id, self.properties.headers
+        origin = origin_of(headers)
+        if origin is not None and origin.job_id is not None:
+            return origin.job_id
+        if message_id is None or origin is None:
             return message_id
-        return job_id_of(message_id, self.target) if message_id else origin.job_id
+        return job_id_of(message_id, self.target)
 
     @property
     def readable_body(self) -> bytes:
