@@ -1,0 +1,79 @@
+"""The arguments of a job as Celery sends them: by position and by name, bound to its parameters.
+
+Changes when Celery's body does, or how a handler takes it.
+"""
+
+from typing import Any
+
+from pydantic_core import from_json
+
+from amqpjobs.contrib.celery.calls import EMBED
+from amqpjobs.contrib.celery.task_body import read_body
+from amqpjobs.contrib.celery.values import plain, write_json
+from amqpjobs.errors import ConfigurationError, DecodeError
+from amqpjobs.jobs.message.arguments import Arguments, Payload
+
+
+class CeleryPayload(Payload):
+    """The parameters of one job in the body of a task message. They are validated as those of any
+    job: what Celery sent becomes the JSON that amqpjobs itself would have sent."""
+
+    def load(self, body: bytes) -> Arguments:
+        """Decode a body, bind what it has to the parameters, and validate it.
+
+        Raises:
+            DecodeError: it is no task, or its arguments do not fit; never shows the values.
+        """
+        task = read_body(body)
+        try:
+            bound = self._signature.bind(*plain(task.args), **plain(task.kwargs)).arguments
+        except TypeError as error:
+            raise DecodeError(f"{self.job}: {error}") from None
+        if self._single is None:
+            return super().load(write_json(bound))
+        if self._single.name in bound:
+            return super().load(write_json(bound[self._single.name]))
+        if self._single.kind is self._single.KEYWORD_ONLY:
+            return (), {}
+        return (self._single.default,), {}
+
+    def dump(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """Validate arguments, and encode them as a body. Those that have no name for the caller go
+        by position, the others by name.
+
+        Raises:
+            InvalidArguments: they do not fit.
+        """
+        value = from_json(super().dump(args, kwargs))
+        single = self._single
+        named: dict[str, Any] = value if single is None else {single.name: value}
+        unnamed = [
+            named.pop(name)
+            for name, parameter in self._signature.parameters.items()
+            if parameter.kind is parameter.POSITIONAL_ONLY and name in named
+        ]
+        return write_json([unnamed, named, dict(EMBED)])
+
+    def dump_without(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """A pipeline puts a result into the arguments of the next job, which must be an object.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(
+            f"job {self.job!r}: a job with body=CeleryTask cannot follow in a pipeline, whose "
+            "result is put into JSON by name: give the same function to a second job without body="
+        )
+
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the body: the arguments by position are not described."""
+        named = super().json_schema()
+        if self._single is not None:
+            name = self._single.name
+            named = {"type": "object", "properties": {name: named}}
+        return {
+            "type": "array",
+            "prefixItems": [{"type": "array"}, named, {"type": ["object", "null"]}],
+            "minItems": 2,
+            "maxItems": 3,
+        }
