@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.job import INJECTED, Job
     from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
     from amqpjobs.jobs.message.message import Message, Pipeline
+    from amqpjobs.jobs.message.origin import Event
     from amqpjobs.jobs.message.pipeline import group
     from amqpjobs.jobs.message.status import JobStatus
     from amqpjobs.jobs.message.tick import Tick
     from amqpjobs.jobs.message.why import Why
+    from amqpjobs.jobs.queue.exchange import Exchange
     from amqpjobs.jobs.queue.limits import KillSwitch
     from amqpjobs.jobs.queue.queue import Queue
     from amqpjobs.jobs.retry import Retry
@@ -49,7 +51,9 @@ __all__ = [
     "Depends",
     "DurableStatus",
     "Ended",
+    "Event",
     "Every",
+    "Exchange",
     "Job",
     "JobHandle",
     "JobStatus",
@@ -95,7 +99,9 @@ _HOMES: Final = {
     "Depends": "fast_depends",
     "DurableStatus": "amqpjobs.jobs.durable.status",
     "Ended": "amqpjobs.jobs.ending",
+    "Event": "amqpjobs.jobs.message.origin",
     "Every": "amqpjobs.jobs.schedule.schedule",
+    "Exchange": "amqpjobs.jobs.queue.exchange",
     "Job": "amqpjobs.jobs.job",
     "BlockingJobHandle": "amqpjobs.jobs.message.handle",
     "JobHandle": "amqpjobs.jobs.message.handle",

@@ -180,7 +180,7 @@ class _Measurement:
         # Of its topology these alone: the rest, as `amqpjobs.delay.unroutable`, is shared with
         # every app on the virtual host, and may hold jobs.
         queue = self._queue
-        names = [*(lane.queue for lane in lanes_of(queue)), queue.dead, queue.parked]
+        names = [*(lane.queue for lane in lanes_of(queue)), *queue.put_aside]
         async with connected(self._app.settings, "bench") as wire:
             await delete_queues(wire, names)
 

@@ -130,7 +130,10 @@ def users(
     place = vhost or loaded.name
     scheduled = loaded.name if registry_of(loaded).schedules else None
     prefix = _prefix_of(place, loaded.name)
-    found = permissions_of(loaded.queues.values(), prefix, scheduled=scheduled)
+    found = permissions_of(
+        loaded.queues.values(), prefix, scheduled=scheduled,
+        exchanges=registry_of(loaded).routes.exchanges.values(),
+    )  # fmt: skip
     if as_json:
         print_json(definitions_of(found, place, users=not permissions))
         return

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.durable.steps import Steps
 from amqpjobs.jobs.message.events import Progress
-from amqpjobs.jobs.message.headers import progress_of, tick_of
+from amqpjobs.jobs.message.headers import origin_of, progress_of, tick_of
+from amqpjobs.jobs.message.origin import Event, event_of
 from amqpjobs.jobs.message.own_headers import own_headers
 from amqpjobs.jobs.message.properties import FieldValue, Properties, is_whole
 from amqpjobs.jobs.message.tick import Tick
@@ -196,6 +197,20 @@ class Context(Steps):
             return tick_of(self._properties().headers)
         except DecodeError:
             return None
+
+    @property
+    def event(self) -> Event | None:
+        """The event that this job handles: its id, and where it was published. The same in every
+        run, and after a replay. None for a job that was sent to its queue, and in a plain call.
+
+        Example:
+            >>> key = ctx.event.routing_key if ctx.event else None
+        """
+        try:
+            properties = self._properties()
+        except DecodeError:
+            return None
+        return event_of(properties, origin_of(properties.headers))
 
     def fence(self, name: str | None = None) -> int:
         """The fencing token of a slot that this run holds (`Limit`): it rises each time that the

@@ -17,7 +17,8 @@ from amqpjobs.jobs.hints import with_parentheses
 from amqpjobs.jobs.job import make_job
 from amqpjobs.jobs.middleware import Processing
 from amqpjobs.jobs.once import Sessions
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.exchange import Exchange, Pattern, bindings_of
+from amqpjobs.jobs.queue.queue import Queue, route_of
 from amqpjobs.jobs.retry import Retry
 from amqpjobs.jobs.schedule.schedule import GivenSchedules
 
@@ -107,19 +108,104 @@ class DeclaresJobs:
             ... def make_thumbnail(path: str, width: int = 200) -> str:
             ...     return f"{path}-{width}"
         """
+        return self._decorator(
+            "job", queue, name=name, timeout=timeout, grace=grace, cpu=cpu,
+            memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
+            middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
+            batch=batch, schedule=schedule, once=once, durable=durable,
+            rules=Rules(limit, unique, debounce),
+        )  # fmt: skip
+
+    def _decorator(self, word: str, queue: Queue | str, **options: Any) -> Any:
         bound = self._add_queue(Queue(queue) if isinstance(queue, str) else queue)
 
         def decorate(function: Callable[..., Any]) -> Any:
             if not inspect.isfunction(function):
-                raise ConfigurationError(f"@job is for functions and methods, not {function!r}")
-            definition = Definition(
-                function, bound, self._enqueuer, name=name, timeout=timeout, grace=grace, cpu=cpu,
-                memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
-                middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
-                batch=batch, schedule=schedule, once=once, durable=durable,
-                rules=Rules(limit, unique, debounce),
-            )  # fmt: skip
+                raise ConfigurationError(f"@{word} is for functions and methods, not {function!r}")
+            definition = Definition(function, bound, self._enqueuer, **options)
             self._add_job(definition)
             return make_job(definition)
 
         return decorate
+
+    @overload
+    def on(
+        self,
+        exchange: Exchange,
+        /,
+        *patterns: Pattern,
+        batch: Batch,
+        priority: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> BatchDecorator: ...
+    @overload
+    def on(
+        self,
+        exchange: Exchange,
+        /,
+        *patterns: Pattern,
+        batch: None = None,
+        once: None = None,
+        priority: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobDecorator: ...
+    @overload
+    def on(
+        self,
+        exchange: Exchange,
+        /,
+        *patterns: Pattern,
+        once: Callable[[], S],
+        batch: None = None,
+        priority: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> OnceDecorator[S]: ...
+    def on(
+        self,
+        exchange: Exchange,
+        /,
+        *patterns: Pattern,
+        queue: Queue | str,
+        priority: str | None = None,
+        limit: GivenLimits = None,
+        unique: Unique | None = None,
+        debounce: Debounce | None = None,
+        **options: Any,
+    ) -> Any:
+        """Make a job of a function that handles events: the messages that other programs, or this
+        one, publish to an exchange (`App.publish`).
+
+        The queue is bound to the exchange. An event that matches becomes a job on that queue, with
+        everything that jobs have; a retry goes to that queue alone. Of several handlers on one
+        queue, the one with the most specific pattern gets it, unless the message names a job of the
+        app in its AMQP ``type``. A queue gets each event once, and each queue gets its own copy.
+
+        Args:
+            exchange: where the events are published.
+            patterns: routing keys. With a topic exchange, ``*`` is one word and ``#`` any number of
+                words. With a headers exchange, the headers to match. With a fanout exchange, none.
+            queue: where the events wait; ``"name"`` is short for ``Queue("name")``.
+            priority: which priority of the queue they get; None for the middle one.
+            limit: see `job`, for this and all other options.
+            unique: see `job`.
+            debounce: see `job`.
+            options: those of `job`.
+
+        Raises:
+            ConfigurationError: a pattern that the exchange cannot match, or that another handler of
+                the queue has; or as `job`.
+
+        Example:
+            >>> orders = Exchange("orders", type="topic")
+            >>> @app.on(orders, "order.placed", "order.paid.#", queue="invoicing")
+            ... async def invoice(ctx: Context, event: dict[str, int]) -> None:
+            ...     ctx.log.info("to invoice", extra={"key": ctx.event and ctx.event.routing_key})
+        """
+        if not isinstance(exchange, Exchange):
+            raise ConfigurationError(f'@on takes an Exchange("name"), not {exchange!r}')
+        if priority is not None and isinstance(queue, Queue):
+            route_of(queue, priority)
+        return self._decorator(
+            "on", queue, bindings=bindings_of(exchange, patterns), bound_priority=priority,
+            rules=Rules(limit, unique, debounce), **options,
+        )  # fmt: skip

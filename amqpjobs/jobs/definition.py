@@ -17,6 +17,7 @@ from amqpjobs.jobs.handlers import is_async, is_generator
 from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.middleware import Processing, checked
 from amqpjobs.jobs.once import Sessions, check_once
+from amqpjobs.jobs.queue.exchange import Binding
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
 from amqpjobs.jobs.schedule.declared import METHOD, argument_problem, checked_schedules
@@ -53,6 +54,8 @@ class Definition(Signature):
         rules: who may run at once.
         once: makes the session of its transaction; None for a job without one.
         durable: whether the results of its steps are stored.
+        bindings: what of other exchanges its queue gets.
+        bound_priority: the priority of the queue that gets it; None for the middle one.
 
     Attributes:
         given_name: its name without the prefixes of routers.
@@ -92,6 +95,8 @@ class Definition(Signature):
         rules: Rules = NO_RULES,
         once: Sessions | None = None,
         durable: bool = False,
+        bindings: Sequence[Binding] = (),
+        bound_priority: str | None = None,
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
         qualified = function.__qualname__.rpartition("<locals>.")[2]
@@ -109,6 +114,7 @@ class Definition(Signature):
         )
         self.at_most_once, self.durable = at_most_once, durable
         self.rules = rules
+        self.bindings, self.bound_priority = tuple(bindings), bound_priority
         self.schedules = checked_schedules(schedule, self.fail)
         self.worker_hooks: WorkerHooks | None = None
         self.queues: Mapping[str, Queue] = {queue.name: queue}

@@ -15,8 +15,9 @@ from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.message.own_headers import check_names
 from amqpjobs.jobs.middleware import Processing, checked
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
-from amqpjobs.jobs.queue.topology import Topology, topology_of
+from amqpjobs.jobs.queue.topology import Topology, foreign_of, topology_of
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
+from amqpjobs.jobs.routes import Routes
 from amqpjobs.jobs.schedule.declared import Declared, declared
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Registry:
         queues: by name.
         hooks: by name.
         schedules: of jobs, by name.
+        routes: what of other exchanges its queues get, and which jobs handle it.
         worker_hooks: what is called at the start and the end of a worker process.
         ending_hooks: what is called at the ends of jobs.
         app: what the handles of its jobs ask; None where nothing can be asked.
@@ -76,6 +78,7 @@ class Registry:
         self.queues: dict[str, Queue] = {}
         self.hooks: dict[str, Hook] = {}
         self.schedules: dict[str, Declared] = {}
+        self.routes = Routes()
         self.worker_hooks = WorkerHooks()
         self.ending_hooks = EndingHooks()
         self.app: Follows | None = None
@@ -91,8 +94,17 @@ class Registry:
 
     @property
     def topology(self) -> Topology:
-        """What these queues need on the broker."""
-        return topology_of(self.queues.values())
+        """What these queues need on the broker, but for what others declare."""
+        return self.topology_for(self.queues.values())
+
+    @property
+    def foreign(self) -> Topology:
+        """What these queues need that others declare."""
+        return foreign_of(self.queues.values(), self.routes.bindings)
+
+    def topology_for(self, queues: Iterable[Queue]) -> Topology:
+        """What some of the queues need, and every exchange of the app."""
+        return topology_of(queues, self.routes.bindings, self.routes.exchanges.values())
 
     def add_queue(self, queue: Queue) -> Queue:
         """Register a queue; it may be there already, by the same definition or by its name.
@@ -131,6 +143,7 @@ class Registry:
         definition.check_early()
         self._add_schedules(definition)
         self._adopt(definition)
+        self.routes.add(definition)
         self.jobs[definition.name] = definition
         self.transactional = self.transactional or definition.once is not None
         if definition.rules.deduplicates:

@@ -5,8 +5,9 @@ Changes when a worker gets another part, or a part another neighbour.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
@@ -29,7 +30,7 @@ from amqpjobs.worker.cancelled_jobs import CancelledJobs
 from amqpjobs.worker.consumer_timeout import Overtime
 from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.durable import durable_jobs_of
-from amqpjobs.worker.ending_hooks import HookCalls
+from amqpjobs.worker.ending_hooks import hook_calls_of
 from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.events import Announcer
 from amqpjobs.worker.execution.handlers import Execution, over_time
@@ -56,6 +57,7 @@ from amqpjobs.worker.singletons import singletons_of
 from amqpjobs.worker.snapshot import Snapshot, snapshot_of
 from amqpjobs.worker.stalled import Progress
 from amqpjobs.worker.ticked import ends_told_to
+from amqpjobs.worker.translation import has_job_for, translation_of
 
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
@@ -145,7 +147,8 @@ class Consuming:
         furnish(execution.home, runtime, self._nested_requests(), memory)
         self.limits = limits_of(memory.turns, stack)
         self.durable = durable_jobs_of(memory.durable, runtime, stack)
-        self.hook_calls = self._make_hook_calls(stack)
+        hooks = runtime.registry.ending_hooks
+        self.hook_calls = hook_calls_of(hooks, execution.home, self.intake, concurrency, stack)
         hooked = () if self.hook_calls is None else (self.hook_calls.ended,)
         self._make_executor(stopping, room, (*hooked, *observers), stack)
         self._execute = self._executor.execute
@@ -157,14 +160,6 @@ class Consuming:
         stack.push_async_callback(operating.close)
         told = operating.told, self.holds.interrupted
         return Control(self.link, self.queues, self.running, self._clock, *told)
-
-    def _make_hook_calls(self, stack: AsyncExitStack) -> HookCalls | None:
-        hooks = self.runtime.registry.ending_hooks
-        if not hooks:
-            return None
-        calls = HookCalls(hooks, self._execution.home, self.intake, self.concurrency)
-        stack.push_async_callback(calls.close)
-        return calls
 
     def _make_executor(
         self,
@@ -192,7 +187,8 @@ class Consuming:
             self._join, self.limits, self.durable,
         )  # fmt: skip
         self.replying = self._make_replying()
-        self.parking = Parking(queues, self.pipeline.knows, self.link, publisher.publication)
+        knows = partial(has_job_for, registry)
+        self.parking = Parking(queues, knows, self.link, publisher.publication)
         line = Reporting(arguments=settings.log_arguments, clock=clock).report
         counting = measure(self._metered, runtime, stack)
         seeing = None if spans is None else spans.settled
@@ -230,12 +226,15 @@ class Consuming:
         return make(*parts, self.link, self._execution.outliving.calls)
 
     def _subscribe(self, queues: list[Queue]) -> list[Subscription]:
-        found = [self._subscription(queue, lane) for queue in queues for lane in lanes_of(queue)]
+        only = self.runtime.registry.only_jobs()
+        found = [self._subscription(q, lane, only) for q in queues for lane in lanes_of(q)]
         if self.singletons is not None:
             self.singletons.connect(found)
         return found
 
-    def _subscription(self, queue: Queue, lane: Lane) -> Subscription:
+    def _subscription(
+        self, queue: Queue, lane: Lane, only: Mapping[str, Definition]
+    ) -> Subscription:
         return Subscription(
             self.link,
             lane.queue,
@@ -245,6 +244,7 @@ class Consuming:
             self.overtime.arguments,
             self._lost,
             None if self.singletons is None else self.singletons.places.get(queue.name),
+            translation_of(self.runtime.registry, queue, lane.queue, only),
         )
 
     @property

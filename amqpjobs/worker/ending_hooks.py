@@ -6,6 +6,7 @@ Changes when another end has hooks, or what happens to those that take long does
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from contextvars import Context as Variables
 from inspect import isawaitable
 from typing import TYPE_CHECKING
@@ -33,6 +34,21 @@ BEHIND = "hooks are behind"
 
 UNREAD = frozenset({"invalid", "undecodable"})
 """Reasons of failures whose arguments are known not to fit."""
+
+
+def hook_calls_of(
+    hooks: EndingHooks,
+    home: Variables,
+    intake: "Intake",
+    threads: int,
+    stack: AsyncExitStack,
+) -> "HookCalls | None":
+    """What calls the hooks of an app, closed with the stack; None for an app without any."""
+    if not hooks:
+        return None
+    calls = HookCalls(hooks, home, intake, threads)
+    stack.push_async_callback(calls.close)
+    return calls
 
 
 class HookCalls:

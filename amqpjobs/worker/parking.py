@@ -17,6 +17,7 @@ from amqpjobs.broker.rabbitmq.subscription import Subscription
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, PublishError, PublishRejected
 from amqpjobs.jobs.message.copies import copied
 from amqpjobs.jobs.message.headers import failure_of
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
 
 log = logging.getLogger("amqpjobs.worker")
@@ -34,7 +35,7 @@ class Parking:
 
     Args:
         queues: whose parked jobs.
-        knows: whether a job of this name (None: no name) can run from this AMQP queue here.
+        knows: whether a message with these properties can run here, from this AMQP queue.
         link: to consume on.
         publication: to publish on.
     """
@@ -42,11 +43,11 @@ class Parking:
     def __init__(
         self,
         queues: list[Queue],
-        knows: Callable[[str | None, str], bool],
+        knows: Callable[[Properties, str], bool],
         link: Link,
         publication: Publication,
     ) -> None:
-        self._queues = queues
+        self._queues = [queue for queue in queues if queue.keeps_failed]
         self._knows = knows
         self._link = link
         self._publication = publication
@@ -99,7 +100,7 @@ class Parking:
         origin = failure.queue if failure and failure.queue else queue.name
         if origin not in {lane.queue for lane in lanes_of(queue)}:
             origin = queue.name
-        known = self._knows(properties.type, origin)
+        known = self._knows(properties, origin)
         target, copy = (origin, copied(properties)) if known else (
             queue.parked, copied(properties, failure)
         )  # fmt: skip

@@ -131,10 +131,6 @@ class Pipeline:
         heard = announcer is not None and announcer.enabled
         self._begins = announcer.started if announcer is not None and heard else _unheard
 
-    def knows(self, name: str | None, queue: str) -> bool:
-        """Whether a message of this ``type`` from this AMQP queue has a job here."""
-        return queue in self._only_jobs if name is None else self._known(name) is not None
-
     async def outcome_of(self, run: Run) -> Outcome:
         """Work on a delivery. Never raises, but for what ends the whole worker."""
         try:

@@ -7,7 +7,7 @@ RabbitMQ refuses for good is not tried for ever. Changes when the promise of a c
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -88,6 +88,7 @@ class Replacing:
         waiting: for copies that are to arrive later.
         settled: where it is remembered what must not run again.
         restore: declares the queues again, when one of them is not there.
+        foreign: AMQP queues that others declare.
     """
 
     def __init__(
@@ -96,7 +97,9 @@ class Replacing:
         waiting: Waiting,
         settled: Settled,
         restore: Callable[[], Awaitable[None]],
+        foreign: Collection[str] = (),
     ) -> None:
+        self._foreign = foreign
         self._publication = publication
         self._waiting = waiting
         self._settled = settled
@@ -187,10 +190,10 @@ class Replacing:
         """Its job is over, and its callback is there."""
         self._settled.acked(delivery)
 
-    async def keeps_rejected(self) -> bool:
+    async def keeps_rejected(self, queue: str) -> bool:
         """Whether the queue is known to dead-letter what is rejected: only as it was declared here.
         A queue without that would drop it."""
-        return self._waiting.declares and await self.restored()
+        return queue not in self._foreign and self._waiting.declares and await self.restored()
 
 
 class _Replacement:
@@ -272,7 +275,7 @@ class _Replacement:
             return None
         # Of an original that was acked before its job ran, the copy is all that is left.
         last = self.delivery.accepted
-        if self._refusals >= REFUSALS and not last and await self._owner.keeps_rejected():
+        if self._refusals >= REFUSALS and not last and await self._rejects():
             if not self._next:
                 return self._rejected(error)
             self._refused = error
@@ -284,6 +287,9 @@ class _Replacement:
             return Released("its copy could not be published")
         await self._owner.fix(error, min(LONGEST_PAUSE, 0.1 * 2 ** min(self._failures, 10)))
         return None
+
+    async def _rejects(self) -> bool:
+        return await self._owner.keeps_rejected(self.delivery.queue)
 
     def _is_undeliverable(self, error: AmqpJobsError) -> bool:
         # Once: the queues of the app are declared again, and one of them may be the target.

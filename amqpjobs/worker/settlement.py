@@ -43,6 +43,7 @@ from amqpjobs.jobs.outcome import (
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.worker.callbacks import MakesCallbacks
+from amqpjobs.worker.foreign_endings import foreign_endings_of
 from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.replacing import CONFIRM_TIMEOUT, Copy, Replacing
 
@@ -73,9 +74,11 @@ class Settlement:
         self._callbacks = callbacks
         self._publication = publication
         self._settled = settled
-        self._replacing = Replacing(publication, waiting, settled, restore)
+        foreign = {queue.name for queue in queues if queue.foreign}
+        self._replacing = Replacing(publication, waiting, settled, restore, foreign)
         self._time = clock.time
         self._queues = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
+        self._foreign = foreign_endings_of(queues)
 
     def accept(self, delivery: Delivery) -> None:
         """Ack a delivery whose job is about to run, and may run once only. In the end it is settled
@@ -105,11 +108,10 @@ class Settlement:
             None when it is settled; for a copy that has to be confirmed first, what to wait for:
             it returns the outcome in the end, which is `Released` if the original comes again.
         """
-        if callbacks and (callback := self._callback_of(delivery, outcome, context)) is not None:
-            copies = [callback]
-            if isinstance(outcome, Rejected):
-                copies.insert(0, self._letter(delivery, outcome.failure, context))
-            return self._replacing.replace(delivery, copies, outcome)
+        if callbacks or self._foreign is not None:
+            special = self._settle_specially(delivery, outcome, context, callbacks)
+            if special is not None:
+                return special
         match outcome:
             case (
                 Done() | Answered() | Cancelled() | Expired() | Superseded() | Waits() | Skipped()
@@ -139,6 +141,22 @@ class Settlement:
             case _:
                 assert_never(outcome)
         return None
+
+    def _settle_specially(
+        self, delivery: Delivery, outcome: Outcome, context: RunContext | None, callbacks: bool
+    ) -> Awaitable[Outcome] | None:
+        """Leave a failure to the owner of its queue, or send a callback; None for neither."""
+        if self._foreign is not None:
+            left = self._foreign.settle(delivery, outcome)
+            if left is not None:
+                return left
+        callback = self._callback_of(delivery, outcome, context) if callbacks else None
+        if callback is None:
+            return None
+        copies = [callback]
+        if isinstance(outcome, Rejected):
+            copies.insert(0, self._letter(delivery, outcome.failure, context))
+        return self._replacing.replace(delivery, copies, outcome)
 
     def _replace(
         self,
@@ -172,7 +190,11 @@ class Settlement:
         self, delivery: Delivery, outcome: Outcome, context: RunContext | None
     ) -> Awaitable[Outcome] | None:
         queue = self._queues[delivery.queue]
-        few = queue.type != "quorum" or delivery.returns < queue.delivery_limit // 2
+        few = (
+            queue.type != "quorum"
+            or not queue.keeps_failed
+            or delivery.returns < queue.delivery_limit // 2
+        )
         if delivery.stale or delivery.accepted or (few and not _has_changed(context)):
             delivery.release()
             return None

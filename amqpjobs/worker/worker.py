@@ -246,7 +246,8 @@ class Worker:
             return None
         registry = self._runtime.registry
         declare = self._runtime.settings.declare_topology
-        topology = topology_shared_by(self._queues, declare=declare)
+        bindings = self._runtime.registry.routes.bindings
+        topology = topology_shared_by(self._queues, declare=declare, bindings=bindings)
         try:
             async with asyncio.timeout(None) as self._starting:
                 wire, publisher = await self._connect(stack, topology)

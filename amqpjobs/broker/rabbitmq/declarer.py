@@ -121,6 +121,11 @@ class Declarer:
             await self.side_by_side(kind, one)
 
     async def _apply(self, declaration: Declaration, others: set[str], *, strictly: bool) -> None:
+        if not isinstance(declaration, BindingDeclaration) and declaration.foreign:
+            if isinstance(declaration, QueueDeclaration):
+                others.add(declaration.name)
+            await self._require(declaration)
+            return
         try:
             await self._do(declaration)
         except aiormq_errors.ChannelPreconditionFailed as error:
@@ -213,6 +218,8 @@ class Declarer:
             return Finding(entity, "missing")
         except aiormq_errors.ChannelAccessRefused as error:
             return Finding(entity, "unknown", str(error))
+        if declaration.foreign:
+            return Finding(entity, "present", "declared by its owner")
         try:
             # It is there, so that declaring it makes nothing: it only compares the arguments.
             await self._do(declaration)
@@ -228,6 +235,8 @@ class Declarer:
         try:
             return await self._do(declaration, passive=True)
         except aiormq_errors.ChannelNotFoundEntity as error:
+            if declaration.foreign:
+                raise _foreign_missing(declaration) from error
             raise TopologyMismatch(
                 f"{_entity(declaration)} does not exist, and this user may not declare it: run "
                 "`amqpjobs topology apply` as a user with the configure permission"
@@ -278,8 +287,9 @@ async def _declare(channel: AbstractChannel, declaration: Declaration, passive: 
             return await channel.queue_declare(
                 name, durable=True, passive=passive, arguments=dict(arguments)
             )
-        case BindingDeclaration(exchange, target, routing_key, "queue"):
-            return await channel.queue_bind(target, exchange, routing_key)
+        case BindingDeclaration(exchange, target, routing_key, "queue", arguments):
+            headers: Any = dict(arguments)
+            return await channel.queue_bind(target, exchange, routing_key, arguments=headers)
         case BindingDeclaration(exchange, target, routing_key):
             return await channel.exchange_bind(target, exchange, routing_key=routing_key)
 
@@ -296,6 +306,16 @@ def _entity(declaration: Declaration) -> str:
             return f"queue {name!r}"
         case BindingDeclaration(exchange, target):
             return f"binding of {target!r} to {exchange!r}"
+
+
+def _foreign_missing(declaration: ExchangeDeclaration | QueueDeclaration) -> TopologyMismatch:
+    entity = _entity(declaration)
+    return TopologyMismatch(
+        f"{entity} does not exist. It is foreign: its owner has to declare it, in this virtual "
+        "host. Is the name right? If this app is its owner, leave out foreign=True",
+        entity=entity,
+        difference="missing",
+    )
 
 
 def _belongs_to_us(declaration: Declaration, others: set[str]) -> bool:

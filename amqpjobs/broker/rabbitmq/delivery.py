@@ -120,7 +120,7 @@ class Delivery:
     def returns(self) -> int:
         """How often it was given back or its worker died, where the broker counts the first as the
         second (up to 4.2); 0 where giving back is free."""
-        return self._count() if self.redelivered and self._channel.nack_counts else 0
+        return self.count or 0 if self.redelivered and self._channel.nack_counts else 0
 
     def is_suspect(self, limit: int | None) -> bool:
         """Whether a worker may have died of it.
@@ -136,14 +136,17 @@ class Delivery:
         if not self.redelivered or limit is None:
             return self.redelivered
         enough = 1 + (DEPLOYS if self._channel.nack_counts else 0)
-        return self._count() >= min(enough, limit)
+        return (self.count or 0) >= min(enough, limit)
 
-    def _count(self) -> int:
+    @property
+    def count(self) -> int | None:
+        """How often RabbitMQ has counted that it was delivered in vain; None where it does not
+        say, as on classic queues."""
         try:
             count = self.header.headers.get("x-delivery-count")
         except DecodeError:
-            return 0
-        return count if isinstance(count, int) else 0
+            return None
+        return count if isinstance(count, int) else None
 
     def ack(self) -> None:
         """It is done: RabbitMQ may forget it."""

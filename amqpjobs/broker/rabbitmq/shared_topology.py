@@ -4,19 +4,25 @@ Changes when it is decided otherwise what is declared when.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from amqpjobs.broker.rabbitmq.calls import FAILURES
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.declarer import ensure
 from amqpjobs.broker.rabbitmq.single_channel import require_single
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable
+from amqpjobs.jobs.queue.exchange import Binding
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
-from amqpjobs.jobs.queue.topology import SINGLE, Topology, topology_of
+from amqpjobs.jobs.queue.topology import NO_BINDINGS, SINGLE, Topology, foreign_of, topology_of
 
 AGAIN_AT_ONCE = 8
 """Consumers that were started again on one connection and declare their queues side by side: each
 needs a channel for it, and RabbitMQ allows 2,047 of them on a connection."""
+
+NOTHING = Topology((), (), ())
+
+NOTHING_FOREIGN: Mapping[str, Topology] = MappingProxyType({})
 
 
 class SharedTopology:
@@ -31,9 +37,19 @@ class SharedTopology:
         whole: all of it.
         part: what one AMQP queue needs.
         declare: declare what is missing; if not, check that it is there.
+        foreign: what others declare of what an AMQP queue needs, by its name. It is looked at for
+            each consumer by itself, since it may come later than the worker.
     """
 
-    def __init__(self, whole: Topology, part: Callable[[str], Topology], *, declare: bool) -> None:
+    def __init__(
+        self,
+        whole: Topology,
+        part: Callable[[str], Topology],
+        *,
+        declare: bool,
+        foreign: Mapping[str, Topology] = NOTHING_FOREIGN,
+    ) -> None:
+        self._foreign = foreign
         self._whole = whole
         self._part = part
         self._declare = declare
@@ -76,6 +92,8 @@ class SharedTopology:
         if self._refused or queue in self._started:
             async with self._few:
                 await ensure(wire, self._part(queue), declare=self._declare)
+        if (foreign := self._foreign.get(queue)) is not None:
+            await ensure(wire, foreign, declare=self._declare)
         if queue in self._singles:
             await require_single(wire, queue)
         self._started.add(queue)
@@ -112,9 +130,22 @@ class SharedTopology:
         self._started.clear()
 
 
-def topology_shared_by(queues: list[Queue], *, declare: bool) -> SharedTopology:
-    """The topology of these queues, for all of their consumers."""
+def topology_shared_by(
+    queues: list[Queue],
+    *,
+    declare: bool,
+    bindings: Mapping[str, Sequence[Binding]] = NO_BINDINGS,
+) -> SharedTopology:
+    """The topology of these queues, for all of their consumers.
+
+    Args:
+        bindings: of the AMQP queues of the app, by their names.
+    """
     of_lane = {lane.queue: queue for queue in queues for lane in lanes_of(queue)}
+    foreign = {name: foreign_of([queue], bindings) for name, queue in of_lane.items()}
     return SharedTopology(
-        topology_of(queues), lambda name: topology_of([of_lane[name]]), declare=declare
+        topology_of(queues, bindings),
+        lambda name: topology_of([of_lane[name]], bindings),
+        declare=declare,
+        foreign={name: each for name, each in foreign.items() if each != NOTHING},
     )

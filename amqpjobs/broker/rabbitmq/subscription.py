@@ -22,6 +22,7 @@ from amqpjobs.broker.rabbitmq.delivery import ConsumerChannel, OnDelivery
 from amqpjobs.broker.rabbitmq.lives import Lives, down_pause, is_down, restart_pause, until_lost
 from amqpjobs.broker.rabbitmq.permission_errors import refusal_of
 from amqpjobs.broker.rabbitmq.single_channel import Occupancy, SingleChannel
+from amqpjobs.broker.rabbitmq.translated_delivery import Translate, translating
 from amqpjobs.errors import ConfigurationError
 
 log = logging.getLogger("amqpjobs.rabbitmq")
@@ -48,6 +49,7 @@ class Subscription:
         on_lost: called with the queue and the reason when the consumer is lost.
         place: what runs here of a singleton queue: its consumer is not cancelled meanwhile. None
             for other queues.
+        translate: reads the messages of other programs as jobs; None for a queue that gets none.
 
     Attributes:
         starts: how often it has begun to consume.
@@ -64,6 +66,7 @@ class Subscription:
         arguments: Callable[[Wire, str], Mapping[str, Any] | None] | None = None,
         on_lost: Callable[[str, str], None] | None = None,
         place: Occupancy | None = None,
+        translate: Translate | None = None,
     ) -> None:
         self.queue = queue
         self.prefetch = prefetch
@@ -74,7 +77,7 @@ class Subscription:
         self._ensure = ensure
         self._arguments = arguments
         self._on_lost = on_lost
-        self._place = place
+        self._place, self._translate = place, translate
         self._channel: ConsumerChannel | None = None
         self._underlay: Any = None
         self._wire: Wire | None = None  # where that channel is
@@ -299,6 +302,8 @@ class Subscription:
 
     def _new_channel(self, wire: Wire) -> ConsumerChannel:
         parts = wire, self._underlay, self.queue, self._on_delivery
+        if self._translate is not None:
+            return translating(*parts, self._place, self._translate)
         return SingleChannel(*parts, self._place) if self._place else ConsumerChannel(*parts)
 
     def _channel_lost(self, wire: Wire) -> bool:

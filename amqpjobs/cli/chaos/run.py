@@ -389,7 +389,7 @@ class Chaos:
             }
             put_aside = {
                 found.properties.message_id
-                for name in (queue.dead, queue.parked)
+                for name in queue.put_aside
                 for found in await peek(wire, name, MOST)
             }
         return waiting | delayed, put_aside

@@ -75,9 +75,9 @@ class DeadLetters:
             if len(queues) < len(self._registry.queues):
                 self._of = _lanes(queues)
         elif kind == "parked":
-            self.places = [Place(kind, queue.parked, queue.name) for queue in queues]
+            self.places = [Place(kind, q.parked, q.name) for q in queues if q.keeps_failed]
         else:
-            self.places = [Place(kind, queue.dead, queue.name) for queue in queues]
+            self.places = [Place(kind, q.dead, q.name) for q in queues if q.keeps_failed]
 
     def __repr__(self) -> str:
         return f"<DeadLetters in {', '.join(place.name for place in self.places)}>"

@@ -116,5 +116,5 @@ def check_durable(groups: Iterable[Group], jobs: Mapping[str, Definition]) -> No
 
 def homes_in(queues: Iterable[Queue]) -> frozenset[str]:
     """The queues where letters of these queues can have been. A file may name no other queue."""
-    names = {name for queue in queues for name in (queue.dead, queue.parked)}
+    names = {name for queue in queues for name in queue.put_aside}
     return frozenset(names | {DELAY_UNROUTABLE})

@@ -170,11 +170,11 @@ def _channels(runtime: "Runtime", keys: _Keys) -> Json:
                 }
             },
             "x-amqpjobs": {
-                "arguments": arguments[lane.queue],
+                "arguments": arguments.get(lane.queue, {}),
                 "priority": lane.priority,
                 "weight": lane.weight,
-                "dead": queue.dead,
-                "parked": queue.parked,
+                "dead": queue.dead if queue.keeps_failed else None,
+                "parked": queue.parked if queue.keeps_failed else None,
             },
         }
     for job, key in keys.replies.items():

@@ -33,6 +33,7 @@ HEADER_TICK: Final = "amqpjobs-tick"
 HEADER_PARENT: Final = "amqpjobs-parent"
 HEADER_REPLAY: Final = "amqpjobs-replay"
 HEADER_STEPS: Final = "amqpjobs-steps"
+HEADER_ORIGIN: Final = "amqpjobs-origin"
 
 DUE_ENCODED: Final = HEADER_DUE.encode()
 """Bytes to look for in a table before it is decoded: most messages do not have this header."""
@@ -87,6 +88,9 @@ ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
         "list of tables",
         "of a durable job without a store: `name`, `kind`, `mark`, `result`, `cursor` of each step",
     ),
+    HEADER_ORIGIN: HeaderInfo(
+        "table", "on copies of an event: `exchange` and `key` with which it was published"
+    ),
 })  # fmt: skip
 """All of them, as the guide lists them."""
 
@@ -117,7 +121,7 @@ KEPT_FIRST: Final[Mapping[str, int]] = MappingProxyType({
     HEADER_DEADLINE: SMALL, HEADER_EPOCH: SMALL, HEADER_FIRST_TRY: SMALL, TRACE_PARENT: SMALL,
     HEADER_RETRY: SMALL, HEADER_RUN_TIMEOUT: SMALL, HEADER_STEPS: SMALL * 5,
     HEADER_PROGRESS: SMALL, HEADER_TAGS: SMALL * 3, HEADER_CALLBACKS: SMALL * 5,
-    HEADER_TICK: SMALL, HEADER_PARENT: SMALL, HEADER_REPLAY: SMALL,
+    HEADER_TICK: SMALL, HEADER_PARENT: SMALL, HEADER_REPLAY: SMALL, HEADER_ORIGIN: SMALL,
 })  # fmt: skip
 """What such a copy keeps before the headers of other programs, in this order: bytes of each."""
 

@@ -26,6 +26,7 @@ from amqpjobs.jobs.message.header_names import (
     HEADER_ERROR,
     HEADER_FIRST_TRY,
     HEADER_HISTORY,
+    HEADER_ORIGIN,
     HEADER_PARENT,
     HEADER_PROGRESS,
     HEADER_REPLAY,
@@ -34,7 +35,6 @@ from amqpjobs.jobs.message.header_names import (
     HEADER_STEPS,
     HEADER_TAGS,
     HEADER_TICK,
-    KEPT_FIRST,
     LEFT_BEHIND,
     LONGEST_TOKEN,
     MAX_ATTEMPT,
@@ -43,6 +43,7 @@ from amqpjobs.jobs.message.header_names import (
     MAX_HISTORY_TEXT,
 )
 from amqpjobs.jobs.message.ids import new_token, next_token
+from amqpjobs.jobs.message.origin import Origin, origin_from, origin_of_death, origin_table
 from amqpjobs.jobs.message.properties import FieldValue, Headers, is_whole
 from amqpjobs.jobs.message.steps import CarriedStep, steps_from, steps_table
 from amqpjobs.jobs.message.tick import Tick, tick_from, tick_table
@@ -212,6 +213,8 @@ def for_replay(headers: Headers) -> dict[str, FieldValue]:
     """The headers of a dead letter that becomes a job again: at attempt 1, in the next epoch,
     without a deadline. Why it died is the last of its history."""
     copy = for_copy(headers)
+    if (origin := origin_of(headers)) is not None:  # perhaps only RabbitMQ says so, in its own
+        copy |= origin_header(origin)
     for name in (HEADER_ATTEMPT, HEADER_DEADLINE, HEADER_REPLAY):
         copy.pop(name, None)
     copy[HEADER_EPOCH] = epoch_of(headers) + 1
@@ -251,26 +254,6 @@ def failure_of(headers: Headers) -> Failure | None:
         queue = text_or_none(deaths[0].get("queue"))
         return Failure(f"broker-{reason or 'unknown'}", "put here by RabbitMQ itself", queue=queue)
     return None
-
-
-def shorten_failure(
-    headers: dict[str, FieldValue], fits: Callable[[dict[str, FieldValue], int], bool]
-) -> None:
-    """Say in fewer words why a message was put aside, unless that fits.
-
-    Args:
-        headers: are changed.
-        fits: whether there is room for this header, of so many bytes at most.
-    """
-    table = headers.get(HEADER_ERROR)
-    if fits({HEADER_ERROR: table}, KEPT_FIRST[HEADER_ERROR]):
-        return
-    if not isinstance(table, dict):
-        headers[HEADER_ERROR] = None
-        return
-    cut = {name: v[:300] if isinstance(v, str) else v for name, v in table.items()}
-    cut.pop("frames", None)
-    headers[HEADER_ERROR] = cut
 
 
 def dropped_of(headers: Headers) -> list[str]:
@@ -375,6 +358,18 @@ def for_next_run(
     if table := steps_table(steps):
         copy[HEADER_STEPS] = table
     return copy
+
+
+def origin_of(headers: Headers) -> Origin | None:
+    """Where an event was published; None for a job that was sent to its queue."""
+    if (value := headers.get(HEADER_ORIGIN)) is not None:
+        return origin_from(value)
+    return origin_of_death(headers)
+
+
+def origin_header(origin: Origin) -> dict[str, FieldValue]:
+    """The header that says so, on the copies of an event."""
+    return {HEADER_ORIGIN: origin_table(origin)}
 
 
 def accepts(headers: Headers, encoding: str) -> bool:

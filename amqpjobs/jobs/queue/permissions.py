@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from amqpjobs.jobs.queue.exchange import Exchange
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.jobs.queue.topology import (
     CONTROL_EXCHANGE,
@@ -56,7 +57,11 @@ class Permissions:
 
 
 def permissions_of(
-    queues: Iterable[Queue], prefix: str, *, scheduled: str | None = None
+    queues: Iterable[Queue],
+    prefix: str,
+    *,
+    scheduled: str | None = None,
+    exchanges: Iterable[Exchange] = (),
 ) -> tuple[Permissions, ...]:
     """The least that the users of an app with these queues need.
 
@@ -64,37 +69,50 @@ def permissions_of(
         queues: of the app.
         prefix: of the users' names, which a cluster has once for all its virtual hosts.
         scheduled: the name of the app, if it has schedules; None if it has none.
+        exchanges: that the app binds its queues to, or publishes to.
 
     Returns:
         ``deploy`` declares, looks, moves dead letters, and pauses queues; ``worker`` consumes, and
         does what jobs do; ``publisher`` enqueues, asks, watches and records, as a web tier does.
     """
     queues = tuple(queues)
-    lanes = [_literal(lane.queue) for queue in queues for lane in lanes_of(queue)]
-    dead = [_literal(queue.dead) for queue in queues]
-    parked = [_literal(queue.parked) for queue in queues]
+    lanes, foreign = _lanes(queues, foreign=False), _lanes(queues, foreign=True)
+    kept = [queue for queue in queues if queue.keeps_failed]
+    dead = [_literal(queue.dead) for queue in kept]
+    parked = [_literal(queue.parked) for queue in kept]
+    exchanges = tuple(exchanges)
+    declared = [_literal(each.name) for each in exchanges if not each.foreign]
+    bound = [_literal(each.name) for each in exchanges]
+    others = [_literal(each.alternate) for each in exchanges if each.alternate]
     whole = [OURS, *lanes, *dead, *parked]
     marks = [PAUSED + _literal(queue.name) for queue in queues]
     control, events, recorder, holds = map(
         _literal, (CONTROL_EXCHANGE, EVENTS_EXCHANGE, RECORDER_QUEUE, HOLDS)
     )
     tickers = [] if scheduled is None else [_literal(TICKER + scheduled)]
-    writes = _any_of([DEFAULT_EXCHANGE, ALONE, *whole])
+    writes = [DEFAULT_EXCHANGE, ALONE, *whole, *bound]
     return (
         Permissions(
             "deploy", f"{prefix}-deploy", "management",
-            _any_of([ALONE, *whole]), writes, _any_of([ALONE, *whole]),
+            _any_of([ALONE, *whole, *declared]), _any_of([*writes, *foreign, *others]),
+            _any_of([ALONE, *whole, *foreign, *bound]),
         ),
         Permissions(
             "worker", f"{prefix}-worker", "",
-            _any_of([ALONE, *marks, *tickers]), writes,
-            _any_of([ALONE, control, events, holds, *lanes, *parked]),
+            _any_of([ALONE, *marks, *tickers]), _any_of(writes),
+            _any_of([ALONE, control, events, holds, *lanes, *parked, *foreign, *bound]),
         ),
         Permissions(
             "publisher", f"{prefix}-publisher", "",
-            _any_of([ALONE, *tickers]), writes, _any_of([ALONE, events, holds, recorder]),
+            _any_of([ALONE, *tickers]), _any_of(writes),
+            _any_of([ALONE, events, holds, recorder, *bound]),
         ),
     )  # fmt: skip
+
+
+def _lanes(queues: Iterable[Queue], *, foreign: bool) -> list[str]:
+    found = [queue for queue in queues if queue.foreign == foreign]
+    return [_literal(lane.queue) for queue in found for lane in lanes_of(queue)]
 
 
 def definitions_of(

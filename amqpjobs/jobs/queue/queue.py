@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.durations import LEVELS
 from amqpjobs.jobs.middleware import Processing, checked
+from amqpjobs.jobs.queue.arguments import problem_with
 from amqpjobs.jobs.queue.limits import LONGEST_HOLD, KillSwitch, starts_per_second
+
+Failed: TypeAlias = Literal["dead", "reject", "requeue-limit"]
 
 MAX_NAME = 255 - 2 * LEVELS
 """Bytes. AMQP's routing keys end at 255, and a delay has its bits in front of the name."""
@@ -52,6 +55,15 @@ class Queue:
         singleton: one job of this queue runs at a time, in all workers of all machines together,
             by RabbitMQ's single active consumer. The other workers stand by. For quorum queues
             without priorities. It cannot be changed once the queue is declared.
+        arguments: further arguments of its declaration, such as ``{"x-max-length": 100_000}``;
+            for those that RabbitMQ has and that are no option here.
+        foreign: another system declares the queue. Workers consume it as it is, and wait for it
+            where it does not exist. ``type`` and ``delivery_limit`` say how it is declared there.
+        failed: for foreign queues: what becomes of a job that has failed for good. ``dead`` puts
+            it into ``<name>.dead``, which is the app's. ``reject`` leaves it to the dead-lettering
+            of the queue's owner; RabbitMQ drops it where there is none. ``requeue-limit`` returns
+            each failed job at once, without a retry of its own, until RabbitMQ has counted
+            ``delivery_limit`` deliveries, and rejects it then.
 
     Raises:
         ConfigurationError: a name, weight or combination that cannot work.
@@ -62,6 +74,8 @@ class Queue:
         'receipts.dead'
         >>> mails = Queue("mails", rate="100/s", kill_switch=KillSwitch(at_least=20))
         >>> reindex = Queue("reindex", singleton=True)
+        >>> short = Queue("short", arguments={"x-max-length": 100_000})
+        >>> legacy = Queue("legacy.orders", foreign=True, failed="reject")
     """
 
     name: str
@@ -73,9 +87,13 @@ class Queue:
     kill_switch: KillSwitch | None = None
     middleware: "Sequence[Processing]" = field(default=(), repr=False)
     singleton: bool = False
+    arguments: Mapping[str, str | int | bool] = field(default_factory=dict)
+    foreign: bool = False
+    failed: Failed = "dead"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "priorities", MappingProxyType(dict(self.priorities)))
+        object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
         layers = checked(self.middleware, f"middleware of Queue({self.name!r})")
         object.__setattr__(self, "middleware", layers)
         problem = self._problem()
@@ -100,7 +118,26 @@ class Queue:
             )
         if self.type not in ("quorum", "classic"):
             return f"type is 'quorum' or 'classic', not {self.type!r}"
-        return self._singleton_problem() or self._number_problem()
+        return (
+            self._foreign_problem()
+            or problem_with(self.arguments, self.type)
+            or self._singleton_problem()
+            or self._number_problem()
+        )
+
+    def _foreign_problem(self) -> str | None:
+        if self.failed not in ("dead", "reject", "requeue-limit"):
+            return f"failed is 'dead', 'reject' or 'requeue-limit', not {self.failed!r}"
+        if not self.foreign:
+            return None if self.failed == "dead" else "failed is for foreign=True"
+        if self.priorities or self.arguments or self.singleton or self.max_priority is not None:
+            return (
+                "its owner declares it: leave out priorities, max_priority, arguments and "
+                "singleton, or foreign=True"
+            )
+        if self.failed == "requeue-limit" and self.type != "quorum":
+            return "a classic queue does not count deliveries: write failed='reject' or 'dead'"
+        return None
 
     def _singleton_problem(self) -> str | None:
         given: object = self.singleton
@@ -142,6 +179,16 @@ class Queue:
                 f"one every {LONGEST_HOLD:.0f} s is the slowest. For less, publish with a delay"
             )
         return None
+
+    @property
+    def keeps_failed(self) -> bool:
+        """Whether it has queues of its own for failed and for unknown jobs."""
+        return self.failed == "dead"
+
+    @property
+    def put_aside(self) -> tuple[str, ...]:
+        """Its AMQP queues for failed and for unknown jobs."""
+        return (self.dead, self.parked) if self.keeps_failed else ()
 
     @property
     def dead(self) -> str:

@@ -3,12 +3,15 @@
 Changes when the layout on the broker changes; `amqpjobs.broker.rabbitmq.declarer` applies it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.durations import LEVELS
+from amqpjobs.jobs.message.properties import FieldValue
+from amqpjobs.jobs.queue.exchange import Binding, Exchange
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
 
 DEAD_EXCHANGE = "amqpjobs.dead"
@@ -56,19 +59,21 @@ KEPT_FOR_GOOD = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class QueueDeclaration:
-    """An AMQP queue with its arguments. All are durable."""
+    """An AMQP queue with its arguments. All are durable; a foreign one is only looked at."""
 
     name: str
     arguments: Mapping[str, str | int | bool]
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ExchangeDeclaration:
-    """An AMQP exchange with its arguments. All are durable."""
+    """An AMQP exchange with its arguments. All are durable; a foreign one is only looked at."""
 
     name: str
-    type: Literal["direct", "fanout", "topic"]
+    type: Literal["direct", "fanout", "topic", "headers"]
     arguments: Mapping[str, str | int] = field(default_factory=dict)
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class BindingDeclaration:
     target: str
     routing_key: str
     to: Literal["queue", "exchange"] = "queue"
+    arguments: Mapping[str, FieldValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +138,26 @@ HOLD_TOPOLOGY = Topology(
 """What pausing by hand needs: a queue of one message, in which a new one replaces the old one."""
 
 
-def topology_of(queues: Iterable[Queue]) -> Topology:
-    """The topology of these queues.
+NO_BINDINGS: Mapping[str, Sequence[Binding]] = MappingProxyType({})
+
+
+def topology_of(
+    queues: Iterable[Queue],
+    bindings: Mapping[str, Sequence[Binding]] = NO_BINDINGS,
+    published: Iterable[Exchange] = (),
+) -> Topology:
+    """The topology of these queues, but for what others declare: see `foreign_of`.
+
+    Args:
+        bindings: of AMQP queues to exchanges, by their names.
+        published: exchanges that the app publishes to.
 
     Raises:
         ConfigurationError: two of them would share an AMQP queue.
     """
     declarations: dict[str, QueueDeclaration] = {DELAY_UNROUTABLE: _kept(DELAY_UNROUTABLE)}
-    bindings = [BindingDeclaration(DELAY_UNROUTABLE, DELAY_UNROUTABLE, "")]
+    bound = [BindingDeclaration(DELAY_UNROUTABLE, DELAY_UNROUTABLE, "")]
+    exchanges = {exchange.name: exchange for exchange in published}
     for queue in queues:
         for declaration in _declarations(queue):
             if declaration.name in declarations:
@@ -148,34 +166,83 @@ def topology_of(queues: Iterable[Queue]) -> Topology:
                     "rename one, or a priority"
                 )
             declarations[declaration.name] = declaration
-        bindings.append(BindingDeclaration(DEAD_EXCHANGE, queue.dead, queue.dead))
+        if queue.keeps_failed:
+            bound.append(BindingDeclaration(DEAD_EXCHANGE, queue.dead, queue.dead))
         for lane in lanes_of(queue):
-            # Exactly so many words in front: `#.high` would also match a queue `mails.high`.
-            key = "*." * LEVELS + lane.queue
-            bindings.append(BindingDeclaration(DELAY_DELIVER, lane.queue, key))
+            if not queue.foreign:
+                bound.append(_delays_to(lane.queue))
+            for binding in bindings.get(lane.queue, ()):
+                exchanges[binding.exchange.name] = binding.exchange
+                if not queue.foreign and not binding.exchange.foreign:
+                    bound.append(_bound(binding, lane.queue))
     return Topology(
         (
             ExchangeDeclaration(DEAD_EXCHANGE, "direct"),
             ExchangeDeclaration(CONTROL_EXCHANGE, "direct"),
             ExchangeDeclaration(DELAY_UNROUTABLE, "fanout"),
             ExchangeDeclaration(DELAY_DELIVER, "topic", {"alternate-exchange": DELAY_UNROUTABLE}),
+            *(_declared(each) for each in exchanges.values() if not each.foreign),
         ),
         tuple(declarations.values()),
-        tuple(bindings),
+        tuple(bound),
     )
 
 
+def foreign_of(
+    queues: Iterable[Queue], bindings: Mapping[str, Sequence[Binding]] = NO_BINDINGS
+) -> Topology:
+    """What these queues need that others declare: queues and exchanges, to be looked at; and the
+    bindings to them, which the app makes."""
+    found: list[QueueDeclaration] = []
+    bound: list[BindingDeclaration] = []
+    exchanges: dict[str, Exchange] = {}
+    for queue in queues:
+        for lane in lanes_of(queue):
+            if queue.foreign:
+                found.append(QueueDeclaration(lane.queue, {}, foreign=True))
+                bound.append(_delays_to(lane.queue))
+            for binding in bindings.get(lane.queue, ()):
+                if queue.foreign or binding.exchange.foreign:
+                    bound.append(_bound(binding, lane.queue))
+                if binding.exchange.foreign:
+                    exchanges[binding.exchange.name] = binding.exchange
+    declared = tuple(_declared(each) for each in exchanges.values())
+    return Topology(declared, tuple(found), tuple(bound))
+
+
+def _declared(exchange: Exchange) -> ExchangeDeclaration:
+    return ExchangeDeclaration(
+        exchange.name, exchange.type, exchange.arguments, foreign=exchange.foreign
+    )
+
+
+def _bound(binding: Binding, queue: str) -> BindingDeclaration:
+    return BindingDeclaration(
+        binding.exchange.name, queue, binding.key, arguments=binding.arguments
+    )
+
+
+def _delays_to(queue: str) -> BindingDeclaration:
+    # Exactly so many words in front: `#.high` would also match a queue `mails.high`.
+    return BindingDeclaration(DELAY_DELIVER, queue, "*." * LEVELS + queue)
+
+
 def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
-    yield _kept(queue.dead)
-    yield _kept(queue.parked)
+    if queue.keeps_failed:
+        yield _kept(queue.dead)
+        yield _kept(queue.parked)
+    if queue.foreign:
+        return
     arguments: dict[str, str | int | bool] = {
         "x-queue-type": queue.type,
         "x-dead-letter-exchange": DEAD_EXCHANGE,
         "x-dead-letter-routing-key": queue.dead,
         "x-overflow": "reject-publish",
     }
+    arguments |= queue.arguments
     if queue.type == "quorum":
-        arguments["x-dead-letter-strategy"] = "at-least-once"
+        if arguments["x-overflow"] == "reject-publish":  # RabbitMQ has it with nothing else
+            arguments["x-dead-letter-strategy"] = "at-least-once"
         arguments["x-delivery-limit"] = queue.delivery_limit
     if queue.max_priority is not None:
         arguments["x-max-priority"] = queue.max_priority

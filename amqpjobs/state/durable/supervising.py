@@ -92,6 +92,7 @@ class Supervises:
             lane.queue: queue.parked
             for queue in runtime.registry.queues.values()
             for lane in lanes_of(queue)
+            if queue.keeps_failed
         }
         names = {*routing_keys, *(beside[key] for key in routing_keys if key in beside)}
         async with connected(runtime.settings, "inspect") as wire, Declarer(wire) as declarer:

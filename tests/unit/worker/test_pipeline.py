@@ -37,6 +37,7 @@ from amqpjobs.worker.pipeline import Pipeline
 from amqpjobs.worker.recently_settled import Settled
 from amqpjobs.worker.reporting import Reporting
 from amqpjobs.worker.run import Run
+from amqpjobs.worker.translation import has_job_for
 from tests.unit.broker.rabbitmq.fake_wire import turns
 from tests.unit.worker.hand import BROKEN_HEADER, BROKEN_TABLE, KEY_OF, Hand, ours
 
@@ -270,15 +271,12 @@ async def test_without_a_name_in_a_queue_of_several_jobs_it_is_parked(bench):
 def test_what_can_be_run_here_is_known():
     """For those who bring parked jobs back."""
     app = App("a")
-    job = app.job(queue="q")(never)
-    runtime = app.client.runtime
-    pipeline = Pipeline(
-        runtime, None, None, {"q": definition_of(job)}, LIMIT, Settled(KEY_OF), nobody
-    )
-    assert pipeline.knows("never", "anywhere")
-    assert pipeline.knows(None, "q")
-    assert not pipeline.knows("other", "q")
-    assert not pipeline.knows(None, "r")
+    app.job(queue="q")(never)
+    registry = app.client.runtime.registry
+    assert has_job_for(registry, Properties(type="never"), "anywhere")
+    assert has_job_for(registry, Properties(), "q")
+    assert not has_job_for(registry, Properties(type="other"), "q")
+    assert not has_job_for(registry, Properties(), "r")
 
 
 @pytest.mark.parametrize(

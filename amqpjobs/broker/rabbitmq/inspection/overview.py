@@ -34,7 +34,7 @@ async def rows_of(
     names = [
         name
         for queue in queues.values()
-        for name in (*(lane.queue for lane in lanes_of(queue)), queue.dead, queue.parked)
+        for name in (*(lane.queue for lane in lanes_of(queue)), *queue.put_aside)
     ]
     found = await depths(wire, [*names, DELAY_UNROUTABLE], settings)
     waiting = sum((await counts(wire)).values())
@@ -42,7 +42,7 @@ async def rows_of(
     rows: list[dict[str, Any]] = []
     for queue in queues.values():
         for lane in lanes_of(queue):
-            depth, dead, parked = found[lane.queue], found[queue.dead], found[queue.parked]
+            depth, dead, parked = map(found.get, (lane.queue, queue.dead, queue.parked))
             row: dict[str, Any] = {"queue": lane.queue, "priority": lane.priority}
             hold = holds.get(queue.name, Hold(queue.name))
             row["state"] = _state(depth, paused=queue.name in paused or hold.paused)

@@ -1,0 +1,96 @@
+"""Where a message was published first: the exchange and the routing key, which copies carry.
+
+Changes when a copy has to say more of it.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from amqpjobs.jobs.message.properties import FieldValue, Headers, Properties
+
+_EVENTS = uuid.UUID("5a3b7a35-5c43-5d0e-8a1c-2f0a3f6f1c44")
+"""The namespace of the ids of jobs that are made of events."""
+
+
+class Origin(NamedTuple):
+    """Where a message was published.
+
+    Attributes:
+        exchange: its name.
+        routing_key: as it was published.
+    """
+
+    exchange: str
+    routing_key: str
+
+
+def origin_from(value: FieldValue) -> Origin | None:
+    """What a header says of it; None if it says nothing usable. Anyone may have written it."""
+    if not isinstance(value, Mapping):
+        return None
+    exchange, key = value.get("exchange"), value.get("key")
+    if isinstance(exchange, str) and exchange and isinstance(key, str):
+        return Origin(exchange, key)
+    return None
+
+
+def origin_table(origin: Origin) -> dict[str, FieldValue]:
+    """The header that says so."""
+    return {"exchange": origin.exchange, "key": origin.routing_key}
+
+
+def origin_of_death(headers: Headers) -> Origin | None:
+    """The same of a message that RabbitMQ itself has dead-lettered: ``x-death`` has where it was
+    published, and the routing keys."""
+    deaths = headers.get("x-death")
+    if not isinstance(deaths, list | tuple) or not deaths or not isinstance(deaths[-1], Mapping):
+        return None
+    exchange, keys = deaths[-1].get("exchange"), deaths[-1].get("routing-keys")
+    if isinstance(keys, list | tuple) and keys:
+        return origin_from({"exchange": exchange, "key": keys[0]})
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a job knows of the event that it handles: `Context.event`.
+
+    Attributes:
+        id: the AMQP ``message_id``; None if its publisher gave none. The job's id follows from it.
+        exchange: where it was published.
+        routing_key: with which key.
+        type: the AMQP ``type``, which is its publisher's word; None without one.
+        app: the AMQP ``app_id``: who published it, by its own account; None without one.
+        time: when it was published, in seconds since the epoch; None without a timestamp.
+    """
+
+    id: str | None
+    exchange: str
+    routing_key: str
+    type: str | None
+    app: str | None
+    time: float | None
+
+
+def event_of(properties: Properties, origin: Origin | None) -> Event | None:
+    """The event that a message is; None for a job that was sent to its queue."""
+    if origin is None:
+        return None
+    time = properties.timestamp
+    return Event(
+        properties.message_id, origin.exchange, origin.routing_key, properties.type,
+        properties.app_id, None if time is None else float(time),
+    )  # fmt: skip
+
+
+def job_id_of(message_id: str, queue: str) -> str:
+    """The id of the job that an event is in one queue: the same for each delivery of it, and
+    another one in each queue, since an event may go to many.
+
+    Args:
+        message_id: of the event.
+        queue: the AMQP queue.
+    """
+    return str(uuid.uuid5(_EVENTS, f"{queue}\0{message_id}"))
