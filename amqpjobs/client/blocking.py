@@ -291,6 +291,11 @@ class BlockingApp:
         return portal
 
 
+def call_of(client: BlockingApp) -> "Callable[..., Any]":
+    """What calls a coroutine function on the event loop of a client, and waits for its result."""
+    return client._open_portal().call
+
+
 class Portal:
     """An event loop in a thread of its own, and the app's connection on it. It ends with the
     process, or by `close`."""

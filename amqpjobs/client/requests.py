@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from amqpjobs.client.job_properties import body_of
 from amqpjobs.client.nested_requests import answer_in_job
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from amqpjobs.client.question import Question, Reply
     from amqpjobs.client.replies import Replies
     from amqpjobs.jobs.definition import Definition
+
+MakesProperties: TypeAlias = Callable[["Publisher", str, float], Properties]
+"""Makes the properties of a request: of the publisher, the name of the reply queue, and the seconds
+that are left."""
 
 
 class Requests:
@@ -173,34 +177,67 @@ class Requests:
         """Ask a service that is not ours. See `App.request`."""
         from amqpjobs.jobs.message.reply import read_value
 
+        data, content_type = _encoded(body)
+
+        def properties(publisher: "Publisher", reply_to: str, left: float) -> Properties:
+            message_id, correlation_id = new_job_id(), publisher.replies.new_correlation_id()
+            return Properties(
+                content_type=content_type,
+                headers=publisher.trace_of_request(queue, message_id, correlation_id),
+                delivery_mode=TRANSIENT,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+                # It does not know our deadline header; RabbitMQ drops what it did not take in time.
+                expiration=str(max(1, round(left * 1000))),
+                message_id=message_id,
+                timestamp=int(self._runtime.clock.time()),
+                type=type_,
+                app_id=self._runtime.registry.name,
+            )
+
+        reply = await self.foreign(queue, data, properties, timeout)
+        if reply.header.type == ERROR_REPLY:
+            raise self._error(reply, queue, None)
+        return read_value(queue, reply.body, reply.header.content_type, returns)
+
+    async def foreign(
+        self,
+        queue: str,
+        data: bytes,
+        properties: "MakesProperties",
+        timeout: Seconds | None,
+        is_last: Callable[[bytes], bool] | None = None,
+    ) -> "Reply":
+        """Send a request that is not for our workers, and wait for its reply.
+
+        Args:
+            queue: where it goes.
+            data: its body.
+            properties: makes its properties.
+            timeout: seconds or a timedelta; None for the setting.
+            is_last: see `Question`.
+        """
         seconds = self._seconds(timeout)
         context = current_context.get()
         allowed = seconds if context is None else self._left_of(context, seconds, queue)
         end = time.monotonic() + allowed
-        data, content_type = _encoded(body)
         self._check_size(queue, data)
-
-        def result(reply: "Reply") -> Any:
-            if reply.header.type == ERROR_REPLY:
-                raise self._error(reply, queue, None)
-            return read_value(queue, reply.body, reply.header.content_type, returns)
-
         tracing = self._traced.now()
         if tracing is None:
-            return result(await self._ask_service(queue, data, content_type, type_, seconds, end))
+            return await self._ask_foreign(queue, data, properties, seconds, end, is_last)
         with tracing.asking(queue) as asking:
-            reply = await self._ask_service(queue, data, content_type, type_, seconds, end)
+            reply = await self._ask_foreign(queue, data, properties, seconds, end, is_last)
             asking.answered(reply.header)
-            return result(reply)
+            return reply
 
-    async def _ask_service(
+    async def _ask_foreign(
         self,
         queue: str,
         data: bytes,
-        content_type: str,
-        type_: str | None,
+        properties: "MakesProperties",
         timeout: float,
         end: float,
+        is_last: Callable[[bytes], bool] | None,
     ) -> "Reply":
         from amqpjobs.client.question import Question
 
@@ -208,21 +245,8 @@ class Requests:
         replies = publisher.replies
         reply_to = await replies.ready(queue, timeout, end - time.monotonic())
         left = end - time.monotonic()
-        message_id, correlation_id = new_job_id(), replies.new_correlation_id()
-        properties = Properties(
-            content_type=content_type,
-            headers=publisher.trace_of_request(queue, message_id, correlation_id),
-            delivery_mode=TRANSIENT,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            # It does not know our deadline header; RabbitMQ drops what it did not take in time.
-            expiration=str(max(1, round(left * 1000))),
-            message_id=message_id,
-            timestamp=int(self._runtime.clock.time()),
-            type=type_,
-            app_id=self._runtime.registry.name,
-        )
-        question = Question(queue, timeout, queue, properties, of_job=False)
+        made = properties(publisher, reply_to, left)
+        question = Question(queue, timeout, queue, made, of_job=False, is_last=is_last)
         if publisher.meter is not None:
             publisher.meter.sent(queue, None)
         replies.ask(question, data, left)

@@ -1,4 +1,4 @@
-"""The callback of a job that has ended, as a message that is confirmed before the job is acked.
+"""What follows a job that has ended, as messages that are confirmed before the job is acked.
 
 Changes when an ending has another callback.
 """
@@ -21,22 +21,34 @@ from amqpjobs.worker.replacing import Copy
 
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
+    from amqpjobs.worker.enveloped import Followers
 
 log = logging.getLogger("amqpjobs.worker")
 
-MakesCallbacks: TypeAlias = Callable[[Delivery, Outcome, RunContext | None, str], Copy | None]
-"""Makes the callback of a delivery that has ended so, or None; the last is where dead letters of
-its queue go."""
+MakesCallbacks: TypeAlias = Callable[[Delivery, Outcome, RunContext | None, str], list[Copy]]
+"""Makes what follows a delivery that has ended so; the last is where dead letters of its queue
+go."""
 
 
-def callbacks_by(publisher: "Publisher", propagate: tuple[str, ...] | None) -> MakesCallbacks:
+def callbacks_by(
+    publisher: "Publisher", propagate: tuple[str, ...] | None, followers: "Followers"
+) -> MakesCallbacks:
     """Callbacks as messages of this publisher.
 
     Args:
         propagate: names of headers that they have of the job; None for none.
+        followers: makes what follows the jobs of another job system.
     """
 
     def make(
+        delivery: Delivery, outcome: Outcome, context: RunContext | None, dead: str
+    ) -> list[Copy]:
+        if delivery.envelope is not None:
+            return followers.after(delivery.envelope, delivery, outcome, context, dead)
+        one = _callback(delivery, outcome, context, dead)
+        return [] if one is None else [one]
+
+    def _callback(
         delivery: Delivery, outcome: Outcome, context: RunContext | None, dead: str
     ) -> Copy | None:
         kind = _kind_of(outcome)

@@ -73,7 +73,8 @@ class TaskCall:
 
 
 def properties_of(call: TaskCall, now: float) -> Properties:
-    """The AMQP properties of its message.
+    """The AMQP properties of its message. Beyond what Celery writes they have the name and the id
+    as amqpjobs does, for dead letters.
 
     Args:
         call: the call.
@@ -91,6 +92,8 @@ def properties_of(call: TaskCall, now: float) -> Properties:
         correlation_id=call.correlation_id or call.id,
         reply_to=call.reply_to or "",
         expiration=expiration,
+        message_id=call.id,
+        type=call.task,
     )
 
 

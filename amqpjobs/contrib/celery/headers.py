@@ -12,15 +12,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from amqpjobs.errors import DecodeError
+from amqpjobs.jobs.message.carried import LONGEST_RUN
 from amqpjobs.jobs.message.properties import FieldValue, Headers, is_whole
 
 LONGEST_NAME: Final = 255
 """Bytes of a task's name and id: AMQP's own limit for the properties of a job."""
 
 MOST_RETRIES: Final = 999_999
-
-LONGEST_LIMIT: Final = 10**8
-"""Seconds of a time limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ def moment(value: Any, name: str) -> float | None:
         when = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         if when.tzinfo is None:
             when = when.replace(tzinfo=UTC)
-        return when.timestamp()
+        return max(0.0, when.timestamp())
     except (TypeError, ValueError, OverflowError):
         raise DecodeError(f"Celery's header {name!r} is not a time in ISO 8601") from None
 
@@ -128,9 +126,9 @@ def _seconds(value: FieldValue) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DecodeError("Celery's header 'timelimit' is not a list of two numbers")
-    if not math.isfinite(value) or not 0 < value <= LONGEST_LIMIT:
+    if not math.isfinite(value) or value <= 0:
         raise DecodeError("Celery's header 'timelimit' has a number that is no time limit")
-    return value
+    return min(value, LONGEST_RUN)
 
 
 def text_of(mapping: Mapping[str, object], name: str) -> str | None:

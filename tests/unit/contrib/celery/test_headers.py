@@ -73,7 +73,7 @@ def test_every_captured_message_of_protocol_2_is_read() -> None:
         ("retries", -1), ("retries", "1"), ("retries", True), ("retries", 10**9),
         ("timelimit", 5), ("timelimit", [1]), ("timelimit", ["1", None]), ("timelimit", [0, None]),
         ("timelimit", [True, None]), ("timelimit", [float("nan"), None]),
-        ("timelimit", [float("inf"), None]), ("timelimit", [10**12, None]),
+        ("timelimit", [float("inf"), None]),
         ("compression", 7),
     ],
 )  # fmt: skip
