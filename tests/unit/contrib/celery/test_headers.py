@@ -1,5 +1,6 @@
 """The headers of task messages: what Celery has sent, and what anybody might."""
 
+import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,7 +98,5 @@ NAMES = ("task", "id", "root_id", "group", "eta", "expires", "retries", "timelim
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, VALUES)))
 def test_whatever_headers_there_are(headers: dict[str, Any]) -> None:
     """They are read, or refused by a `DecodeError`: nothing else is raised."""
-    try:
+    with contextlib.suppress(DecodeError):
         read_headers({**MINIMAL, **headers})
-    except DecodeError:
-        pass
