@@ -1,7 +1,5 @@
-"""The app: what jobs there are, and the one door through which they are enqueued.
-
-No logic of its own: it holds the registry and opens what is needed. Changes when its surface does.
-"""
+"""The app: what jobs there are, and the one door through which they are enqueued. No logic of its
+own: it holds the registry and opens what is needed. Changes when its surface does."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from amqpjobs.client.client import Client
 from amqpjobs.client.holder import ClientHolder
+from amqpjobs.client.publishing import PublishesEvents
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.declaring import DeclaresJobs
@@ -53,6 +52,7 @@ class App(
     ReceivesWebhooks,
     FollowsJobs,
     SendsWithin,
+    PublishesEvents,
     HasSchedules,
     Excludes,
     Operates,

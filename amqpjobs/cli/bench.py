@@ -15,7 +15,7 @@ from amqpjobs.app import App
 from amqpjobs.cli.app_option import JsonOption, UrlOption
 from amqpjobs.cli.consume import loop_factory
 from amqpjobs.cli.output import print_json, print_rows, say
-from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.queue import Queue, lanes_of, put_aside_of
 
 ONE_AT_A_TIME = 1_000
 """Messages of the measurements that wait for each."""
@@ -180,7 +180,7 @@ class _Measurement:
         # Of its topology these alone: the rest, as `amqpjobs.delay.unroutable`, is shared with
         # every app on the virtual host, and may hold jobs.
         queue = self._queue
-        names = [*(lane.queue for lane in lanes_of(queue)), *queue.put_aside]
+        names = [*(lane.queue for lane in lanes_of(queue)), *put_aside_of(queue)]
         async with connected(self._app.settings, "bench") as wire:
             await delete_queues(wire, names)
 

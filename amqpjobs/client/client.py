@@ -20,6 +20,7 @@ from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.runtime import Runtime
 
 if TYPE_CHECKING:
+    from amqpjobs.client.events import Events
     from amqpjobs.client.prepared import Preparing
     from amqpjobs.client.publisher import Publisher
     from amqpjobs.client.requests import Requests
@@ -74,6 +75,13 @@ class Client:
         from amqpjobs.client.prepared import Preparing
 
         return Preparing(self.runtime, self._publishing, self._propagate)
+
+    @cached_property
+    def events(self) -> "Events":
+        """Publishes events."""
+        from amqpjobs.client.events import Events
+
+        return Events(self.runtime, self._publishers.open)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -173,7 +173,10 @@ async def _sent(
             exchange, routing_key = await publisher.waiting.way_within(
                 routing_key, message.properties, message.due, timeout
             )
-        return publisher.publication.send(exchange, routing_key, message.properties, message.body)
+        return publisher.publication.send(
+            exchange, routing_key, message.properties, message.body,
+            mandatory=not message.exchange,  # an event that no queue is bound for is no error
+        )  # fmt: skip
     except AmqpJobsError as error:
         return error
 

@@ -17,6 +17,7 @@ from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
 from amqpjobs.broker.rabbitmq.event_publication import Announcements
 from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.client.exchanges import Exchanges
 from amqpjobs.client.job_properties import JobProperties, body_of
 from amqpjobs.client.question import Question
 from amqpjobs.client.replies import Replies
@@ -64,6 +65,7 @@ class Publisher:
         meter: counts its messages, if metrics were set up when it was opened.
         declared_at: when it has declared the topology, by the event loop's clock; 0 if it has not.
         restoring: declares a queue again that is missing.
+        exchanges: declares those that events are published to.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -93,6 +95,10 @@ class Publisher:
         self.restoring = Restoring(
             self.publication, self._topology if settings.declare_topology else None, self.restore
         )
+        self.exchanges = Exchanges(
+            self.link, (each.name for each in self._topology.exchanges),
+            declare=settings.declare_topology,
+        )  # fmt: skip
         self._prepared = not settings.declare_topology
         self.declared_at = 0.0
         self._tasks: list[BackgroundTask] = []

@@ -14,6 +14,7 @@ from amqpjobs.jobs.hints import did_you_mean
 from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.message.own_headers import check_names
 from amqpjobs.jobs.middleware import Processing, checked
+from amqpjobs.jobs.published import Publications
 from amqpjobs.jobs.queue.queue import Queue, lanes_of
 from amqpjobs.jobs.queue.topology import Topology, foreign_of, topology_of
 from amqpjobs.jobs.retry import DEFAULT_RETRY, Retry
@@ -49,6 +50,7 @@ class Registry:
         hooks: by name.
         schedules: of jobs, by name.
         routes: what of other exchanges its queues get, and which jobs handle it.
+        published: the events that the app says it publishes.
         worker_hooks: what is called at the start and the end of a worker process.
         ending_hooks: what is called at the ends of jobs.
         app: what the handles of its jobs ask; None where nothing can be asked.
@@ -78,7 +80,7 @@ class Registry:
         self.queues: dict[str, Queue] = {}
         self.hooks: dict[str, Hook] = {}
         self.schedules: dict[str, Declared] = {}
-        self.routes = Routes()
+        self.routes, self.published = Routes(), Publications()
         self.worker_hooks = WorkerHooks()
         self.ending_hooks = EndingHooks()
         self.app: Follows | None = None

@@ -50,6 +50,23 @@ class Within(Protocol):
         """
         ...
 
+    async def publish(
+        self, exchange: Any, key: str = "", payload: Any = None, **options: Any
+    ) -> str:
+        """Store an event; it is published after the commit. See `App.publish`.
+
+        Args:
+            exchange: the exchange, or its name.
+            key: the routing key.
+            payload: what happened.
+            options: ``headers``, ``type``, ``id`` and ``priority`` of `App.publish`.
+
+        Example:
+            >>> async with Sessions.begin() as session:
+            ...     await app.within(session).publish(orders, "order.placed", {"order": 7})
+        """
+        ...
+
 
 class BlockingWithin(Protocol):
     """The same for a ``Session`` or ``Connection``, without ``await``."""
@@ -70,6 +87,15 @@ class BlockingWithin(Protocol):
             >>> with BlockingSessions.begin() as session:
             ...     messages = [build_report.message(month) for month in (10, 11)]
             ...     handles = app.within(session).later_many(messages)
+        """
+        ...
+
+    def publish(self, exchange: Any, key: str = "", payload: Any = None, **options: Any) -> str:
+        """Store an event; it is published after the commit. See `Within.publish`.
+
+        Example:
+            >>> with BlockingSessions.begin() as session:
+            ...     event_id = app.within(session).publish(orders, "order.placed", {"order": 7})
         """
         ...
 

@@ -14,8 +14,8 @@ from amqpjobs.errors import AmqpJobsError
 from amqpjobs.jobs.run_context import context_of_nobody
 
 if TYPE_CHECKING:
-    from amqpjobs.client.blocking import Portal
     from amqpjobs.client.client import Client
+    from amqpjobs.client.portal import Portal
     from amqpjobs.state.outbox.places import Outbox
     from amqpjobs.state.outbox.relay import Relay
     from amqpjobs.state.outbox.soon import SendsSoon
@@ -177,7 +177,7 @@ class Memory:
 
     def _nudge_beside(self) -> None:
         """In synchronous code: an event loop in a thread of its own sends."""
-        from amqpjobs.client.blocking import Portal
+        from amqpjobs.client.portal import Portal
 
         with self._lock:
             if self._portal is None or not self._portal.is_ours:

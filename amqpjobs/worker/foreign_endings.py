@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterable
 from amqpjobs.broker.rabbitmq.delivery import Delivery
 from amqpjobs.broker.rabbitmq.translated_delivery import TranslatedDelivery
 from amqpjobs.jobs.outcome import Outcome, Parked, Rejected, Retried
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, keeps_failed
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -66,7 +66,7 @@ class ForeignEndings:
 
 def foreign_endings_of(queues: Iterable[Queue]) -> ForeignEndings | None:
     """What settles failures that stay with an owner; None where no queue of these has them."""
-    found = {queue.name: queue for queue in queues if not queue.keeps_failed}
+    found = {queue.name: queue for queue in queues if not keeps_failed(queue)}
     return ForeignEndings(found) if found else None
 
 

@@ -18,7 +18,7 @@ from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, PublishError, Publ
 from amqpjobs.jobs.message.copies import copied
 from amqpjobs.jobs.message.headers import failure_of
 from amqpjobs.jobs.message.properties import Properties
-from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.queue import Queue, keeps_failed, lanes_of
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -47,7 +47,7 @@ class Parking:
         link: Link,
         publication: Publication,
     ) -> None:
-        self._queues = [queue for queue in queues if queue.keeps_failed]
+        self._queues = [queue for queue in queues if keeps_failed(queue)]
         self._knows = knows
         self._link = link
         self._publication = publication

@@ -40,7 +40,7 @@ from amqpjobs.jobs.outcome import (
     Undoing,
     Waits,
 )
-from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.queue import Queue, keeps_failed, lanes_of
 from amqpjobs.jobs.run_context import RunContext
 from amqpjobs.worker.callbacks import MakesCallbacks
 from amqpjobs.worker.foreign_endings import foreign_endings_of
@@ -191,7 +191,7 @@ class Settlement:
         queue = self._queues[delivery.queue]
         few = (
             queue.type != "quorum"
-            or not queue.keeps_failed
+            or not keeps_failed(queue)
             or delivery.returns < queue.delivery_limit // 2
         )
         if delivery.stale or delivery.accepted or (few and not _has_changed(context)):

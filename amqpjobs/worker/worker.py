@@ -245,8 +245,7 @@ class Worker:
         if self._stopping.is_set():
             return None
         registry = self._runtime.registry
-        declare = self._runtime.settings.declare_topology
-        bindings = self._runtime.registry.routes.bindings
+        declare, bindings = self._runtime.settings.declare_topology, registry.routes.bindings
         topology = topology_shared_by(self._queues, declare=declare, bindings=bindings)
         try:
             async with asyncio.timeout(None) as self._starting:

@@ -42,13 +42,13 @@ NAMES = {
     # and test kits.
     App: """
         asyncapi autodiscover blocking cancel check client close configure dead_letters
-        durable_status enqueue fleet hook include job jobs later_many lifespan lock name on_failed
-        on_retry on_start on_stop on_success outbox placed queues request resources result schedules
+        durable_status enqueue fleet hook include job jobs later_many lifespan lock name on on_failed
+        on_retry on_start on_stop on_success outbox placed publish publishes queues request resources result schedules
         settings signal
         status testing undo watch why within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
-    BlockingApp: """cancel executor later later_many lock request result signal status undo watch
+    BlockingApp: """cancel executor later later_many lock publish request result signal status undo watch
         why""",
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
@@ -70,14 +70,14 @@ NAMES = {
         answered attempt detail due_at ended ended_at epoch error has_result id job progress queue
         queued_at reason result sequence started_at state tags updated_at worker
     """,
-    Router: "hook include job on_failed on_retry on_success",
+    Router: "hook include job on on_failed on_retry on_success",
     Queue: """
-        dead delivery_limit kill_switch max_priority middleware name parked priorities rate
-        singleton type
+        arguments dead delivery_limit failed foreign kill_switch max_priority middleware name parked
+        priorities rate singleton type
     """,
     Retry: "attempts factor first give_up_on jitter limit on",
     Context: """
-        arguments attempt call cancelled deadline delivery_count each epoch fence headers job job_id
+        arguments attempt call cancelled deadline delivery_count each epoch event fence headers job job_id
         last_progress log map message progress queue rate_limited redelivered signal sleep step
         step_in stopping tags tick timeout trace_id
         will_retry would_retry

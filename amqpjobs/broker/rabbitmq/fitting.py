@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from amqpjobs.broker.amqp.fields import encode_table
 from amqpjobs.broker.amqp.frames import OVERHEAD, encode_properties
 from amqpjobs.errors import PublishError
-from amqpjobs.jobs.message.header_names import HEADER_ERROR, KEPT_FIRST, KEPT_LAST
-from amqpjobs.jobs.message.headers import dropped_header, dropped_of
+from amqpjobs.jobs.message.header_names import KEPT_FIRST, KEPT_LAST
+from amqpjobs.jobs.message.headers import dropped_header, dropped_of, shorten_failure
 from amqpjobs.jobs.message.properties import FieldValue, Properties
 
 NAMES = 20
@@ -48,7 +48,7 @@ def fitting(properties: Properties, frame_max: int) -> Properties:
     room = (frame_max or _UNLIMITED) - OVERHEAD - 12 - len(encode_properties(bare)) - 4
     room -= NAMES * (NAME + 5) + _size(dropped_header(()))
     headers = dict(properties.headers)
-    _shorten_failure(headers, room)
+    shorten_failure(headers, lambda header, most: _size(header) <= min(room, most))
     kept: dict[str, FieldValue] = {}
     for name, value, most in _by_importance(headers, room):
         size = _size({name: value})
@@ -89,16 +89,3 @@ def _size(entry: dict[str, FieldValue]) -> int:
 def _cut(name: str) -> str:
     """A name within its bytes."""
     return name.encode()[:NAME].decode(errors="ignore")
-
-
-def _shorten_failure(headers: dict[str, FieldValue], room: int) -> None:
-    """Say in fewer words why a message was put aside, unless there is room for all of them."""
-    table = headers.get(HEADER_ERROR)
-    if _size({HEADER_ERROR: table}) <= min(room, KEPT_FIRST[HEADER_ERROR]):
-        return
-    if not isinstance(table, dict):
-        headers[HEADER_ERROR] = None
-        return
-    cut = {name: v[:300] if isinstance(v, str) else v for name, v in table.items()}
-    cut.pop("frames", None)
-    headers[HEADER_ERROR] = cut

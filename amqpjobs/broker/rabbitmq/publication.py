@@ -149,6 +149,7 @@ class Publication:
         *,
         through_alarms: bool = False,
         alone: bool = False,
+        mandatory: bool = True,
     ) -> None:
         """Send a message and wait for the confirm.
 
@@ -157,13 +158,16 @@ class Publication:
             through_alarms: wait on while RabbitMQ blocks publishers. What it had read when it
                 raised its alarm it takes at the end of it: sent again, it would be there twice.
             alone: see `send_for`.
+            mandatory: see `send`.
 
         Raises:
             Unroutable, PublishRejected: it is stored nowhere.
             NotConfirmed: no confirm in time.
         """
         fate: asyncio.Future[None] = self._loop.create_future()
-        self.send_for(fate, exchange, routing_key, properties, body, alone=alone)
+        self.send_for(
+            fate, exchange, routing_key, properties, body, alone=alone, mandatory=mandatory
+        )
         try:
             await asyncio.wait((fate,), timeout=timeout)
             while through_alarms and self.blocked is not None and not fate.done():

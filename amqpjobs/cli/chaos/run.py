@@ -19,7 +19,7 @@ from amqpjobs.cli.chaos.workers import Effects, Victim, undisturbed, victim_envi
 from amqpjobs.cli.consume import SUPERVISOR
 from amqpjobs.cli.output import say
 from amqpjobs.cli.supervisor.supervisor import child_command
-from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.queue import Queue, lanes_of, put_aside_of
 
 if TYPE_CHECKING:
     from amqpjobs.app import App
@@ -389,7 +389,7 @@ class Chaos:
             }
             put_aside = {
                 found.properties.message_id
-                for name in queue.put_aside
+                for name in put_aside_of(queue)
                 for found in await peek(wire, name, MOST)
             }
         return waiting | delayed, put_aside

@@ -29,7 +29,7 @@ from amqpjobs.client.deadletters.selection import EVERYTHING, Choice, Selection,
 from amqpjobs.client.deadletters.traversal import Same, Way
 from amqpjobs.errors import ConfigurationError, DecodeError, PublishError, UnknownJob
 from amqpjobs.jobs.message.properties import JSON, Properties
-from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.queue import Queue, keeps_failed, lanes_of
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ class DeadLetters:
             if len(queues) < len(self._registry.queues):
                 self._of = _lanes(queues)
         elif kind == "parked":
-            self.places = [Place(kind, q.parked, q.name) for q in queues if q.keeps_failed]
+            self.places = [Place(kind, q.parked, q.name) for q in queues if keeps_failed(q)]
         else:
-            self.places = [Place(kind, q.dead, q.name) for q in queues if q.keeps_failed]
+            self.places = [Place(kind, q.dead, q.name) for q in queues if keeps_failed(q)]
 
     def __repr__(self) -> str:
         return f"<DeadLetters in {', '.join(place.name for place in self.places)}>"

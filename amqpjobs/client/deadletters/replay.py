@@ -17,7 +17,7 @@ from amqpjobs.jobs.message.copies import copied, replayed
 from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.jobs.message.headers import replay_header
 from amqpjobs.jobs.message.properties import Headers, Properties
-from amqpjobs.jobs.queue.queue import Queue
+from amqpjobs.jobs.queue.queue import Queue, put_aside_of
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 
 
@@ -116,5 +116,5 @@ def check_durable(groups: Iterable[Group], jobs: Mapping[str, Definition]) -> No
 
 def homes_in(queues: Iterable[Queue]) -> frozenset[str]:
     """The queues where letters of these queues can have been. A file may name no other queue."""
-    names = {name for queue in queues for name in queue.put_aside}
+    names = {name for queue in queues for name in put_aside_of(queue)}
     return frozenset(names | {DELAY_UNROUTABLE})

@@ -20,7 +20,7 @@ from amqpjobs.jobs.message.header_info import HeaderInfo
 from amqpjobs.jobs.message.header_names import ALL
 from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, PERSISTENT
 from amqpjobs.jobs.message.trace_context import BAGGAGE, TRACE_PARENT, TRACE_STATE
-from amqpjobs.jobs.queue.queue import Lane, Queue, lanes_of
+from amqpjobs.jobs.queue.queue import Lane, Queue, keeps_failed, lanes_of
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.registry import Registry
@@ -173,8 +173,8 @@ def _channels(runtime: "Runtime", keys: _Keys) -> Json:
                 "arguments": arguments.get(lane.queue, {}),
                 "priority": lane.priority,
                 "weight": lane.weight,
-                "dead": queue.dead if queue.keeps_failed else None,
-                "parked": queue.parked if queue.keeps_failed else None,
+                "dead": queue.dead if keeps_failed(queue) else None,
+                "parked": queue.parked if keeps_failed(queue) else None,
             },
         }
     for job, key in keys.replies.items():

@@ -35,6 +35,7 @@ from amqpjobs.jobs.message.header_names import (
     HEADER_STEPS,
     HEADER_TAGS,
     HEADER_TICK,
+    KEPT_FIRST,
     LEFT_BEHIND,
     LONGEST_TOKEN,
     MAX_ATTEMPT,
@@ -116,10 +117,8 @@ def read_carried(headers: Headers) -> Carried | None:
     retry, timeout, tags = get(HEADER_RETRY), get(HEADER_RUN_TIMEOUT), get(HEADER_TAGS)
     if retry is None and timeout is None and tags is None:
         return None
-    policy, limit = (
-        _of(HEADER_RETRY, retry_from, retry),
-        _of(HEADER_RUN_TIMEOUT, timeout_from, timeout),
-    )
+    policy = _of(HEADER_RETRY, retry_from, retry)
+    limit = _of(HEADER_RUN_TIMEOUT, timeout_from, timeout)
     return Carried(policy, limit, tags_from(tags))
 
 
@@ -245,8 +244,7 @@ def history_of(headers: Headers, last: Failure | None = None) -> list[Failure]:
 def failure_of(headers: Headers) -> Failure | None:
     """Why a message was put aside: by amqpjobs, or by the broker itself (``x-death``); None if the
     headers do not say."""
-    table = headers.get(HEADER_ERROR)
-    if isinstance(table, Mapping):
+    if isinstance(table := headers.get(HEADER_ERROR), Mapping):
         return failure_from(table)
     deaths = headers.get("x-death")
     if isinstance(deaths, list | tuple) and deaths and isinstance(deaths[0], Mapping):
@@ -256,11 +254,30 @@ def failure_of(headers: Headers) -> Failure | None:
     return None
 
 
+def shorten_failure(
+    headers: dict[str, FieldValue], fits: Callable[[dict[str, FieldValue], int], bool]
+) -> None:
+    """Say in fewer words why a message was put aside, unless that fits.
+
+    Args:
+        headers: are changed.
+        fits: whether there is room for this header, of so many bytes at most.
+    """
+    table = headers.get(HEADER_ERROR)
+    if fits({HEADER_ERROR: table}, KEPT_FIRST[HEADER_ERROR]):
+        return
+    if not isinstance(table, dict):
+        headers[HEADER_ERROR] = None
+        return
+    cut = {name: v[:300] if isinstance(v, str) else v for name, v in table.items()}
+    cut.pop("frames", None)
+    headers[HEADER_ERROR] = cut
+
+
 def dropped_of(headers: Headers) -> list[str]:
     """The names of headers that were dropped from earlier copies."""
     names = headers.get(HEADER_DROPPED)
-    if not isinstance(names, list | tuple):
-        return []
+    names = names if isinstance(names, list | tuple) else ()
     return [name for name in names if isinstance(name, str)]
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from amqpjobs.jobs.queue.exchange import Exchange
-from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.queue import Queue, keeps_failed, lanes_of
 from amqpjobs.jobs.queue.topology import (
     CONTROL_EXCHANGE,
     EVENTS_EXCHANGE,
@@ -77,7 +77,7 @@ def permissions_of(
     """
     queues = tuple(queues)
     lanes, foreign = _lanes(queues, foreign=False), _lanes(queues, foreign=True)
-    kept = [queue for queue in queues if queue.keeps_failed]
+    kept = [queue for queue in queues if keeps_failed(queue)]
     dead = [_literal(queue.dead) for queue in kept]
     parked = [_literal(queue.parked) for queue in kept]
     exchanges = tuple(exchanges)

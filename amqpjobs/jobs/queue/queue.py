@@ -181,16 +181,6 @@ class Queue:
         return None
 
     @property
-    def keeps_failed(self) -> bool:
-        """Whether it has queues of its own for failed and for unknown jobs."""
-        return self.failed == "dead"
-
-    @property
-    def put_aside(self) -> tuple[str, ...]:
-        """Its AMQP queues for failed and for unknown jobs."""
-        return (self.dead, self.parked) if self.keeps_failed else ()
-
-    @property
     def dead(self) -> str:
         """The name of the queue with its dead letters."""
         return f"{self.name}.dead"
@@ -210,6 +200,16 @@ def lanes_of(queue: Queue) -> tuple[Lane, ...]:
         Lane(name, queue.name if i == middle else f"{queue.name}.{name}", weight)
         for i, (name, weight) in enumerate(queue.priorities.items())
     )
+
+
+def keeps_failed(queue: Queue) -> bool:
+    """Whether it has queues of its own for failed and for unknown jobs."""
+    return queue.failed == "dead"
+
+
+def put_aside_of(queue: Queue) -> tuple[str, ...]:
+    """Its AMQP queues for failed and for unknown jobs."""
+    return (queue.dead, queue.parked) if keeps_failed(queue) else ()
 
 
 def starts_of(queue: Queue) -> float | None:

@@ -12,7 +12,7 @@ from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.durations import LEVELS
 from amqpjobs.jobs.message.properties import FieldValue
 from amqpjobs.jobs.queue.exchange import Binding, Exchange
-from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.queue import Queue, keeps_failed, lanes_of
 
 DEAD_EXCHANGE = "amqpjobs.dead"
 
@@ -166,7 +166,7 @@ def topology_of(
                     "rename one, or a priority"
                 )
             declarations[declaration.name] = declaration
-        if queue.keeps_failed:
+        if keeps_failed(queue):
             bound.append(BindingDeclaration(DEAD_EXCHANGE, queue.dead, queue.dead))
         for lane in lanes_of(queue):
             if not queue.foreign:
@@ -186,6 +186,11 @@ def topology_of(
         tuple(declarations.values()),
         tuple(bound),
     )
+
+
+def topology_of_exchange(exchange: Exchange) -> Topology:
+    """An exchange alone, for events that are published to it."""
+    return Topology((_declared(exchange),), (), ())
 
 
 def foreign_of(
@@ -228,7 +233,7 @@ def _delays_to(queue: str) -> BindingDeclaration:
 
 
 def _declarations(queue: Queue) -> Iterable[QueueDeclaration]:
-    if queue.keeps_failed:
+    if keeps_failed(queue):
         yield _kept(queue.dead)
         yield _kept(queue.parked)
     if queue.foreign:

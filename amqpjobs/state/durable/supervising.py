@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.queues import connected
-from amqpjobs.jobs.queue.queue import lanes_of
+from amqpjobs.jobs.queue.queue import keeps_failed, lanes_of
 from amqpjobs.state.durable.cancelling import cancel
 from amqpjobs.state.durable.silent import LOST, Silent, next_silent, put_off, send_silent
 from amqpjobs.state.durable.silent import silent_jobs as look
@@ -92,7 +92,7 @@ class Supervises:
             lane.queue: queue.parked
             for queue in runtime.registry.queues.values()
             for lane in lanes_of(queue)
-            if queue.keeps_failed
+            if keeps_failed(queue)
         }
         names = {*routing_keys, *(beside[key] for key in routing_keys if key in beside)}
         async with connected(runtime.settings, "inspect") as wire, Declarer(wire) as declarer:

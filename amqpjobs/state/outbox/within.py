@@ -102,6 +102,14 @@ class StoresAsync:
         there = await self._given.run_sync(lambda _: self._storing.store(self._inner, kept))
         return [_existing(handle, there) for handle, _ in made]
 
+    async def publish(
+        self, exchange: Any, key: str = "", payload: Any = None, **options: Any
+    ) -> str:
+        """See `Within.publish`."""
+        event = self._storing.event(exchange, key, payload, options)
+        await self._given.run_sync(lambda _: self._storing.store(self._inner, [event]))
+        return event.job_id
+
 
 class Stores:
     """The same by a Session or Connection: see `amqpjobs.jobs.within.BlockingWithin`."""
@@ -126,6 +134,12 @@ class Stores:
         handles = [_existing(each, there) for each, _ in made]
         return [BlockingJobHandle(e.id, e.job, e.queue, e.existing) for e in handles]
 
+    def publish(self, exchange: Any, key: str = "", payload: Any = None, **options: Any) -> str:
+        """See `BlockingWithin.publish`."""
+        event = self._storing.event(exchange, key, payload, options)
+        self._storing.store(self._inner, [event])
+        return event.job_id
+
 
 class _Storing:
     """Writes the rows, and sees to it that the outbox is looked at after the commit."""
@@ -134,6 +148,11 @@ class _Storing:
         self._memory = memory
         self._key = key
         self.preparing = memory.client.preparing
+
+    def event(self, exchange: Any, key: str, payload: Any, options: Any) -> "Prepared":
+        """An event, as it is going to be published."""
+        events = self._memory.client.events
+        return events.traced(events.prepare(exchange, key, payload, options))
 
     def store(
         self, inner: Session | Connection, messages: "Iterable[Prepared]"

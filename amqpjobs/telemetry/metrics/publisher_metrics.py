@@ -75,7 +75,7 @@ class PublisherMeter:
                 self._durations[kind] = duration
         duration.record(seconds)
 
-    def publishing(self, queue: str, job: str) -> "Publishing":
+    def publishing(self, queue: str, job: str | None) -> "Publishing":
         """Around the publishing of one message."""
         return Publishing(self, queue, job)
 
@@ -112,7 +112,7 @@ class Publishing:
 
     __slots__ = ("_began", "_job", "_meter", "_queue")
 
-    def __init__(self, meter: PublisherMeter, queue: str, job: str) -> None:
+    def __init__(self, meter: PublisherMeter, queue: str, job: str | None) -> None:
         self._meter = meter
         self._queue = queue
         self._job = job

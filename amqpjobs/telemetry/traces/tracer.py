@@ -147,6 +147,7 @@ class Tracing:
         *,
         delayed: bool = False,
         conversation: str | None = None,
+        routing_key: str | None = None,
     ) -> "Sending":
         """The span of one message that is published, which starts now: whatever is current is its
         parent.
@@ -154,14 +155,15 @@ class Tracing:
         Args:
             delayed: it does not go straight to its queue.
             conversation: the correlation id of a request.
+            routing_key: of an event, whose exchange stands for the queue.
         """
         span = self.start(names.PUBLISH, names.SEND, queue, SpanKind.PRODUCER)
         if span.is_recording():
             said = {names.MESSAGE_ID: message_id}
             if job is not None:
                 said[names.JOB] = job
-            if not delayed:
-                said[names.ROUTING_KEY] = queue
+            if routing_key is not None or not delayed:
+                said[names.ROUTING_KEY] = queue if routing_key is None else routing_key
             if conversation is not None:
                 said[names.CONVERSATION_ID] = conversation
             span.set_attributes(said)

@@ -14,7 +14,7 @@ from amqpjobs.broker.rabbitmq.inspection.queues import Depth, depths
 from amqpjobs.broker.rabbitmq.pause_marks import marked
 from amqpjobs.errors import DecodeError, NotPermitted
 from amqpjobs.jobs.queue.holds import Hold, read_holds
-from amqpjobs.jobs.queue.queue import Queue, lanes_of
+from amqpjobs.jobs.queue.queue import Queue, lanes_of, put_aside_of
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 from amqpjobs.settings import Settings
 
@@ -34,7 +34,7 @@ async def rows_of(
     names = [
         name
         for queue in queues.values()
-        for name in (*(lane.queue for lane in lanes_of(queue)), *queue.put_aside)
+        for name in (*(lane.queue for lane in lanes_of(queue)), *put_aside_of(queue))
     ]
     found = await depths(wire, [*names, DELAY_UNROUTABLE], settings)
     waiting = sum((await counts(wire)).values())
