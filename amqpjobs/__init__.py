@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.exclusion.limit import Limit
     from amqpjobs.jobs.exclusion.unique import Debounce, Unique
     from amqpjobs.jobs.job import INJECTED, Job
+    from amqpjobs.jobs.message.bodies import Body, Bytes, Json, MsgPack, Text
     from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
     from amqpjobs.jobs.message.message import Message, Pipeline
     from amqpjobs.jobs.message.origin import Event
@@ -45,6 +46,8 @@ __all__ = [
     "Batch",
     "BatchFailed",
     "BlockingJobHandle",
+    "Body",
+    "Bytes",
     "Context",
     "Cron",
     "Debounce",
@@ -57,9 +60,11 @@ __all__ = [
     "Job",
     "JobHandle",
     "JobStatus",
+    "Json",
     "KillSwitch",
     "Limit",
     "Message",
+    "MsgPack",
     "Pipeline",
     "Queue",
     "Reject",
@@ -71,6 +76,7 @@ __all__ = [
     "Signing",
     "Snooze",
     "StepStatus",
+    "Text",
     "Tick",
     "TickRecord",
     "Undo",
@@ -93,6 +99,8 @@ _HOMES: Final = {
     "App": "amqpjobs.app",
     "Batch": "amqpjobs.jobs.batch",
     "BatchFailed": "amqpjobs.errors",
+    "Body": "amqpjobs.jobs.message.bodies",
+    "Bytes": "amqpjobs.jobs.message.bodies",
     "Context": "amqpjobs.jobs.context",
     "Cron": "amqpjobs.jobs.schedule.schedule",
     "Debounce": "amqpjobs.jobs.exclusion.unique",
@@ -106,9 +114,11 @@ _HOMES: Final = {
     "BlockingJobHandle": "amqpjobs.jobs.message.handle",
     "JobHandle": "amqpjobs.jobs.message.handle",
     "JobStatus": "amqpjobs.jobs.message.status",
+    "Json": "amqpjobs.jobs.message.bodies",
     "KillSwitch": "amqpjobs.jobs.queue.limits",
     "Limit": "amqpjobs.jobs.exclusion.limit",
     "Message": "amqpjobs.jobs.message.message",
+    "MsgPack": "amqpjobs.jobs.message.bodies",
     "Pipeline": "amqpjobs.jobs.message.message",
     "group": "amqpjobs.jobs.message.pipeline",
     "Queue": "amqpjobs.jobs.queue.queue",
@@ -120,6 +130,7 @@ _HOMES: Final = {
     "TickRecord": "amqpjobs.jobs.schedule.status",
     "Snooze": "amqpjobs.jobs.verdicts",
     "StepStatus": "amqpjobs.jobs.durable.status",
+    "Text": "amqpjobs.jobs.message.bodies",
     "Tick": "amqpjobs.jobs.message.tick",
     "Undo": "amqpjobs.jobs.verdicts",
     "Unique": "amqpjobs.jobs.exclusion.unique",

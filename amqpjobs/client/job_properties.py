@@ -8,7 +8,7 @@ from amqpjobs.jobs.message.header_info import JobHeaders
 from amqpjobs.jobs.message.headers import accept_header, token_header, write, write_carried
 from amqpjobs.jobs.message.message import NO_OPTIONS, Message, Options, takes_own_id
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, header_fields
-from amqpjobs.jobs.message.properties import JSON, PERSISTENT, TRANSIENT, FieldValue, Properties
+from amqpjobs.jobs.message.properties import PERSISTENT, TRANSIENT, FieldValue, Properties
 
 
 class JobProperties:
@@ -70,7 +70,7 @@ class JobProperties:
         if not takes_own_id(message):
             headers |= token_header()
         return Properties(
-            content_type=JSON,
+            content_type=message.content_type,
             content_encoding=encoding,
             headers=headers,
             delivery_mode=PERSISTENT if correlation_id is None else TRANSIENT,

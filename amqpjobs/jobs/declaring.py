@@ -15,6 +15,7 @@ from amqpjobs.jobs.exclusion.limit import GivenLimits
 from amqpjobs.jobs.exclusion.unique import Debounce, Unique
 from amqpjobs.jobs.hints import with_parentheses
 from amqpjobs.jobs.job import make_job
+from amqpjobs.jobs.message.bodies import GivenBody
 from amqpjobs.jobs.middleware import Processing
 from amqpjobs.jobs.once import Sessions
 from amqpjobs.jobs.queue.exchange import Exchange, Pattern, bindings_of
@@ -64,6 +65,7 @@ class DeclaresJobs:
         debounce: Debounce | None = None,
         once: Sessions | None = None,
         durable: bool = False,
+        body: GivenBody = None,
         batch: Batch | None = None,
     ) -> Any:
         """Make a job of a function, or of a method of a class that is rebuilt from its fields.
@@ -97,6 +99,8 @@ class DeclaresJobs:
                 all: the guide, "Transactions".
             durable: store the results of its steps, so that a later run does not execute them
                 again. The job takes the Context first. See the guide, "Durable jobs".
+            body: the format of its messages: ``Json``, ``Bytes``, ``Text``, ``MsgPack``,
+                ``CloudEvent``, or an object with ``load`` and ``dump``: see `Body`.
             batch: for an ``async def`` that takes a list: run so many jobs in one call. `Job.later`
                 takes what is one element of the list.
 
@@ -121,8 +125,19 @@ class DeclaresJobs:
 
         def decorate(function: Callable[..., Any]) -> Any:
             if not inspect.isfunction(function):
+<<<<<<< HEAD
                 raise ConfigurationError(f"@{word} is for functions and methods, not {function!r}")
             definition = Definition(function, bound, self._enqueuer, **options)
+=======
+                raise ConfigurationError(f"@job is for functions and methods, not {function!r}")
+            definition = Definition(
+                function, bound, self._enqueuer, name=name, timeout=timeout, grace=grace, cpu=cpu,
+                memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
+                middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
+                batch=batch, schedule=schedule, once=once, durable=durable,
+                body=body, rules=Rules(limit, unique, debounce),
+            )  # fmt: skip
+>>>>>>> bodies
             self._add_job(definition)
             return make_job(definition)
 

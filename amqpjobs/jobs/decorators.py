@@ -11,6 +11,7 @@ from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.exclusion.limit import GivenLimits
 from amqpjobs.jobs.exclusion.unique import Debounce, Unique
 from amqpjobs.jobs.job import Job
+from amqpjobs.jobs.message.bodies import GivenBody
 from amqpjobs.jobs.middleware import Processing
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.retry import Retry
@@ -105,3 +106,4 @@ class JobOptions(TypedDict, total=False):
     unique: Unique | None
     debounce: Debounce | None
     durable: bool
+    body: GivenBody

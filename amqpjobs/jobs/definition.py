@@ -15,6 +15,7 @@ from amqpjobs.jobs.enqueuer import Enqueuer
 from amqpjobs.jobs.exclusion.declared import NO_RULES, Exclusion, Rules, exclusion_of
 from amqpjobs.jobs.handlers import is_async, is_generator
 from amqpjobs.jobs.hooks import WorkerHooks
+from amqpjobs.jobs.message.bodies import GivenBody, body_of
 from amqpjobs.jobs.middleware import Processing, checked
 from amqpjobs.jobs.once import Sessions, check_once
 from amqpjobs.jobs.queue.exchange import Binding
@@ -54,8 +55,12 @@ class Definition(Signature):
         rules: who may run at once.
         once: makes the session of its transaction; None for a job without one.
         durable: whether the results of its steps are stored.
+<<<<<<< HEAD
         bindings: what of other exchanges its queue gets.
         bound_priority: the priority of the queue that gets it; None for the middle one.
+=======
+        body: the format of its messages.
+>>>>>>> bodies
 
     Attributes:
         given_name: its name without the prefixes of routers.
@@ -95,8 +100,12 @@ class Definition(Signature):
         rules: Rules = NO_RULES,
         once: Sessions | None = None,
         durable: bool = False,
+<<<<<<< HEAD
         bindings: Sequence[Binding] = (),
         bound_priority: str | None = None,
+=======
+        body: GivenBody = None,
+>>>>>>> bodies
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
         qualified = function.__qualname__.rpartition("<locals>.")[2]
@@ -113,6 +122,7 @@ class Definition(Signature):
             keep_result.total_seconds() if isinstance(keep_result, timedelta) else keep_result
         )
         self.at_most_once, self.durable = at_most_once, durable
+        self.body = body_of(body)
         self.rules = rules
         self.bindings, self.bound_priority = tuple(bindings), bound_priority
         self.schedules = checked_schedules(schedule, self.fail)
@@ -151,6 +161,7 @@ class Definition(Signature):
         if self.registered_in is None:
             return self
         other = copy(self)
+        other.__dict__.pop("payload", None)  # which has the name of an app
         self.everywhere.append(other)  # the list of all of them
         return other
 

@@ -160,7 +160,15 @@ class Job(Generic[P, R, C]):
         positional = self._with_instance(args)
         if positional:
             self._check_class(positional[0])
+        if self._definition.body is not None:
+            return self._formatted(positional, kwargs)
         return self._message(self._definition.payload.dump(positional, kwargs))
+
+    def _formatted(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Message[R]:
+        # Here: most programs have no other format than JSON.
+        from amqpjobs.jobs.message.formatted import encoded_call
+
+        return encoded_call(self._definition.payload, args, kwargs, self._message)
 
     def _message(self, body: bytes) -> Message[R]:
         definition, options = self._definition, self._options
@@ -296,12 +304,15 @@ def definition_of(job: Job[Any, Any, Any]) -> Definition:
 
 
 def message_from(job: Job[Any, R, Any], body: bytes) -> Message[R]:
-    """A call whose arguments are JSON already, as in a message.
+    """A call whose arguments are given as JSON. A job of another format encodes them again.
 
     Raises:
         DecodeError: they do not fit the parameters.
+        InvalidArguments: the format of the job cannot hold them.
     """
-    job._definition.payload.load(body)
+    arguments = job._definition.payload.load_json(body)
+    if job._definition.body is not None:
+        return job._formatted(*arguments)
     return job._message(body)
 
 

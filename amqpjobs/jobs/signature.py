@@ -14,6 +14,7 @@ from amqpjobs.jobs.batch import Batch, element_of, result_of, taking_one
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.handlers import awaitable
 from amqpjobs.jobs.markers import is_dependency, is_injected, problem_with
+from amqpjobs.jobs.message.bodies import Body
 from amqpjobs.jobs.once import Sessions, transactional
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Signature:
         kind: where it runs.
         batch: run many jobs in one call; None for one by one.
         once: makes the sessions of its transactions; None for no transactions.
+        body: the format of its messages; None for JSON.
+        registered_in: the name of its app; None where it is in none.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Signature:
     kind: Kind
     batch: Batch | None
     once: Sessions | None
+    body: Body | None
+    registered_in: str | None
     _signature: inspect.Signature
 
     def fail(self, problem: str) -> ConfigurationError:
@@ -110,9 +115,6 @@ class Signature:
     @cached_property
     def payload(self) -> "Payload":
         """The parameters that travel."""
-        # Here, so that `import amqpjobs` does not import pydantic, which takes longer than we do.
-        from amqpjobs.jobs.message.arguments import Payload
-
         parameters = []
         for i, parameter in enumerate(self._signature.parameters.values()):
             hint = self.hints.get(parameter.name)
@@ -125,8 +127,20 @@ class Signature:
                 self.hints[name] = hint
             parameters.append(parameter.replace(name=name))
         if self.batch is not None:
-            return Payload(self.name, [self._rows], {self._rows.name: self._row})
-        return Payload(self.name, parameters, self.hints)
+            return self._payload_of([self._rows], {self._rows.name: self._row})
+        return self._payload_of(parameters, self.hints)
+
+    def _payload_of(self, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> "Payload":
+        # Here, so that `import amqpjobs` does not import pydantic, which takes longer than we do.
+        if self.body is None:
+            from amqpjobs.jobs.message.arguments import Payload
+
+            return Payload(self.name, parameters, hints)
+        from amqpjobs.jobs.message.formatted import FormattedPayload
+
+        return FormattedPayload(
+            self.body, self.name, parameters, hints, lambda: self.registered_in or self.name
+        )
 
     @cached_property
     def _rows(self) -> inspect.Parameter:

@@ -16,10 +16,13 @@ from amqpjobs.client.question import Question
 from amqpjobs.client.replies import Replies
 from amqpjobs.errors import DecodeError, JobFailed
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.message.compression import SHOWN
+from amqpjobs.jobs.message.content import received
 from amqpjobs.jobs.message.events import Announcement
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.message import Message, Options
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.outcome import Done, Outcome, Parked, Rejected
 from amqpjobs.jobs.queue.queue import lanes_of
 from amqpjobs.testing.statuses import HeardAnnouncements
@@ -103,13 +106,14 @@ class Dead:
     arguments: Mapping[str, Any] | None
 
 
-def arguments_of(definition: Definition, body: bytes) -> Mapping[str, Any]:
+def arguments_of(definition: Definition, properties: Properties, body: bytes) -> Mapping[str, Any]:
     """The arguments in a message, by name.
 
     Raises:
         DecodeError: they do not fit.
     """
-    return definition.payload.by_name(definition.payload.load(body))
+    data = received(definition.body, properties, body, SHOWN)
+    return definition.payload.by_name(definition.payload.load(data))
 
 
 class RecordingPublisher(Publisher):
@@ -253,7 +257,8 @@ def raise_all(errors: Sequence[Exception]) -> None:
 
 def enqueued_of(definition: Definition, message: Message[Any]) -> Enqueued:
     """A message as a test sees it."""
-    arguments = arguments_of(definition, message.body)
+    properties = Properties(message.content_type, headers=message.options.headers)
+    arguments = arguments_of(definition, properties, message.body)
     return Enqueued(message.id, message.job, message.queue, arguments, message.options)
 
 
@@ -282,14 +287,14 @@ def _dead_of(letter: Letter, definition: Definition | None) -> Dead:
         failure.exception,
         failure.message,
         failure.attempt,
-        _readable_arguments(definition, letter.readable_body),
+        _readable_arguments(definition, letter),
     )
 
 
-def _readable_arguments(definition: Definition | None, body: bytes) -> Mapping[str, Any] | None:
+def _readable_arguments(definition: Definition | None, letter: Letter) -> Mapping[str, Any] | None:
     if definition is None:
         return None
     try:
-        return arguments_of(definition, body)
+        return arguments_of(definition, letter.properties, letter.body)
     except DecodeError:
         return None  # that may be why it is dead

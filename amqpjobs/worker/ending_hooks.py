@@ -16,7 +16,8 @@ from anyio import CapacityLimiter, to_thread
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.ending import Ended, EndingHook, EndingHooks, Hooked
 from amqpjobs.jobs.handlers import is_async
-from amqpjobs.jobs.message.compression import readable
+from amqpjobs.jobs.message.compression import SHOWN
+from amqpjobs.jobs.message.content import received
 from amqpjobs.jobs.message.event_codec import WORKER
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.outcome import Answered, Done, Expired, Outcome, Rejected, Retried
@@ -198,7 +199,7 @@ def _arguments_of(run: "Run", outcome: Outcome) -> dict[str, object] | None:
         return None
     payload, delivery = run.definition.payload, run.delivery
     try:
-        body = readable(delivery.body, delivery.header.content_encoding)
+        body = received(run.definition.body, delivery.header, delivery.body, SHOWN)
         return payload.by_name(payload.load(body))
     except BaseException:  # noqa: BLE001 - validators are the user's, and one may call `sys.exit`
         return None

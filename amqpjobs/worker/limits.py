@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, StoreUnavailable
 from amqpjobs.jobs.message.arguments import Arguments
+from amqpjobs.jobs.message.content import received
 from amqpjobs.jobs.message.copies import copied, with_progress
 from amqpjobs.jobs.message.event_codec import WORKER
 from amqpjobs.jobs.message.headers import token_of
@@ -29,7 +30,6 @@ from amqpjobs.jobs.outcome import (
     Waits,
 )
 from amqpjobs.jobs.refusal import Refused
-from amqpjobs.worker.reading import decoded_body
 
 if TYPE_CHECKING:
     import asyncio
@@ -219,11 +219,10 @@ class Limits:
         from amqpjobs.state.limits.turn import Ending
 
         def load() -> Arguments:
-            header = run.delivery.header
-            body = run.delivery.body
+            delivery = run.delivery
             most = self._client.runtime.settings.max_message_size
-            decoded = decoded_body(header.content_type, header.content_encoding, body, most)
-            return definition.payload.load(decoded)
+            body = received(definition.body, delivery.header, delivery.body, most)
+            return definition.payload.load(body)
 
         assert definition.exclusion is not None  # noqa: S101 - the caller has looked
         try:

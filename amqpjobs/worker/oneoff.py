@@ -36,7 +36,7 @@ async def run_once(
     """Run a job once, without a queue.
 
     Args:
-        body: the arguments as in a message.
+        body: the arguments as JSON.
         stopping: what the handler sees as ``ctx.stopping``.
         seconds_left: how long the app's hooks may take at the end; None for the shutdown budget.
 
@@ -45,11 +45,14 @@ async def run_once(
 
     Raises:
         DecodeError: the arguments do not fit.
+        InvalidArguments: the format of the job cannot hold them.
         JobTimeout: it ran longer than its timeout.
         Verdict: the handler raised or returned one: a run by itself has no later.
         Exception: whatever the handler raised.
     """
-    arguments = definition.payload.load(body)
+    arguments = definition.payload.load_json(body)
+    if definition.body is not None:
+        body = definition.payload.dump(*arguments)
     context = RunContext(
         definition.name, new_job_id(), definition.queue.name, 1, None, stopping, Properties
     )

@@ -15,6 +15,7 @@ from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durable.suspension import is_suspension
 from amqpjobs.jobs.handlers import PLAIN, landed
 from amqpjobs.jobs.message.arguments import Arguments
+from amqpjobs.jobs.message.content import received, too_large
 from amqpjobs.jobs.message.given import Given
 from amqpjobs.jobs.message.header_names import CALLBACKS_ENCODED
 from amqpjobs.jobs.message.headers import read, read_carried
@@ -42,7 +43,6 @@ from amqpjobs.worker.cancelled_jobs import CancelledJobs
 from amqpjobs.worker.deferral import LONGEST_HOLD
 from amqpjobs.worker.endings import Endings
 from amqpjobs.worker.judge import Judge
-from amqpjobs.worker.reading import decoded_body, too_large
 from amqpjobs.worker.room import Room, lack_behind
 from amqpjobs.worker.run import Run
 
@@ -249,7 +249,8 @@ class Pipeline:
             # It comes again, perhaps elsewhere: no ack could say that it has begun here.
             raise Refused(Released("its channel was lost before it started"))
         if run.quarantine is not None and not definition.durable:
-            return self._isolate(run, run.quarantine, definition, context, self._body(run))
+            body = self._body(run, definition)
+            return self._isolate(run, run.quarantine, definition, context, body)
         arguments, body = self._validate(run, definition)
         if definition.direct and context.carried is None:
             result: Awaitable[object] = definition.invoke(context, arguments)  # the commonest job
@@ -261,16 +262,16 @@ class Pipeline:
         if self._durable is not None:
             chunk = run.chunk = await self._durable.chunk_of(run, definition, context)
             if chunk is not None:
-                body = self._chunks_body(run)
+                body = self._chunks_body(run, definition)
                 ended = await chunk.run(run.delivery, definition, context, body, self._item_of(run))
                 if ended is not DONE_NOTHING:
                     raise Refused(ended)
                 return None
         return await self._call(run, definition, context)
 
-    def _chunks_body(self, run: Run) -> bytes:
+    def _chunks_body(self, run: Run, definition: Definition) -> bytes:
         try:
-            return self._body(run)
+            return self._body(run, definition)
         except DecodeError as error:
             raise Refused(self.judge.rejected(run, "invalid", error, error)) from None
 
@@ -305,18 +306,18 @@ class Pipeline:
 
     def _validate(self, run: Run, definition: Definition) -> tuple[Arguments, bytes]:
         try:
-            body = self._body(run)
+            body = self._body(run, definition)
             return definition.payload.load(body), body
         except DecodeError as error:
             raise Refused(self.judge.rejected(run, "invalid", error, error)) from None
 
-    def _body(self, run: Run) -> bytes:
+    def _body(self, run: Run, definition: Definition) -> bytes:
         header, body = run.delivery.header, run.delivery.body
         if len(body) > self._max_size:
             too_large(body, self._max_size)
-        if header.content_type != JSON or header.content_encoding is not None:
-            encoding = header.content_encoding
-            body = decoded_body(header.content_type, encoding, body, self._max_size)
+        form = definition.body
+        if form is not None or header.content_type != JSON or header.content_encoding is not None:
+            body = received(form, header, body, self._max_size)
         return body
 
     async def _isolate(

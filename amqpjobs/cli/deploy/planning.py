@@ -119,7 +119,7 @@ def _checked(app: "App", timed: Timed) -> Timed:
             "'15 3 * * *' for every day at 03:15 UTC"
         )
     try:
-        definition.payload.load(timed.arguments.encode())
+        definition.payload.load_json(timed.arguments.encode())
     except DecodeError as error:
         raise ConfigurationError(
             f"{said}: the arguments do not fit: {error}. Write them behind the schedule, as in a "

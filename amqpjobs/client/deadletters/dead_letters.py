@@ -13,6 +13,7 @@ from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.inspection.queues import connected
 from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery
 from amqpjobs.client.deadletters.announcing import announce_replay
+from amqpjobs.client.deadletters.edited import check_body, with_body
 from amqpjobs.client.deadletters.export import Writer, read_lines, send_lines
 from amqpjobs.client.deadletters.letter import Grouping, Kind, Letter, Place
 from amqpjobs.client.deadletters.mover import Mover
@@ -27,9 +28,15 @@ from amqpjobs.client.deadletters.replay import (
 from amqpjobs.client.deadletters.report import Look, Moved
 from amqpjobs.client.deadletters.selection import EVERYTHING, Choice, Selection, whole_ids
 from amqpjobs.client.deadletters.traversal import Same, Way
+<<<<<<< HEAD
 from amqpjobs.errors import ConfigurationError, DecodeError, PublishError, UnknownJob
 from amqpjobs.jobs.message.properties import JSON, Properties
 from amqpjobs.jobs.queue.queue import Queue, keeps_failed, lanes_of
+=======
+from amqpjobs.errors import ConfigurationError, PublishError
+from amqpjobs.jobs.message.properties import Properties
+from amqpjobs.jobs.queue.queue import Queue, lanes_of
+>>>>>>> bodies
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 
 if TYPE_CHECKING:
@@ -196,8 +203,7 @@ class DeadLetters:
             PublishError: RabbitMQ did not take it; the letter stays as it was.
             ConfigurationError: there is no queue ``to``.
         """
-        properties = letter.properties._replace(content_type=JSON, content_encoding=None)
-        changed = replace(letter, body=body, properties=properties)
+        changed = with_body(self._registry, letter, body)
         moved = Moved()
         async with connected(self._settings, "replay") as wire:
             if to is not None:
@@ -322,20 +328,7 @@ class DeadLetters:
             UnknownJob: it names no job of this app.
             DecodeError: it does not fit, or is too large; says where, and never shows the values.
         """
-        limit = self._settings.max_message_size
-        if len(body) > limit:
-            raise DecodeError(f"it has {len(body)} bytes, and AMQPJOBS_MAX_MESSAGE_SIZE is {limit}")
-        name = letter.job
-        if name is None:
-            only = [d.name for d in self._registry.jobs.values() if d.queue.name == letter.queue]
-            if len(only) != 1:
-                raise UnknownJob(
-                    "it names no job (AMQP property `type`), so that it cannot be checked: export "
-                    "it, write the type into the file, and import it",
-                    job="",
-                )
-            name = only[0]
-        self._registry.resolve(name).payload.load(body)
+        check_body(self._registry, self._settings.max_message_size, letter, body)
 
     def choice(self, selection: Selection, *, ids_are_whole: bool = False) -> Choice:
         """A selection at work, on these queues alone."""

@@ -71,25 +71,29 @@ class Payload:
         if not parameters:
             return None
         try:
-            if self._single is not None:
-                return adapter_of(jsonable(hints[self._single.name]))
-            fields = {
-                p.name: jsonable(hints[p.name])
-                if p.default is EMPTY
-                else NotRequired[jsonable(hints[p.name])]
-                for p in parameters
-            }
-            # The functional form, since a parameter may have any name, such as `self`.
-            arguments: Any = TypedDict("arguments", fields)  # type: ignore[misc]
-            # An argument that the handler does not know is a mistake of the caller, not a detail.
-            arguments.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
-            return adapter_of(arguments)
+            return adapter_of(self._annotation(parameters, hints))
         except PydanticUserError as error:
             raise ConfigurationError(
                 f"job {self.job!r}: its parameters cannot travel as JSON: "
                 f"{str(error).splitlines()[0]} Use types that pydantic knows, such as BaseModel, "
                 "dataclass, str, int, list"
             ) from error
+
+    def _annotation(self, parameters: list[inspect.Parameter], hints: Mapping[str, Any]) -> Any:
+        """What the body is validated by."""
+        if self._single is not None:
+            return jsonable(hints[self._single.name])
+        fields = {
+            p.name: jsonable(hints[p.name])
+            if p.default is EMPTY
+            else NotRequired[jsonable(hints[p.name])]
+            for p in parameters
+        }
+        # The functional form, since a parameter may have any name, such as `self`.
+        arguments: Any = TypedDict("arguments", fields)  # type: ignore[misc]
+        # An argument that the handler does not know is a mistake of the caller, not a detail.
+        arguments.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+        return arguments
 
     def _check_defaults(
         self, parameters: list[inspect.Parameter], hints: Mapping[str, Any]
@@ -103,7 +107,7 @@ class Payload:
             except (PydanticValidationError, PydanticSerializationError) as error:
                 raise ConfigurationError(
                     f"job {self.job!r}: the default of {parameter.name!r} does not fit its "
-                    f"annotation or cannot become JSON: {_first_line(error)}"
+                    f"annotation or cannot become JSON: {first_line(error)}"
                 ) from error
 
     @property
@@ -140,7 +144,7 @@ class Payload:
             raise InvalidArguments(f"{self.job}: {told}", job=self.job) from None
         except (PydanticSerializationError, RecursionError) as error:
             raise InvalidArguments(
-                f"{self.job}: an argument cannot become JSON: {_first_line(error)}", job=self.job
+                f"{self.job}: an argument cannot become JSON: {first_line(error)}", job=self.job
             ) from error
 
     def dump_without(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -197,12 +201,24 @@ class Payload:
         except PydanticValidationError as error:
             found = findings(error, self._adapter, MOST)
             raise DecodeError(self._describe(error, found), found) from None
+        return self._spread(value)
+
+    def _spread(self, value: Any) -> Arguments:
+        """What was validated, as arguments."""
         if self._single is not None:
             if self._single.kind is KEYWORD_ONLY:
                 return (), {self._single.name: value}
             return (value,), {}
         # With its default, one that was left out does not let the next one move up.
         return tuple(value.pop(n, default) for n, default in self._leading.items()), value
+
+    def load_json(self, body: bytes) -> Arguments:
+        """Validate arguments that are given as JSON, whatever the format of the messages is.
+
+        Raises:
+            DecodeError: not JSON, or it does not fit; never shows the values.
+        """
+        return self.load(body)
 
     def by_name(self, arguments: Arguments) -> dict[str, Any]:
         """Loaded arguments by the names of their parameters; those that were left out are not
@@ -318,7 +334,8 @@ def _is_required(attribute: Any) -> bool:
     return type(attribute.default).__name__ == "_Nothing" or repr(attribute.default) == "NOTHING"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """An error in a line, without what pydantic shows of the input."""
     if isinstance(error, PydanticValidationError):
         return "; ".join(p["msg"] for p in error.errors(include_input=False, include_url=False)[:3])
     return str(error).splitlines()[0] if str(error) else type(error).__name__

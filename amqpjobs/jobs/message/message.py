@@ -6,6 +6,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, HeaderValue
+from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.retry import Retry
 
 P = ParamSpec("P")
@@ -77,9 +78,10 @@ class Message(_Unsent, Generic[R_co]):
         id: the job's id: a UUID of version 7, or the caller's own. The same over all its runs.
         job: the job's name.
         queue: the queue it goes to (the one of its priority).
-        body: the arguments as JSON.
+        body: the arguments, as JSON or in the format of the job.
         tracked: the queue as its status shows it, whatever the priority; None for a job whose
             status nobody is told.
+        content_type: of the body.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Message(_Unsent, Generic[R_co]):
     options: Options = NO_OPTIONS
     native_priority: int | None = None
     tracked: str | None = None
+    content_type: str = JSON
 
     def then(
         self, job: "Follower[Concatenate[R_co, P], S]", /, *rest: P.args, **named: P.kwargs

@@ -23,7 +23,9 @@ ENCODING: Final = "base64url"
 TRANSPARENT: Final = "amqpjobs_transparent"
 """In the metadata of a schema whose own serializer passes on what its ``return_schema`` writes."""
 
-_NOT_SCHEMAS = frozenset({"config", "default", "expected", "function", "members", "metadata"})
+NOT_SCHEMAS: Final = frozenset({"config", "default", "expected", "function", "members", "metadata"})
+"""What of a schema has no schemas in it."""
+
 _STANDARD = str.maketrans("-_", "+/")
 
 
@@ -67,7 +69,7 @@ def _encoded(schema: Any, *, theirs: bool) -> Any:
     changed = {
         name: new
         for name, old in schema.items()
-        if name not in _NOT_SCHEMAS and (new := _encoded(old, theirs=theirs)) is not old
+        if name not in NOT_SCHEMAS and (new := _encoded(old, theirs=theirs)) is not old
     }
     return {**schema, **changed} if changed else schema
 

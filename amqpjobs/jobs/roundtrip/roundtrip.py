@@ -50,8 +50,8 @@ class RoundTrip:
             self._check = check_of(schema, nulls=False)
             # NaN is written as null. So only what has one pays for looking at optional numbers.
             self._check_nulls = check_of(schema, nulls=True)
-            if (closed := _closed(schema)) is not schema:
-                self._validate = SchemaValidator(closed).validate_python
+            if (own := closed(schema)) is not schema:
+                self._validate = SchemaValidator(own).validate_python
 
     def write(self, value: Any) -> bytes:
         """Validate a value and encode it.
@@ -72,11 +72,11 @@ class RoundTrip:
         return body
 
 
-def _closed(schema: Any) -> Any:
+def closed(schema: Any) -> Any:
     """The schema with every `TypedDict` closed that does not say what becomes of more keys: they
     are fields of a subclass, and pydantic leaves them out. The same object if there is none."""
     if isinstance(schema, list | tuple):
-        found = [_closed(each) for each in schema]
+        found = [closed(each) for each in schema]
         same = all(new is old for new, old in zip(found, schema, strict=True))
         return schema if same else type(schema)(found)
     if not isinstance(schema, dict) or schema.get("type") in ("model", "dataclass"):
@@ -85,7 +85,7 @@ def _closed(schema: Any) -> Any:
         name: new
         for name, old in schema.items()
         if name not in ("serialization", "metadata", "config", "default", "function", "expected")
-        and (new := _closed(old)) is not old
+        and (new := closed(old)) is not old
     }
     if schema.get("type") == "typed-dict" and schema.get("extra_behavior") in (None, "ignore"):
         config = schema.get("config") or {}

@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Connection, case, delete, insert, select, 
 from amqpjobs.broker.amqp.frames import encode_properties
 from amqpjobs.client.prepared import Prepared, publish_prepared
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError, NotConfirmed, StoreUnavailable
-from amqpjobs.jobs.message.compression import readable
+from amqpjobs.jobs.message.compression import SHOWN
+from amqpjobs.jobs.message.content import received
 from amqpjobs.jobs.message.handle import JobHandle, as_existing
 from amqpjobs.state.limits.claims import Claim, claim, end_claims
 from amqpjobs.state.limits.keys import DEBOUNCE, UNIQUE, key_in, lock_keys
@@ -87,7 +88,7 @@ def put_once(
 def _text_of(definition: "Definition", message: Prepared) -> str:
     assert definition.exclusion is not None  # noqa: S101 - the caller has looked
     assert definition.exclusion.key is not None  # noqa: S101 - the caller has looked
-    body = readable(message.body, message.properties.content_encoding)
+    body = received(definition.body, message.properties, message.body, SHOWN)
     return definition.exclusion.key.of(definition.payload.complete(definition.payload.load(body)))
 
 

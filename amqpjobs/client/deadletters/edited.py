@@ -1,0 +1,53 @@
+"""Dead letters with another body. Changes when another body is checked in another way."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from amqpjobs.client.deadletters.letter import Letter
+from amqpjobs.errors import DecodeError, UnknownJob
+from amqpjobs.jobs.message.content import received
+from amqpjobs.jobs.message.properties import JSON
+
+if TYPE_CHECKING:
+    from amqpjobs.jobs.definition import Definition
+    from amqpjobs.jobs.registry import Registry
+
+
+def check_body(registry: "Registry", limit: int, letter: Letter, body: bytes) -> None:
+    """Check that the job of a dead letter could run with this body.
+
+    Args:
+        limit: the largest body, in bytes.
+
+    Raises:
+        UnknownJob: it names no job of this app.
+        DecodeError: it does not fit, or is too large; says where, and never shows the values.
+    """
+    if len(body) > limit:
+        raise DecodeError(f"it has {len(body)} bytes, and AMQPJOBS_MAX_MESSAGE_SIZE is {limit}")
+    definition = _job_of(registry, letter)
+    if definition.body is not None:
+        said = letter.properties._replace(content_encoding=None)
+        body = received(definition.body, said, body, limit)
+    definition.payload.load(body)
+
+
+def with_body(registry: "Registry", letter: Letter, body: bytes) -> Letter:
+    """The letter with a body that `check_body` has passed, not compressed."""
+    properties = letter.properties._replace(content_encoding=None)
+    if _job_of(registry, letter).body is None:
+        properties = properties._replace(content_type=JSON)
+    return replace(letter, body=body, properties=properties)
+
+
+def _job_of(registry: "Registry", letter: Letter) -> "Definition":
+    if letter.job is not None:
+        return registry.resolve(letter.job)
+    only = [d for d in registry.jobs.values() if d.queue.name == letter.queue]
+    if len(only) != 1:
+        raise UnknownJob(
+            "it names no job (AMQP property `type`), so that it cannot be checked: export it, "
+            "write the type into the file, and import it",
+            job="",
+        )
+    return only[0]
