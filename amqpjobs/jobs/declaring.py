@@ -116,7 +116,7 @@ class DeclaresJobs:
             "job", queue, name=name, timeout=timeout, grace=grace, cpu=cpu,
             memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
             middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
-            batch=batch, schedule=schedule, once=once, durable=durable,
+            batch=batch, schedule=schedule, once=once, durable=durable, body=body,
             rules=Rules(limit, unique, debounce),
         )  # fmt: skip
 
@@ -125,19 +125,8 @@ class DeclaresJobs:
 
         def decorate(function: Callable[..., Any]) -> Any:
             if not inspect.isfunction(function):
-<<<<<<< HEAD
                 raise ConfigurationError(f"@{word} is for functions and methods, not {function!r}")
             definition = Definition(function, bound, self._enqueuer, **options)
-=======
-                raise ConfigurationError(f"@job is for functions and methods, not {function!r}")
-            definition = Definition(
-                function, bound, self._enqueuer, name=name, timeout=timeout, grace=grace, cpu=cpu,
-                memory_limit=memory_limit, retry=retry, track=track, keep_result=keep_result,
-                middleware=middleware, cancellable=cancellable, at_most_once=at_most_once,
-                batch=batch, schedule=schedule, once=once, durable=durable,
-                body=body, rules=Rules(limit, unique, debounce),
-            )  # fmt: skip
->>>>>>> bodies
             self._add_job(definition)
             return make_job(definition)
 

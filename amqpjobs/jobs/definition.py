@@ -55,12 +55,9 @@ class Definition(Signature):
         rules: who may run at once.
         once: makes the session of its transaction; None for a job without one.
         durable: whether the results of its steps are stored.
-<<<<<<< HEAD
         bindings: what of other exchanges its queue gets.
         bound_priority: the priority of the queue that gets it; None for the middle one.
-=======
         body: the format of its messages.
->>>>>>> bodies
 
     Attributes:
         given_name: its name without the prefixes of routers.
@@ -100,12 +97,9 @@ class Definition(Signature):
         rules: Rules = NO_RULES,
         once: Sessions | None = None,
         durable: bool = False,
-<<<<<<< HEAD
         bindings: Sequence[Binding] = (),
         bound_priority: str | None = None,
-=======
         body: GivenBody = None,
->>>>>>> bodies
     ) -> None:
         # `f.<locals>.C.m` is known as `C.m`: where a class was made is no concern of the wire.
         qualified = function.__qualname__.rpartition("<locals>.")[2]

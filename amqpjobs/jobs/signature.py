@@ -138,7 +138,8 @@ class Signature:
             return Payload(self.name, parameters, hints)
         from amqpjobs.jobs.message.formatted import FormattedPayload
 
-        return FormattedPayload(
+        make: type[FormattedPayload] = getattr(self.body, "payload", FormattedPayload)
+        return make(
             self.body, self.name, parameters, hints, lambda: self.registered_in or self.name
         )
 

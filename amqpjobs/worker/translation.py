@@ -130,7 +130,7 @@ def _envelope_of(registry: "Registry", queue: Queue) -> "Envelope | None":
     """The job system that writes to a queue: the formats of its jobs know it."""
     found: list[Envelope] = []
     for definition in registry.jobs.values():
-        envelope = getattr(getattr(definition, "body", None), "envelope", None)
+        envelope = getattr(definition.body, "envelope", None)
         if envelope is not None and definition.queue.name == queue.name:
             if found and type(found[0]) is not type(envelope):
                 raise definition.fail(

@@ -28,15 +28,9 @@ from amqpjobs.client.deadletters.replay import (
 from amqpjobs.client.deadletters.report import Look, Moved
 from amqpjobs.client.deadletters.selection import EVERYTHING, Choice, Selection, whole_ids
 from amqpjobs.client.deadletters.traversal import Same, Way
-<<<<<<< HEAD
-from amqpjobs.errors import ConfigurationError, DecodeError, PublishError, UnknownJob
-from amqpjobs.jobs.message.properties import JSON, Properties
-from amqpjobs.jobs.queue.queue import Queue, keeps_failed, lanes_of
-=======
 from amqpjobs.errors import ConfigurationError, PublishError
 from amqpjobs.jobs.message.properties import Properties
-from amqpjobs.jobs.queue.queue import Queue, lanes_of
->>>>>>> bodies
+from amqpjobs.jobs.queue.queue import Queue, keeps_failed, lanes_of
 from amqpjobs.jobs.queue.topology import DELAY_UNROUTABLE
 
 if TYPE_CHECKING:

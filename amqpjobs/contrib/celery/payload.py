@@ -3,6 +3,7 @@
 Changes when Celery's body does, or how a handler takes it.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic_core import from_json
@@ -12,9 +13,13 @@ from amqpjobs.contrib.celery.task_body import read_body
 from amqpjobs.contrib.celery.values import plain, write_json
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.message.arguments import Arguments, Payload
+from amqpjobs.jobs.message.bodies import Encoded
+from amqpjobs.jobs.message.formatted import FormattedPayload
+from amqpjobs.jobs.message.message import Message
+from amqpjobs.jobs.message.properties import JSON
 
 
-class CeleryPayload(Payload):
+class CeleryPayload(FormattedPayload):
     """The parameters of one job in the body of a task message. They are validated as those of any
     job: what Celery sent becomes the JSON that amqpjobs itself would have sent."""
 
@@ -30,9 +35,9 @@ class CeleryPayload(Payload):
         except TypeError as error:
             raise DecodeError(f"{self.job}: {error}") from None
         if self._single is None:
-            return super().load(write_json(bound))
+            return Payload.load(self, write_json(bound))
         if self._single.name in bound:
-            return super().load(write_json(bound[self._single.name]))
+            return Payload.load(self, write_json(bound[self._single.name]))
         if self._single.kind is self._single.KEYWORD_ONLY:
             return (), {}
         return (self._single.default,), {}
@@ -44,7 +49,7 @@ class CeleryPayload(Payload):
         Raises:
             InvalidArguments: they do not fit.
         """
-        value = from_json(super().dump(args, kwargs))
+        value = from_json(Payload.dump(self, args, kwargs))
         single = self._single
         named: dict[str, Any] = value if single is None else {single.name: value}
         unnamed = [
@@ -53,6 +58,23 @@ class CeleryPayload(Payload):
             if parameter.kind is parameter.POSITIONAL_ONLY and name in named
         ]
         return write_json([unnamed, named, dict(EMBED)])
+
+    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
+        """The same, as it is published.
+
+        Raises:
+            InvalidArguments: as `dump`.
+        """
+        return Encoded(self.dump(args, kwargs), JSON, {})
+
+    def addressed(self, encoded: Encoded, message: Message[Any]) -> Encoded:
+        """With the headers by which Celery's workers know the task."""
+        return replace(encoded, headers={"task": message.job, "id": message.id, "lang": "py"})
+
+    def from_json(self, body: bytes) -> bytes:
+        """See `Payload.from_json`."""
+        args, kwargs = Payload.load(self, body)
+        return self.dump(args, kwargs)
 
     def dump_without(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """A pipeline puts a result into the arguments of the next job, which must be an object.
@@ -64,16 +86,3 @@ class CeleryPayload(Payload):
             f"job {self.job!r}: a job with body=CeleryTask cannot follow in a pipeline, whose "
             "result is put into JSON by name: give the same function to a second job without body="
         )
-
-    def json_schema(self) -> dict[str, Any]:
-        """The JSON Schema of the body: the arguments by position are not described."""
-        named = super().json_schema()
-        if self._single is not None:
-            name = self._single.name
-            named = {"type": "object", "properties": {name: named}}
-        return {
-            "type": "array",
-            "prefixItems": [{"type": "array"}, named, {"type": ["object", "null"]}],
-            "minItems": 2,
-            "maxItems": 3,
-        }
