@@ -11,16 +11,17 @@ from amqpjobs.client.client import Client
 from amqpjobs.client.holder import ClientHolder
 from amqpjobs.client.publishing import PublishesEvents
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.broadcasts import DeclaresBroadcasts
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.declaring import DeclaresJobs
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durations import Seconds
 from amqpjobs.jobs.ending import DeclaresEndings
 from amqpjobs.jobs.hooks import DeclaresHooks
+from amqpjobs.jobs.including import IncludesRouters
 from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.middleware import Processing, Publishing
-from amqpjobs.jobs.places import called_from
 from amqpjobs.jobs.queue.queue import Queue
 from amqpjobs.jobs.receiving import ReceivesWebhooks
 from amqpjobs.jobs.registry import Registry
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from amqpjobs.client.deadletters.letter import Kind
     from amqpjobs.client.fleet import Fleet
     from amqpjobs.client.publishers import Make
-    from amqpjobs.jobs.router import Router
     from amqpjobs.settings import Settings
     from amqpjobs.testing import Testing
 
@@ -47,6 +47,8 @@ T = TypeVar("T")
 
 class App(
     DeclaresJobs,
+    DeclaresBroadcasts,
+    IncludesRouters,
     DeclaresHooks,
     DeclaresEndings,
     ReceivesWebhooks,
@@ -104,7 +106,7 @@ class App(
         self._enqueuer, self._registry.enqueue_once = self, self._enqueue_once
         self._add_queue, self._add_job = self._registry.add_queue, self._registry.add
         self._add_ending_hook = self._registry.ending_hooks.add
-        self._add_hook = self._registry.add_hook
+        self._add_hook, self._add_broadcast = self._registry.add_hook, self._registry.add_broadcast
         super().__init__(self._registry.worker_hooks, lifespan and partial(lifespan, self))
         self._holder = ClientHolder(self._registry, publishing, settings)
 
@@ -162,45 +164,6 @@ class App(
     def queues(self) -> Mapping[str, Queue]:
         """All queues that jobs are bound to, by name."""
         return MappingProxyType(self._registry.queues)
-
-    def include(self, router: "Router") -> None:
-        """Add the jobs of a router, its hooks and webhooks, and those of the routers in it. What is
-        declared on it later is added, too.
-
-        Args:
-            router: may be included in several apps, but once in each.
-
-        Raises:
-            ConfigurationError: a name that is there already; a router that is in another router.
-
-        Example:
-            >>> billing = Router(prefix="billing")
-            >>> @billing.job(queue="payments")
-            ... async def charge(order: int) -> None: ...
-            >>> app.include(billing)
-            >>> charge.name
-            'billing.charge'
-        """
-        from amqpjobs.jobs.router import include_in
-
-        include_in(self._registry, router, called_from(1))
-
-    def autodiscover(self, package: str) -> None:
-        """Import the module ``jobs`` of a package and of all its subpackages, and include the
-        routers that these modules have at their top level.
-
-        Args:
-            package: its dotted name, such as ``"shop"``.
-
-        Raises:
-            ConfigurationError: there is no such package, or no module ``jobs`` in it.
-            Exception: whatever the import of a module raises.
-        """
-        from amqpjobs.jobs.discovery import routers_in
-        from amqpjobs.jobs.router import include_in
-
-        for router in routers_in(package, self._registry):
-            include_in(self._registry, router, called_from(1))
 
     def check(self) -> None:
         """Resolve every job and queue, so that what is wrong shows at once: in a test, or at start.

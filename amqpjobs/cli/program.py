@@ -14,6 +14,7 @@ _PANELS: Final = {
         "record": "status",
         "run": "run",
         "enqueue": "run",
+        "publish": "publish",
     },
     "Look": {
         "queues": "queues",

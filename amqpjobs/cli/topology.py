@@ -1,18 +1,27 @@
 """``amqpjobs topology``: what the app needs on the broker. Changes when looking at it does."""
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.duration_option import duration_option
-from amqpjobs.cli.output import RED, print_json, print_rows
+from amqpjobs.cli.output import RED, agrees, print_json, print_rows, say
 from amqpjobs.client.client import registry_of
+from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.durations import LONGEST_DELAY
 from amqpjobs.jobs.queue.delays import ladder, level_of
 from amqpjobs.jobs.queue.permissions import definitions_of, permissions_of
-from amqpjobs.jobs.queue.topology import EVENTS_TOPOLOGY, RECORDER_TOPOLOGY, Topology
+from amqpjobs.jobs.queue.topology import (
+    EVENTS_TOPOLOGY,
+    RECORDER_TOPOLOGY,
+    BindingDeclaration,
+    ExchangeDeclaration,
+    QueueDeclaration,
+    Topology,
+)
 from amqpjobs.jobs.retry import longest_pause
 from amqpjobs.telemetry.safe_text import printable
 
@@ -25,7 +34,7 @@ group = typer.Typer(
     no_args_is_help=True,
 )
 
-WRONG = ("missing", "different")
+WRONG = ("missing", "different", "left over")
 """States of what is not as it is declared."""
 
 DelayOption = Annotated[
@@ -57,7 +66,9 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show what the app declares. Needs no broker."""
-    rows = rows_of(whole_of(load_app(app), longest_delay, recorder=recorder))
+    loaded = load_app(app)
+    rows = rows_of(whole_of(loaded, longest_delay, recorder=recorder))
+    rows += rows_of(registry_of(loaded).foreign)
     print_rows(rows, ("kind", "name", "arguments"), as_json=as_json, empty="nothing to declare")
 
 
@@ -66,27 +77,79 @@ def apply(
     app: AppOption = None,
     longest_delay: DelayOption = None,
     recorder: RecorderOption = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Then show bindings of the app's queues that it does not declare any more, and "
+            "remove them. Asks for confirmation. Needs the management API.",
+        ),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --prune: do not ask for confirmation.")
+    ] = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
     """Declare what is missing.
 
-    Deletes and changes nothing. A difference is an error, and so is a missing permission.
+    Deletes and changes nothing without --prune. A difference is an error, and so is a missing
+    permission, or a queue or an exchange of others that does not exist.
     """
     loaded = load_app(app, url=url)
     whole = whole_of(loaded, longest_delay, recorder=recorder)
+    rows = rows_of(whole) + rows_of(registry_of(loaded).foreign)
     asyncio.run(_apply(loaded, whole))
+    removed = _prune(loaded, yes=yes) if prune else None
     if as_json:
-        print_json(rows_of(whole))
-    else:
-        typer.echo(f"applied: {len(rows_of(whole))} declarations")
+        print_json(rows if removed is None else {"applied": rows, "removed": removed})
+        return
+    typer.echo(f"applied: {len(rows)} declarations")
+    if removed is not None:
+        typer.echo(f"removed: {len(removed)} bindings")
+
+
+def _prune(app: "App", *, yes: bool) -> list[dict[str, Any]]:
+    from amqpjobs.broker.rabbitmq.inspection.bindings import compare_bindings
+
+    findings, left = compare_bindings(app.settings, _declared(app))
+    for finding in findings:
+        if finding.state == "left over":
+            say(f"left over: {printable(finding.entity)}")
+    if not left:
+        return []
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise ConfigurationError("not a terminal: pass --yes to remove without confirmation")
+        if not agrees(f"Remove these {len(left)} bindings?", default=False):
+            say("nothing was removed")
+            raise typer.Exit(1)
+    for stays in asyncio.run(_remove(app, left)):
+        left.remove(stays)
+        say(
+            f"not removed: binding of {stays.target!r} to {stays.exchange!r} by "
+            f"{dict(stays.arguments)!r}; remove it in RabbitMQ's management UI"
+        )
+    return rows_of(Topology((), (), tuple(left)))
+
+
+async def _remove(app: "App", bindings: "list[BindingDeclaration]") -> "list[BindingDeclaration]":
+    from amqpjobs.broker.rabbitmq.inspection.bindings import remove_bindings
+    from amqpjobs.broker.rabbitmq.inspection.queues import connected
+
+    async with connected(app.settings, "declare") as wire:
+        return await remove_bindings(wire, app.settings, bindings)
 
 
 @group.command()
 def check(app: AppOption = None, as_json: JsonOption = False, url: UrlOption = None) -> None:
-    """Compare the broker with the app; exit with 1 if they differ."""
+    """Compare the broker with the app; exit with 1 if they differ.
+
+    Bindings are compared where the management API answers: a left-over binding still brings events
+    that no handler is declared for. `topology apply --prune` removes it.
+    """
     loaded = load_app(app, url=url)
-    findings = asyncio.run(_check(loaded))
+    findings = asyncio.run(_check(loaded)) + _bindings(loaded)
     rows = [
         {"entity": f.entity, "state": f.state, "difference": f.difference or None} for f in findings
     ]
@@ -174,6 +237,30 @@ async def _apply(app: "App", whole: Topology) -> None:
 
     async with connected(app.settings, "declare") as wire, Declarer(wire) as declarer:
         await declarer.apply(whole, strictly=True)
+        # Last: it may be missing, which is an error, and what is the app's is there all the same.
+        await declarer.apply(registry_of(app).foreign, strictly=True)
+
+
+def _declared(app: "App") -> Topology:
+    """What the app declares, and what it needs of others."""
+    own, foreign = registry_of(app).topology, registry_of(app).foreign
+    return Topology(
+        own.exchanges + foreign.exchanges,
+        own.queues + foreign.queues,
+        own.bindings + foreign.bindings,
+    )
+
+
+def _bindings(app: "App") -> "list[Finding]":
+    """What is missing of the bindings, or left over; or why nobody knows."""
+    from amqpjobs.broker.rabbitmq.declarer import Finding
+    from amqpjobs.broker.rabbitmq.inspection.bindings import compare_bindings
+    from amqpjobs.broker.rabbitmq.inspection.management_api import NotAnswered
+
+    try:
+        return compare_bindings(app.settings, _declared(app))[0]
+    except NotAnswered as error:
+        return [Finding("bindings", "unknown", f"AMQP cannot list them, and {error}")]
 
 
 async def _check(app: "App") -> "list[Finding]":
@@ -181,24 +268,33 @@ async def _check(app: "App") -> "list[Finding]":
     from amqpjobs.broker.rabbitmq.inspection.queues import connected
 
     async with connected(app.settings, "declare") as wire, Declarer(wire) as declarer:
-        return await declarer.check(registry_of(app).topology)
+        return await declarer.check(_declared(app))
 
 
 def rows_of(topology: Topology) -> list[dict[str, Any]]:
     """The declarations, in the order in which they are made."""
     rows: list[dict[str, Any]] = [
-        {"kind": "exchange", "name": e.name, "arguments": {"type": e.type, **e.arguments}}
+        {
+            "kind": "exchange",
+            "name": e.name,
+            "arguments": {"type": e.type, **e.arguments, **_foreign(e)},
+        }
         for e in topology.exchanges
     ]
     rows += [
-        {"kind": "queue", "name": q.name, "arguments": dict(q.arguments)} for q in topology.queues
+        {"kind": "queue", "name": q.name, "arguments": {**q.arguments, **_foreign(q)}}
+        for q in topology.queues
     ]
     rows += [
         {
             "kind": "binding",
             "name": b.target,
-            "arguments": {"exchange": b.exchange, "routing_key": b.routing_key},
+            "arguments": {"exchange": b.exchange, "routing_key": b.routing_key, **b.arguments},
         }
         for b in topology.bindings
     ]
     return rows
+
+
+def _foreign(declaration: ExchangeDeclaration | QueueDeclaration) -> dict[str, bool]:
+    return {"foreign": True} if declaration.foreign else {}

@@ -41,6 +41,7 @@ from amqpjobs.telemetry.metrics.instruments import meters
 from amqpjobs.telemetry.traces.propagation import Traced, outgoing_trace
 
 if TYPE_CHECKING:
+    from amqpjobs.client.broadcasts import Broadcasts
     from amqpjobs.telemetry.metrics.publisher_metrics import Many, PublisherMeter
     from amqpjobs.telemetry.traces.tracer import Sending
 
@@ -66,6 +67,7 @@ class Publisher:
         declared_at: when it has declared the topology, by the event loop's clock; 0 if it has not.
         restoring: declares a queue again that is missing.
         exchanges: declares those that events are published to.
+        broadcasts: the handlers that every process runs; None without any.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -99,10 +101,19 @@ class Publisher:
             self.link, (each.name for each in self._topology.exchanges),
             declare=settings.declare_topology,
         )  # fmt: skip
+        self.broadcasts = self._broadcasts_of(runtime)
         self._prepared = not settings.declare_topology
         self.declared_at = 0.0
         self._tasks: list[BackgroundTask] = []
         self.on_close: list[Callable[[], Awaitable[None]]] = []
+
+    def _broadcasts_of(self, runtime: Runtime) -> "Broadcasts | None":
+        if not runtime.registry.broadcasts:
+            return None
+        from amqpjobs.client.broadcasts import Broadcasts
+
+        handlers, largest = runtime.registry.broadcasts, self._settings.max_message_size
+        return Broadcasts(self.link, self.exchanges, handlers, largest)
 
     async def open(self) -> None:
         """Connect. A broker that is away only delays: messages wait for it, up to their timeout.
@@ -127,6 +138,9 @@ class Publisher:
             BackgroundTask(self.publication.run, "amqpjobs publication"),
             BackgroundTask(self.announcements.run, "amqpjobs announcements"),
         ]
+        if self.broadcasts is not None:
+            self._tasks.append(BackgroundTask(self.broadcasts.run, "amqpjobs broadcasts"))
+            await self.broadcasts.begun(self.link)
         self._measure()
 
     def _measure(self) -> None:

@@ -210,7 +210,8 @@ class Context(Steps):
             properties = self._properties()
         except DecodeError:
             return None
-        return event_of(properties, origin_of(properties.headers))
+        origin = origin_of(properties.headers)
+        return None if origin is None else event_of(properties, origin)
 
     def fence(self, name: str | None = None) -> int:
         """The fencing token of a slot that this run holds (`Limit`): it rises each time that the

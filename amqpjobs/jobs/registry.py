@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import ConfigurationError, UnknownJob
+from amqpjobs.jobs.broadcasts import Broadcast
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.ending import EndingHooks
 from amqpjobs.jobs.enqueuer import Enqueuer
@@ -51,6 +52,7 @@ class Registry:
         schedules: of jobs, by name.
         routes: what of other exchanges its queues get, and which jobs handle it.
         published: the events that the app says it publishes.
+        broadcasts: handlers that every process runs.
         worker_hooks: what is called at the start and the end of a worker process.
         ending_hooks: what is called at the ends of jobs.
         app: what the handles of its jobs ask; None where nothing can be asked.
@@ -81,6 +83,7 @@ class Registry:
         self.hooks: dict[str, Hook] = {}
         self.schedules: dict[str, Declared] = {}
         self.routes, self.published = Routes(), Publications()
+        self.broadcasts: list[Broadcast] = []
         self.worker_hooks = WorkerHooks()
         self.ending_hooks = EndingHooks()
         self.app: Follows | None = None
@@ -204,6 +207,16 @@ class Registry:
         self.hooks[hook.name] = hook
         return hook
 
+    def add_broadcast(self, broadcast: Broadcast) -> None:
+        """Register a handler that every process runs.
+
+        Raises:
+            ConfigurationError: an exchange is defined differently.
+        """
+        for binding in broadcast.bindings:
+            self.routes.add_exchange(binding.exchange)
+        self.broadcasts.append(broadcast)
+
     def find(self, name: str) -> Definition:
         """The job of this name that the app has declared.
 
@@ -257,6 +270,8 @@ class Registry:
             definition.check()
         for hook in self.hooks.values():
             hook.check()
+        for broadcast in self.broadcasts:
+            broadcast.check()
         _ = self.topology
 
     def choose(self, names: Iterable[str]) -> list[Queue]:

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.broadcasts import Broadcast, DeclaresBroadcasts
 from amqpjobs.jobs.declaring import DeclaresJobs
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.ending import DeclaresEndings, Hooked, Kind
@@ -21,7 +22,7 @@ from amqpjobs.jobs.surroundings import surroundings
 R = TypeVar("R")
 
 
-class Router(DeclaresJobs, DeclaresEndings, ReceivesWebhooks):
+class Router(DeclaresJobs, DeclaresBroadcasts, DeclaresEndings, ReceivesWebhooks):
     """A set of jobs that apps include.
 
     A job of a router is sent by the app that includes it. With several, it is that of the job which
@@ -54,6 +55,7 @@ class Router(DeclaresJobs, DeclaresEndings, ReceivesWebhooks):
         self._definitions: dict[Definition, str] = {}  # with the name that was given
         self._hooks: list[tuple[Kind, Hooked]] = []
         self._webhooks: list[Hook] = []
+        self._broadcasts: list[Broadcast] = []
         self._apps: dict[Registry, str] = {}  # with the module that includes it
         self._enqueuer: Enqueuer = _Sender(self)
         self._add_queue = _as_it_is
@@ -121,6 +123,8 @@ class Router(DeclaresJobs, DeclaresEndings, ReceivesWebhooks):
             registry.ending_hooks.add(kind, hooked)
         for webhook in self._webhooks:
             registry.add_hook(webhook)
+        for broadcast in self._broadcasts:
+            registry.add_broadcast(broadcast)
         for router in self._routers:
             router._fill(registry, module)
 
@@ -146,6 +150,11 @@ class Router(DeclaresJobs, DeclaresEndings, ReceivesWebhooks):
             registry.add_hook(hook)
         self._webhooks.append(hook)
         return hook
+
+    def _add_broadcast(self, broadcast: Broadcast) -> None:
+        for registry in self._all_apps():
+            registry.add_broadcast(broadcast)
+        self._broadcasts.append(broadcast)
 
     def _add_ending_hook(self, kind: Kind, hooked: Hooked) -> None:
         if hooked.jobs is None:

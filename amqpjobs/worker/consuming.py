@@ -251,7 +251,7 @@ class Consuming:
 
     @property
     def _all_written(self) -> bool:
-        beside = self.hook_calls, self.limits, self.durable
+        beside = self.hook_calls, self.limits, self.durable, self.publisher.broadcasts
         return all(each is None or each.idle for each in beside)
 
     def _collected(self) -> Collection[Run]:

@@ -58,7 +58,7 @@ _REFUSALS = (
 )
 """What is said of one queue or exchange, and costs its channel only."""
 
-State = Literal["present", "missing", "different", "unknown"]
+State = Literal["present", "missing", "different", "left over", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)

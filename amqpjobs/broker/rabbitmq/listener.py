@@ -112,13 +112,16 @@ class Listener(IdleSink):
             with from_broker():
                 made = await channel.queue_declare(exclusive=True, auto_delete=True, durable=False)
                 queue: str = made.queue
-                for exchange, routing_key in self._bindings:
-                    await channel.queue_bind(queue, exchange, routing_key)
+                await self._bind(channel, queue)
                 await channel.basic_consume(queue, unused_callback, no_ack=True)
         self.queue = queue
         self.starts += 1
         self._ready.set()
         log.debug("listening", extra={"queue": queue})
+
+    async def _bind(self, channel: Any, queue: str) -> None:
+        for exchange, routing_key in self._bindings:
+            await channel.queue_bind(queue, exchange, routing_key)
 
     async def _not_listening(self, wire: Wire, error: Exception, failures: int) -> float:
         if not self.starts and _is_refusal(error):

@@ -22,6 +22,9 @@ from amqpjobs.jobs.message.properties import Properties
 if TYPE_CHECKING:
     from amqpjobs.broker.rabbitmq.connection import Wire
 
+DEATH = b"x-death"
+"""The header of what RabbitMQ has dead-lettered, perhaps to let it wait before it comes again."""
+
 
 class Translate(Protocol):
     """Changes the properties of a message into those that a job of ours would have."""
@@ -79,7 +82,7 @@ class TranslatedDelivery(Delivery):
         view = self._view
         if view is None:
             view = split_header(self._header)
-            if self._origin is None and view.has_amqpjobs_headers:
+            if self._origin is None and (view.has_amqpjobs_headers or DEATH in view.raw_headers):
                 self._origin = origin_of(view.headers)
             self._enveloped = self._translate(view, self._origin, self.body)
             self._view = view

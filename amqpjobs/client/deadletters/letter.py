@@ -12,7 +12,8 @@ from typing import Literal, TypeAlias
 
 from amqpjobs.jobs.message.compression import readable
 from amqpjobs.jobs.message.failure import Failure
-from amqpjobs.jobs.message.headers import failure_of
+from amqpjobs.jobs.message.headers import failure_of, origin_of
+from amqpjobs.jobs.message.origin import job_id_of
 from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.queue.delays import destination_of
 
@@ -70,8 +71,11 @@ class Letter:
 
     @property
     def id(self) -> str | None:
-        """The job's id."""
-        return self.properties.message_id
+        """The job's id. That of an event follows from the event's, as in the worker."""
+        message_id, headers = self.properties.message_id, self.properties.headers
+        if message_id is None or origin_of(headers) is None:
+            return message_id
+        return job_id_of(message_id, self.target)
 
     @property
     def readable_body(self) -> bytes:
@@ -80,8 +84,9 @@ class Letter:
 
     @property
     def job(self) -> str | None:
-        """The job's name."""
-        return self.properties.type
+        """The job's name: what handled it, else what its message says."""
+        handled = None if self.failure is None else self.failure.job
+        return handled or self.properties.type
 
 
 def letter_of(

@@ -195,6 +195,8 @@ def for_copy(
     """
     copy = {name: value for name, value in headers.items() if name not in LEFT_BEHIND}
     copy[HEADER_COPY] = next_token(token_of(headers))
+    if (origin := origin_of(headers)) is not None:
+        copy |= origin_header(origin)
     if failure is not None:
         copy[HEADER_ERROR] = table_of(failure)
     if keep_due and HEADER_DUE in headers:
@@ -212,8 +214,6 @@ def for_replay(headers: Headers) -> dict[str, FieldValue]:
     """The headers of a dead letter that becomes a job again: at attempt 1, in the next epoch,
     without a deadline. Why it died is the last of its history."""
     copy = for_copy(headers)
-    if (origin := origin_of(headers)) is not None:  # perhaps only RabbitMQ says so, in its own
-        copy |= origin_header(origin)
     for name in (HEADER_ATTEMPT, HEADER_DEADLINE, HEADER_REPLAY):
         copy.pop(name, None)
     copy[HEADER_EPOCH] = epoch_of(headers) + 1
@@ -378,10 +378,8 @@ def for_next_run(
 
 
 def origin_of(headers: Headers) -> Origin | None:
-    """Where an event was published; None for a job that was sent to its queue."""
-    if (value := headers.get(HEADER_ORIGIN)) is not None:
-        return origin_from(value)
-    return origin_of_death(headers)
+    """Where an event was published, if it is a copy or was dead-lettered; None for a job."""
+    return origin_from(headers.get(HEADER_ORIGIN)) or origin_of_death(headers)
 
 
 def origin_header(origin: Origin) -> dict[str, FieldValue]:

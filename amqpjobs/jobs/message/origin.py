@@ -43,13 +43,14 @@ def origin_table(origin: Origin) -> dict[str, FieldValue]:
 
 def origin_of_death(headers: Headers) -> Origin | None:
     """The same of a message that RabbitMQ itself has dead-lettered: ``x-death`` has where it was
-    published, and the routing keys."""
+    published, and the routing keys. Exchanges of amqpjobs are those of delays and retries."""
     deaths = headers.get("x-death")
-    if not isinstance(deaths, list | tuple) or not deaths or not isinstance(deaths[-1], Mapping):
-        return None
-    exchange, keys = deaths[-1].get("exchange"), deaths[-1].get("routing-keys")
-    if isinstance(keys, list | tuple) and keys:
-        return origin_from({"exchange": exchange, "key": keys[0]})
+    for death in reversed(deaths if isinstance(deaths, list | tuple) else ()):
+        keys = death.get("routing-keys") if isinstance(death, Mapping) else None
+        if isinstance(death, Mapping) and isinstance(keys, list | tuple) and keys:
+            found = origin_from({"exchange": death.get("exchange"), "key": keys[0]})
+            if found is not None and not found.exchange.startswith("amqpjobs."):
+                return found
     return None
 
 
@@ -74,10 +75,8 @@ class Event:
     time: float | None
 
 
-def event_of(properties: Properties, origin: Origin | None) -> Event | None:
-    """The event that a message is; None for a job that was sent to its queue."""
-    if origin is None:
-        return None
+def event_of(properties: Properties, origin: Origin) -> Event:
+    """The event that a message is."""
     time = properties.timestamp
     return Event(
         properties.message_id, origin.exchange, origin.routing_key, properties.type,

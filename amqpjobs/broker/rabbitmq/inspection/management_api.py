@@ -121,6 +121,16 @@ def youngest_node(settings: Settings) -> float:
     return float(min(ages)) / 1000
 
 
+def bindings_in(settings: Settings) -> list[dict[str, Any]]:
+    """The bindings of the virtual host.
+
+    Raises:
+        NotAnswered: nobody knows.
+        ConfigurationError: a TLS file cannot be used.
+    """
+    return _rows(settings, f"/api/bindings/{_vhost(settings)}")
+
+
 def _vhost(settings: Settings) -> str:
     url = urlsplit(settings.url.get_secret_value())
     return quote(unquote(url.path[1:]) or "/", safe="")
