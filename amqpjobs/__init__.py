@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.exclusion.unique import Debounce, Unique
     from amqpjobs.jobs.job import INJECTED, Job
     from amqpjobs.jobs.message.bodies import Body, Bytes, Json, MsgPack, Text
+    from amqpjobs.jobs.message.cloud_event import CloudEvent, CloudEventOf
     from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle
     from amqpjobs.jobs.message.message import Message, Pipeline
     from amqpjobs.jobs.message.origin import Event
@@ -48,6 +49,8 @@ __all__ = [
     "BlockingJobHandle",
     "Body",
     "Bytes",
+    "CloudEvent",
+    "CloudEventOf",
     "Context",
     "Cron",
     "Debounce",
@@ -101,6 +104,8 @@ _HOMES: Final = {
     "BatchFailed": "amqpjobs.errors",
     "Body": "amqpjobs.jobs.message.bodies",
     "Bytes": "amqpjobs.jobs.message.bodies",
+    "CloudEvent": "amqpjobs.jobs.message.cloud_event",
+    "CloudEventOf": "amqpjobs.jobs.message.cloud_event",
     "Context": "amqpjobs.jobs.context",
     "Cron": "amqpjobs.jobs.schedule.schedule",
     "Debounce": "amqpjobs.jobs.exclusion.unique",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.message.bodies import Bytes, Text, format_name
 from amqpjobs.jobs.webhook import SIGNED, TOKEN, Signing
 
 _SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
@@ -73,6 +74,11 @@ class Hook:
         """
         payload = self.job.payload
         names = payload.names
+        if isinstance(self.job.body, Bytes | Text):
+            raise self.fail(
+                f"a request becomes JSON, and the job has body={format_name(self.job.body)}: leave "
+                "that out, or give it body=MsgPack"
+            )
         if not names:
             raise self.fail("the job takes no arguments, and the body of a request is one")
         for parameter in self.headers:

@@ -5,6 +5,7 @@ Changes when what can be done with a job changes.
 
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import update_wrapper
 from typing import (
@@ -17,10 +18,11 @@ from typing import (
     overload,
 )
 
-from amqpjobs.errors import InvalidArguments
+from amqpjobs.errors import DecodeError, InvalidArguments
 from amqpjobs.jobs.call_options import merged, queue_of
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.hints import no_attribute
+from amqpjobs.jobs.message.bodies import ANYTHING, content_type_of, format_name
 from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.message import (
@@ -195,6 +197,12 @@ class Job(Generic[P, R, C]):
         names = definition.payload.names[len(bound) - len(rest) :]
         if not names:
             raise definition.fail("it takes no argument, so a pipeline cannot give it a result")
+        if definition.body is not None:
+            raise definition.fail(
+                "the result of the job before it is JSON, and this job takes "
+                f"{format_name(definition.body)}: leave body= out, or call it from a durable job, "
+                "await ctx.call(...)"
+            )
         if definition.rules.deduplicates:
             raise definition.fail(
                 "a job in a pipeline cannot have unique= or debounce=, since it must be a new job "
@@ -307,18 +315,32 @@ def message_from(job: Job[Any, R, Any], body: bytes) -> Message[R]:
     """A call whose arguments are given as JSON. A job of another format encodes them again.
 
     Raises:
-        DecodeError: they do not fit the parameters.
-        InvalidArguments: the format of the job cannot hold them.
+        DecodeError: they do not fit the parameters, or the format of the job.
     """
     arguments = job._definition.payload.load_json(body)
-    if job._definition.body is not None:
+    if job._definition.body is None:
+        return job._message(body)
+    try:
         return job._formatted(*arguments)
-    return job._message(body)
+    except InvalidArguments as error:
+        raise DecodeError(str(error)) from None
 
 
 def template_of(job: Job[Any, R, Any], body: bytes) -> Message[R]:
     """A message of a job whose arguments are not known yet. They replace this body later."""
-    return job._message(body)
+    message = job._message(body)
+    if job._definition.body is None:
+        return message
+    return replace(message, content_type=content_type_of(job._definition.body) or ANYTHING)
+
+
+def body_for(job: Job[Any, Any, Any], *args: Any) -> bytes:
+    """The arguments of a call as they are read from a message, without anything in headers.
+
+    Raises:
+        InvalidArguments: they do not fit the parameters.
+    """
+    return job._definition.payload.dump(job._with_instance(args), {})
 
 
 class JobMethod(property):

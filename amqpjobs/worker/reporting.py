@@ -17,6 +17,7 @@ from amqpjobs.jobs.outcome import (
     Outcome,
     Rejected,
 )
+from amqpjobs.telemetry.safe_text import text_or_size
 from amqpjobs.worker.done_lines import DoneLines
 from amqpjobs.worker.run import Run
 
@@ -88,7 +89,7 @@ class Reporting:
             keys["waited_ms"] = round(waited * 1000, 1)
         keys["running_ms"] = round(running * 1000, 1)
         if self._arguments:
-            keys["arguments"] = _body(run)[:2000].decode(errors="replace")
+            keys["arguments"] = text_or_size(_body(run), 2000)
         # A message that did not fit has no place in our code worth showing; what somebody asked
         # for is an answer, and shown where it was asked.
         shown = outcome.error if isinstance(outcome, Rejected) and word == "failed" else None

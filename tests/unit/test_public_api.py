@@ -21,6 +21,8 @@ NAMES = [
     "BlockingJobHandle",
     "Body",
     "Bytes",
+    "CloudEvent",
+    "CloudEventOf",
     "Context",
     "Cron",
     "Debounce",

@@ -50,11 +50,14 @@ def edit(
     In $VISUAL or $EDITOR. It is requeued if they fit its job. While the editor is open nothing is
     held. What is left unchanged is not sent.
     """
+    from amqpjobs.client.deadletters.dead_letters import has_json
+
     bench = bench_of(load_app(app, url=url), queues, parked=parked, unroutable=unroutable)
     editor = _editor()
     letter = _find(bench, which)
-    path = _write(letter)
-    body = _edited(editor, path, bench, letter)
+    is_json = has_json(bench, letter) and pretty(letter.readable_body) is not None
+    path = _write(letter, is_json=is_json)
+    body = _edited(editor, path, bench, letter, is_json=is_json)
     if body is None:
         path.unlink()
         say("unchanged: nothing was sent")
@@ -101,9 +104,9 @@ def _editor() -> list[str]:
     return [found]
 
 
-def _write(letter: "Letter") -> Path:
+def _write(letter: "Letter", *, is_json: bool) -> Path:
     """The body in a file that nobody else can read."""
-    text = pretty(letter.readable_body)
+    text = pretty(letter.readable_body) if is_json else None
     if text is None:
         try:
             text = letter.readable_body.decode()
@@ -118,7 +121,9 @@ def _write(letter: "Letter") -> Path:
     return Path(name)
 
 
-def _edited(editor: list[str], path: Path, bench: "DeadLetters", letter: "Letter") -> bytes | None:
+def _edited(
+    editor: list[str], path: Path, bench: "DeadLetters", letter: "Letter", *, is_json: bool
+) -> bytes | None:
     """The body that fits the job, or None if nothing was changed.
 
     Raises:
@@ -131,8 +136,9 @@ def _edited(editor: list[str], path: Path, bench: "DeadLetters", letter: "Letter
             text = path.read_text(encoding="utf-8").removeprefix(BOM)
             if text.strip() == before.strip():
                 return None
-            bench.check_body(letter, text.encode())
-            return compact(text)
+            body = compact(text) if is_json else text.removesuffix("\n").encode()
+            bench.check_body(letter, body)
+            return body
         except UnicodeDecodeError:
             problem = "it is not UTF-8"
         except (DecodeError, AmqpJobsError) as error:

@@ -33,7 +33,7 @@ from amqpjobs.cli.dead.rows import (
 )
 from amqpjobs.cli.output import console, print_json, print_rows, say, shown_whole, table_of
 from amqpjobs.jobs.hints import did_you_mean
-from amqpjobs.telemetry.safe_text import printable
+from amqpjobs.telemetry.safe_text import printable, text_or_size
 
 if TYPE_CHECKING:
     from amqpjobs.client.deadletters import DeadLetters, Letter, Look
@@ -145,15 +145,16 @@ def _write_raw(letters: "list[Letter]") -> None:
 
 def _print_whole(letter: "Letter") -> None:
     whole = whole_row(letter)
-    history, body = whole.pop("history"), whole.pop("body")
-    del whole["why"]
+    history = whole.pop("history")
+    for key in ("body", "text", "why"):
+        whole.pop(key, None)
     rows = [{"property": k, "value": shown_whole(v)} for k, v in _flat(whole)]
     console().print(table_of(rows, ("property", "value")))
     if history:
         sys.stdout.write("\nearlier runs:\n")
         console().print(table_of(history, HISTORY))
-    text = pretty(letter.readable_body)
-    sys.stdout.write(f"\n{printable(body if text is None else text)}\n")
+    text = pretty(letter.readable_body) or text_or_size(letter.readable_body)
+    sys.stdout.write(f"\n{printable(text)}\n")
 
 
 def _flat(row: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.cli.output import YELLOW, Moment, moment
+from amqpjobs.telemetry.safe_text import text_in
 
 if TYPE_CHECKING:
     from amqpjobs.client.deadletters import Group, Letter
@@ -78,7 +79,7 @@ def why(failure: "Failure | None") -> str | None:
 
 
 def whole_row(letter: "Letter") -> dict[str, Any]:
-    """Everything about one: the body as JSON if it is, else in base64."""
+    """Everything about one: the body as JSON if it is, else in base64, and as text if it is."""
     from amqpjobs.jobs.message.header_names import FAILURES
     from amqpjobs.jobs.message.headers import history_of
 
@@ -93,6 +94,8 @@ def whole_row(letter: "Letter") -> dict[str, Any]:
         row["body"], row["json"] = json.loads(letter.readable_body), True
     except (ValueError, RecursionError):
         row["body"], row["json"] = base64.b64encode(letter.body).decode(), False
+        if (text := text_in(letter.readable_body)) is not None:
+            row["text"] = text
     return row
 
 

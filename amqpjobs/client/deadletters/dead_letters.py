@@ -13,7 +13,7 @@ from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.inspection.queues import connected
 from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery
 from amqpjobs.client.deadletters.announcing import announce_replay
-from amqpjobs.client.deadletters.edited import check_body, with_body
+from amqpjobs.client.deadletters.edited import check_body, is_json, with_body
 from amqpjobs.client.deadletters.export import Writer, read_lines, send_lines
 from amqpjobs.client.deadletters.letter import Grouping, Kind, Letter, Place
 from amqpjobs.client.deadletters.mover import Mover
@@ -381,6 +381,11 @@ class DeadLetters:
         if to in {place.name for place in self.places}:
             raise ConfigurationError(f"{to!r} already holds these dead letters")
         await check_there(wire, [to])
+
+
+def has_json(dead_letters: DeadLetters, letter: Letter) -> bool:
+    """Whether white space in the body of a letter means nothing."""
+    return is_json(dead_letters._registry, letter)
 
 
 def _lanes(queues: Iterable[Queue]) -> frozenset[str]:

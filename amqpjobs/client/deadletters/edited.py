@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from amqpjobs.client.deadletters.letter import Letter
 from amqpjobs.errors import DecodeError, UnknownJob
+from amqpjobs.jobs.message.bodies import Bytes, Text
 from amqpjobs.jobs.message.content import received
 from amqpjobs.jobs.message.properties import JSON
 
@@ -38,6 +39,15 @@ def with_body(registry: "Registry", letter: Letter, body: bytes) -> Letter:
     if _job_of(registry, letter).body is None:
         properties = properties._replace(content_type=JSON)
     return replace(letter, body=body, properties=properties)
+
+
+def is_json(registry: "Registry", letter: Letter) -> bool:
+    """Whether the job of a letter takes JSON, as far as that is known; some formats are JSON,
+    too."""
+    try:
+        return not isinstance(_job_of(registry, letter).body, Bytes | Text)
+    except UnknownJob:
+        return True
 
 
 def _job_of(registry: "Registry", letter: Letter) -> "Definition":

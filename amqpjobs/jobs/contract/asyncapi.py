@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.contract.formats import described
 from amqpjobs.jobs.contract.schemas import Schemas, schemas_of
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.header_info import HeaderInfo
@@ -62,7 +63,7 @@ def document_of(runtime: "Runtime", version: str) -> Json:
         "channels": _channels(runtime, keys),
         "operations": _operations(registry, keys),
         "components": {
-            "messages": dict(_messages(schemas, keys)),
+            "messages": dict(_messages(registry, schemas, keys)),
             "schemas": {**schemas.shared, HEADERS: _headers(), ERROR_REPLY: _error()},
             "correlationIds": {
                 CORRELATION: {
@@ -265,20 +266,18 @@ def _reply(keys: _Keys, job: str) -> Json:
     }
 
 
-def _messages(schemas: Schemas, keys: _Keys) -> Iterator[tuple[str, Json]]:
-    common = {
-        "contentType": JSON,
-        "correlationId": {"$ref": f"#/components/correlationIds/{CORRELATION}"},
-    }
+def _messages(registry: "Registry", schemas: Schemas, keys: _Keys) -> Iterator[tuple[str, Json]]:
+    correlation = {"correlationId": {"$ref": f"#/components/correlationIds/{CORRELATION}"}}
+    common = {"contentType": JSON, **correlation}
     for name, key in keys.jobs.items():
         yield (
             key,
             {
                 "name": name,
                 "title": name,
-                **common,
+                **correlation,
                 "headers": {"$ref": SCHEMAS + HEADERS},
-                "payload": schemas.payloads[name],
+                **described(registry.jobs[name], schemas.payloads[name]),
                 "bindings": _of_type(name),
             },
         )

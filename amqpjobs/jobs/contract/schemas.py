@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
 from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.contract.formats import adapter_of_job
 from amqpjobs.jobs.definition import Definition
 
 JsonSchema: TypeAlias = dict[str, Any]
@@ -80,7 +81,7 @@ def _adapters(
     definitions: Iterable[Definition],
 ) -> Iterable[tuple[tuple[str, str], TypeAdapter[Any] | None]]:
     for definition in definitions:
-        yield (definition.name, PAYLOAD), definition.payload.adapter
+        yield (definition.name, PAYLOAD), adapter_of_job(definition)
         try:
             result = definition.result
         except ConfigurationError:

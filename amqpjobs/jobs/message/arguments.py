@@ -115,6 +115,10 @@ class Payload:
         """The parameters, in order."""
         return tuple(self._signature.parameters)
 
+    def hint_of(self, name: str) -> Any:
+        """The annotation of one parameter."""
+        return self._hints[name]
+
     def kind_of(self, name: str) -> str | None:
         """The JSON type of one parameter, such as ``object``; None where there are several, or
         pydantic knows none."""

@@ -269,7 +269,8 @@ def body_of(given: Any) -> Body | None:
                 f"load(data: bytes) and dump(value); {body!r} has no {name}"
             )
         if inspect.iscoroutinefunction(method):
-            raise ConfigurationError(f"{name} of {name_of(body)} is an `async def`: write a `def`")
+            owner = format_name(body)
+            raise ConfigurationError(f"{name} of {owner} is an `async def`: write a `def`")
     found: Body = body
     return found
 
@@ -284,7 +285,7 @@ def _instance(given: Callable[[], Any]) -> Any:
         ) from error
 
 
-def name_of(body: Body) -> str:
+def format_name(body: Body) -> str:
     """A format, for people."""
     return type(body).__name__
 

@@ -4,6 +4,7 @@ Any program that may publish can have written one: types and sizes are checked. 
 callback may carry something else.
 """
 
+import base64
 import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
@@ -14,7 +15,7 @@ from amqpjobs.jobs.message.headers import callback_table, callbacks_header
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.message import Callbacks, Message, Options, takes_own_id
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, HeaderValue, OwnHeaders
-from amqpjobs.jobs.message.properties import FieldValue, Headers, is_whole
+from amqpjobs.jobs.message.properties import JSON, FieldValue, Headers, is_whole
 
 LARGEST: Final = 8192
 """Bytes of all callbacks of a job together: they go along with each of its copies."""
@@ -93,7 +94,7 @@ def _table(message: Message[Any], ids: dict[str, str] | None) -> dict[str, Field
         "id": message.id if ids is None else ids[message.id],
         "job": message.job,
         "queue": message.queue,
-        "body": message.body.decode(),
+        **_body_table(message),
         "priority": message.native_priority,
         "tracked": message.tracked,
         "expires": _milliseconds(options.expires),
@@ -128,8 +129,30 @@ def _message(table: object, deepest: int, largest: int = LARGEST) -> Message[Any
         callbacks=Callbacks(**of) if of else None,
     )
     tracked = None if table.get("tracked") is None else _text(table, "tracked")
-    body = _text(table, "body", largest).encode()
-    return Message(_text(table, "id"), _text(table, "job"), queue, body, options, priority, tracked)
+    content_type = JSON if table.get("content_type") is None else _text(table, "content_type")
+    body = _body(table, largest)
+    job_id, job = _text(table, "id"), _text(table, "job")
+    return Message(job_id, job, queue, body, options, priority, tracked, content_type)
+
+
+def _body_table(message: Message[Any]) -> dict[str, FieldValue]:
+    """The body: JSON as it is; of another format in base64, since it need not be text."""
+    if message.content_type == JSON and message.body:
+        try:
+            return {"body": message.body.decode()}
+        except UnicodeDecodeError:
+            pass
+    encoded = base64.b64encode(message.body).decode()
+    return {"body_base64": encoded, "content_type": message.content_type}
+
+
+def _body(table: Mapping[str, Any], largest: int) -> bytes:
+    encoded = table.get("body_base64")
+    if encoded is None:
+        return _text(table, "body", largest).encode()
+    if not isinstance(encoded, str) or len(encoded) > largest:
+        raise ValueError(f"its body_base64 is a text of up to {largest} bytes")
+    return base64.b64decode(encoded, validate=True)
 
 
 def _headers(given: Mapping[str, HeaderValue]) -> dict[str, FieldValue] | None:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 
 from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
 from amqpjobs.jobs.message.arguments import MOST, Arguments, Payload, first_line
-from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_of, name_of
+from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_of, format_name
 from amqpjobs.jobs.message.message import Message, has_own_id, takes_own_id
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, OwnHeaders
 from amqpjobs.jobs.roundtrip.findings import findings
@@ -51,7 +51,7 @@ class FormattedPayload(Payload):
         hints: Mapping[str, Any],
         source: Callable[[], str],
     ) -> None:
-        self.format = name_of(body)
+        self.format = format_name(body)
         if getattr(body, "single", False) and len(parameters) != 1:
             raise ConfigurationError(
                 f"job {job!r}: body={self.format} makes one value of a message, so the job takes "
@@ -60,9 +60,10 @@ class FormattedPayload(Payload):
         super().__init__(job, parameters, hints)
         bound = getattr(body, "bound", None)
         if bound is not None:
-            body = bound(hints[parameters[0].name], job, source)
+            body = bound(hints[parameters[0].name], source, job)
         self._body = body
         self._sent: Callable[[bytes], Encoded] | None = getattr(body, "sent", None)
+        self._filled: Callable[[Any], Any] | None = getattr(body, "filled", None)
         self._plain: PlainData | None = None
         if parameters:
             natives = getattr(body, "natives", NATIVES)
@@ -78,6 +79,8 @@ class FormattedPayload(Payload):
             InvalidArguments: they do not fit, or the format cannot hold them.
         """
         value = self._value(args, kwargs)
+        if self._filled is not None:
+            value = self._filled(value)
         if self._plain is None:
             return self._dumped({})
         try:

@@ -12,11 +12,16 @@ from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durable.running import Given
 from amqpjobs.jobs.job import Job, definition_of, template_of
+from amqpjobs.jobs.message.bodies import format_name
+from amqpjobs.jobs.message.cloud_event import unnumbered
+from amqpjobs.jobs.message.compression import SHOWN
+from amqpjobs.jobs.message.content import received
 from amqpjobs.jobs.message.family import Family, Part
 from amqpjobs.jobs.message.header_info import JobHeaders
 from amqpjobs.jobs.message.headers import family_header, read_leniently, write
 from amqpjobs.jobs.message.ids import derived_id
 from amqpjobs.jobs.message.message import Message
+from amqpjobs.jobs.message.properties import Properties
 from amqpjobs.jobs.results import load_result
 from amqpjobs.state.durable.rows import Owner
 from amqpjobs.state.durable.run import DurableRun
@@ -92,7 +97,7 @@ class Child:
         self.name = name
         self._message = message
         self._definition = definition
-        self.fingerprint = fingerprint((message.job, message.body.decode()), {})
+        self.fingerprint = _fingerprint(message, definition)
 
     @classmethod
     def of(cls, run: DurableRun, name: str, job: Any, given: Given) -> "Child":
@@ -141,6 +146,15 @@ class Child:
         return load_result(self._definition, result)
 
 
+def _fingerprint(message: Message[Any], definition: Definition | None) -> str:
+    if definition is None or definition.body is None:
+        return fingerprint((message.job, message.body.decode(errors="backslashreplace")), {})
+    # A format may write something else each time, such as an id: what it reads counts.
+    said = Properties(message.content_type, headers=message.options.headers)
+    args, kwargs = definition.payload.load(received(definition.body, said, message.body, SHOWN))
+    return fingerprint((message.job, *map(unnumbered, args)), kwargs)
+
+
 async def undo_of(client: "Client", undo: Any, owner: Owner, name: str) -> Undo | None:
     """What takes a step back.
 
@@ -153,7 +167,13 @@ async def undo_of(client: "Client", undo: Any, owner: Owner, name: str) -> Undo 
         return Undo(await prepare(client, owner, name, "undo", undo), given=False)
     if not isinstance(undo, Job):
         raise ConfigurationError(f"undo= of {name!r} is a job, or a message of one, not {undo!r}")
-    payload = definition_of(undo).payload
+    payload, body = definition_of(undo).payload, definition_of(undo).body
+    if body is not None and payload.names:
+        raise ConfigurationError(
+            f"undo= of {name!r}: {undo.name} is given the result, which is JSON, and has "
+            f"body={format_name(body)}. Give it a message with its arguments: "
+            f"{undo.name}.message(...)"
+        )
     if len(payload.names) > 1:
         raise ConfigurationError(
             f"undo= of {name!r}: {undo.name} takes {len(payload.names)} arguments, and is given "

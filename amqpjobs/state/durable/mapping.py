@@ -16,6 +16,7 @@ from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.durable.named import name_of
 from amqpjobs.jobs.durable.suspension import Suspend
 from amqpjobs.jobs.job import Job, definition_of
+from amqpjobs.jobs.message.bodies import format_name
 from amqpjobs.jobs.message.family import LONGEST_NAME
 from amqpjobs.jobs.results import load_result
 from amqpjobs.state.durable import items as of_items
@@ -115,7 +116,11 @@ def _definition(name: str, what: str, job: Any) -> Definition:
 
 def _check_reduce(name: str, reduce: Any) -> None:
     """Before any item is sent."""
-    _definition(name, "reduce=", reduce)
+    if (body := _definition(name, "reduce=", reduce).body) is not None:
+        raise ConfigurationError(
+            f"ctx.map({name!r}): reduce= takes a list of results, which is JSON, and "
+            f"{reduce.name} has body={format_name(body)}: leave that out"
+        )
     longest = LONGEST_NAME - len(LEVEL.format("", 99))
     if len(name) > longest:
         raise ConfigurationError(

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import ConfigurationError
-from amqpjobs.jobs.job import Job, template_of
+from amqpjobs.jobs.job import Job, body_for, definition_of, template_of
 from amqpjobs.state.durable.children import prepare, with_deadline
 from amqpjobs.state.durable.chunk_rows import NewChunk
 from amqpjobs.state.durable.feed import Feed
@@ -93,6 +93,8 @@ class Packing:
         if self._part == "reduce":
             body: bytes = item
             return body
+        if definition_of(self._job).body is not None:
+            return body_for(self._job, item)
         return self._job.message(item).body
 
     async def _chunk(self, n: int, first: int, bodies: list[bytes]) -> NewChunk:

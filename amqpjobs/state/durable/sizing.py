@@ -116,4 +116,5 @@ def is_single(definition: Definition) -> bool:
         or definition.batch is not None
         or definition.once is not None
         or definition.exclusion is not None
+        or definition.body is not None
     )

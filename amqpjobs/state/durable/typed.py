@@ -96,7 +96,7 @@ def _adapter_of(function: Callable[..., Any]) -> TypeAdapter[Any]:
 def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The fingerprint of arguments. Equal arguments have the same one. Of a value that JSON cannot
     hold, such as a client, only the type counts."""
-    data = to_json([args, kwargs], fallback=_named, serialize_unknown=False)
+    data = to_json([args, kwargs], bytes_mode="base64", fallback=_named, serialize_unknown=False)
     return sha256(data).hexdigest()
 
 
