@@ -69,6 +69,8 @@ class Requests:
                 "`later` for what is to run at another time"
             )
         definition = self._runtime.registry.resolve(message.job)
+        if definition.body is not None and hasattr(definition.body, "no_request"):
+            raise ConfigurationError(f"{message.job}: {definition.body.no_request}")
         seconds = self._seconds(options.timeout if timeout is None else timeout)
         tracing = self._traced.now()
         if tracing is None:

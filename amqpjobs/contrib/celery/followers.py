@@ -5,7 +5,7 @@ same ids. Changes when Celery calls what follows otherwise.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -134,9 +134,16 @@ class Ended:
         return moment(value, name)
 
 
-def ids_of(calls: Iterable[Next]) -> Sequence[str]:
-    """The ids of calls."""
-    return [each.call.id for each in calls]
+def check_followers(body: TaskBody) -> None:
+    """See that what follows a task can be sent: before the task runs.
+
+    Raises:
+        DecodeError: a signature makes no sense.
+    """
+    if body.callbacks or body.errbacks or body.chain:
+        ended = Ended(TaskHeaders("", "", ""), body, 0.0)
+        ended.after_success(None)
+        ended.after_failure()
 
 
 def _number(options: Mapping[str, Any], name: str) -> float | None:

@@ -9,9 +9,10 @@ from typing import Any
 from pydantic_core import from_json
 
 from amqpjobs.contrib.celery.calls import EMBED
+from amqpjobs.contrib.celery.followers import check_followers
 from amqpjobs.contrib.celery.task_body import read_body
 from amqpjobs.contrib.celery.values import plain, write_json
-from amqpjobs.errors import ConfigurationError, DecodeError
+from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.arguments import Arguments, Payload
 from amqpjobs.jobs.message.bodies import Encoded
 from amqpjobs.jobs.message.formatted import FormattedPayload
@@ -30,6 +31,7 @@ class CeleryPayload(FormattedPayload):
             DecodeError: it is no task, or its arguments do not fit; never shows the values.
         """
         task = read_body(body)
+        check_followers(task)
         try:
             bound = self._signature.bind(*plain(task.args), **plain(task.kwargs)).arguments
         except TypeError as error:
@@ -70,19 +72,3 @@ class CeleryPayload(FormattedPayload):
     def addressed(self, encoded: Encoded, message: Message[Any]) -> Encoded:
         """With the headers by which Celery's workers know the task."""
         return replace(encoded, headers={"task": message.job, "id": message.id, "lang": "py"})
-
-    def from_json(self, body: bytes) -> bytes:
-        """See `Payload.from_json`."""
-        args, kwargs = Payload.load(self, body)
-        return self.dump(args, kwargs)
-
-    def dump_without(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        """A pipeline puts a result into the arguments of the next job, which must be an object.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError(
-            f"job {self.job!r}: a job with body=CeleryTask cannot follow in a pipeline, whose "
-            "result is put into JSON by name: give the same function to a second job without body="
-        )

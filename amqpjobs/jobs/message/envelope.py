@@ -1,8 +1,9 @@
 """What another job system puts around the body of a job, in a queue that both consume.
 
 A format of bodies (`amqpjobs.jobs.message.bodies`) whose attribute ``envelope`` is such an object
-says how the messages of that system are read as jobs, and what it expects when they have ended.
-Changes when a worker has to know more of another system.
+says how the messages of that system are read as jobs, and what it expects when they have ended. Its
+attribute ``no_request`` says why such a job cannot be requested. Changes when a worker has to know
+more of another system.
 """
 
 from collections.abc import Sequence
