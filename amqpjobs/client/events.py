@@ -6,14 +6,16 @@ Changes when an event may say something else of itself.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from amqpjobs.client.prepared import Prepared
 from amqpjobs.client.propagation import propagated_headers
 from amqpjobs.errors import ConfigurationError, MessageTooLarge, PublishRejected, Unroutable
 from amqpjobs.jobs.durations import Seconds, seconds_above_zero
 from amqpjobs.jobs.hints import did_you_mean
+from amqpjobs.jobs.message.bodies import Encoded, GivenBody, body_of
 from amqpjobs.jobs.message.carried import check_id
+from amqpjobs.jobs.message.encoding import encoded
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, HeaderValue, OwnHeaders, header_fields
 from amqpjobs.jobs.message.properties import PERSISTENT, FieldValue, Properties
@@ -31,21 +33,6 @@ LONGEST_WAIT = 86_400.0
 MOST_PRIORITY = 255
 
 
-class Encoded(NamedTuple):
-    data: bytes
-    content_type: str
-    headers: Mapping[str, FieldValue]
-
-
-def encoded(payload: Any, type_: Any, key: str) -> Encoded:
-    from pydantic import TypeAdapter
-
-    adapter: Any = TypeAdapter(type(payload) if type_ is None else type_)
-    if type_ is not None:
-        payload = adapter.validate_python(payload)
-    return Encoded(adapter.dump_json(payload, by_alias=True), "application/json", {})
-
-
 class EventOptions(TypedDict, total=False):
     """What may be said of an event; see `App.publish`."""
 
@@ -53,6 +40,7 @@ class EventOptions(TypedDict, total=False):
     type: str | None
     id: str | None
     priority: int | None
+    body: GivenBody
 
 
 class Events:
@@ -100,20 +88,20 @@ class Events:
         """
         place = self.exchange(exchange)
         _check_key(place, key)
-        encoded = self._encoded(place, key, payload)
+        made = self._encoded(place, key, payload, options.get("body"))
         largest = self._settings.max_message_size
         event_id = options.get("id")
         event_id = new_job_id() if event_id is None else check_id(event_id)
-        if len(encoded.data) > largest:
+        if len(made.data) > largest:
             raise MessageTooLarge(
-                f"the event {key!r} of {place.name!r} has {len(encoded.data)} bytes, the limit is "
+                f"the event {key!r} of {place.name!r} has {len(made.data)} bytes, the limit is "
                 f"{largest}: store large data elsewhere and send where it is, or raise "
                 "AMQPJOBS_MAX_MESSAGE_SIZE",
                 message_id=event_id,
             )
         properties = Properties(
-            content_type=encoded.content_type,
-            headers={**self._headers(options.get("headers")), **encoded.headers},
+            content_type=made.content_type,
+            headers={**self._headers(options.get("headers")), **header_fields(made.headers)},
             delivery_mode=PERSISTENT,
             priority=_priority(options.get("priority")),
             message_id=event_id,
@@ -121,7 +109,7 @@ class Events:
             type=_type(options.get("type")),
             app_id=self._registry.name,
         )
-        return Prepared(event_id, "", key, properties, encoded.data, exchange=place.name)
+        return Prepared(event_id, "", key, properties, made.data, exchange=place.name)
 
     def traced(self, event: Prepared) -> Prepared:
         """The same with the current trace, for one that is stored."""
@@ -181,9 +169,12 @@ class Events:
             mandatory=mandatory,
         )  # fmt: skip
 
-    def _encoded(self, exchange: Exchange, key: str, payload: Any) -> Encoded:
+    def _encoded(self, exchange: Exchange, key: str, payload: Any, body: GivenBody) -> Encoded:
         published = self._registry.published.find(exchange.name, key)
-        return encoded(payload, None if published is None else published.type, key)
+        if published is not None:
+            payload = published.validated(payload, key)
+            body = published.body if body is None else body
+        return encoded(body_of(body), payload, source=self._registry.name, type_=key)
 
     def _headers(self, given: Mapping[str, HeaderValue | None] | None) -> dict[str, FieldValue]:
         own = NO_OWN_HEADERS if given is None else OwnHeaders(NO_OWN_HEADERS).merged(given)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.durations import Seconds
+from amqpjobs.jobs.message.bodies import GivenBody, body_of
 from amqpjobs.jobs.message.own_headers import HeaderValue
 from amqpjobs.jobs.once import session_here
 from amqpjobs.jobs.queue.exchange import Exchange
@@ -31,7 +32,14 @@ class PublishesEvents:
         """See `App.within`."""
         raise NotImplementedError
 
-    def publishes(self, exchange: Exchange, key: str = "", type: Any = None) -> None:  # noqa: A002
+    def publishes(
+        self,
+        exchange: Exchange,
+        key: str = "",
+        type: Any = None,  # noqa: A002 - as `publish` has it
+        *,
+        body: GivenBody = None,
+    ) -> None:
         """Declare events that this app publishes. `App.publish` validates their payloads, the
         AsyncAPI document describes them, and `amqpjobs topology` declares the exchange and grants
         what publishing needs. It is optional: what is not declared can be published, too.
@@ -40,6 +48,7 @@ class PublishesEvents:
             exchange: where they are published.
             key: the routing key, or for a topic exchange a pattern of keys.
             type: of their payload: what pydantic validates, such as a model; None for anything.
+            body: the format of their messages, such as ``CloudEvent``; None for JSON.
 
         Raises:
             ConfigurationError: declared twice, or a type that pydantic does not know.
@@ -51,7 +60,7 @@ class PublishesEvents:
         if not isinstance(exchange, Exchange):
             raise ConfigurationError(f'publishes takes an Exchange("name"), not {exchange!r}')
         self._registry.routes.add_exchange(exchange)
-        self._registry.published.add(exchange, key, type)
+        self._registry.published.add(exchange, key, type, body_of(body))
 
     async def publish(
         self,
@@ -64,6 +73,7 @@ class PublishesEvents:
         type: str | None = None,  # noqa: A002 - AMQP's own word
         id: str | None = None,  # noqa: A002 - as `handle.id`
         priority: int | None = None,
+        body: GivenBody = None,
         timeout: Seconds | None = None,
         within: AsyncTransaction | Transaction | None = None,
     ) -> str:
@@ -83,6 +93,8 @@ class PublishesEvents:
             type: the AMQP ``type``. An amqpjobs app that has a job of this name runs that job.
             id: of the event, 1 to 255 bytes of text; None for a new one.
             priority: from 0 to 255, for classic queues with priorities.
+            body: the format: ``CloudEvent``, ``MsgPack``, ``Text``, ``Bytes``, or an object with
+                ``load`` and ``dump``; None for what `publishes` has declared, else JSON.
             timeout: seconds, or a timedelta, for the confirm; None for the setting
                 ``AMQPJOBS_PUBLISH_TIMEOUT``.
             within: a transaction of yours: the event is stored in it, and published after its
@@ -104,7 +116,13 @@ class PublishesEvents:
             >>> event_id = await app.publish(orders, "order.placed", {"order": 7})
         """
         client = self.client
-        options: EventOptions = {"headers": headers, "type": type, "id": id, "priority": priority}
+        options: EventOptions = {
+            "headers": headers,
+            "type": type,
+            "id": id,
+            "priority": priority,
+            "body": body,
+        }
         if within is None and self._registry.transactional:
             within = session_here()
         if within is not None:

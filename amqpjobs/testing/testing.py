@@ -23,6 +23,7 @@ from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.jobs.schedule.status import TickRecord
 from amqpjobs.testing.clock import BrokersClock
+from amqpjobs.testing.owners import declare_for_owners
 from amqpjobs.testing.placement import Place, Placeable, login_of
 from amqpjobs.testing.records import (
     Dead,
@@ -128,6 +129,7 @@ class Testing:
                 make=self._publisher,
                 store=f"sqlite:///{folder}/status.db",
             )
+            declare_for_owners(self.broker.virtual_host, self._app.client.runtime.registry)
             client = place.enter()
             stack.callback(place.leave)
             self._statuses = client.statuses = HeardStatuses(

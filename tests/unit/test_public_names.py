@@ -41,15 +41,14 @@ NAMES = {
     # `client`, `configure` and `placed` are for what is built around an app: workers, commands,
     # and test kits.
     App: """
-        asyncapi autodiscover blocking cancel check client close configure dead_letters
-        durable_status enqueue fleet hook include job jobs later_many lifespan lock name on on_failed
-        on_retry on_start on_stop on_success outbox placed publish publishes queues request resources result schedules
-        settings signal
-        status testing undo watch why within
+        asyncapi autodiscover blocking broadcast cancel check client close configure dead_letters
+        durable_status enqueue fleet hook include job jobs later_many lifespan lock name on
+        on_failed on_retry on_start on_stop on_success outbox placed publish publishes queues
+        request resources result schedules settings signal status testing undo watch why within
     """,
     Fleet: "count holds pause ping purge resume set_rate workers",
-    BlockingApp: """cancel executor later later_many lock publish request result signal status undo watch
-        why""",
+    BlockingApp: """cancel executor later later_many lock publish request result signal
+        status undo watch why""",
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
     Every: "days hours jitter minutes missed name overlap period seconds within",
@@ -70,16 +69,16 @@ NAMES = {
         answered attempt detail due_at ended ended_at epoch error has_result id job progress queue
         queued_at reason result sequence started_at state tags updated_at worker
     """,
-    Router: "hook include job on on_failed on_retry on_success",
+    Router: "broadcast hook include job on on_failed on_retry on_success",
     Queue: """
         arguments dead delivery_limit failed foreign kill_switch max_priority middleware name parked
         priorities rate singleton type
     """,
     Retry: "attempts factor first give_up_on jitter limit on",
     Context: """
-        arguments attempt call cancelled deadline delivery_count each epoch event fence headers job job_id
-        last_progress log map message progress queue rate_limited redelivered signal sleep step
-        step_in stopping tags tick timeout trace_id
+        arguments attempt call cancelled deadline delivery_count each epoch event fence headers
+        job job_id last_progress log map message progress queue rate_limited redelivered signal
+        sleep step step_in stopping tags tick timeout trace_id
         will_retry would_retry
     """,
     Audit: "",
