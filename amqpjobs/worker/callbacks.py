@@ -16,12 +16,13 @@ from amqpjobs.jobs.message.own_headers import propagated
 from amqpjobs.jobs.message.properties import Headers
 from amqpjobs.jobs.outcome import Answered, Done, Expired, Outcome, Rejected
 from amqpjobs.jobs.run_context import RunContext
+from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.telemetry.traces.propagation import reply_trace
+from amqpjobs.worker.enveloped import Followers
 from amqpjobs.worker.replacing import Copy
 
 if TYPE_CHECKING:
     from amqpjobs.client.publisher import Publisher
-    from amqpjobs.worker.enveloped import Followers
 
 log = logging.getLogger("amqpjobs.worker")
 
@@ -30,15 +31,15 @@ MakesCallbacks: TypeAlias = Callable[[Delivery, Outcome, RunContext | None, str]
 go."""
 
 
-def callbacks_by(
-    publisher: "Publisher", propagate: tuple[str, ...] | None, followers: "Followers"
-) -> MakesCallbacks:
+def callbacks_by(publisher: "Publisher", runtime: Runtime) -> MakesCallbacks:
     """Callbacks as messages of this publisher.
 
     Args:
-        propagate: names of headers that they have of the job; None for none.
-        followers: makes what follows the jobs of another job system.
+        runtime: whose jobs; and the names of headers that callbacks have of the job.
     """
+    propagate = runtime.registry.propagate
+    largest, time = runtime.settings.max_message_size, runtime.clock.time
+    followers = Followers(runtime.registry.jobs, largest, time)
 
     def make(
         delivery: Delivery, outcome: Outcome, context: RunContext | None, dead: str

@@ -32,7 +32,6 @@ from amqpjobs.worker.deferral import Deferral
 from amqpjobs.worker.durable import durable_jobs_of
 from amqpjobs.worker.ending_hooks import hook_calls_of
 from amqpjobs.worker.endings import Endings
-from amqpjobs.worker.enveloped import Followers
 from amqpjobs.worker.events import Announcer
 from amqpjobs.worker.execution.handlers import Execution, over_time
 from amqpjobs.worker.executor import Executor
@@ -177,10 +176,9 @@ class Consuming:
         announcer = Announcer(runtime, queues)
         announcer.speak_through(publisher.announcements)
         spans = spans_of(runtime, publisher)
-        followers = Followers(registry.jobs, settings.max_message_size, clock.time)
         self.settlement = Settlement(
             publisher.publication, publisher.waiting, queues, self._remembered, publisher.restore,
-            clock, callbacks_by(publisher, registry.propagate, followers),
+            clock, callbacks_by(publisher, runtime),
         )  # fmt: skip
         self.pipeline = Pipeline(
             runtime, self._execution, stopping, registry.only_jobs(), settings.max_message_size,

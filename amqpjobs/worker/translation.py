@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from amqpjobs.broker.amqp.frames import HeaderView
+from amqpjobs.broker.rabbitmq.translated_delivery import become
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.headers import origin_of
 from amqpjobs.jobs.message.origin import Origin, job_id_of
@@ -91,7 +92,7 @@ class EnvelopeTranslation(Translation):
         if found is None:
             return super().__call__(view, origin, body)
         try:
-            view.become(found)
+            become(view, found)
         except ValueError as error:
             raise DecodeError(f"its headers cannot be translated: {error}") from None
         return True

@@ -229,18 +229,6 @@ class HeaderView:
         """
         return Properties(*_values_of(self))
 
-    def become(self, properties: Properties) -> None:
-        """Have these properties from now on, as another program's message that is read as ours.
-
-        Raises:
-            ValueError: a header that AMQP cannot hold.
-        """
-        for name in _KINDS:
-            if name != "headers":
-                setattr(self, name, getattr(properties, name))
-        self._headers = dict(properties.headers)
-        self.raw_headers = encode_table(properties.headers)
-
     def bare_properties(self) -> Properties:
         """All properties but the headers, for a message whose headers are malformed."""
         return Properties(**{name: getattr(self, name) for name in _KINDS if name != "headers"})

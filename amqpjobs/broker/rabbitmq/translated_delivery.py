@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pamqp import frame
 from pamqp.commands import Basic
 
+from amqpjobs.broker.amqp.fields import encode_table
 from amqpjobs.broker.amqp.frames import HeaderView, readable_properties, split_header
 from amqpjobs.broker.rabbitmq.delivery import ConsumerChannel, Delivery, OnDelivery
 from amqpjobs.broker.rabbitmq.single_channel import Occupancy, SingleChannel
@@ -49,6 +50,16 @@ class Translate(Protocol):
             DecodeError: it cannot be translated.
         """
         ...
+
+
+def become(view: HeaderView, properties: Properties) -> None:
+    """Have these properties in a view from now on.
+
+    Raises:
+        ValueError: a header that AMQP cannot hold.
+    """
+    content_type, encoding, headers, *others = properties
+    HeaderView.__init__(view, (content_type, encoding, encode_table(headers), *others, None))
 
 
 class TranslatedDelivery(Delivery):
