@@ -70,7 +70,7 @@ def answer(asked: dict[str, Any]) -> Any:
             return remember(chain(*map(signature, asked["calls"]))())
         case "group":
             made = group(*map(signature, asked["calls"]))()
-            return [remember(each) for each in made.children]
+            return made.get(timeout=20)
         case "get":
             try:
                 return {"value": RESULTS[asked["id"]].get(timeout=asked.get("timeout", 20))}
