@@ -59,7 +59,8 @@ def become(view: HeaderView, properties: Properties) -> None:
         ValueError: a header that AMQP cannot hold.
     """
     content_type, encoding, headers, *others = properties
-    HeaderView.__init__(view, (content_type, encoding, encode_table(headers), *others, None))
+    entries = encode_table(headers)[4:]  # behind the length of the table
+    HeaderView.__init__(view, (content_type, encoding, entries, *others, None))
 
 
 class TranslatedDelivery(Delivery):
