@@ -3,7 +3,8 @@
 See the guide, "Move from Celery one side at a time". Celery itself is not needed.
 """
 
-from amqpjobs.contrib.celery.client import BlockingCeleryTasks, CeleryTasks, TaskOptions
+from amqpjobs.contrib.celery.client import BlockingCeleryTasks, CeleryTasks
+from amqpjobs.contrib.celery.options import TaskOptions
 from amqpjobs.contrib.celery.task import CeleryTask
 
 __all__ = ["BlockingCeleryTasks", "CeleryTask", "CeleryTasks", "TaskOptions"]

@@ -6,12 +6,12 @@ Changes when a call of a task can say something else.
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
 from amqpjobs.client.blocking import BlockingApp, call_of
 from amqpjobs.client.client import HasClient
 from amqpjobs.contrib.celery.calls import TaskCall, body_of, properties_of
+from amqpjobs.contrib.celery.options import TaskOptions, due, limit_of, moment_of
 from amqpjobs.contrib.celery.results import FAILURE, REVOKED, Raised, read_result
 from amqpjobs.errors import (
     ConfigurationError,
@@ -22,7 +22,7 @@ from amqpjobs.errors import (
 )
 from amqpjobs.jobs.durations import Seconds, number_of
 from amqpjobs.jobs.exceptions import by_name
-from amqpjobs.jobs.message.own_headers import HeaderValue, header_fields
+from amqpjobs.jobs.message.own_headers import header_fields
 from amqpjobs.jobs.message.properties import JSON, TRANSIENT, Properties
 from amqpjobs.jobs.message.reply import as_raised, read_value
 
@@ -33,33 +33,6 @@ T = TypeVar("T")
 
 LONGEST_NAME: Final = 255
 """Bytes of a name or an id in AMQP."""
-
-
-class TaskOptions(TypedDict, total=False):
-    """How a task is called: the options of Celery's ``apply_async``.
-
-    Attributes:
-        queue: the queue of its workers; by default that of `CeleryTasks`.
-        countdown: seconds, or a timedelta, before which it is not started. Celery's worker takes it
-            at once, and holds it until then.
-        eta: the same as a time.
-        expires: seconds, a timedelta, or a time, after which it is not started.
-        priority: of a queue with ``x-max-priority``.
-        time_limit: seconds after which the worker kills it.
-        soft_time_limit: seconds after which the worker raises `SoftTimeLimitExceeded` in it.
-        task_id: its id, which no other task has; a new one by default.
-        headers: that it has beside Celery's.
-    """
-
-    queue: str
-    countdown: Seconds
-    eta: datetime
-    expires: Seconds | datetime
-    priority: int
-    time_limit: Seconds
-    soft_time_limit: Seconds
-    task_id: str
-    headers: Mapping[str, HeaderValue]
 
 
 class CeleryTasks:
@@ -226,10 +199,10 @@ class CeleryTasks:
             id=task_id,
             args=args,
             kwargs=kwargs or {},
-            eta=_due(now, options),
-            expires=_moment("expires", now, options.get("expires")),
-            time_limit=_limit("time_limit", options.get("time_limit")),
-            soft_time_limit=_limit("soft_time_limit", options.get("soft_time_limit")),
+            eta=due(now, options),
+            expires=moment_of("expires", now, options.get("expires")),
+            time_limit=limit_of("time_limit", options.get("time_limit")),
+            soft_time_limit=limit_of("soft_time_limit", options.get("soft_time_limit")),
             priority=options.get("priority"),
             headers=header_fields(options.get("headers") or {}),
             origin=self._app.client.runtime.registry.name,
@@ -284,6 +257,28 @@ class BlockingCeleryTasks:
         found: str = call_of(self._client)(send)
         return found
 
+    @overload
+    def request_task(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout: Seconds | None = None,
+        returns: type[T],
+        **options: Unpack[TaskOptions],
+    ) -> T: ...
+    @overload
+    def request_task(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout: Seconds | None = None,
+        returns: None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Any: ...
     def request_task(
         self,
         name: str,
@@ -315,31 +310,3 @@ def _is_last(body: bytes) -> bool:
 def _traced(call: TaskCall, publisher: "Publisher") -> TaskCall:
     trace = publisher.trace()
     return replace(call, headers={**trace, **call.headers}) if trace else call
-
-
-def _due(now: float, options: TaskOptions) -> float | None:
-    countdown, eta = options.get("countdown"), options.get("eta")
-    if countdown is not None and eta is not None:
-        raise ConfigurationError("a task has a countdown or an eta, not both")
-    return _moment("eta", now, eta) if countdown is None else _moment("countdown", now, countdown)
-
-
-def _moment(what: str, now: float, given: float | timedelta | datetime | None) -> float | None:
-    if given is None:
-        return None
-    if isinstance(given, datetime):
-        if given.tzinfo is None:
-            raise ConfigurationError(f"{what} needs a time zone: datetime(..., tzinfo=UTC)")
-        return given.timestamp()
-    return now + _seconds(what, given)
-
-
-def _limit(what: str, given: Seconds | None) -> float | None:
-    return None if given is None else _seconds(what, given)
-
-
-def _seconds(what: str, given: Seconds) -> float:
-    seconds = number_of(given)
-    if seconds is None or not seconds > 0:
-        raise ConfigurationError(f"{what} is a number of seconds above 0, or a timedelta")
-    return seconds

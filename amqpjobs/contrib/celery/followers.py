@@ -13,6 +13,7 @@ from amqpjobs.contrib.celery.calls import TaskCall
 from amqpjobs.contrib.celery.headers import TaskHeaders, moment, text_of
 from amqpjobs.contrib.celery.task_body import Signature, TaskBody
 from amqpjobs.errors import DecodeError
+from amqpjobs.jobs.message.callbacks import MOST_TEXT, RESERVED
 from amqpjobs.jobs.message.properties import FieldValue
 
 _IDS: Final = uuid.UUID("b5c9d8f2-6f0c-5f5e-9a53-6d1e0c2f7a11")
@@ -119,7 +120,7 @@ class Ended:
             stamps=_stamps(options),
             embed={**_linked(options), **(embed or {})},
         )
-        return Next(call, text_of(options, "queue") or text_of(options, "routing_key"))
+        return Next(call, _queue(options))
 
     def _due(self, options: Mapping[str, Any]) -> float | None:
         seconds = _number(options, "countdown")
@@ -144,6 +145,13 @@ def check_followers(body: TaskBody) -> None:
         ended = Ended(TaskHeaders("", "", ""), body, 0.0)
         ended.after_success(None)
         ended.after_failure()
+
+
+def _queue(options: Mapping[str, Any]) -> str | None:
+    queue = text_of(options, "queue") or text_of(options, "routing_key")
+    if queue is not None and (queue.startswith(RESERVED) or len(queue.encode()) > MOST_TEXT):
+        raise DecodeError("the option 'queue' of a signature is not the name of a queue for tasks")
+    return queue
 
 
 def _number(options: Mapping[str, Any], name: str) -> float | None:

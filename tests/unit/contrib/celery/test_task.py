@@ -364,6 +364,7 @@ def test_the_options_of_what_follows() -> None:
     [
         {"countdown": "5"}, {"priority": -1}, {"priority": 300}, {"priority": True},
         {"eta": "soon"}, {"expires": []}, {"time_limit": "x"}, {"group_index": "1"},
+        {"queue": "amq.gen-x"}, {"queue": "amqpjobs.hold"}, {"queue": "x" * 256},
     ],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options: Any) -> None:
