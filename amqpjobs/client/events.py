@@ -164,7 +164,7 @@ class Events:
     async def _send(
         self, publisher: "Publisher", event: Prepared, mandatory: bool, seconds: float
     ) -> None:
-        await publisher.publication.publish(
+        await publisher.exchanges.publication.publish(
             event.exchange, event.routing_key, event.properties, event.body, seconds,
             mandatory=mandatory,
         )  # fmt: skip

@@ -20,6 +20,7 @@ from amqpjobs.jobs.run_context import current_context
 from amqpjobs.telemetry.traces.propagation import outgoing_trace
 
 if TYPE_CHECKING:
+    from amqpjobs.broker.rabbitmq.publication import Publication
     from amqpjobs.client.propagation import Propagate
     from amqpjobs.client.publisher import Publisher
     from amqpjobs.jobs.runtime import Runtime
@@ -173,7 +174,7 @@ async def _sent(
             exchange, routing_key = await publisher.waiting.way_within(
                 routing_key, message.properties, message.due, timeout
             )
-        return publisher.publication.send(
+        return _publication(publisher, message).send(
             exchange, routing_key, message.properties, message.body,
             mandatory=not message.exchange,  # an event that no queue is bound for is no error
         )  # fmt: skip
@@ -181,11 +182,15 @@ async def _sent(
         return error
 
 
+def _publication(publisher: "Publisher", message: Prepared) -> "Publication":
+    return publisher.exchanges.publication if message.exchange else publisher.publication
+
+
 def _fate(
     publisher: "Publisher", message: Prepared, fate: "asyncio.Future[None]"
 ) -> AmqpJobsError | None:
     if not fate.done():
-        sent = publisher.publication.take_back(fate)
+        sent = _publication(publisher, message).take_back(fate)
         words = "RabbitMQ did not confirm it in time"
         return NotConfirmed(words, message_id=message.job_id, sent=sent)
     error = fate.exception()

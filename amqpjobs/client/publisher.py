@@ -17,6 +17,7 @@ from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
 from amqpjobs.broker.rabbitmq.event_publication import Announcements
 from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.broker_url import Node
 from amqpjobs.client.exchanges import Exchanges
 from amqpjobs.client.job_properties import JobProperties, body_of
 from amqpjobs.client.question import Question
@@ -82,9 +83,9 @@ class Publisher:
         self._time = clock.time
         self._settings = settings
         self._topology = runtime.registry.topology
-        self.traced = Traced(lambda: settings)
-        self.meter: PublisherMeter | None = None
         self.link = Link(settings, "publish")
+        self.traced = Traced(lambda: settings, self.link)
+        self.meter: PublisherMeter | None = None
         self.publication = Publication(self.link, self._prepare)
         self.waiting = Waiting(
             self.link, self.publication, declare=settings.declare_topology, clock=clock
@@ -98,7 +99,7 @@ class Publisher:
             self.publication, self._topology if settings.declare_topology else None, self.restore
         )
         self.exchanges = Exchanges(
-            self.link, (each.name for each in self._topology.exchanges),
+            self.link, (each.name for each in self._topology.exchanges), self.restore,
             declare=settings.declare_topology,
         )  # fmt: skip
         self.broadcasts = self._broadcasts_of(runtime)
@@ -149,7 +150,11 @@ class Publisher:
             from amqpjobs.telemetry.metrics.publisher_metrics import PublisherMeter
             from amqpjobs.telemetry.traces.tracer import server_of
 
-            meter = self.meter = PublisherMeter(found, server_of(self._settings))
+            def server(node: Node | None) -> dict[str, str | int]:
+                return server_of(self._settings, node)
+
+            meter = self.meter = PublisherMeter(found, server(self.link.node))
+            self.link.on_moved.append(lambda node: meter.moved(server(node)))
             meter.attach(self.link, self.publication)
             self._tasks.append(BackgroundTask(meter.lag.run, "amqpjobs event loop lag"))
 
@@ -188,6 +193,7 @@ class Publisher:
         for task in reversed(self._tasks):
             await task.stop()
         self.publication.close()
+        await self.exchanges.close()
         await self.link.close()
         if self.meter is not None:
             self.meter.detach()

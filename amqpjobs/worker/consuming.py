@@ -175,7 +175,7 @@ class Consuming:
         endings.begin()
         announcer = Announcer(runtime, queues)
         announcer.speak_through(publisher.announcements)
-        spans = spans_of(runtime, publisher)
+        spans = spans_of(runtime, self.link)
         self.settlement = Settlement(
             publisher.publication, publisher.waiting, queues, self._remembered, publisher.restore,
             clock, callbacks_by(publisher, runtime),

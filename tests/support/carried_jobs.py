@@ -5,7 +5,7 @@ import os
 import time
 from typing import Any
 
-from amqpjobs import App, Context, Queue, Retry
+from amqpjobs import App, CloudEvent, CloudEventOf, Context, MsgPack, Queue, Retry
 
 app = App("carried", retry=Retry(attempts=1))
 queue = Queue("carried", type="classic")
@@ -34,3 +34,15 @@ def endless_process(ctx: Context) -> None:
 def reversed_bytes(data: bytes) -> dict[str, bytes]:
     """With the process that did it."""
     return {"data": data[::-1], "pid": str(os.getpid()).encode()}
+
+
+@app.job(queue=queue, cpu=True, body=MsgPack)
+def packed_in_a_process(data: dict[str, bytes]) -> dict[str, bytes]:
+    """What a process reads of MessagePack."""
+    return {"data": data["raw"][::-1], "pid": str(os.getpid()).encode()}
+
+
+@app.job(queue=queue, cpu=True, body=CloudEvent(mode="binary"))
+def event_in_a_process(event: CloudEventOf[bytes]) -> dict[str, bytes]:
+    """What a process reads of an event whose attributes are headers."""
+    return {"data": event.data[::-1], "type": event.type.encode()}

@@ -11,9 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import SplitResult, unquote, urlsplit
 
-from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.contract.formats import described
 from amqpjobs.jobs.contract.schemas import Schemas, schemas_of
 from amqpjobs.jobs.definition import Definition
@@ -24,9 +22,9 @@ from amqpjobs.jobs.message.trace_context import BAGGAGE, TRACE_PARENT, TRACE_STA
 from amqpjobs.jobs.queue.queue import Lane, Queue, keeps_failed, lanes_of
 
 if TYPE_CHECKING:
+    from amqpjobs.broker_url import BrokerUrl
     from amqpjobs.jobs.registry import Registry
     from amqpjobs.jobs.runtime import Runtime
-    from amqpjobs.settings import Settings
 
 Json: TypeAlias = dict[str, Any]
 
@@ -59,7 +57,7 @@ def document_of(runtime: "Runtime", version: str) -> Json:
         "asyncapi": "3.0.0",
         "info": {"title": registry.name, "version": version},
         "defaultContentType": JSON,
-        "servers": _servers(_place(runtime.settings)),
+        "servers": _servers(runtime.settings.broker_url),
         "channels": _channels(runtime, keys),
         "operations": _operations(registry, keys),
         "components": {
@@ -116,41 +114,24 @@ def _free(name: str, taken: Collection[str]) -> str:
     return key
 
 
-def _place(settings: "Settings") -> SplitResult:
-    """Where RabbitMQ is, and no word of who logs in."""
-    scheme, _, rest = settings.safe_url.partition("://")
-    place = urlsplit(f"{scheme}://{rest.rpartition('@')[2]}")
-    try:
-        if place.hostname and (place.port or place.port is None):
-            return place
-    except ValueError:
-        pass  # a port that is no number
-    raise ConfigurationError(
-        "AMQPJOBS_URL is not a URL of RabbitMQ: write amqp://user:password@host:5672/vhost"
-    )
-
-
-def _servers(place: SplitResult) -> Json:
-    host = f"[{place.hostname}]" if ":" in (place.hostname or "") else place.hostname
+def _servers(url: "BrokerUrl") -> Json:
+    several = len(url.nodes) > 1
     return {
-        "rabbitmq": {
-            "host": f"{host}:{place.port or (5671 if place.scheme == 'amqps' else 5672)}",
-            "protocol": place.scheme,
+        f"rabbitmq-{number}" if several else "rabbitmq": {
+            "host": str(node),
+            "protocol": url.scheme,
             "protocolVersion": "0.9.1",
-            "description": f"RabbitMQ, virtual host {_virtual_host(place)}",
+            "description": f"RabbitMQ, virtual host {url.vhost}",
             "security": [{"type": "userPassword"}],
         }
+        for number, node in enumerate(url.nodes, 1)
     }
-
-
-def _virtual_host(place: SplitResult) -> str:
-    return unquote(place.path[1:]) or "/"
 
 
 def _channels(runtime: "Runtime", keys: _Keys) -> Json:
     """One for each AMQP queue that jobs wait in, and one for the replies of each job."""
     arguments = {queue.name: dict(queue.arguments) for queue in runtime.registry.topology.queues}
-    virtual_host = _virtual_host(_place(runtime.settings))
+    virtual_host = runtime.settings.broker_url.vhost
     channels: Json = {}
     for queue, lane, jobs in _lanes(runtime.registry):
         channels[keys.queues[lane.queue]] = {

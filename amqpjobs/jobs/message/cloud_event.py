@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Final, Generic, Literal, TypeVar, get_origin
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar, get_args, get_origin
 from urllib.parse import quote
 
 from amqpjobs.errors import ConfigurationError, DecodeError
@@ -18,6 +18,7 @@ from amqpjobs.jobs.message.content import is_json, media_type
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, HeaderValue
 from amqpjobs.jobs.message.properties import JSON, FieldValue, Headers
+from amqpjobs.jobs.roundtrip.natives import NATIVES
 
 D = TypeVar("D")
 
@@ -117,6 +118,7 @@ class CloudEvent:
                 f"prefix of CloudEvent is cloudEvents_, cloudEvents: or ce-, not {prefix!r}"
             )
         self.source, self.type, self.mode, self.prefix = source, type, mode, prefix
+        self.natives = natives_of(Any)
         self._whole = False
         self._of: tuple[Callable[[], str], str] = (lambda: "", "")
 
@@ -133,6 +135,8 @@ class CloudEvent:
         """
         other = CloudEvent(source=self.source, type=self.type, mode=self.mode, prefix=self.prefix)
         other._whole = CloudEventOf in (annotation, get_origin(annotation))
+        data = next(iter(get_args(annotation)), Any) if other._whole else annotation
+        other.natives = natives_of(data)
         other._of = (source, type_)
         return other
 
@@ -229,6 +233,11 @@ class CloudEvent:
         else:
             body = to_json(found)
         return Encoded(body, content_type, headers)
+
+
+def natives_of(data: Any) -> frozenset[str]:
+    """The types that stay as they are in data: data of bytes alone, which JSON is not."""
+    return NATIVES if data is bytes else frozenset()
 
 
 def _plain(event: CloudEventOf[Any], data: Any) -> dict[str, Any]:

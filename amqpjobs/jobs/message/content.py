@@ -91,6 +91,8 @@ def _check_type(body: Body | None, content_type: str | None) -> None:
     accepted = getattr(body, "accepts", None if own is None else frozenset({media_type(own)}))
     if accepted is None or media_type(content_type) in accepted | {ANYTHING}:
         return
+    if own == JSON and is_json(content_type):
+        return
     raise DecodeError(
         f"content type {content_type[:SHOWN]!r}; the format of the job, {type(body).__name__}, "
         f"takes {' or '.join(sorted(accepted))}"

@@ -14,11 +14,12 @@ from pydantic_core import PydanticSerializationError
 from amqpjobs.errors import InvalidArguments
 from amqpjobs.jobs.message.arguments import MASK, first_line, jsonable
 from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_of, format_name
-from amqpjobs.jobs.message.cloud_event import CloudEvent, CloudEventOf
+from amqpjobs.jobs.message.cloud_event import CloudEvent, CloudEventOf, natives_of
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS
 from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.roundtrip.encoded_bytes import adapter_of
-from amqpjobs.jobs.roundtrip.plain import NATIVES, PlainData
+from amqpjobs.jobs.roundtrip.natives import NATIVES
+from amqpjobs.jobs.roundtrip.plain import PlainData
 from amqpjobs.jobs.roundtrip.roundtrip import NotTheSame, RoundTrip
 
 _UNTYPED: Final = frozenset({dict, list, tuple, set, frozenset})
@@ -57,7 +58,8 @@ def _encoded(body: Body | None, value: object, source: str, type_: str) -> Encod
         event = value if isinstance(value, CloudEventOf) else CloudEventOf(value)
         body = body.bound(CloudEventOf, lambda: source, type_)
         event = body.filled(event)
-        data = _plain_of(_kind_of(event.data), NATIVES).write(event.data)[1]
+        kind = _kind_of(event.data)
+        data = _plain_of(kind, natives_of(kind)).write(event.data)[1]
         _, plain = _plain_of(CloudEventOf, NATIVES).write(replace(event, data=data))
         return body.sent(_dumped(body, plain))
     _, plain = _plain_of(kind, getattr(body, "natives", NATIVES)).write(value)

@@ -18,7 +18,8 @@ from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_o
 from amqpjobs.jobs.message.message import Message, has_own_id, takes_own_id
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, OwnHeaders
 from amqpjobs.jobs.roundtrip.findings import findings
-from amqpjobs.jobs.roundtrip.plain import NATIVES, PlainData, lost
+from amqpjobs.jobs.roundtrip.natives import NATIVES
+from amqpjobs.jobs.roundtrip.plain import PlainData, lost
 
 R = TypeVar("R")
 

@@ -14,11 +14,15 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
 
 from amqpjobs.jobs.roundtrip.differences import Difference, differs
-from amqpjobs.jobs.roundtrip.encoded_bytes import NOT_SCHEMAS, TRANSPARENT, adapter_of
+from amqpjobs.jobs.roundtrip.encoded_bytes import (
+    NOT_SCHEMAS,
+    TRANSPARENT,
+    adapter_of,
+    decoded,
+    encoded,
+)
+from amqpjobs.jobs.roundtrip.natives import NATIVES
 from amqpjobs.jobs.roundtrip.roundtrip import closed
-
-NATIVES: Final = frozenset({"bytes"})
-"""The types that stay as they are, as pydantic's schemas call them."""
 
 _ITEMS: Final = {
     "list": ("items_schema",), "set": ("items_schema",), "frozenset": ("items_schema",),
@@ -59,7 +63,8 @@ class PlainData:
 
     Args:
         annotation: as pydantic takes it.
-        natives: the types that stay as they are: ``bytes``, ``datetime``.
+        natives: the types that stay as they are: ``bytes``, ``datetime``. Without ``bytes`` these
+            are text in base64url, as in JSON.
 
     Raises:
         PydanticUserError: pydantic knows no such type.
@@ -133,6 +138,8 @@ def _native(schema: Any, natives: frozenset[str]) -> Any:
     if "serialization" in schema and not transparent:
         return schema
     kind = schema.get("type")
+    if kind == "bytes" and kind not in natives:
+        return _text_of_bytes(schema)
     if kind in natives or kind == "any":
         write = _any if kind == "any" else _kept
         return {**schema, "serialization": _function(write)}
@@ -148,6 +155,15 @@ def _native(schema: Any, natives: frozenset[str]) -> Any:
         either = [schema["python_schema"], changed.get("json_schema", schema["json_schema"])]
         changed["python_schema"] = core_schema.union_schema(either, mode="left_to_right")
     return {**schema, **changed} if changed else schema
+
+
+def _text_of_bytes(schema: Any) -> Any:
+    """Bytes as in JSON, for a format that is JSON inside."""
+    return core_schema.no_info_before_validator_function(
+        decoded,
+        {**schema, "strict": False},
+        serialization=core_schema.plain_serializer_function_ser_schema(encoded, when_used="json"),
+    )
 
 
 def _function(write: Any) -> Any:
