@@ -37,6 +37,8 @@ def described(definition: Definition, schema: JsonSchema) -> dict[str, Any]:
     if isinstance(body, Bytes):
         return {"contentType": content_type}
     if isinstance(body, CloudEvent):
+        if body.mode == "binary" and schema.get("format") == "binary":
+            return {"contentType": ANYTHING}
         if body.mode == "binary":
             return {"contentType": JSON, "payload": schema}
         return {"contentType": content_type, "payload": _event(schema)}

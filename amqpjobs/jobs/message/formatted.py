@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 
 from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
 from amqpjobs.jobs.message.arguments import MOST, Arguments, Payload, first_line
-from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_of, format_name
+from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_of, format_name, own
 from amqpjobs.jobs.message.message import Message, has_own_id, takes_own_id
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, OwnHeaders
 from amqpjobs.jobs.roundtrip.findings import findings
@@ -53,21 +53,21 @@ class FormattedPayload(Payload):
         source: Callable[[], str],
     ) -> None:
         self.format = format_name(body)
-        if getattr(body, "single", False) and len(parameters) != 1:
+        if own(body, "single", False) and len(parameters) != 1:
             raise ConfigurationError(
                 f"job {job!r}: body={self.format} makes one value of a message, so the job takes "
                 f"one parameter, and this one takes {len(parameters)}"
             )
         super().__init__(job, parameters, hints)
-        bound = getattr(body, "bound", None)
+        bound = own(body, "bound")
         if bound is not None:
             body = bound(hints[parameters[0].name], source, job)
         self._body = body
-        self._sent: Callable[[bytes], Encoded] | None = getattr(body, "sent", None)
-        self._filled: Callable[[Any], Any] | None = getattr(body, "filled", None)
+        self._sent: Callable[[bytes], Encoded] | None = own(body, "sent")
+        self._filled: Callable[[Any], Any] | None = own(body, "filled")
         self._plain: PlainData | None = None
         if parameters:
-            natives = getattr(body, "natives", NATIVES)
+            natives = own(body, "natives", NATIVES)
             try:
                 self._plain = PlainData(self._annotation(parameters, hints), natives)
             except PydanticUserError as error:
