@@ -17,6 +17,7 @@ from amqpjobs.broker.rabbitmq.listener import Listener
 from amqpjobs.client.exchanges import Exchanges
 from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.broadcasts import Broadcast
+from amqpjobs.jobs.message.content import received
 from amqpjobs.jobs.message.origin import Origin, event_of
 from amqpjobs.jobs.run_context import context_of_nobody
 
@@ -195,6 +196,8 @@ class _Handler:
         view, origin, body = self._waiting.popleft()
         try:
             event = event_of(view.properties(), origin)
+            if self._broadcast.payload is not None:
+                body = received(self._broadcast.body, view, body, self._largest)
             arguments = self._broadcast.arguments(event, body)
         except DecodeError as error:
             _dropped(self._broadcast.name, origin, error)

@@ -262,7 +262,7 @@ def test_auto_delete_circle(peer: Peer, channel: Channel) -> None:
 
 @pytest.mark.parametrize("how", ["closed", "lost", "cancelled", "channel closed", "expired"])
 def test_auto_delete_with_its_exclusive_queue(peer: Peer, how: str) -> None:
-    """An auto-delete exchange goes when its last queue goes with a connection or consumer, or expires"""
+    """An auto-delete exchange goes too when its last queue goes by itself, whatever the reason"""
     peer.channel().exchange("x", "topic", auto_delete=True)
     channel = peer.channel()
     arguments = {"x-expires": 100} if how == "expired" else {}

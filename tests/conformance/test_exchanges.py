@@ -24,7 +24,7 @@ def test_predeclared(channel: Channel) -> None:
 
 
 def test_predeclared_again(peer: Peer, channel: Channel) -> None:
-    """The predeclared exchanges can be declared again as they are; `amq.rabbitmq.trace` is internal"""
+    """What is predeclared can be declared again as it is; `amq.rabbitmq.trace` is internal"""
     for name, kind in PREDECLARED.items():
         declare = Exchange.Declare(exchange=f"amq.{name}", exchange_type=kind, durable=True)
         channel.call(declare)

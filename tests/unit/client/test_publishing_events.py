@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from pydantic import BaseModel
 
-from amqpjobs import App, Context, Event, Exchange, Queue, Retry
+from amqpjobs import App, CloudEvent, Context, Event, Exchange, MsgPack, Queue, Retry
 from amqpjobs.errors import ConfigurationError, InvalidArguments, PublishRejected, Unroutable
 from amqpjobs.jobs.message.properties import Properties
 
@@ -254,6 +254,30 @@ async def test_every_process_gets_a_broadcast() -> None:
     assert [each for each in seen if each[0] == "first"] == [("first", "price.a", {"p": 1})]
     assert len([each for each in seen if each[0] == "second"]) == 3
     assert not cleared
+
+
+async def test_events_have_formats() -> None:
+    """Those of handlers, of broadcasts, and what is declared of them."""
+    app, seen = App("shop"), []
+    app.publishes(ORDERS, "order.placed", Placed, body=CloudEvent(mode="binary"))
+
+    @app.on(ORDERS, "order.placed", queue="q", body=CloudEvent)
+    async def handler(event: Placed) -> None:
+        seen.append(event)
+
+    @app.on(ORDERS, "packed", queue="q", body=MsgPack)
+    async def packed(event: dict[str, bytes]) -> None:
+        seen.append(event)
+
+    @app.broadcast(ORDERS, "order.*", body=CloudEvent)
+    async def everywhere(event: Placed) -> None:
+        seen.append(event)
+
+    async with app.testing() as t:
+        await app.publish(ORDERS, "order.placed", {"order": 7})
+        await app.publish(ORDERS, "packed", {"a": b"\0"}, body=MsgPack)
+        await t.run_until_idle()
+    assert sorted(map(str, seen)) == ["order=7", "order=7", "{'a': b'\\x00'}"]
 
 
 async def test_a_foreign_queue_is_consumed_as_it_is() -> None:
