@@ -22,6 +22,7 @@ from amqpjobs.errors import (
 from amqpjobs.jobs.call_options import LONGEST
 from amqpjobs.jobs.durations import Seconds, seconds_above_zero
 from amqpjobs.jobs.exceptions import by_name
+from amqpjobs.jobs.message.bodies import own
 from amqpjobs.jobs.message.compression import ENCODINGS, decompressed, readable
 from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.ids import new_job_id
@@ -69,8 +70,8 @@ class Requests:
                 "`later` for what is to run at another time"
             )
         definition = self._runtime.registry.resolve(message.job)
-        if definition.body is not None and hasattr(definition.body, "no_request"):
-            raise ConfigurationError(f"{message.job}: {definition.body.no_request}")
+        if definition.body is not None and (why := own(definition.body, "no_request")) is not None:
+            raise ConfigurationError(f"{message.job}: {why}")
         seconds = self._seconds(options.timeout if timeout is None else timeout)
         tracing = self._traced.now()
         if tracing is None:

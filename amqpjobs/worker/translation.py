@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from amqpjobs.broker.amqp.frames import HeaderView
 from amqpjobs.broker.rabbitmq.translated_delivery import become
 from amqpjobs.errors import DecodeError
+from amqpjobs.jobs.message.bodies import own
 from amqpjobs.jobs.message.headers import origin_of
 from amqpjobs.jobs.message.origin import Origin, job_id_of
 from amqpjobs.jobs.message.properties import Properties
@@ -131,7 +132,7 @@ def _envelope_of(registry: "Registry", queue: Queue) -> "Envelope | None":
     """The job system that writes to a queue: the formats of its jobs know it."""
     found: list[Envelope] = []
     for definition in registry.jobs.values():
-        envelope = getattr(definition.body, "envelope", None)
+        envelope = None if definition.body is None else own(definition.body, "envelope")
         if envelope is not None and definition.queue.name == queue.name:
             if found and type(found[0]) is not type(envelope):
                 raise definition.fail(

@@ -100,6 +100,11 @@ class CeleryTask:
             return data
         return _decompressed(data, compression)
 
+    def described(self, _: dict[str, Any]) -> dict[str, Any]:
+        """The JSON Schema of a body. Which arguments are by position, the producer chooses."""
+        parts = [{"type": "array"}, {"type": "object"}, {"type": ["object", "null"]}]
+        return {"type": "array", "items": parts, "minItems": 2, "maxItems": 3}
+
     def read(self, properties: Properties, body: bytes) -> Properties | None:
         """See `Envelope.read`."""
         if not is_task(properties.headers):

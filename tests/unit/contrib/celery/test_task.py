@@ -206,6 +206,14 @@ def test_a_message_for_both_sides() -> None:
         pay.message("x", Decimal(1))  # type: ignore[arg-type]
 
 
+def test_the_contract_says_what_a_body_is() -> None:
+    """A list of three."""
+    app = an_app()
+    app.job(queue="celery", body=CeleryTask)(_first)
+    [message] = [m for n, m in app.asyncapi()["components"]["messages"].items() if n == "_first"]
+    assert [part["type"] for part in message["payload"]["items"]][:2] == ["array", "object"]
+
+
 async def test_a_request_is_refused() -> None:
     """Celery's worker would answer with a result of its own: the error names what asks both."""
     app = an_app()
