@@ -25,6 +25,7 @@ from amqpjobs.jobs.exceptions import by_name
 from amqpjobs.jobs.message.bodies import own
 from amqpjobs.jobs.message.compression import ENCODINGS, decompressed, readable
 from amqpjobs.jobs.message.handle import JobHandle
+from amqpjobs.jobs.message.headers import read_leniently
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, TRANSIENT, Properties
@@ -308,8 +309,10 @@ def _allowed(context: RunContext, timeout: float, subject: str, now: float) -> f
     if context.deadline is None:
         return timeout
     try:
-        # The deadline of a job that nobody asked is for its start, and that has been.
-        if context.message.reply_to is None:
+        # The deadline of a job that nobody asked is for its start, and that has been. So is one
+        # that another job system has set, which was translated: the message itself has none.
+        message = context.message
+        if message.reply_to is None or read_leniently(message.headers).deadline is None:
             return timeout
     except DecodeError:
         return timeout

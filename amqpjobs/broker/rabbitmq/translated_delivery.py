@@ -111,13 +111,13 @@ class TranslatedDelivery(Delivery):
 
     def properties(self) -> Properties:
         """The properties as they were published, and where. Those of another job system say which
-        job it is, and leave out who waits: that is no request, which has an end.
+        job it is, and who gets its reply.
 
         Raises:
             DecodeError: they are not what AMQP allows.
         """
         if self._is_enveloped():
-            return self.readable_properties()._replace(reply_to=None)
+            return self.readable_properties()._replace(reply_to=self.header.reply_to)
         return self._with_origin(split_header(self._header).properties())
 
     def readable_properties(self) -> Properties:

@@ -163,3 +163,26 @@ async def test_a_follower_without_a_queue_is_a_dead_letter() -> None:
 
 async def _has_one(channel: AbstractChannel) -> bool:
     return await count(channel, "celery.dead") == 1
+
+
+async def test_a_deadline_of_celery_is_for_the_start() -> None:
+    """A task that has begun may ask other jobs after it."""
+    app, asked = App("shop"), []
+
+    @app.job(queue="prices")
+    async def price(x: int) -> int:
+        return x * 100
+
+    @app.job(queue=Queue("celery", foreign=True), body=CeleryTask, name="shop.tasks.add")
+    async def add(ctx: Context, x: int, y: int) -> int:
+        assert ctx.deadline is not None
+        t._clock.advance(1)
+        assert t.now > ctx.deadline
+        asked.append(await price.request(x))
+        return 1
+
+    async with app.testing() as t, stranger(t.url) as channel:
+        expires = datetime.fromtimestamp(t.now + 0.5, UTC).isoformat()
+        await send(channel, "expires", expires=expires)
+        await t.run_until_idle()
+    assert asked == [200]
