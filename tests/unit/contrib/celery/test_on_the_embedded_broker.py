@@ -9,7 +9,8 @@ import pytest
 from aio_pika.abc import AbstractChannel
 
 from amqpjobs import App, Context, Queue, Retry
-from amqpjobs.contrib.celery import CeleryTask
+from amqpjobs.contrib.celery import CeleryTask, CeleryTasks
+from amqpjobs.errors import ConfigurationError, InvalidArguments
 from tests.support.amqp import count, drain, publish, stranger
 from tests.support.celery_messages import CAPTURED, body
 from tests.support.waiting import until
@@ -186,3 +187,43 @@ async def test_a_deadline_of_celery_is_for_the_start() -> None:
         await send(channel, "expires", expires=expires)
         await t.run_until_idle()
     assert asked == [200]
+
+
+async def test_a_task_is_requested_from_a_worker_of_amqpjobs() -> None:
+    """Which answers as Celery's: with the value, or the error that the app knows."""
+    app = App("shop", exceptions=[LookupError], retry=Retry(attempts=1))
+
+    @app.job(queue=Queue("celery", foreign=True), body=CeleryTask, name="shop.tasks.find")
+    async def find(word: str) -> dict[str, int]:
+        if not word:
+            raise LookupError("no word")
+        return {word: len(word)}
+
+    tasks = CeleryTasks(app)
+    async with app.testing(raise_errors=False) as t:
+        assert await tasks.request_task("shop.tasks.find", ("ab",)) == {"ab": 2}
+        with pytest.raises(LookupError, match="no word"):
+            await tasks.request_task("shop.tasks.find", kwargs={"word": ""})
+        sent = await tasks.send_task("shop.tasks.find", ("abc",))
+        await t.run_until_idle()
+        assert t.runs()[-1].id == sent
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"countdown": 1, "eta": datetime.now(UTC)}, {"countdown": -1}, {"countdown": "1"},
+        {"eta": datetime(2030, 1, 1)}, {"expires": 0}, {"time_limit": 0},
+        {"task_id": "x" * 256}, {"headers": {"x": [1]}}, {"timeout": 0},
+    ],
+)  # fmt: skip
+async def test_options_that_no_task_can_have(options: Any) -> None:
+    """They are refused before anything is sent."""
+    app = App("shop")
+    async with app.testing():
+        with pytest.raises(ConfigurationError):
+            await CeleryTasks(app).send_task("shop.tasks.find", (), **options)
+        with pytest.raises(ConfigurationError):
+            await CeleryTasks(app).send_task("shop.tasks.find", "abc")
+        with pytest.raises(InvalidArguments):
+            await CeleryTasks(app).send_task("shop.tasks.find", (object(),))
