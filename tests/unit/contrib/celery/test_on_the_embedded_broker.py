@@ -206,7 +206,7 @@ async def test_a_task_is_requested_from_a_worker_of_amqpjobs() -> None:
             await tasks.request_task("shop.tasks.find", kwargs={"word": ""})
         sent = await tasks.send_task("shop.tasks.find", ("abc",))
         await t.run_until_idle()
-        assert t.runs()[-1].id == sent
+        assert sent in [run.id for run in t.runs()]
 
 
 @pytest.mark.parametrize(
