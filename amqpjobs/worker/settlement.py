@@ -18,6 +18,7 @@ from amqpjobs.jobs.message.copies import (
     retried,
     snoozed,
     with_first_try,
+    with_id,
     with_progress,
     with_steps,
 )
@@ -171,7 +172,7 @@ class Settlement:
         span = context.span if context is not None else None
         copy = with_first_try(copied(_of(delivery), failure), span)
         if context is not None:
-            copy = with_steps(copy, context.remembered)  # for a replay
+            copy = with_id(with_steps(copy, context.remembered), context.job_id)  # for a replay
         return Copy(copy, delivery.body, self._queues[delivery.queue].dead)
 
     def _callbacks_of(
@@ -234,5 +235,5 @@ def _from_here(copy: Properties, context: RunContext | None) -> Properties:
     """A copy of what runs again, that says how far it came."""
     if context is None:
         return copy
-    copy = with_steps(copy, context.remembered)
+    copy = with_id(with_steps(copy, context.remembered), context.job_id)
     return with_first_try(with_progress(copy, context.told), context.span)

@@ -50,7 +50,9 @@ class Translation:
         """
         if view.type is None or view.type not in self._jobs:
             view.type = self._job(view, origin)
-        if origin is not None and view.message_id:
+        if origin is not None and origin.job_id is not None:
+            view.message_id = origin.job_id  # a copy: of an event it says what it was made of
+        elif origin is not None and view.message_id:
             view.message_id = job_id_of(view.message_id, self._queue)
         return False
 

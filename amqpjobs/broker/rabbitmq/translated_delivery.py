@@ -96,7 +96,11 @@ class TranslatedDelivery(Delivery):
             view = split_header(self._header)
             if self._origin is None and (view.has_amqpjobs_headers or DEATH in view.raw_headers):
                 self._origin = origin_of(view.headers)
+            event_id = view.message_id
             self._enveloped = self._translate(view, self._origin, self.body)
+            if (origin := self._origin) is not None and view.message_id:
+                known = origin.event_id or event_id
+                self._origin = origin._replace(job_id=view.message_id, event_id=known)
             self._view = view
         return view
 
@@ -221,4 +225,7 @@ def _origin(exchange: bytes, routing_key: bytes) -> Origin | None:
     """None for amqpjobs' own exchanges, by which delayed copies come: their headers say it."""
     if exchange.startswith(b"amqpjobs."):
         return None
-    return Origin(exchange.decode("utf-8", "replace"), routing_key.decode("utf-8", "replace"))
+    # What is no text is shown as escapes: a copy carries them, and a log can have them.
+    return Origin(
+        exchange.decode(errors="backslashreplace"), routing_key.decode(errors="backslashreplace")
+    )

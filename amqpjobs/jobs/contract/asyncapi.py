@@ -6,13 +6,21 @@ https://github.com/asyncapi/bindings/tree/master/amqp. Changes when the wire con
 does.
 """
 
-import inspect
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from amqpjobs.jobs.contract.exchanges import (
+    BINDING_VERSION,
+    MESSAGES,
+    Taken,
+    attempts_of,
+    bindings_of_lane,
+    event_parts,
+    words,
+)
 from amqpjobs.jobs.contract.formats import described
+from amqpjobs.jobs.contract.keys import distinct, free
 from amqpjobs.jobs.contract.schemas import Schemas, schemas_of
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.header_info import HeaderInfo
@@ -29,11 +37,8 @@ if TYPE_CHECKING:
 Json: TypeAlias = dict[str, Any]
 
 SCHEMAS = "#/components/schemas/"
-MESSAGES = "#/components/messages/"
 HEADERS = "amqpjobs.headers"
 CORRELATION = "correlation"
-BINDING_VERSION = "0.3.0"
-"""Of the AMQP bindings, as the schema of AsyncAPI 3.0 has it."""
 
 
 def document_of(runtime: "Runtime", version: str) -> Json:
@@ -51,17 +56,21 @@ def document_of(runtime: "Runtime", version: str) -> Json:
     """
     registry = runtime.registry
     registry.check()
-    schemas = schemas_of(registry.jobs.values(), SCHEMAS)
+    schemas = schemas_of(registry.jobs.values(), SCHEMAS, registry.published)
     keys = _keys(registry, schemas.results)
+    channels, operations = _channels(runtime, keys), _operations(registry, keys)
+    messages = dict(_messages(registry, schemas, keys))
+    taken = Taken(channels, operations, messages)
+    events = event_parts(registry, schemas, runtime.settings.broker_url.vhost, taken)
     return {
         "asyncapi": "3.0.0",
         "info": {"title": registry.name, "version": version},
         "defaultContentType": JSON,
         "servers": _servers(runtime.settings.broker_url),
-        "channels": _channels(runtime, keys),
-        "operations": _operations(registry, keys),
+        "channels": channels | events.channels,
+        "operations": operations | events.operations,
         "components": {
-            "messages": dict(_messages(registry, schemas, keys)),
+            "messages": messages | events.messages,
             "schemas": {**schemas.shared, HEADERS: _headers(), ERROR_REPLY: _error()},
             "correlationIds": {
                 CORRELATION: {
@@ -84,34 +93,16 @@ class _Keys:
 
 
 def _keys(registry: "Registry", answering: Collection[str]) -> _Keys:
-    jobs = _distinct({job: job for job in registry.jobs}, [ERROR_REPLY])
-    queues = _distinct(
+    jobs = distinct({job: job for job in registry.jobs}, [ERROR_REPLY])
+    queues = distinct(
         {lane.queue: lane.queue for q in registry.queues.values() for lane in lanes_of(q)}
     )
     return _Keys(
         jobs,
-        _distinct({job: f"{job}.result" for job in answering}, [ERROR_REPLY, *jobs.values()]),
+        distinct({job: f"{job}.result" for job in answering}, [ERROR_REPLY, *jobs.values()]),
         queues,
-        _distinct({job: f"{job}.reply" for job in answering}, queues.values()),
+        distinct({job: f"{job}.reply" for job in answering}, queues.values()),
     )
-
-
-def _distinct(wanted: Mapping[str, str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """A key for each: what AsyncAPI allows in one, and no two the same."""
-    keys: dict[str, str] = {}
-    others = list(taken)
-    for name, key in wanted.items():
-        keys[name] = _free(key, (*others, *keys.values()))
-    return keys
-
-
-def _free(name: str, taken: Collection[str]) -> str:
-    key = plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-    number = 1
-    while key in taken:
-        number += 1
-        key = f"{plain}_{number}"
-    return key
 
 
 def _servers(url: "BrokerUrl") -> Json:
@@ -141,13 +132,7 @@ def _channels(runtime: "Runtime", keys: _Keys) -> Json:
             "bindings": {
                 "amqp": {
                     "is": "queue",
-                    "queue": {
-                        "name": lane.queue,
-                        "durable": True,
-                        "exclusive": False,
-                        "autoDelete": False,
-                        "vhost": virtual_host,
-                    },
+                    "queue": _queue(queue, lane, virtual_host),
                     "bindingVersion": BINDING_VERSION,
                 }
             },
@@ -157,6 +142,7 @@ def _channels(runtime: "Runtime", keys: _Keys) -> Json:
                 "weight": lane.weight,
                 "dead": queue.dead if keeps_failed(queue) else None,
                 "parked": queue.parked if keeps_failed(queue) else None,
+                **_of_others(runtime.registry, queue, lane),
             },
         }
     for job, key in keys.replies.items():
@@ -166,6 +152,19 @@ def _channels(runtime: "Runtime", keys: _Keys) -> Json:
             "messages": _references((keys.results[job], ERROR_REPLY)),
         }
     return channels
+
+
+def _queue(queue: Queue, lane: Lane, virtual_host: str) -> Json:
+    known = {} if queue.foreign else {"durable": True, "exclusive": False, "autoDelete": False}
+    return {"name": lane.queue, **known, "vhost": virtual_host}
+
+
+def _of_others(registry: "Registry", queue: Queue, lane: Lane) -> Json:
+    """What the queue is bound to, and how it is shared with its owner; nothing for most."""
+    found: Json = {}
+    if bindings := list(bindings_of_lane(registry, lane.queue)):
+        found["bindings"] = bindings
+    return found | {"foreign": True, "failed": queue.failed} if queue.foreign else found
 
 
 def _references(messages: Iterable[str]) -> Json:
@@ -180,6 +179,8 @@ def _lanes(registry: "Registry") -> Iterator[tuple[Queue, Lane, list[Definition]
 
 
 def _what_waits(queue: Queue, lane: Lane) -> str:
+    if queue.foreign:
+        return "Another program declares this queue. What waits here is handled as jobs."
     if lane.priority is None:
         one = " One of them runs at a time." if queue.singleton else ""
         return (
@@ -198,15 +199,14 @@ def _operations(registry: "Registry", keys: _Keys) -> Json:
     for queue, lane, jobs in _lanes(registry):
         channel = f"#/channels/{keys.queues[lane.queue]}"
         for job in jobs:
-            attempts = (job.retry or registry.retry).attempts
             key = name = keys.jobs[job.name]
             if lane.queue != queue.name:
-                name = _free(f"{key}.{lane.priority}", operations)
+                name = free(f"{key}.{lane.priority}", operations)
             operations[name] = {
                 "action": "receive",
                 "channel": {"$ref": channel},
                 "messages": [{"$ref": f"{channel}/messages/{key}"}],
-                **_words(job),
+                **words(job),
                 "bindings": {
                     "amqp": {
                         "deliveryMode": PERSISTENT,
@@ -217,21 +217,12 @@ def _operations(registry: "Registry", keys: _Keys) -> Json:
                 },
                 "x-amqpjobs": {
                     "timeout": job.timeout,
-                    "attempts": 1 if job.at_most_once else attempts,
+                    "attempts": attempts_of(registry, job),
                 },
             }
             if job.name in keys.replies:
                 operations[name]["reply"] = _reply(keys, job.name)
     return operations
-
-
-def _words(job: Definition) -> Json:
-    """What the handler's docstring says."""
-    said = inspect.getdoc(job.function)
-    if not said:
-        return {}
-    summary = " ".join(said.partition("\n\n")[0].split())
-    return {"summary": summary, "description": said}
 
 
 def _reply(keys: _Keys, job: str) -> Json:
@@ -258,7 +249,7 @@ def _messages(registry: "Registry", schemas: Schemas, keys: _Keys) -> Iterator[t
                 "title": name,
                 **correlation,
                 "headers": {"$ref": SCHEMAS + HEADERS},
-                **described(registry.jobs[name], schemas.payloads[name]),
+                **described(registry.jobs[name].body, schemas.payloads[name]),
                 "bindings": _of_type(name),
             },
         )

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from amqpjobs import App, CloudEvent, Context, Event, Exchange, MsgPack, Queue, Retry
 from amqpjobs.errors import ConfigurationError, InvalidArguments, PublishRejected, Unroutable
 from amqpjobs.jobs.message.properties import Properties
+from tests.support import event_jobs
 
 ORDERS = Exchange("orders")
 
@@ -254,6 +255,40 @@ async def test_every_process_gets_a_broadcast() -> None:
     assert [each for each in seen if each[0] == "first"] == [("first", "price.a", {"p": 1})]
     assert len([each for each in seen if each[0] == "second"]) == 3
     assert not cleared
+
+
+async def test_a_durable_job_handles_an_event() -> None:
+    """It is one job over all its runs, and knows the event in each; the children are others."""
+    app, seen = App("shop"), []
+
+    @app.job(queue="other")
+    async def child(n: int) -> int:
+        return n + 1
+
+    @app.on(ORDERS, "x", queue="q", durable=True)
+    async def flow(ctx: Context, event: int) -> int:
+        assert ctx.event is not None
+        seen.append((ctx.job_id, ctx.event.id, ctx.event.routing_key))
+        result = await ctx.call("child", child, event)
+        await ctx.sleep("pause", 5)
+        return result
+
+    async with app.testing() as t:
+        event_id = await app.publish(ORDERS, "x", 4)
+        await t.run_until_idle()
+        await t.advance(10)
+        assert t.results(flow) == [5]
+    assert len(seen) == 3
+    [(job_id, known, key)] = set(seen)
+    assert (known, key, job_id == event_id) == (event_id, "x", False)
+
+
+async def test_a_process_knows_the_event() -> None:
+    """Of a job with ``cpu=True``."""
+    async with event_jobs.app.testing() as t:
+        event_id = await event_jobs.app.publish(event_jobs.ORDERS, "cpu", 4)
+        await t.run_until_idle(30)
+        assert t.results(event_jobs.cpu) == [f"{event_id} cpu"]
 
 
 async def test_events_have_formats() -> None:
