@@ -224,7 +224,7 @@ class _RecordingReplies(Replies):
     def ask(self, question: Question, body: bytes, left: float) -> None:
         """See `Replies.ask`."""
         super().ask(question, body, left)
-        if question.of_job:
+        if question.of_job or question.is_last is not None:  # of another job system, but run here
             self._asked(question)
 
 
