@@ -3,7 +3,6 @@
 import os
 import re
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -18,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from amqpjobs.broker_url import BrokerUrl, Node, parse_broker_url, without_password
 from amqpjobs.errors import ConfigurationError
 
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/"
@@ -116,13 +116,15 @@ class Settings(BaseSettings):
         default=SecretStr(DEFAULT_URL),
         validation_alias=AliasChoices("AMQPJOBS_URL", "AMQP_URL", "RABBITMQ_URL", "CLOUDAMQP_URL"),
     )
-    """Where RabbitMQ is: ``amqp://user:password@host:5672/vhost``, or ``amqps://`` for TLS."""
+    """Where RabbitMQ is: ``amqp://user:password@host:5672/vhost``, or ``amqps://`` for TLS. The
+    nodes of a cluster are separated by commas: ``amqp://user:password@host-1,host-2,host-3``."""
 
     heartbeat: Annotated[int, BeforeValidator(_as_seconds), Field(ge=2, le=600)] = 15
     """A peer that is silent for about three times this is taken for dead."""
 
     connect_timeout: _SomeSeconds = 10.0
-    """How long one attempt to connect may take."""
+    """How long one attempt to connect may take: to one node, all of it. Several nodes, or addresses
+    of one name, are tried in turn, and each has its share, but 3 seconds at least."""
 
     reconnect_limit: _SomeSeconds = 20.0
     """The longest pause between two attempts to reconnect; the pauses grow and are random."""
@@ -304,23 +306,26 @@ class Settings(BaseSettings):
         """
         return self.prefetch or (1 if concurrency == 1 else 2 * concurrency)
 
-    @cached_property
-    def safe_url(self) -> str:
-        """The URL without its password, for messages and logs.
+    @property
+    def broker_url(self) -> BrokerUrl:
+        """The URL in parts.
 
-        Not parsed as a URL: a password with ``/``, ``#`` or ``@`` that is not percent-encoded would
-        come out as a part of the path.
+        Raises:
+            ConfigurationError: it is no URL of RabbitMQ.
         """
-        scheme, separator, rest = self.url.get_secret_value().partition("://")
-        if not separator or scheme not in ("amqp", "amqps"):
-            return "(not a URL of RabbitMQ)"
-        login, at, place = rest.rpartition("@")
-        place = re.split("[?#]", place, maxsplit=1)[0]
-        if not at:
-            # Without the host, `user:password` stands in its place.
-            place = re.sub(r"^([^/\[]*?):(?!\d+(/|$))[^/]*", r"\1", place)
-        user = login.partition(":")[0]
-        return f"{scheme}://{user}@{place}" if user else f"{scheme}://{place}"
+        return parse_broker_url(self.url.get_secret_value())
+
+    @property
+    def safe_url(self) -> str:
+        """The URL without its password, for messages and logs."""
+        return without_password(self.url.get_secret_value())
+
+    def at(self, node: Node) -> "Settings":
+        """These settings with a URL of that node alone; the same object if there is no other."""
+        url = self.broker_url
+        if len(url.nodes) == 1:
+            return self
+        return self.model_copy(update={"url": SecretStr(url.at(node))})
 
 
 VARIABLES: Final = {

@@ -34,7 +34,7 @@ class Prepared:
 
     Attributes:
         job_id: the job's id.
-        job: its name.
+        job: its name; the exchange and the routing key of an event.
         routing_key: the AMQP queue, on the default exchange.
         properties: as they are sent.
         body: as it is sent.
@@ -159,7 +159,9 @@ async def publish_prepared(
             result = await publisher.restoring.again(
                 result, message.routing_key, message.properties, message.body, end
             )
-        if result is None:
+        if result is None and message.exchange:
+            publisher.published(message)
+        elif result is None:
             publisher.sent(_told(message), message.due)
         results.append(result)
     return results
@@ -170,7 +172,9 @@ async def _sent(
 ) -> "asyncio.Future[None] | AmqpJobsError":
     exchange, routing_key = message.exchange, message.routing_key
     try:
-        if message.due is not None and not exchange:
+        if exchange:
+            await publisher.exchanges.ensure_named(exchange)
+        elif message.due is not None:
             exchange, routing_key = await publisher.waiting.way_within(
                 routing_key, message.properties, message.due, timeout
             )

@@ -17,7 +17,9 @@ from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.delayed_publication import Waiting
 from amqpjobs.broker.rabbitmq.event_publication import Announcements
 from amqpjobs.broker.rabbitmq.publication import Publication
+from amqpjobs.broker_url import Node
 from amqpjobs.client.exchanges import Exchanges
+from amqpjobs.client.hearing import broadcasts_of
 from amqpjobs.client.job_properties import JobProperties, body_of
 from amqpjobs.client.question import Question
 from amqpjobs.client.replies import Replies
@@ -41,7 +43,6 @@ from amqpjobs.telemetry.metrics.instruments import meters
 from amqpjobs.telemetry.traces.propagation import Traced, outgoing_trace
 
 if TYPE_CHECKING:
-    from amqpjobs.client.broadcasts import Broadcasts
     from amqpjobs.telemetry.metrics.publisher_metrics import Many, PublisherMeter
     from amqpjobs.telemetry.traces.tracer import Sending
 
@@ -82,9 +83,9 @@ class Publisher:
         self._time = clock.time
         self._settings = settings
         self._topology = runtime.registry.topology
-        self.traced = Traced(lambda: settings)
-        self.meter: PublisherMeter | None = None
         self.link = Link(settings, "publish")
+        self.traced = Traced(lambda: settings, self.link)
+        self.meter: PublisherMeter | None = None
         self.publication = Publication(self.link, self._prepare)
         self.waiting = Waiting(
             self.link, self.publication, declare=settings.declare_topology, clock=clock
@@ -98,22 +99,15 @@ class Publisher:
             self.publication, self._topology if settings.declare_topology else None, self.restore
         )
         self.exchanges = Exchanges(
-            self.link, (each.name for each in self._topology.exchanges), self.restore,
+            self.link, (each.name for each in self._topology.exchanges),
+            runtime.registry.routes.exchanges, self.restore,
             declare=settings.declare_topology,
         )  # fmt: skip
-        self.broadcasts = self._broadcasts_of(runtime)
+        self.broadcasts = broadcasts_of(runtime, self.link, self.exchanges)
         self._prepared = not settings.declare_topology
         self.declared_at = 0.0
         self._tasks: list[BackgroundTask] = []
         self.on_close: list[Callable[[], Awaitable[None]]] = []
-
-    def _broadcasts_of(self, runtime: Runtime) -> "Broadcasts | None":
-        if not runtime.registry.broadcasts:
-            return None
-        from amqpjobs.client.broadcasts import Broadcasts
-
-        handlers, largest = runtime.registry.broadcasts, self._settings.max_message_size
-        return Broadcasts(self.link, self.exchanges, handlers, largest)
 
     async def open(self) -> None:
         """Connect. A broker that is away only delays: messages wait for it, up to their timeout.
@@ -138,7 +132,7 @@ class Publisher:
             BackgroundTask(self.publication.run, "amqpjobs publication"),
             BackgroundTask(self.announcements.run, "amqpjobs announcements"),
         ]
-        if self.broadcasts is not None:
+        if self.broadcasts is not None and self.broadcasts.claim():
             self._tasks.append(BackgroundTask(self.broadcasts.run, "amqpjobs broadcasts"))
             await self.broadcasts.begun(self.link)
         self._measure()
@@ -149,7 +143,11 @@ class Publisher:
             from amqpjobs.telemetry.metrics.publisher_metrics import PublisherMeter
             from amqpjobs.telemetry.traces.tracer import server_of
 
-            meter = self.meter = PublisherMeter(found, server_of(self._settings))
+            def server(node: Node | None) -> dict[str, str | int]:
+                return server_of(self._settings, node)
+
+            meter = self.meter = PublisherMeter(found, server(self.link.node))
+            self.link.on_moved.append(lambda node: meter.moved(server(node)))
             meter.attach(self.link, self.publication)
             self._tasks.append(BackgroundTask(meter.lag.run, "amqpjobs event loop lag"))
 
@@ -188,6 +186,8 @@ class Publisher:
         for task in reversed(self._tasks):
             await task.stop()
         self.publication.close()
+        if self.broadcasts is not None:
+            self.broadcasts.release()
         await self.exchanges.close()
         await self.link.close()
         if self.meter is not None:
@@ -381,6 +381,9 @@ class Publisher:
         """A message that a worker has sent is confirmed."""
         if message.tracked is not None and self.announcements.enabled:
             self._announce(message, sequence(), due)
+
+    def published(self, event: object) -> None:
+        """An event is confirmed: a `Prepared`."""
 
     def _announce(self, message: Message[Any], queued: int, due: float | None) -> None:
         # At attempt 0: whatever a worker says of it is newer, by whatever clock.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.annotations import hints_of
 from amqpjobs.jobs.handlers import is_async, is_generator
+from amqpjobs.jobs.message.bodies import GivenBody, body_of
 from amqpjobs.jobs.message.origin import Event
 from amqpjobs.jobs.queue.exchange import Binding, Exchange, Pattern, bindings_of
 
@@ -30,15 +31,21 @@ class Broadcast:
         function: ``async def`` or ``def``.
         bindings: what it listens to.
         missed: called when events may have been missed; None for nothing.
+        body: the format of the events; None for JSON.
 
     Raises:
         ConfigurationError: a function that cannot be called with an event.
     """
 
     def __init__(
-        self, function: Callable[..., Any], bindings: tuple[Binding, ...], missed: Missed | None
+        self,
+        function: Callable[..., Any],
+        bindings: tuple[Binding, ...],
+        missed: Missed | None,
+        body: GivenBody = None,
     ) -> None:
         self.function = function
+        self.body = body_of(body)
         self.bindings = bindings
         self.missed = missed
         self.name = getattr(function, "__qualname__", repr(function))
@@ -71,9 +78,14 @@ class Broadcast:
     def payload(self) -> "Payload | None":
         """The parameters that travel; None for none: then the body is not looked at."""
         from amqpjobs.jobs.message.arguments import Payload
+        from amqpjobs.jobs.message.formatted import FormattedPayload
 
         parameters = self._parameters[int(self.takes_event) :]
-        return Payload(self.name, parameters, self._hints) if parameters else None
+        if not parameters:
+            return None
+        if self.body is None:
+            return Payload(self.name, parameters, self._hints)
+        return FormattedPayload(self.body, self.name, parameters, self._hints, str)
 
     def check(self) -> None:
         """Resolve everything that may be wrong.
@@ -83,13 +95,17 @@ class Broadcast:
         """
         _ = self.payload
 
-    def arguments(self, event: Event, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def arguments(self, event: Event, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What it is called with.
+
+        Args:
+            event: what it handles.
+            data: the body, decompressed.
 
         Raises:
             DecodeError: the body does not fit.
         """
-        args, kwargs = ((), {}) if self.payload is None else self.payload.load(body)
+        args, kwargs = ((), {}) if self.payload is None else self.payload.load(data)
         return ((event, *args) if self.takes_event else args), kwargs
 
 
@@ -99,7 +115,12 @@ class DeclaresBroadcasts:
     _add_broadcast: Callable[[Broadcast], None]
 
     def broadcast(
-        self, exchange: Exchange, /, *patterns: Pattern, missed: Missed | None = None
+        self,
+        exchange: Exchange,
+        /,
+        *patterns: Pattern,
+        missed: Missed | None = None,
+        body: GivenBody = None,
     ) -> Callable[[H], H]:
         """Call a function in every process of the app with each event that matches: to invalidate a
         cache, or to reload settings. A worker listens while it runs, a web tier and a script inside
@@ -113,6 +134,7 @@ class DeclaresBroadcasts:
             patterns: as for `on`.
             missed: called without arguments, ``async def`` or ``def``, when the connection is back
                 after a loss, or events came faster than they were handled: some may be missing.
+            body: the format of the events, such as ``CloudEvent``; None for JSON.
 
         Raises:
             ConfigurationError: a pattern that the exchange cannot match; or a function that cannot
@@ -129,7 +151,7 @@ class DeclaresBroadcasts:
         bindings = bindings_of(exchange, patterns)
 
         def decorate(function: H) -> H:
-            self._add_broadcast(Broadcast(function, bindings, missed))
+            self._add_broadcast(Broadcast(function, bindings, missed, body))
             return function
 
         return decorate

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from amqpjobs.jobs.definition import Definition
 
 
+def _check(definition: "Definition") -> None:
+    if definition.is_method:
+        raise definition.fail("a method cannot handle events: none of them has its object")
+    if definition.rules.deduplicates:
+        raise definition.fail(
+            "unique= and debounce= are for what the app enqueues, and others publish these events: "
+            "handle each, or enqueue a job with unique= in the handler"
+        )
+
+
 class Route(NamedTuple):
     """A binding, and the job that handles what comes by it."""
 
@@ -68,9 +78,11 @@ class Routes:
         """Register what a job listens to.
 
         Raises:
-            ConfigurationError: another job of the queue listens to the same; or an exchange is
-                defined differently.
+            ConfigurationError: the job cannot handle events; another job of the queue listens to
+                the same; or an exchange is defined differently.
         """
+        if definition.bindings:
+            _check(definition)
         for binding in definition.bindings:
             self.add_exchange(binding.exchange)
             queue, _ = route_of(definition.queue, definition.bound_priority)

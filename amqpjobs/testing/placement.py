@@ -8,7 +8,6 @@ else by which an app finds its broker.
 import os
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -42,11 +41,10 @@ class Placeable(HasClient, Protocol):
 def login_of(app: HasClient) -> tuple[str, str, str]:
     """User, password and virtual host of the app's URL; RabbitMQ's defaults for what it lacks."""
     try:
-        url = urlsplit(app.client.runtime.settings.url.get_secret_value())
-    except ValueError:  # it is no URL, and is not needed here
+        url = app.client.runtime.settings.broker_url
+    except ConfigurationError:  # it is no URL, and is not needed here
         return "guest", "guest", "/"
-    user, password = unquote(url.username or "guest"), unquote(url.password or "guest")
-    return user, password, unquote(url.path[1:]) or "/"
+    return url.user or "guest", url.password or "guest", url.vhost
 
 
 class Place:
@@ -111,7 +109,6 @@ class Place:
                 "two in processes of their own"
             )
         settings = app.client.runtime.settings.model_copy(update=self._changes)
-        settings.__dict__.pop("safe_url", None)  # a property that is kept, and copied along
         placed = app.placed(settings=settings, clock=self._clock, make=self._make)
         client = self._stack.enter_context(placed)
         if not _placed:

@@ -55,8 +55,17 @@ class Metering:
 
     def __init__(self, meters: Meters, server: Attributes) -> None:
         self._meters = meters
-        self._server = server
         self._tallies: dict[Kind, _Tally] = {}
+        self.moved(server)
+
+    def moved(self, server: Attributes) -> None:
+        """Another node of the cluster is connected from now on.
+
+        Args:
+            server: the attributes that say which one.
+        """
+        self._server = server
+        self._tallies.clear()
 
     def __call__(self, run: "Run", outcome: Outcome) -> None:
         """A delivery has ended, and is settled."""
@@ -161,7 +170,10 @@ def metered(meters: Meters, worker: Metered, runtime: "Runtime") -> Iterator[Met
     for metric, source in sources.items():
         meters.readings[metric].add(source)
     try:
-        yield Metering(meters, server_of(runtime.settings))
+        settings = runtime.settings
+        metering = Metering(meters, server_of(settings, worker.link.node))
+        worker.link.on_moved.append(lambda node: metering.moved(server_of(settings, node)))
+        yield metering
     finally:
         for metric, source in sources.items():
             meters.readings[metric].remove(source)

@@ -8,18 +8,23 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from amqpjobs.telemetry.metrics.instruments import meters
+from amqpjobs.telemetry.traces.propagation import Traced
 
 if TYPE_CHECKING:
-    from amqpjobs.client.publisher import Publisher
+    from amqpjobs.broker.rabbitmq.connection import Link
     from amqpjobs.jobs.runtime import Runtime
     from amqpjobs.telemetry.traces.job_spans import TracedRuns
     from amqpjobs.worker.metrics import Metered
     from amqpjobs.worker.reporting import Observer
 
 
-def spans_of(runtime: "Runtime", publisher: "Publisher") -> "TracedRuns | None":
-    """Makes a span of each run, and of its settlement; None where nobody looks."""
-    tracing = publisher.traced.now()
+def spans_of(runtime: "Runtime", link: "Link") -> "TracedRuns | None":
+    """Makes a span of each run, and of its settlement; None where nobody looks.
+
+    Args:
+        link: of the consumers, which says what node is connected.
+    """
+    tracing = Traced(lambda: runtime.settings, link).now()
     if tracing is None:
         return None
     from amqpjobs.telemetry.traces.job_spans import TracedRuns

@@ -18,6 +18,7 @@ from amqpjobs.jobs.message.copies import (
     retried,
     snoozed,
     with_first_try,
+    with_id,
     with_progress,
     with_steps,
 )
@@ -150,10 +151,9 @@ class Settlement:
             left = self._foreign.settle(delivery, outcome)
             if left is not None:
                 return left
-        callback = self._callback_of(delivery, outcome, context) if callbacks else None
-        if callback is None:
+        copies = self._callbacks_of(delivery, outcome, context) if callbacks else []
+        if not copies:
             return None
-        copies = [callback]
         if isinstance(outcome, Rejected):
             copies.insert(0, self._letter(delivery, outcome.failure, context))
         return self._replacing.replace(delivery, copies, outcome)
@@ -172,14 +172,14 @@ class Settlement:
         span = context.span if context is not None else None
         copy = with_first_try(copied(_of(delivery), failure), span)
         if context is not None:
-            copy = with_steps(copy, context.remembered)  # for a replay
+            copy = with_id(with_steps(copy, context.remembered), context.job_id)  # for a replay
         return Copy(copy, delivery.body, self._queues[delivery.queue].dead)
 
-    def _callback_of(
+    def _callbacks_of(
         self, delivery: Delivery, outcome: Outcome, context: RunContext | None
-    ) -> Copy | None:
+    ) -> list[Copy]:
         if self._callbacks is None:
-            return None
+            return []
         return self._callbacks(delivery, outcome, context, self._queues[delivery.queue].dead)
 
     def leave(self) -> None:
@@ -235,5 +235,5 @@ def _from_here(copy: Properties, context: RunContext | None) -> Properties:
     """A copy of what runs again, that says how far it came."""
     if context is None:
         return copy
-    copy = with_steps(copy, context.remembered)
+    copy = with_id(with_steps(copy, context.remembered), context.job_id)
     return with_first_try(with_progress(copy, context.told), context.span)

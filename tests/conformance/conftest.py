@@ -37,7 +37,9 @@ ALL = [*REAL_ONLY, *(_param("embedded", version) for version in RELEASES)]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Rows may say that the embedded broker does not do them."""
-    config.addinivalue_line("markers", "not_done(code): the embedded broker refuses it so")
+    config.addinivalue_line(
+        "markers", "not_done(code, *versions): the embedded broker refuses it so"
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -56,11 +58,18 @@ def pytest_runtest_makereport(
                 "row": getattr(item, "originalname", item.name),
                 "peer": "-".join(parameters["peer"]),
                 "passed": report.passed,
-                "refused": not_done.args[0] if not_done else None,
+                "refused": _refused(not_done, parameters["peer"][1]),
                 **dict(item.user_properties),
             }
         )
     return report
+
+
+def _refused(not_done: pytest.Mark | None, version: str) -> str | None:
+    """The code that the embedded broker refuses a row with, as all versions or as that one."""
+    if not_done is None or (not_done.args[1:] and version not in not_done.args[1:]):
+        return None
+    return str(not_done.args[0])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

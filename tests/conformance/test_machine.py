@@ -36,6 +36,9 @@ OFTEN: Final = ["q1", "q1", "q1", "q2", "q3"]  # most of it happens in one queue
 EXCHANGES: Final = ["x1", "x2"]
 KEYS: Final = ["a", "a.b", "q1"]
 PATTERNS: Final = ["a", "a.*", "#", "q1"]
+KINDS: Final = ["direct", "fanout", "topic", "headers", "auto-delete", "alternate"]
+ARGUMENTS: Final[list[dict[str, Any]]] = [{}, {}, {"x-match": "any", "a": 1, "b": "x"}, {"a": None}]
+HEADERS: Final[list[dict[str, Any] | None]] = [None, None, {"a": 1}, {"b": "x"}, {"CC": ["a.b"]}]
 
 LETTERS: Final = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "PREFIXq3"}
 QUORUM: Final = {"x-queue-type": "quorum"}
@@ -67,6 +70,7 @@ COMMANDS: Final = {
     "bind": 1,
     "unbind": 1,
     "lead": 1,
+    "part": 1,
     "delete_exchange": 1,
     "purge": 1,
     "delete": 1,
@@ -121,13 +125,13 @@ class Commands(RuleBasedStateMachine):
         if not exchange:
             key = draw(OFTEN)
         mandatory, priority = draw([True, False]), draw([None, 1, 5])
+        headers = draw(HEADERS) if exchange else None
         for _ in range(draw([1, 2, 3, 4])):
             self.bodies += 1
             body = b"%d" % self.bodies
-            said = f"publish {body!r} to {exchange!r} {key!r} {mandatory=} {priority=}"
-            self.pair.published(
-                said, exchange, key, body, mandatory=mandatory, priority=priority, delivery_mode=2
-            )
+            said = f"publish {body!r} to {exchange!r} {key!r} {mandatory=} {priority=} {headers=}"
+            options = {"priority": priority, "headers": headers, "delivery_mode": 2}
+            self.pair.published(said, exchange, key, body, mandatory=mandatory, **options)
 
     def get(self, draw: Any) -> None:
         queue, index, no_ack = draw(OFTEN), draw(range(CHANNELS)), draw([False, False, True])
@@ -178,16 +182,20 @@ class Commands(RuleBasedStateMachine):
         self._declare(draw(QUEUES), {}, draw(range(CHANNELS)), passive=True)
 
     def exchange(self, draw: Any) -> None:
-        self._declare_exchange(draw(EXCHANGES), draw(["direct", "fanout", "topic", "auto-delete"]))
+        self._declare_exchange(draw(EXCHANGES), draw(KINDS))
 
     def bind(self, draw: Any) -> None:
-        self._bind(Queue.Bind, draw(OFTEN), draw(EXCHANGES), draw(PATTERNS))
+        self._bind(Queue.Bind, draw(OFTEN), draw(EXCHANGES), draw(PATTERNS), draw(ARGUMENTS))
 
     def unbind(self, draw: Any) -> None:
-        self._bind(Queue.Unbind, draw(OFTEN), draw(EXCHANGES), draw(PATTERNS))
+        self._bind(Queue.Unbind, draw(OFTEN), draw(EXCHANGES), draw(PATTERNS), draw(ARGUMENTS))
 
     def lead(self, draw: Any) -> None:
-        self._bind(Exchange.Bind, draw(EXCHANGES), draw(EXCHANGES), draw(PATTERNS))
+        self._bind(Exchange.Bind, draw(EXCHANGES), draw(EXCHANGES), draw(PATTERNS), draw(ARGUMENTS))
+
+    def part(self, draw: Any) -> None:
+        method = Exchange.Unbind
+        self._bind(method, draw(EXCHANGES), draw(EXCHANGES), draw(PATTERNS), draw(ARGUMENTS))
 
     def delete_exchange(self, draw: Any) -> None:
         exchange, if_unused = draw(EXCHANGES), draw([True, False])
@@ -254,22 +262,27 @@ class Commands(RuleBasedStateMachine):
 
     def _declare_exchange(self, exchange: str, kind: str) -> None:
         fading = kind == "auto-delete"
+        alternate = kind == "alternate"
 
         def declare(side: Side, channel: Channel) -> Any:
             method = Exchange.Declare(
                 exchange=side.name(exchange),
-                exchange_type="direct" if fading else kind,
+                exchange_type="direct" if fading or alternate else kind,
                 auto_delete=fading,
+                arguments={"alternate-exchange": side.name("x2")} if alternate else {},
             )
             return channel.call(method).name
 
         self.pair.do(f"declare {exchange} {kind}", 1, declare)
 
-    def _bind(self, method: Any, to: str, exchange: str, key: str) -> None:
+    def _bind(
+        self, method: Any, to: str, exchange: str, key: str, arguments: dict[str, Any] | None = None
+    ) -> None:
         def bind(side: Side, channel: Channel) -> Any:
-            return channel.call(method(0, side.name(to), side.name(exchange), side.name(key))).name
+            names = side.name(to), side.name(exchange), side.name(key)
+            return channel.call(method(0, *names, arguments=arguments or {})).name
 
-        self.pair.do(f"{method.name} {to} {exchange} {key}", 1, bind)
+        self.pair.do(f"{method.name} {to} {exchange} {key} {arguments}", 1, bind)
 
 
 def machine(peer: Peer, twin: Peer) -> type[Commands]:

@@ -30,6 +30,20 @@ def test_streams(peer: Peer, channel: Channel) -> None:
         channel.of_kind("stream", "q")
 
 
+@pytest.mark.not_done("540", "4.3")
+@pytest.mark.parametrize("name", ["x-local-random", "x-modulus-hash"])
+def test_exchange_types(peer: Peer, name: str) -> None:
+    """Exchanges of the types `x-local-random` and `x-modulus-hash`, which 3.10 does not have"""
+    channel = peer.channel()
+    if peer.version == "3.10":
+        text = f"COMMAND_INVALID - unknown exchange type '{name}'"
+        with channel.refuses(503, text, "connection"):
+            channel.exchange("x", name)
+        return
+    with only_real(peer, 540, "connection"):
+        channel.exchange("x", name)
+
+
 def test_immediate(channel: Channel) -> None:
     """`immediate` is a connection error 540"""
     with channel.refuses(540, "NOT_IMPLEMENTED - immediate=true", "connection"):

@@ -95,7 +95,7 @@ def _close(item: pytest.Item, version: str, books: Ledger, seconds: float) -> No
 def _version(request: pytest.FixtureRequest) -> str:
     """Of the RabbitMQ that the test runs on."""
     for name in request.fixturenames:
-        if name.startswith(("broker_", "own_broker")) or name == "broker":
+        if name.startswith(("broker_", "own_broker")) or name in ("broker", "cluster"):
             return str(request.getfixturevalue(name).version)
     return "none"
 

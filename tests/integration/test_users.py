@@ -12,12 +12,13 @@ import amqp
 import pytest
 from aiormq import exceptions as aiormq_errors
 
-from amqpjobs import App, Context, KillSwitch, Queue, Reject, Retry
+from amqpjobs import App, Context, Exchange, KillSwitch, Queue, Reject, Retry
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.inspection.overview import rows_of
 from amqpjobs.broker.rabbitmq.inspection.queues import connected
 from amqpjobs.cli.topology import whole_of
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, NotPermitted
 from amqpjobs.jobs.queue.permissions import definitions_of, permissions_of
 from amqpjobs.jobs.queue.topology import RECORDER_QUEUE
@@ -25,7 +26,7 @@ from amqpjobs.web.recorder import Recording
 from amqpjobs.worker.worker import Worker
 from tests.integration.state.test_recorder import recording
 from tests.support import jobs as support
-from tests.support.amqp import count, publish, stranger
+from tests.support.amqp import QUORUM, count, publish, stranger
 from tests.support.brokers.broker_server import VirtualHost
 from tests.support.brokers.brokers import Broker
 from tests.support.programs import command, environment
@@ -34,6 +35,7 @@ from tests.support.waiting import PATIENCE, until
 from tests.support.workers import app_at, working
 
 SWITCH = KillSwitch(ratio=0.5, at_least=1, window=30, pause=60)
+ORDERS = Exchange("orders")
 SOON = Retry(attempts=2, first=1.5, factor=1, jitter=False)
 
 
@@ -73,8 +75,28 @@ class Jobs:
         async def break_down(n: int) -> None:
             raise ConnectionRefusedError
 
+        self._listen()
         self.quick, self.twice, self.refuse = quick, twice, refuse
         self.wait, self.break_down = wait, break_down
+
+    def _listen(self) -> None:
+        app = self.app
+
+        @app.on(ORDERS, "order.#", queue="more", name="event")
+        async def event(n: int) -> None:
+            self.done.append(("event", n))
+            if n < 100:
+                await app.publish(ORDERS, "order.again", n + 100)
+
+        @app.job(queue=Queue("theirs", foreign=True), retry=SOON, name="foreign")
+        async def foreign(ctx: Context, n: int) -> None:
+            self.done.append(("foreign", ctx.attempt))
+            if ctx.attempt == 1:
+                raise ValueError("not yet")
+
+        @app.broadcast(ORDERS, "order.*")
+        async def everywhere(n: int) -> None:
+            self.done.append(("broadcast", n))
 
     async def until_done(self, *what: tuple[str, int]) -> None:
         await until(lambda: set(what) <= set(self.done), f"{what} are done")
@@ -93,6 +115,9 @@ async def applied(users: Users) -> Users:
     app = Jobs(users.app("deploy")).app
     async with connected(app.settings, "declare") as wire, Declarer(wire) as declarer:
         await declarer.apply(whole_of(app, None, recorder=True), strictly=True)
+        async with stranger(users.broker.url) as channel:
+            await channel.declare_queue("theirs", durable=True, arguments=QUORUM)
+        await declarer.apply(registry_of(app).foreign, strictly=True)
     return users
 
 
@@ -111,6 +136,11 @@ async def test_each_user_does_its_work(applied: Users, tmp_path: Path) -> None:
             assert await web.quick.request(5) == 10
             await web.twice.later(6)
             await web.refuse.later(8)
+            await web.app.publish(ORDERS, "order.placed", 11)
+            await publish(channel, "theirs", b"1", type="What.They.Call.It")
+            await worker.until_done(("event", 11), ("event", 111), ("foreign", 2))
+            for each in (web, worker):
+                await each.until_done(("broadcast", 11), ("broadcast", 111))
             await worker.until_done(*(("quick", n) for n in (1, 2, 3, 4, 5)), ("twice", 2))
             asking = asyncio.create_task(web.wait.request(9))
             await worker.until_done(("wait", 9))

@@ -61,14 +61,14 @@ def node_modules() -> Path:
     return folder / "node_modules"
 
 
-def _command(program: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+def node_command(program: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
     environment = {**os.environ, "NODE_PATH": str(node_modules())}
     return [_node()[0], str(PROGRAMS / program), *arguments], environment
 
 
 async def run_node(program: str, *arguments: str) -> bytes:
     """Run one of the programs for Node.js to its end; what it prints."""
-    command, environment = await asyncio.to_thread(_command, program, *arguments)
+    command, environment = await asyncio.to_thread(node_command, program, *arguments)
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -92,7 +92,7 @@ async def node_asks(url: str, queue: str, kind: str, way: str, count: int) -> An
 @asynccontextmanager
 async def node_answers(url: str, queue: str) -> AsyncIterator[None]:
     """A service in Node.js on a queue that is there: see `answer.js`."""
-    command, environment = await asyncio.to_thread(_command, "answer.js", url, queue)
+    command, environment = await asyncio.to_thread(node_command, "answer.js", url, queue)
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -117,7 +117,7 @@ async def pika_asks(url: str, queue: str, kind: str, way: str, count: int) -> An
 
 
 @contextmanager
-def _channel(url: str) -> Iterator[tuple[Any, Any]]:
+def pika_channel(url: str) -> Iterator[tuple[Any, Any]]:
     connection = pika.BlockingConnection(pika.URLParameters(url))
     try:
         yield connection, connection.channel()
@@ -127,7 +127,7 @@ def _channel(url: str) -> Iterator[tuple[Any, Any]]:
 
 def _pika_asks(url: str, queue: str, kind: str, way: str, count: int) -> Answers:
     answers: Answers = {}
-    with _channel(url) as (connection, channel):
+    with pika_channel(url) as (connection, channel):
         own = DIRECT if way == "direct" else channel.queue_declare("", exclusive=True).method.queue
 
         def answered(_channel: Any, _method: Any, properties: Any, body: bytes) -> None:
@@ -159,7 +159,7 @@ async def pika_answers(url: str, queue: str) -> AsyncIterator[None]:
 
 
 def _pika_answers(url: str, queue: str, ready: threading.Event, over: threading.Event) -> None:
-    with _channel(url) as (connection, channel):
+    with pika_channel(url) as (connection, channel):
 
         def serve(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
             value = json.loads(body)

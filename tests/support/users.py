@@ -55,7 +55,10 @@ class Users:
 def users_of(app: App, broker: VirtualHost) -> Iterator[Users]:
     """The app's users, gone afterwards: they are the cluster's, not the virtual host's."""
     scheduled = app.name if app.client.runtime.registry.schedules else None
-    found = permissions_of(app.queues.values(), broker.name, scheduled=scheduled)
+    exchanges = app.client.runtime.registry.routes.exchanges.values()
+    found = permissions_of(
+        app.queues.values(), broker.name, scheduled=scheduled, exchanges=exchanges
+    )
     server = broker.server
     server.api("POST", "/definitions", definitions_of(found, broker.name))
     try:

@@ -30,6 +30,7 @@ from amqpjobs import (
 from amqpjobs.client.blocking import BlockingApp
 from amqpjobs.client.fleet import Fleet
 from amqpjobs.contrib.audit import Audit
+from amqpjobs.contrib.celery import BlockingCeleryTasks, CeleryTasks
 from amqpjobs.contrib.sentry import Sentry
 from amqpjobs.contrib.timeouts import Timeouts
 from amqpjobs.settings import load_settings
@@ -43,6 +44,8 @@ async def nothing() -> None: ...
 
 
 NAMES = {
+    BlockingCeleryTasks: "request_task send_task",
+    CeleryTasks: "blocking request_task send_task",
     # `client`, `configure` and `placed` are for what is built around an app: workers, commands,
     # and test kits.
     App: """

@@ -50,13 +50,19 @@ class Refusal(Exception):
 
     def __init__(self, code: int, explanation: str) -> None:
         self.code = code
-        self.text = f"{_NAMES[code]} - {explanation}"[:255]  # a short string on the wire
+        self.text = _short(f"{_NAMES[code]} - {explanation}")
         super().__init__(self.text)
 
     @property
     def closes(self) -> Literal["channel", "connection"]:
         """What this code closes."""
         return "channel" if self.code in _SOFT else "connection"
+
+
+def _short(text: str) -> str:
+    """A text that fits into a short string, cut where RabbitMQ cuts it."""
+    content = text.encode()
+    return text if len(content) <= 255 else f"{content[:252].decode(errors='ignore')}..."
 
 
 def in_vhost(kind: str, name: str, vhost: str) -> str:

@@ -30,6 +30,8 @@ class Profile:
             consumer all the same.
         returns_direct_replies: a mandatory reply to a direct reply-to address is always returned,
             though it was delivered; else never.
+        exact_headers: a headers exchange tells 1 from 1.0, and takes a message's timestamp in
+            milliseconds, which then differs from the same time in a binding.
         unknown_exchange_type: the code that an unknown type of exchange is refused with.
     """
 
@@ -47,6 +49,7 @@ class Profile:
     fills_in_type: bool
     global_prefetch: bool
     returns_direct_replies: bool
+    exact_headers: bool
     unknown_exchange_type: int
 
 
@@ -66,6 +69,7 @@ PROFILES = {
         fills_in_type=False,
         global_prefetch=True,
         returns_direct_replies=True,
+        exact_headers=False,
         unknown_exchange_type=503,
     ),
     "4.3": Profile(
@@ -83,6 +87,7 @@ PROFILES = {
         fills_in_type=True,
         global_prefetch=False,
         returns_direct_replies=False,
+        exact_headers=True,
         unknown_exchange_type=406,
     ),
 }

@@ -5,12 +5,14 @@ Changes when a message about a failed connect does.
 
 import re
 import ssl
-from collections.abc import Iterable
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from aiormq import exceptions as aiormq_errors
 
-from amqpjobs.errors import AmqpJobsError, BrokerUnavailable
+from amqpjobs.broker.rabbitmq.addresses import Round
+from amqpjobs.broker.rabbitmq.splitter import SplitterProtocol
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ProtocolError
 from amqpjobs.settings import Settings
 
 _UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21, 27}
@@ -23,20 +25,82 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "RECORD_LAYER_FAILURE
 """Reasons of OpenSSL for bytes that are no TLS."""
 
 
-def unavailable(
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt to connect that failed.
+
+    Attributes:
+        where: the node, with its address if its name has several.
+        error: for the user, if there is no other node.
+        cause: aiormq's error, or the machine's.
+        reason: why the node cannot be reached; None if it answered, and refused.
+        for_all: whether all nodes of a cluster would answer so.
+    """
+
+    where: str
+    error: BrokerUnavailable
+    cause: BaseException
+    reason: str | None
+    for_all: bool
+
+
+def failure_of(
     error: BaseException,
-    refusal: tuple[int, str] | None,
+    protocol: SplitterProtocol | None,
+    attempts: Round,
     settings: Settings,
-    *,
-    hung_up: bool = False,
-) -> BrokerUnavailable:
-    """The error for a connection that could not be made.
+) -> Failed:
+    """What an attempt came to.
+
+    Args:
+        error: aiormq's, or the machine's.
+        protocol: of the connection; None if there was none.
+        attempts: whose last one it was.
+        settings: with which it was tried.
+    """
+    there, reason, hung_up = settings.at(attempts.node), None, protocol is not None
+    problem = protocol.error if protocol is not None else None
+    if problem is not None and isinstance(error, BrokerUnavailable | ProtocolError):
+        # aiormq may make a CancelledError of bytes that are not AMQP.
+        told: BrokerUnavailable | None = not_amqp(problem, there)
+    else:
+        told = refused(error, protocol.refusal if protocol is not None else None, there)
+    if told is None:
+        reason = reason_of(error, attempts.seconds, hung_up=hung_up)
+        told = unreached(error, reason, there, hung_up=hung_up)
+    # Users and passwords are the same on all nodes of a cluster; a virtual host may be down on one.
+    for_all = isinstance(error, aiormq_errors.ProbableAuthenticationError)
+    return Failed(attempts.where, told, error, reason, for_all)
+
+
+def none_of(failures: Sequence[Failed], settings: Settings) -> BrokerUnavailable:
+    """The error when the last of the nodes has failed."""
+    last = failures[-1]
+    if len(failures) == 1 or last.for_all:
+        return last.error
+    temporary = any(failed.error.temporary for failed in failures)
+    away = "; ".join(f"{each.where}: {each.reason}" for each in failures if each.reason)
+    answers = [each for each in failures if each.reason is None]
+    if answers:
+        others = f". Others cannot be reached ({away})" if away else ""
+        told = list(dict.fromkeys(str(each.error) for each in answers))
+        return BrokerUnavailable("; ".join(told) + others, temporary=temporary)
+    return BrokerUnavailable(
+        f"RabbitMQ at {settings.safe_url} cannot be reached ({away}): is it running, and is "
+        "AMQPJOBS_URL right?",
+        temporary=temporary,
+    )
+
+
+def refused(
+    error: BaseException, refusal: tuple[int, str] | None, settings: Settings
+) -> BrokerUnavailable | None:
+    """The error of a node that answered; None if there was no answer.
 
     Args:
         error: aiormq's, or the machine's.
         refusal: code and words of the broker's `connection.close`, if it sent one.
         settings: with which it was tried.
-        hung_up: whether somebody was there, and took the connection.
     """
     where = settings.safe_url
     if isinstance(error, aiormq_errors.ProbableAuthenticationError):
@@ -56,32 +120,48 @@ def unavailable(
             temporary=refusal[0] != 530,
         )
     problem = _tls_problem(error, settings)
-    if problem is not None:
-        return BrokerUnavailable(problem, temporary=False)
-    cause = error.__cause__ or error
+    return None if problem is None else BrokerUnavailable(problem, temporary=False)
+
+
+def reason_of(error: BaseException, seconds: float, *, hung_up: bool) -> str:
+    """Why a node cannot be reached."""
     if isinstance(error, TimeoutError):
-        hung_up = False
-        reason = f"no answer within {settings.connect_timeout:g} s"
-    elif hung_up:
-        reason = "the server closed the connection before the handshake"
-    else:
-        reason = str(cause) or repr(cause)
+        return f"no answer within {round(seconds, 2):g} s"
+    if hung_up:
+        return "the server closed the connection before the handshake"
+    cause = error.__cause__ or error
+    return str(cause) or repr(cause)
+
+
+def unreached(
+    error: BaseException, reason: str, settings: Settings, *, hung_up: bool
+) -> BrokerUnavailable:
+    """The error of a node that cannot be reached.
+
+    Args:
+        error: aiormq's, or the machine's.
+        reason: what it comes to.
+        settings: with which it was tried.
+        hung_up: whether a server was there, and took the connection.
+    """
+    where = settings.safe_url
     if not settings.url_is_given:
         return BrokerUnavailable(
             f"there is no broker: AMQPJOBS_URL is not set, and none is at {where} ({reason}); set "
             "it, or run `amqpjobs broker`, which is one for development",
             unconfigured=any(isinstance(e, ConnectionRefusedError) for e in _causes(error)),
         )
+    guess = _guess(settings) if hung_up and not isinstance(error, TimeoutError) else ""
     return BrokerUnavailable(
         f"RabbitMQ at {where} cannot be reached ({reason}): is it running, and is AMQPJOBS_URL "
-        f"right?{_guess(settings) if hung_up else ''}"
+        f"right?{guess}"
     )
 
 
 def _guess(settings: Settings) -> str:
     """What may be the matter with a server that hung up: RabbitMQ does so over what is no TLS, and
     3.10 over certificates as well, before its word on them has arrived."""
-    if not settings.url.get_secret_value().startswith("amqps"):
+    if not settings.broker_url.encrypted:
         return " If its port is one for TLS (5671), write amqps://"
     if settings.tls_cert_file is None:
         return " It may want a client certificate: AMQPJOBS_TLS_CERT_FILE"
@@ -98,8 +178,7 @@ def not_amqp(problem: AmqpJobsError, settings: Settings) -> BrokerUnavailable:
 
 def _login_refused(settings: Settings) -> str:
     refused = f"RabbitMQ at {settings.safe_url} refused the login"
-    user = urlsplit(settings.url.get_secret_value()).username
-    if user:
+    if settings.broker_url.user:
         return (
             f"{refused}: check the user and the password in AMQPJOBS_URL (guest may only log in "
             "from the same machine)"

@@ -11,18 +11,27 @@ import logging
 import os
 import random
 import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from aio_pika.abc import UnderlayConnection
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ConnectionClosed
 from yarl import URL
 
+from amqpjobs.broker.rabbitmq.addresses import Place, Round
 from amqpjobs.broker.rabbitmq.background import end_if_cancelled
 from amqpjobs.broker.rabbitmq.calls import FAILURES, from_broker
-from amqpjobs.broker.rabbitmq.connect_errors import not_amqp, unavailable
+from amqpjobs.broker.rabbitmq.connect_errors import (
+    Failed,
+    failure_of,
+    none_of,
+)
 from amqpjobs.broker.rabbitmq.profile import Profile, profile_of
 from amqpjobs.broker.rabbitmq.splitter import SplitterProtocol, SplitterTransportFactory
 from amqpjobs.broker.rabbitmq.tls import ssl_context
+from amqpjobs.broker_url import Node, not_a_url
 from amqpjobs.errors import BrokerUnavailable, ConfigurationError, ProtocolError
 from amqpjobs.settings import Settings
 
@@ -47,18 +56,28 @@ CLOSE_TIMEOUT = 2.0
 """Seconds for the closing handshake; a broker that does not answer is left."""
 
 
+ABORT_AFTER = 0.1
+"""Seconds after the end of an attempt until its socket is aborted."""
+
+
 class Wire:
     """One life of a connection.
 
     Attributes:
+        place: the node that was connected, and its address.
         generation: counts the lives of its link from 1; a delivery tag is worth something only in
             its own.
         lost: set when the connection is gone, whatever the reason.
     """
 
     def __init__(
-        self, connection: AbstractConnection, protocol: SplitterProtocol, generation: int
+        self,
+        connection: AbstractConnection,
+        protocol: SplitterProtocol,
+        generation: int,
+        place: Place,
     ) -> None:
+        self.place = place
         self.connection = connection
         self.protocol = protocol
         self.generation = generation
@@ -120,6 +139,8 @@ class Link:
 
     Attributes:
         reconnects: how often a connection was lost.
+        node: the node of the newest connection; None before the first one.
+        on_moved: called with that node whenever it is another one than before.
     """
 
     def __init__(self, settings: Settings, purpose: str, note: str = "") -> None:
@@ -132,6 +153,9 @@ class Link:
         self._closing = False
         self.last_error: BrokerUnavailable | None = None
         self.reconnects = 0
+        self.node: Node | None = None
+        self.on_moved: list[Callable[[Node], None]] = []
+        self._lost: Place | None = None
 
     def __repr__(self) -> str:
         return f"<Link {self.purpose}: {'up' if self.wire else 'down'}, life {self._generation}>"
@@ -150,7 +174,7 @@ class Link:
         return wire
 
     async def connect(self) -> Wire:
-        """Connect once.
+        """Connect once, to the first node and address that takes the connection.
 
         Raises:
             BrokerUnavailable: with what to do about it; ``temporary`` if trying again may help.
@@ -161,6 +185,10 @@ class Link:
             self.last_error = error
             raise
         self.last_error = None
+        if (node := self._wire.place.node) != self.node:
+            self.node = node
+            for moved in self.on_moved:
+                moved(node)
         self._up.set()
         return self._wire
 
@@ -192,9 +220,14 @@ class Link:
             if self._closing:
                 return
             self.reconnects += 1
+            self._lost = wire.place
             log.warning(
                 LOST,
-                extra={"purpose": self.purpose, "reason": wire.reason},
+                extra={
+                    "purpose": self.purpose,
+                    "reason": wire.reason,
+                    "node": str(wire.place),
+                },
             )
             await wire.close()
 
@@ -223,64 +256,85 @@ class Link:
                     extra={"purpose": self.purpose, "error": str(error), "attempt": attempt},
                 )
             else:
-                log.info("connected", extra={"purpose": self.purpose, "broker": wire.profile.text})
+                log.info(
+                    "connected",
+                    extra={
+                        "purpose": self.purpose,
+                        "broker": wire.profile.text,
+                        "node": str(wire.place),
+                    },
+                )
                 return wire
 
     async def _open(self) -> Wire:
-        factory = SplitterTransportFactory()
+        settings, failures = self._settings, list[Failed]()
+        context = ssl_context(settings)
+        attempts = Round(settings.broker_url.nodes, settings.connect_timeout, self._lost)
+        while True:
+            opened = await self._open_next(attempts, context)
+            if isinstance(opened, Wire):
+                return opened
+            failures.append(opened)
+            if opened.for_all or not attempts.left:
+                error = none_of(failures, settings)
+                # Where nothing is configured the message has the whole of the cause.
+                raise error from (None if error.unconfigured else opened.cause)
+            log.warning(
+                "node unavailable, trying another",
+                extra={"purpose": self.purpose, "node": opened.where, "error": str(opened.error)},
+            )
+
+    async def _open_next(self, attempts: Round, context: ssl.SSLContext | None) -> Wire | Failed:
+        factory = None
         try:
             with from_broker():
-                async with asyncio.timeout(self._settings.connect_timeout):
+                place = await attempts.next()
+                factory = SplitterTransportFactory(place)
+                url = _amqp_url(self._settings.at(place.node), self.purpose, self._note)
+                async with _ended_after(attempts.seconds, factory):
                     # Not aio_pika.Connection: it leaves a task of its own behind each connection
                     # that is closed, for its close callbacks, and a loop that ends then says so.
                     connection = await UnderlayConnection.make_connection(
-                        _amqp_url(self._settings, self.purpose, self._note),
-                        context=ssl_context(self._settings),
-                        transport_factory=factory,
+                        url, context=context, transport_factory=factory
                     )
-        except BaseException as error:
-            if isinstance(error, (*FAILURES, ProtocolError, ValueError)):
-                told = self._no_connection(error, factory.protocol)
-                # Where nothing is configured the message has the whole of the cause.
-                raise told from (None if told.unconfigured else error)
-            raise
+        except (*FAILURES, ProtocolError, ValueError) as error:
+            protocol = factory.protocol if factory is not None else None
+            return failure_of(error, protocol, attempts, self._settings)
         assert factory.protocol is not None  # noqa: S101 - it made the connection
         self._generation += 1
-        return Wire(connection, factory.protocol, self._generation)
+        return Wire(connection, factory.protocol, self._generation, place)
 
-    def _no_connection(
-        self, error: BaseException, protocol: SplitterProtocol | None
-    ) -> BrokerUnavailable:
-        problem = protocol.error if protocol is not None else None
-        if problem is not None and isinstance(error, BrokerUnavailable | ProtocolError):
-            # aiormq may make a CancelledError of bytes that are not AMQP.
-            return not_amqp(problem, self._settings)
-        refusal = protocol.refusal if protocol is not None else None
-        return unavailable(error, refusal, self._settings, hung_up=protocol is not None)
+
+@asynccontextmanager
+async def _ended_after(seconds: float, factory: SplitterTransportFactory) -> AsyncIterator[None]:
+    """End the attempt then, and its socket a moment later: asyncio would wait 30 s for a silent
+    peer to close TLS.
+
+    Raises:
+        TimeoutError: it was ended.
+    """
+
+    def abort() -> None:
+        if factory.protocol is not None:
+            factory.protocol.abort()
+
+    aborting = asyncio.get_running_loop().call_later(seconds + ABORT_AFTER, abort)
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    finally:
+        aborting.cancel()
 
 
 def _amqp_url(settings: Settings, purpose: str, note: str = "") -> URL:
+    parts = settings.broker_url
     try:
-        url = URL(settings.url.get_secret_value())
-        port = url.port
-        if "@" in url.raw_path + url.raw_query_string + url.raw_fragment:
-            raise ConfigurationError(
-                "AMQPJOBS_URL has an @ behind its host: in a user or a password write / as %2F, "
-                "# as %23, ? as %3F and @ as %40"
-            )
+        url = URL(parts.at(*parts.nodes))
     except ValueError:
-        port = None
-        url = URL()
-    if url.scheme not in ("amqp", "amqps") or not url.host:
-        raise ConfigurationError(
-            "AMQPJOBS_URL is not a URL of RabbitMQ: write amqp://user:password@host:5672/vhost, "
-            "or amqps://... for TLS"
-        )
-    if port is None:
-        url = url.with_port(5671 if url.scheme == "amqps" else 5672)
+        raise not_a_url() from None
     name = f"amqpjobs {purpose} {socket.gethostname()}:{os.getpid()} {note}".rstrip()
     query = {"heartbeat": str(settings.heartbeat), "name": name}
-    if settings.tls_cert_file and not url.user:
+    if settings.tls_cert_file and parts.user is None:
         # The certificate is the login: without this aiormq would try PLAIN with guest/guest.
         query["auth"] = "external"
     return url.with_query(query)

@@ -350,6 +350,13 @@ def _mismatch(declaration: Declaration, text: str) -> TopologyMismatch:
             entity=entity,
             difference="missing",
         )
+    if difference.startswith("invalid arg "):
+        return TopologyMismatch(
+            f"{entity} cannot be declared: {difference}. This version of RabbitMQ has no such "
+            "argument, or not with this value: change or leave out what arguments= says",
+            entity=entity,
+            difference=difference,
+        )
     if difference.startswith(SINGLE) and isinstance(declaration, QueueDeclaration):
         text = single_mismatch(entity, declaration.name, difference)
         return TopologyMismatch(text, entity=entity, difference=difference)

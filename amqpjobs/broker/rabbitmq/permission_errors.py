@@ -6,7 +6,7 @@ Changes when RabbitMQ's messages do, or when the fix does.
 import re
 from collections.abc import Callable
 
-from amqpjobs.errors import NotPermitted
+from amqpjobs.errors import NotPermitted, TopologyMismatch
 
 SHOWN = "`amqpjobs topology users` shows what each user must be allowed"
 
@@ -38,6 +38,20 @@ def refusal_of(error: object, needs: str | Callable[[str], str]) -> NotPermitted
         f"`rabbitmqctl set_permissions`; {SHOWN}",
         permission=permission,
         resource=_resource(found),
+    )
+
+
+def in_exclusive_use(error: object, queue: str) -> TopologyMismatch | None:
+    """The error for a queue that another consumer has for itself, which RabbitMQ refuses with 403,
+    too; None for a missing permission. It passes when that consumer goes."""
+    if not str(error).endswith("in exclusive use"):
+        return None
+    entity = f"queue {queue!r}"
+    return TopologyMismatch(
+        f"another program consumes the {entity} exclusively: stop it, or let it consume without "
+        "`exclusive`. This consumer starts when that one has gone",
+        entity=entity,
+        difference="in exclusive use",
     )
 
 

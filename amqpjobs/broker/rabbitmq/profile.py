@@ -22,10 +22,12 @@ class Profile:
     Attributes:
         version: as numbers, such as ``(4, 3, 6)``.
         product: its name; clones of RabbitMQ say another one.
+        cluster: the name of its cluster; empty if it does not say. A node by itself is one, too.
     """
 
     version: tuple[int, ...]
     product: str
+    cluster: str = ""
 
     @property
     def text(self) -> str:
@@ -58,8 +60,10 @@ def profile_of(server_properties: Mapping[str, Any]) -> Profile:
     """Read what the server said of itself when the connection was opened."""
     product = server_properties.get("product")
     version = server_properties.get("version")
+    cluster = server_properties.get("cluster_name")
     numbers = re.findall(r"\d+", version) if isinstance(version, str) else []
     return Profile(
         tuple(int(n) for n in numbers[:3]) or (0,),
         product if isinstance(product, str) else "unknown",
+        cluster if isinstance(cluster, str) else "",
     )

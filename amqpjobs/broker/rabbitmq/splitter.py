@@ -17,7 +17,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
-from aiormq.connection import DEFAULT_PORTS, TransportFactory
+from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
@@ -32,7 +32,7 @@ from amqpjobs.broker.amqp.frames import (
     HEARTBEAT_FRAME,
     OVERHEAD,
 )
-from amqpjobs.broker.rabbitmq.addresses import connect
+from amqpjobs.broker.rabbitmq.addresses import Place, connect
 from amqpjobs.broker.rabbitmq.writer import FrameWriter
 from amqpjobs.errors import ProtocolError
 
@@ -278,11 +278,15 @@ class SplitterProtocol(FrameWriter):
 class SplitterTransportFactory(TransportFactory):
     """Opens aiormq's transports with a splitter in them: ``aiormq.connect(transport_factory=...)``.
 
+    Args:
+        place: the address to connect to.
+
     Attributes:
         protocol: the splitter of the connection that was opened last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self.protocol: SplitterProtocol | None = None
 
     async def create(
@@ -291,7 +295,7 @@ class SplitterTransportFactory(TransportFactory):
         """Open a connection; with TLS when the URL's scheme is ``amqps``.
 
         Args:
-            url: host, port and scheme are used.
+            url: its scheme is used.
             kwargs: aiormq's `ssl_context_provider`; `limit`, as for `asyncio.open_connection`;
                 the rest goes to the event loop's `create_connection`.
 
@@ -302,9 +306,6 @@ class SplitterTransportFactory(TransportFactory):
         context: ssl.SSLContext | None = None
         if url.scheme == "amqps":
             context = await provider.get_context()
-        if url.host is None:
-            raise AMQPConnectionError("the URL names no host")
-        host, port = url.host, url.port or DEFAULT_PORTS[url.scheme]
         loop = asyncio.get_running_loop()
         limit = kwargs.pop("limit", 2**16)
 
@@ -316,7 +317,7 @@ class SplitterTransportFactory(TransportFactory):
             return SplitterProtocol(reader, loop)
 
         try:
-            transport, protocol = await connect(make, host, port, context, **kwargs)
+            transport, protocol = await connect(make, self._place, context, **kwargs)
         except OSError as problem:
             raise AMQPConnectionError(*problem.args) from problem
         self.protocol = protocol

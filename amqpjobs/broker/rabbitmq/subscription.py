@@ -20,7 +20,7 @@ from amqpjobs.broker.rabbitmq.calls import (
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.delivery import ConsumerChannel, OnDelivery
 from amqpjobs.broker.rabbitmq.lives import Lives, down_pause, is_down, restart_pause, until_lost
-from amqpjobs.broker.rabbitmq.permission_errors import refusal_of
+from amqpjobs.broker.rabbitmq.permission_errors import in_exclusive_use, refusal_of
 from amqpjobs.broker.rabbitmq.single_channel import Occupancy, SingleChannel
 from amqpjobs.broker.rabbitmq.translated_delivery import Translate, translating
 from amqpjobs.errors import ConfigurationError
@@ -294,7 +294,8 @@ class Subscription:
                     self.queue, unused_callback, arguments=arguments
                 )
         except aiormq_errors.ChannelAccessRefused as error:
-            raise refusal_of(error, "read") from error
+            taken = in_exclusive_use(error, self.queue)
+            raise taken or refusal_of(error, "read") from error
         self._tag = answer.consumer_tag
         self.starts += 1
         self._started.set()

@@ -19,7 +19,7 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
     Raises:
         ConfigurationError: a file that is missing, or that cannot be what it should be.
     """
-    if settings.url.get_secret_value().startswith("amqps"):
+    if settings.broker_url.encrypted:
         return verifying_context(settings)
     if settings.tls_cert_file is not None:
         raise ConfigurationError(

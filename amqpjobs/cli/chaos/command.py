@@ -12,7 +12,6 @@ import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -123,8 +122,8 @@ def _print(findings: Any) -> None:
 
 
 def _refuse_elsewhere(app: "App", *, yes_really: bool) -> None:
-    host = urlsplit(app.settings.url.get_secret_value()).hostname or ""
-    if not yes_really and not _on_loopback(host):
+    hosts = {node.host for node in app.settings.broker_url.nodes}
+    if not yes_really and not all(map(_on_loopback, hosts)):
         raise ConfigurationError(
             f"{app.settings.safe_url} is not on this machine, and this kills workers in the middle "
             "of their jobs: if it is a broker for development, say --yes-really"

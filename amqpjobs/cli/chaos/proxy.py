@@ -9,7 +9,8 @@ import threading
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
+
+from amqpjobs.broker_url import Node, parse_broker_url
 
 CHUNK = 65536
 """Bytes that are passed on at once."""
@@ -20,7 +21,8 @@ class Proxy:
     side closes or resets its connection, it closes both.
 
     Args:
-        url: of RabbitMQ. With TLS nothing is proxied, since the certificate is for another name.
+        url: of RabbitMQ; of several nodes the first one is proxied. With TLS nothing is proxied,
+            since the certificate is for another name.
 
     Attributes:
         url: of RabbitMQ, through here, inside of the block.
@@ -28,19 +30,15 @@ class Proxy:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        parts = urlsplit(url)
-        self.used = parts.scheme == "amqp"
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 5672
+        self._given = parse_broker_url(url)
+        self.used = not self._given.encrypted
         self._listening: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, name="amqpjobs chaos proxy", daemon=True)
 
     def __enter__(self) -> Self:
         if self.used:
             self._thread.start()
-            parts = urlsplit(self.url)
-            login, at, _ = parts.netloc.rpartition("@")
-            place = f"{login}{at}127.0.0.1:{self._listening.result()}"
-            self.url = parts._replace(netloc=place).geturl()
+            self.url = self._given.at(Node("127.0.0.1", self._listening.result()))
         return self
 
     def __exit__(
@@ -67,8 +65,9 @@ class Proxy:
         server.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        node = self._given.nodes[0]
         try:
-            theirs, ours = await asyncio.open_connection(self._host, self._port)
+            theirs, ours = await asyncio.open_connection(node.host, node.port)
         except OSError:
             writer.transport.abort()
             return

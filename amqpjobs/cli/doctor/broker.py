@@ -12,6 +12,7 @@ from amqpjobs.jobs.queue.queue import lanes_of
 if TYPE_CHECKING:
     from amqpjobs.app import App
     from amqpjobs.broker.rabbitmq.connection import Wire
+    from amqpjobs.settings import Settings
 
 
 def version(wire: "Wire") -> Check:
@@ -33,6 +34,14 @@ def version(wire: "Wire") -> Check:
         else "a late ack cancels one consumer",
     ]
     return Check("version", "ok", f"{profile.text}: {', '.join(notes)}")
+
+
+def connection(wire: "Wire", settings: "Settings") -> Check:
+    """The node that is connected, and how many others the URL names."""
+    nodes = settings.broker_url.nodes
+    cluster = f", cluster {wire.profile.cluster!r}" if wire.profile.cluster else ""
+    named = f"; the URL names {len(nodes)} nodes" if len(nodes) > 1 else ""
+    return Check("connection", "ok", f"to {wire.place}{cluster}{named}")
 
 
 def limits(wire: "Wire", app: "App") -> list[Check]:

@@ -14,6 +14,7 @@ from amqpjobs.broker.rabbitmq.profile import EMBEDDED
 from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.doctor import broker, here
 from amqpjobs.cli.doctor.check import Check
+from amqpjobs.cli.doctor.cluster import cluster
 from amqpjobs.cli.doctor.management import management
 from amqpjobs.cli.output import RED, YELLOW, print_rows
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 def doctor(app: AppOption = None, as_json: JsonOption = False, url: UrlOption = None) -> None:
     """Check the deployment; each finding comes with its fix.
 
-    It connects, and looks at version, permissions, queues, timeouts, clock, limits, the store, the
-    outbox, the databases of jobs with once=, and the schedules.
+    It connects, and looks at version, cluster, permissions, queues and their replicas, timeouts,
+    clock, limits, the store, the outbox, the databases of jobs with once=, and the schedules.
     Exits with 1 if there is an error, with 3 if there is no connection.
     """
     loaded = load_app(app, url=url)
@@ -47,13 +48,15 @@ async def _examine(app: "App") -> list[Check]:
     from amqpjobs.state.examination.whole import examine
 
     async with connected(app.settings, "doctor") as wire:
-        checks = [broker.version(wire), *broker.limits(wire, app)]
+        checks = [broker.version(wire), broker.connection(wire, app.settings)]
+        checks += broker.limits(wire, app)
         checks += [check async for check in broker.permissions(wire)]
         checks += [check async for check in broker.queues(app, wire)]
         checks.append(await broker.unroutable(wire))
         checks += [check async for check in broker.holds(wire)]
         if wire.profile.product != EMBEDDED:
             checks += await asyncio.to_thread(management, app)
+            checks += await asyncio.to_thread(cluster, app)
         checks += [Check(*finding) for finding in await examine(app.client)]
         checks += [Check(*finding) for finding in await examine_schedules(app.client)]
         checks += [here.clock(), *here.timeouts(app, wire.profile)]

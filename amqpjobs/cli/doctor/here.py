@@ -68,7 +68,7 @@ def files(app: "App") -> Check:
 def transport(app: "App") -> list[Check]:
     """Whether the connection is encrypted, and the server verified."""
     settings = app.settings
-    url = settings.url.get_secret_value()
+    url = settings.broker_url
     if settings.tls_insecure:
         return [
             Check(
@@ -76,7 +76,7 @@ def transport(app: "App") -> list[Check]:
                 "unset AMQPJOBS_TLS_INSECURE and give AMQPJOBS_TLS_CA_FILE",
             )
         ]  # fmt: skip
-    local = any(f"@{host}" in url or f"//{host}" in url for host in ("localhost", "127.0.0.1"))
-    if url.startswith("amqp:") and not local:
+    local = {node.host for node in url.nodes} <= {"localhost", "127.0.0.1"}
+    if not url.encrypted and not local:
         return [Check("TLS", "warning", "passwords and jobs travel in the clear", "use amqps://")]
-    return [Check("TLS", "ok", "encrypted" if url.startswith("amqps") else "same machine")]
+    return [Check("TLS", "ok", "encrypted" if url.encrypted else "same machine")]

@@ -73,7 +73,10 @@ class Letter:
     def id(self) -> str | None:
         """The job's id. That of an event follows from the event's, as in the worker."""
         message_id, headers = self.properties.message_id, self.properties.headers
-        if message_id is None or origin_of(headers) is None:
+        origin = origin_of(headers)
+        if origin is not None and origin.job_id is not None:
+            return origin.job_id
+        if message_id is None or origin is None:
             return message_id
         return job_id_of(message_id, self.target)
 

@@ -6,15 +6,21 @@ https://github.com/asyncapi/bindings/tree/master/amqp. Changes when the wire con
 does.
 """
 
-import inspect
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import SplitResult, unquote, urlsplit
 
-from amqpjobs.errors import ConfigurationError
+from amqpjobs.jobs.contract.exchanges import (
+    BINDING_VERSION,
+    MESSAGES,
+    Taken,
+    attempts_of,
+    bindings_of_lane,
+    event_parts,
+    words,
+)
 from amqpjobs.jobs.contract.formats import described
+from amqpjobs.jobs.contract.keys import distinct, free
 from amqpjobs.jobs.contract.schemas import Schemas, schemas_of
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.header_info import HeaderInfo
@@ -24,18 +30,15 @@ from amqpjobs.jobs.message.trace_context import BAGGAGE, TRACE_PARENT, TRACE_STA
 from amqpjobs.jobs.queue.queue import Lane, Queue, keeps_failed, lanes_of
 
 if TYPE_CHECKING:
+    from amqpjobs.broker_url import BrokerUrl
     from amqpjobs.jobs.registry import Registry
     from amqpjobs.jobs.runtime import Runtime
-    from amqpjobs.settings import Settings
 
 Json: TypeAlias = dict[str, Any]
 
 SCHEMAS = "#/components/schemas/"
-MESSAGES = "#/components/messages/"
 HEADERS = "amqpjobs.headers"
 CORRELATION = "correlation"
-BINDING_VERSION = "0.3.0"
-"""Of the AMQP bindings, as the schema of AsyncAPI 3.0 has it."""
 
 
 def document_of(runtime: "Runtime", version: str) -> Json:
@@ -53,17 +56,21 @@ def document_of(runtime: "Runtime", version: str) -> Json:
     """
     registry = runtime.registry
     registry.check()
-    schemas = schemas_of(registry.jobs.values(), SCHEMAS)
+    schemas = schemas_of(registry.jobs.values(), SCHEMAS, registry.published)
     keys = _keys(registry, schemas.results)
+    channels, operations = _channels(runtime, keys), _operations(registry, keys)
+    messages = dict(_messages(registry, schemas, keys))
+    taken = Taken(channels, operations, messages)
+    events = event_parts(registry, schemas, runtime.settings.broker_url.vhost, taken)
     return {
         "asyncapi": "3.0.0",
         "info": {"title": registry.name, "version": version},
         "defaultContentType": JSON,
-        "servers": _servers(_place(runtime.settings)),
-        "channels": _channels(runtime, keys),
-        "operations": _operations(registry, keys),
+        "servers": _servers(runtime.settings.broker_url),
+        "channels": channels | events.channels,
+        "operations": operations | events.operations,
         "components": {
-            "messages": dict(_messages(registry, schemas, keys)),
+            "messages": messages | events.messages,
             "schemas": {**schemas.shared, HEADERS: _headers(), ERROR_REPLY: _error()},
             "correlationIds": {
                 CORRELATION: {
@@ -86,71 +93,36 @@ class _Keys:
 
 
 def _keys(registry: "Registry", answering: Collection[str]) -> _Keys:
-    jobs = _distinct({job: job for job in registry.jobs}, [ERROR_REPLY])
-    queues = _distinct(
+    jobs = distinct({job: job for job in registry.jobs}, [ERROR_REPLY])
+    queues = distinct(
         {lane.queue: lane.queue for q in registry.queues.values() for lane in lanes_of(q)}
     )
     return _Keys(
         jobs,
-        _distinct({job: f"{job}.result" for job in answering}, [ERROR_REPLY, *jobs.values()]),
+        distinct({job: f"{job}.result" for job in answering}, [ERROR_REPLY, *jobs.values()]),
         queues,
-        _distinct({job: f"{job}.reply" for job in answering}, queues.values()),
+        distinct({job: f"{job}.reply" for job in answering}, queues.values()),
     )
 
 
-def _distinct(wanted: Mapping[str, str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """A key for each: what AsyncAPI allows in one, and no two the same."""
-    keys: dict[str, str] = {}
-    others = list(taken)
-    for name, key in wanted.items():
-        keys[name] = _free(key, (*others, *keys.values()))
-    return keys
-
-
-def _free(name: str, taken: Collection[str]) -> str:
-    key = plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-    number = 1
-    while key in taken:
-        number += 1
-        key = f"{plain}_{number}"
-    return key
-
-
-def _place(settings: "Settings") -> SplitResult:
-    """Where RabbitMQ is, and no word of who logs in."""
-    scheme, _, rest = settings.safe_url.partition("://")
-    place = urlsplit(f"{scheme}://{rest.rpartition('@')[2]}")
-    try:
-        if place.hostname and (place.port or place.port is None):
-            return place
-    except ValueError:
-        pass  # a port that is no number
-    raise ConfigurationError(
-        "AMQPJOBS_URL is not a URL of RabbitMQ: write amqp://user:password@host:5672/vhost"
-    )
-
-
-def _servers(place: SplitResult) -> Json:
-    host = f"[{place.hostname}]" if ":" in (place.hostname or "") else place.hostname
+def _servers(url: "BrokerUrl") -> Json:
+    several = len(url.nodes) > 1
     return {
-        "rabbitmq": {
-            "host": f"{host}:{place.port or (5671 if place.scheme == 'amqps' else 5672)}",
-            "protocol": place.scheme,
+        f"rabbitmq-{number}" if several else "rabbitmq": {
+            "host": str(node),
+            "protocol": url.scheme,
             "protocolVersion": "0.9.1",
-            "description": f"RabbitMQ, virtual host {_virtual_host(place)}",
+            "description": f"RabbitMQ, virtual host {url.vhost}",
             "security": [{"type": "userPassword"}],
         }
+        for number, node in enumerate(url.nodes, 1)
     }
-
-
-def _virtual_host(place: SplitResult) -> str:
-    return unquote(place.path[1:]) or "/"
 
 
 def _channels(runtime: "Runtime", keys: _Keys) -> Json:
     """One for each AMQP queue that jobs wait in, and one for the replies of each job."""
     arguments = {queue.name: dict(queue.arguments) for queue in runtime.registry.topology.queues}
-    virtual_host = _virtual_host(_place(runtime.settings))
+    virtual_host = runtime.settings.broker_url.vhost
     channels: Json = {}
     for queue, lane, jobs in _lanes(runtime.registry):
         channels[keys.queues[lane.queue]] = {
@@ -160,13 +132,7 @@ def _channels(runtime: "Runtime", keys: _Keys) -> Json:
             "bindings": {
                 "amqp": {
                     "is": "queue",
-                    "queue": {
-                        "name": lane.queue,
-                        "durable": True,
-                        "exclusive": False,
-                        "autoDelete": False,
-                        "vhost": virtual_host,
-                    },
+                    "queue": _queue(queue, lane, virtual_host),
                     "bindingVersion": BINDING_VERSION,
                 }
             },
@@ -176,6 +142,7 @@ def _channels(runtime: "Runtime", keys: _Keys) -> Json:
                 "weight": lane.weight,
                 "dead": queue.dead if keeps_failed(queue) else None,
                 "parked": queue.parked if keeps_failed(queue) else None,
+                **_of_others(runtime.registry, queue, lane),
             },
         }
     for job, key in keys.replies.items():
@@ -185,6 +152,19 @@ def _channels(runtime: "Runtime", keys: _Keys) -> Json:
             "messages": _references((keys.results[job], ERROR_REPLY)),
         }
     return channels
+
+
+def _queue(queue: Queue, lane: Lane, virtual_host: str) -> Json:
+    known = {} if queue.foreign else {"durable": True, "exclusive": False, "autoDelete": False}
+    return {"name": lane.queue, **known, "vhost": virtual_host}
+
+
+def _of_others(registry: "Registry", queue: Queue, lane: Lane) -> Json:
+    """What the queue is bound to, and how it is shared with its owner; nothing for most."""
+    found: Json = {}
+    if bindings := list(bindings_of_lane(registry, lane.queue)):
+        found["bindings"] = bindings
+    return found | {"foreign": True, "failed": queue.failed} if queue.foreign else found
 
 
 def _references(messages: Iterable[str]) -> Json:
@@ -199,6 +179,8 @@ def _lanes(registry: "Registry") -> Iterator[tuple[Queue, Lane, list[Definition]
 
 
 def _what_waits(queue: Queue, lane: Lane) -> str:
+    if queue.foreign:
+        return "Another program declares this queue. What waits here is handled as jobs."
     if lane.priority is None:
         one = " One of them runs at a time." if queue.singleton else ""
         return (
@@ -217,15 +199,14 @@ def _operations(registry: "Registry", keys: _Keys) -> Json:
     for queue, lane, jobs in _lanes(registry):
         channel = f"#/channels/{keys.queues[lane.queue]}"
         for job in jobs:
-            attempts = (job.retry or registry.retry).attempts
             key = name = keys.jobs[job.name]
             if lane.queue != queue.name:
-                name = _free(f"{key}.{lane.priority}", operations)
+                name = free(f"{key}.{lane.priority}", operations)
             operations[name] = {
                 "action": "receive",
                 "channel": {"$ref": channel},
                 "messages": [{"$ref": f"{channel}/messages/{key}"}],
-                **_words(job),
+                **words(job),
                 "bindings": {
                     "amqp": {
                         "deliveryMode": PERSISTENT,
@@ -236,21 +217,12 @@ def _operations(registry: "Registry", keys: _Keys) -> Json:
                 },
                 "x-amqpjobs": {
                     "timeout": job.timeout,
-                    "attempts": 1 if job.at_most_once else attempts,
+                    "attempts": attempts_of(registry, job),
                 },
             }
             if job.name in keys.replies:
                 operations[name]["reply"] = _reply(keys, job.name)
     return operations
-
-
-def _words(job: Definition) -> Json:
-    """What the handler's docstring says."""
-    said = inspect.getdoc(job.function)
-    if not said:
-        return {}
-    summary = " ".join(said.partition("\n\n")[0].split())
-    return {"summary": summary, "description": said}
 
 
 def _reply(keys: _Keys, job: str) -> Json:
@@ -277,7 +249,7 @@ def _messages(registry: "Registry", schemas: Schemas, keys: _Keys) -> Iterator[t
                 "title": name,
                 **correlation,
                 "headers": {"$ref": SCHEMAS + HEADERS},
-                **described(registry.jobs[name], schemas.payloads[name]),
+                **described(registry.jobs[name].body, schemas.payloads[name]),
                 "bindings": _of_type(name),
             },
         )

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaValue as JsonSchema
 
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.bodies import ANYTHING, Bytes, content_type_of
+from amqpjobs.jobs.message.bodies import ANYTHING, Body, Bytes, content_type_of, own
 from amqpjobs.jobs.message.cloud_event import OPTIONAL, REQUIRED, VERSION, CloudEvent, CloudEventOf
 from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.roundtrip.plain import PlainData
@@ -24,13 +24,13 @@ def adapter_of_job(definition: Definition) -> TypeAdapter[Any] | None:
     return PlainData(get_args(hint)[0] if get_args(hint) else Any).adapter
 
 
-def described(definition: Definition, schema: JsonSchema) -> dict[str, Any]:
+def described(body: Body | None, schema: JsonSchema) -> dict[str, Any]:
     """The content type and the schema of a message. Bytes have no schema.
 
     Args:
-        schema: of the arguments.
+        body: the format; None for JSON.
+        schema: of the arguments, or of an event.
     """
-    body = definition.body
     if body is None:
         return {"contentType": JSON, "payload": schema}
     content_type = content_type_of(body) or ANYTHING
@@ -42,7 +42,8 @@ def described(definition: Definition, schema: JsonSchema) -> dict[str, Any]:
         if body.mode == "binary":
             return {"contentType": JSON, "payload": schema}
         return {"contentType": content_type, "payload": _event(schema)}
-    return {"contentType": content_type, "payload": schema}
+    arranged = own(body, "described")
+    return {"contentType": content_type, "payload": arranged(schema) if arranged else schema}
 
 
 def _event(data: JsonSchema) -> JsonSchema:

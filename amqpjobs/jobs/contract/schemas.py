@@ -4,7 +4,7 @@ Changes when pydantic's schemas do, or the dialect that is wanted of them.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
@@ -14,10 +14,13 @@ from pydantic_core import core_schema
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.contract.formats import adapter_of_job
 from amqpjobs.jobs.definition import Definition
+from amqpjobs.jobs.message.arguments import jsonable
+from amqpjobs.jobs.published import Published
+from amqpjobs.jobs.roundtrip.encoded_bytes import adapter_of
 
 JsonSchema: TypeAlias = dict[str, Any]
 
-PAYLOAD, RESULT = "payload", "result"
+PAYLOAD, RESULT, EVENT = "payload", "result", "event"
 
 OF_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "dependentSchemas"})
 """Keywords whose value maps names to schemas: a name there is no keyword."""
@@ -34,24 +37,32 @@ class Schemas:
         payloads: of the body of each job's messages, by the job's name.
         results: of what each job returns. A job whose result cannot become JSON has none.
         shared: what these refer to, by name.
+        events: of the events that are published, by their number. One of any type has none.
     """
 
     payloads: dict[str, JsonSchema]
     results: dict[str, JsonSchema]
     shared: dict[str, JsonSchema]
+    events: dict[int, JsonSchema] = field(default_factory=dict)
 
 
-def schemas_of(definitions: Iterable[Definition], place: str) -> Schemas:
+def schemas_of(
+    definitions: Iterable[Definition], place: str, published: Iterable[Published] = ()
+) -> Schemas:
     """The schemas of these jobs.
 
     Args:
         definitions: the jobs.
+        published: events that are published.
         place: where `Schemas.shared` will be in the document, such as ``#/components/schemas/``.
 
     Raises:
         ConfigurationError: a job that cannot be one.
     """
-    adapters = dict(_adapters(definitions))
+    adapters: dict[tuple[str, str], TypeAdapter[Any] | None] = dict(_adapters(definitions))
+    for number, event in enumerate(published):
+        if event.type is not None:
+            adapters[str(number), EVENT] = adapter_of(jsonable(event.type))
     mode: JsonSchemaMode = "validation"  # results as well: they travel by `round_trip`
     schemas, whole = TypeAdapter.json_schemas(
         [(key, mode, adapter) for key, adapter in adapters.items() if adapter is not None],
@@ -59,7 +70,7 @@ def schemas_of(definitions: Iterable[Definition], place: str) -> Schemas:
         schema_generator=_Lenient,
     )
     shared: dict[str, JsonSchema] = whole.get("$defs", {})
-    found: dict[str, dict[str, JsonSchema]] = {PAYLOAD: {}, RESULT: {}}
+    found: dict[str, dict[str, JsonSchema]] = {PAYLOAD: {}, RESULT: {}, EVENT: {}}
     for (job, kind), adapter in adapters.items():
         schema: JsonSchema = {"type": "object", "additionalProperties": False}
         if adapter is not None:
@@ -74,6 +85,7 @@ def schemas_of(definitions: Iterable[Definition], place: str) -> Schemas:
         found[PAYLOAD],
         found[RESULT],
         {name: for_draft_7(schema) for name, schema in sorted(shared.items())},
+        {int(number): schema for number, schema in found[EVENT].items()},
     )
 
 

@@ -17,6 +17,8 @@ from amqpjobs.jobs.message.headers import (
     for_next_run,
     for_replay,
     for_retry,
+    origin_header,
+    origin_of,
     progress_header,
     write,
 )
@@ -101,6 +103,24 @@ def with_steps(copy: Properties, remembered: Remembered | None) -> Properties:
         return copy
     headers = for_next_run(copy.headers, remembered.carried, anew=remembered.suspending)
     return copy._replace(headers=headers)
+
+
+def with_id(copy: Properties, job_id: str) -> Properties:
+    """A copy that says which job it is. A message of another program may have no id: what the job
+    had in this run is its id in the next ones, too."""
+    if copy.message_id:
+        return copy
+    if (origin := origin_of(copy.headers)) is not None:  # its id is the event's, and no job's
+        return _adding(copy, origin_header(origin._replace(job_id=job_id)))
+    return copy._replace(message_id=job_id)
+
+
+def of_job(copy: Properties, job_id: str, job: str) -> Properties:
+    """A copy that waits in a store, and names its job. That of an event keeps the id and the type
+    of its publisher, from which the worker finds the job again."""
+    if origin_of(copy.headers) is not None:
+        return with_id(copy, job_id)
+    return copy._replace(message_id=job_id, type=job)
 
 
 def with_first_try(copy: Properties, span: SpanIds | None) -> Properties:

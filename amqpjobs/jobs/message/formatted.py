@@ -125,6 +125,10 @@ class FormattedPayload(Payload):
             return self._sent(body)
         return Encoded(body, content_type_of(self._body) or ANYTHING, NO_OWN_HEADERS)
 
+    def addressed(self, encoded: Encoded, message: Message[Any]) -> Encoded:
+        """The same for one message, whose id a format may need in a header."""
+        return encoded
+
     def load(self, body: bytes) -> Arguments:
         """Decode a body and validate it.
 
@@ -197,7 +201,8 @@ def encoded_call(
     """
     assert isinstance(payload, FormattedPayload)  # noqa: S101 - that of such a job
     encoded = payload.encode(args, kwargs)
-    return with_format(make(encoded.data), encoded)
+    message = make(encoded.data)
+    return with_format(message, payload.addressed(encoded, message))
 
 
 def with_format(message: Message[R], encoded: Encoded) -> Message[R]:

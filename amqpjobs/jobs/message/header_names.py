@@ -89,7 +89,9 @@ ALL: Final[Mapping[str, HeaderInfo]] = MappingProxyType({
         "of a durable job without a store: `name`, `kind`, `mark`, `result`, `cursor` of each step",
     ),
     HEADER_ORIGIN: HeaderInfo(
-        "table", "on copies of an event: `exchange` and `key` with which it was published"
+        "table",
+        "on copies of an event: `exchange` and `key` with which it was published, `id` of the job, "
+        "`event`, which is the id of the event",
     ),
 })  # fmt: skip
 """All of them, as the guide lists them."""

@@ -13,6 +13,9 @@ from amqpjobs.jobs.message.properties import FieldValue, Headers, Properties
 _EVENTS = uuid.UUID("5a3b7a35-5c43-5d0e-8a1c-2f0a3f6f1c44")
 """The namespace of the ids of jobs that are made of events."""
 
+LONGEST_ID = 255
+"""Characters of a job's id that are taken from a header."""
+
 
 class Origin(NamedTuple):
     """Where a message was published.
@@ -20,10 +23,14 @@ class Origin(NamedTuple):
     Attributes:
         exchange: its name.
         routing_key: as it was published.
+        job_id: of the job that the message is; None for not yet known.
+        event_id: the ``message_id`` of the event, which a copy may have replaced; None for none.
     """
 
     exchange: str
     routing_key: str
+    job_id: str | None = None
+    event_id: str | None = None
 
 
 def origin_from(value: FieldValue) -> Origin | None:
@@ -32,13 +39,19 @@ def origin_from(value: FieldValue) -> Origin | None:
         return None
     exchange, key = value.get("exchange"), value.get("key")
     if isinstance(exchange, str) and exchange and isinstance(key, str):
-        return Origin(exchange, key)
+        return Origin(exchange, key, _id(value.get("id")), _id(value.get("event")))
     return None
+
+
+def _id(value: FieldValue) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= LONGEST_ID else None
 
 
 def origin_table(origin: Origin) -> dict[str, FieldValue]:
     """The header that says so."""
-    return {"exchange": origin.exchange, "key": origin.routing_key}
+    table: dict[str, FieldValue] = {"exchange": origin.exchange, "key": origin.routing_key}
+    ids: dict[str, str | None] = {"id": origin.job_id, "event": origin.event_id}
+    return table | {name: value for name, value in ids.items() if value is not None}
 
 
 def origin_of_death(headers: Headers) -> Origin | None:
@@ -79,8 +92,8 @@ def event_of(properties: Properties, origin: Origin) -> Event:
     """The event that a message is."""
     time = properties.timestamp
     return Event(
-        properties.message_id, origin.exchange, origin.routing_key, properties.type,
-        properties.app_id, None if time is None else float(time),
+        origin.event_id or properties.message_id, origin.exchange, origin.routing_key,
+        properties.type, properties.app_id, None if time is None else float(time),
     )  # fmt: skip
 
 

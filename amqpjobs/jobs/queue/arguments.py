@@ -2,7 +2,9 @@
 
 Sources: https://www.rabbitmq.com/docs/queues#optional-arguments,
 https://www.rabbitmq.com/docs/quorum-queues, and rabbit_quorum_queue.erl of 3.10 to 4.3. RabbitMQ
-itself ignores an argument that it does not know. Changes when RabbitMQ has another argument.
+itself ignores an argument that it does not know. So 3.10 takes those of later versions, which have
+an effect when the broker is upgraded; they are passed on, since an argument cannot be added to a
+queue that is there. Changes when RabbitMQ has another argument.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +13,9 @@ from typing import Final, NamedTuple
 from amqpjobs.jobs.hints import did_you_mean
 
 LARGEST: Final = 2**63 - 1
+
+LONGEST_TTL: Final = 315_360_000_000
+"""Milliseconds: ten years. RabbitMQ refuses more (tried on 3.10.8 and 4.3.6)."""
 
 
 class Known(NamedTuple):
@@ -25,10 +30,11 @@ class Known(NamedTuple):
     problem: Callable[[object], str | None]
 
 
-def _whole(least: int) -> Callable[[object], str | None]:
+def _whole(least: int, most: int = LARGEST) -> Callable[[object], str | None]:
     def problem(value: object) -> str | None:
-        fits = type(value) is int and least <= value <= LARGEST
-        return None if fits else f"is a whole number from {least}"
+        fits = type(value) is int and least <= value <= most
+        up_to = "" if most == LARGEST else f" to {most}"
+        return None if fits else f"is a whole number from {least}{up_to}"
 
     return problem
 
@@ -46,7 +52,7 @@ KNOWN: Final[Mapping[str, Known]] = {
     "x-max-length": Known(_BOTH, _whole(1)),
     "x-max-length-bytes": Known(_BOTH, _whole(1)),
     "x-overflow": Known(_BOTH, _one_of("reject-publish", "drop-head")),
-    "x-message-ttl": Known(_BOTH, _whole(0)),
+    "x-message-ttl": Known(_BOTH, _whole(0, LONGEST_TTL)),
     "x-queue-leader-locator": Known(_BOTH, _one_of("client-local", "balanced")),
     "x-quorum-initial-group-size": Known(_QUORUM, _whole(1)),
     "x-quorum-target-group-size": Known(_QUORUM, _whole(1)),

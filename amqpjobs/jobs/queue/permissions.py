@@ -90,11 +90,11 @@ def permissions_of(
         _literal, (CONTROL_EXCHANGE, EVENTS_EXCHANGE, RECORDER_QUEUE, HOLDS)
     )
     tickers = [] if scheduled is None else [_literal(TICKER + scheduled)]
-    writes = [DEFAULT_EXCHANGE, ALONE, *whole, *bound]
+    writes = [DEFAULT_EXCHANGE, ALONE, *whole, *bound, *foreign]
     return (
         Permissions(
             "deploy", f"{prefix}-deploy", "management",
-            _any_of([ALONE, *whole, *declared]), _any_of([*writes, *foreign, *others]),
+            _any_of([ALONE, *whole, *declared]), _any_of([*writes, *others]),
             _any_of([ALONE, *whole, *foreign, *bound]),
         ),
         Permissions(

@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from amqpjobs.errors import AmqpJobsError
 from amqpjobs.state.examination.finding import Finding
@@ -22,7 +21,7 @@ SKEW = 1.0
 MOST_APPS = 10
 """Other apps that are named."""
 
-LOCAL = ("localhost", "127.0.0.1", "::1")
+LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 async def examine_store(
@@ -126,8 +125,8 @@ def _clock(ahead: float, within: float) -> list[Finding]:
 def _sharing(settings: "Settings", needed: Sequence[str]) -> list[Finding]:
     """A file of this machine, where workers of other machines may need it, too."""
     url = settings.store_url.get_secret_value()
-    host = urlsplit(settings.url.get_secret_value()).hostname
-    if not needed or not url.startswith("sqlite") or host is None or host in LOCAL:
+    hosts = {node.host for node in settings.broker_url.nodes}
+    if not needed or not url.startswith("sqlite") or hosts <= LOCAL:
         return []
     found = "SQLite: only processes of this machine share it, and RabbitMQ is on another one"
     fix = "fine if all processes of the app run here, with this file; else use PostgreSQL"

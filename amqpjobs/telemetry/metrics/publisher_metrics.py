@@ -36,12 +36,22 @@ class PublisherMeter:
     def __init__(self, meters: Meters, server: Attributes) -> None:
         self.lag = Lag()
         self._meters = meters
+        self._sent: dict[tuple[str, str | None, str | None], Count] = {}
+        self._durations: dict[tuple[str | None, str | None, str | None], Recorder] = {}
+        self.moved(server)
+        self._sources: dict[names.Metric, Reading] = {}
+
+    def moved(self, server: Attributes) -> None:
+        """Another node of the cluster is connected from now on.
+
+        Args:
+            server: the attributes that say which one.
+        """
         self._common: dict[str, str | int] = {
             names.SYSTEM: names.RABBITMQ, names.OPERATION_NAME: names.PUBLISH, **server
         }  # fmt: skip
-        self._sent: dict[tuple[str, str | None, str | None], Count] = {}
-        self._durations: dict[tuple[str | None, str | None, str | None], Recorder] = {}
-        self._sources: dict[names.Metric, Reading] = {}
+        self._sent.clear()
+        self._durations.clear()
 
     def sent(self, queue: str, job: str | None, error: str | None = None) -> None:
         """A message was handed to RabbitMQ, or should have been.

@@ -17,6 +17,8 @@ from amqpjobs.jobs.run_context import RunContext
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
+    from amqpjobs.broker.rabbitmq.connection import Link
+    from amqpjobs.broker_url import Node
     from amqpjobs.settings import Settings
     from amqpjobs.telemetry.traces.tracer import Tracing
 
@@ -45,10 +47,14 @@ class Traced:
 
     Args:
         settings: where the broker is; read when somebody does.
+        link: which of its nodes is connected; None for what has no connection of its own.
     """
 
-    def __init__(self, settings: "Callable[[], Settings]") -> None:
+    def __init__(self, settings: "Callable[[], Settings]", link: "Link | None" = None) -> None:
         self._settings = settings
+        self._link = link
+        if link is not None:
+            link.on_moved.append(self._moved)
         self._provider: TracerProvider | None = None
         self._tracing: Tracing | None = None
 
@@ -62,10 +68,17 @@ class Traced:
 
             self._provider, self._tracing = provider, None
             try:
-                self._tracing = tracing_of(provider, self._settings())
+                node = self._link.node if self._link is not None else None
+                self._tracing = tracing_of(provider, self._settings(), node)
             except Exception:
                 log.exception("tracer provider failed, no spans")
         return self._tracing
+
+    def _moved(self, node: "Node") -> None:
+        if self._tracing is not None:
+            from amqpjobs.telemetry.traces.tracer import server_of
+
+            self._tracing.moved(server_of(self._settings(), node))
 
 
 def outgoing_trace(context: RunContext | None) -> dict[str, FieldValue]:

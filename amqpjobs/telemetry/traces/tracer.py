@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 from opentelemetry import propagate
 from opentelemetry.context import Context as TraceContext
@@ -27,7 +26,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from amqpjobs.errors import DecodeError, NotConfirmed
+from amqpjobs.errors import ConfigurationError, DecodeError, NotConfirmed
 from amqpjobs.jobs.message.event_codec import WORKER
 from amqpjobs.jobs.message.properties import FieldValue
 from amqpjobs.jobs.message.trace_context import TRACE_PARENT, span_of
@@ -37,6 +36,7 @@ from amqpjobs.telemetry.traces.spans import around, end, fail, link_to
 
 if TYPE_CHECKING:
     from amqpjobs.broker.amqp.frames import HeaderView
+    from amqpjobs.broker_url import Node
     from amqpjobs.settings import Settings
 
 log = logging.getLogger("amqpjobs.telemetry")
@@ -45,26 +45,36 @@ DESTINATIONS = 1000
 """Destinations whose attributes are kept. There are that many only where their names are made up
 as it goes."""
 
-PORTS = {"amqp": 5672, "amqps": 5671}
 
-
-def tracing_of(provider: TracerProvider, settings: "Settings") -> "Tracing | None":
+def tracing_of(
+    provider: TracerProvider, settings: "Settings", node: "Node | None" = None
+) -> "Tracing | None":
     """Makes spans with a tracer of this provider; None if that is switched off
-    (``OTEL_SDK_DISABLED``)."""
+    (``OTEL_SDK_DISABLED``).
+
+    Args:
+        node: that is connected; see `server_of`.
+    """
     tracer = provider.get_tracer(names.SCOPE, version("amqpjobs"), names.SCHEMA_URL)
-    return None if isinstance(tracer, NoOpTracer) else Tracing(tracer, server_of(settings))
+    return None if isinstance(tracer, NoOpTracer) else Tracing(tracer, server_of(settings, node))
 
 
-def server_of(settings: "Settings") -> dict[str, str | int]:
-    """The attributes that say which broker it is."""
-    try:
-        parts = urlsplit(settings.safe_url)
-        host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
-    except ValueError:
-        return {}
-    if host is None or port is None:
-        return {}
-    return {names.SERVER_ADDRESS: host, names.SERVER_PORT: port}
+def server_of(settings: "Settings", node: "Node | None" = None) -> dict[str, str | int]:
+    """The attributes that say which broker it is.
+
+    Args:
+        node: that is connected; None for the only one of the URL. Of several nodes that one is not
+            known.
+    """
+    if node is None:
+        try:
+            nodes = settings.broker_url.nodes
+        except ConfigurationError:
+            return {}
+        if len(nodes) > 1:
+            return {}
+        (node,) = nodes
+    return {names.SERVER_ADDRESS: node.host, names.SERVER_PORT: node.port}
 
 
 class Tracing:
@@ -77,8 +87,17 @@ class Tracing:
 
     def __init__(self, tracer: Tracer, server: Mapping[str, str | int]) -> None:
         self._tracer = tracer
-        self._always = {names.SYSTEM: names.RABBITMQ, names.CLIENT_ID: WORKER, **server}
         self._kept: dict[tuple[str, str], dict[str, str | int]] = {}
+        self.moved(server)
+
+    def moved(self, server: Mapping[str, str | int]) -> None:
+        """Another node of the cluster is connected from now on.
+
+        Args:
+            server: the attributes that say which one.
+        """
+        self._always = {names.SYSTEM: names.RABBITMQ, names.CLIENT_ID: WORKER, **server}
+        self._kept.clear()
 
     def start(
         self,

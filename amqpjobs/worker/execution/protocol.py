@@ -16,6 +16,8 @@ from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.carried import Carried, retry_table
 from amqpjobs.jobs.message.events import is_fraction
 from amqpjobs.jobs.message.headers import (
+    origin_header,
+    origin_of,
     progress_header,
     progress_of,
     tick_header,
@@ -193,6 +195,9 @@ def _told(context: RunContext) -> Header:
     tick = tick_of(properties.headers)
     if tick is not None:
         known["headers"] |= tick_header(tick)
+    origin = origin_of(properties.headers)
+    if origin is not None:
+        known["headers"] |= origin_header(origin)
     return {
         "job": context.job, "job_id": context.job_id, "queue": context.queue,
         "attempt": context.attempt, "deadline": context.deadline, "epoch": context.epoch,

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import pytest
 from pydantic import BaseModel
 
-from amqpjobs import App, Context, Event, Exchange, Queue, Retry
+from amqpjobs import App, CloudEvent, Context, Event, Exchange, MsgPack, Queue, Retry
 from amqpjobs.errors import ConfigurationError, InvalidArguments, PublishRejected, Unroutable
 from amqpjobs.jobs.message.properties import Properties
+from tests.support import event_jobs
 
 ORDERS = Exchange("orders")
 
@@ -32,6 +33,11 @@ async def test_each_queue_gets_an_event_once() -> None:
         event_id = await app.publish(ORDERS, "order.placed", Placed(order=7))
         await t.run_until_idle()
         assert len(t.runs()) == 2
+        assert t.published(ORDERS) == t.published("orders") == t.published()
+        [published] = t.published()
+        assert (published.id, published.routing_key) == (event_id, "order.placed")
+        assert (published.payload, published.headers) == ({"order": 7}, {})
+        assert t.published("else") == []
     ids = {job_id for job_id, _, _ in seen.values()}
     assert len(ids) == 2
     assert event_id not in ids
@@ -254,6 +260,91 @@ async def test_every_process_gets_a_broadcast() -> None:
     assert [each for each in seen if each[0] == "first"] == [("first", "price.a", {"p": 1})]
     assert len([each for each in seen if each[0] == "second"]) == 3
     assert not cleared
+
+
+async def test_a_durable_job_handles_an_event() -> None:
+    """It is one job over all its runs, and knows the event in each; the children are others."""
+    app, seen = App("shop"), []
+
+    @app.job(queue="other")
+    async def child(n: int) -> int:
+        return n + 1
+
+    @app.on(ORDERS, "x", queue="q", durable=True)
+    async def flow(ctx: Context, event: int) -> int:
+        assert ctx.event is not None
+        seen.append((ctx.job_id, ctx.event.id, ctx.event.routing_key))
+        result = await ctx.call("child", child, event)
+        await ctx.sleep("pause", 5)
+        return result
+
+    async with app.testing() as t:
+        event_id = await app.publish(ORDERS, "x", 4)
+        await t.run_until_idle()
+        await t.advance(10)
+        assert t.results(flow) == [5]
+    assert len(seen) == 3
+    [(job_id, known, key)] = set(seen)
+    assert (known, key, job_id == event_id) == (event_id, "x", False)
+
+
+async def test_a_process_knows_the_event() -> None:
+    """Of a job with ``cpu=True``."""
+    async with event_jobs.app.testing() as t:
+        event_id = await event_jobs.app.publish(event_jobs.ORDERS, "cpu", 4)
+        await t.run_until_idle(30)
+        assert t.results(event_jobs.cpu) == [f"{event_id} cpu"]
+
+
+async def test_events_have_formats() -> None:
+    """Those of handlers, of broadcasts, and what is declared of them."""
+    app, seen = App("shop"), []
+    app.publishes(ORDERS, "order.placed", Placed, body=CloudEvent(mode="binary"))
+
+    @app.on(ORDERS, "order.placed", queue="q", body=CloudEvent)
+    async def handler(event: Placed) -> None:
+        seen.append(event)
+
+    @app.on(ORDERS, "packed", queue="q", body=MsgPack)
+    async def packed(event: dict[str, bytes]) -> None:
+        seen.append(event)
+
+    @app.broadcast(ORDERS, "order.*", body=CloudEvent)
+    async def everywhere(event: Placed) -> None:
+        seen.append(event)
+
+    async with app.testing() as t:
+        await app.publish(ORDERS, "order.placed", {"order": 7})
+        await app.publish(ORDERS, "packed", {"a": b"\0"}, body=MsgPack)
+        await t.run_until_idle()
+    assert sorted(map(str, seen)) == ["order=7", "order=7", "{'a': b'\\x00'}"]
+
+
+async def test_a_process_gets_a_broadcast_once() -> None:
+    """Whatever it has opened: an event loop, and a blocking client beside it."""
+    import anyio
+
+    app, seen = App("shop"), []
+
+    @app.broadcast(ORDERS, "x")
+    async def everywhere(event: int) -> None:
+        seen.append(event)
+
+    @app.on(ORDERS, "x", queue="q")
+    async def handler(event: int) -> None: ...
+
+    def program() -> None:
+        with app.blocking() as client:
+            client.publish(ORDERS, "x", 3)
+
+    async with app.testing() as t:
+        await anyio.to_thread.run_sync(program)
+        await t.run_until_idle()
+    assert seen == [3]
+    async with app.testing() as t:
+        await app.publish(ORDERS, "x", 4)
+        await t.run_until_idle()
+    assert seen == [3, 4]
 
 
 async def test_a_foreign_queue_is_consumed_as_it_is() -> None:

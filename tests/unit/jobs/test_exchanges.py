@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs import App, Exchange, Queue, Router
+from amqpjobs import App, Exchange, Queue, Router, Unique
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.message.origin import Origin
 from amqpjobs.jobs.queue.exchange import Binding, bindings_of
@@ -153,7 +153,7 @@ def test_a_router_has_handlers_and_broadcasts() -> None:
     [
         (lambda app: Exchange(""), "a name of 1 to 255 bytes"),
         (lambda app: Exchange("x", type="topics"), "type is one of topic, direct"),
-        (lambda app: Exchange("amqpjobs.mine"), "belong to amqpjobs"),
+        (lambda app: Exchange("amqpjobs.delay"), "belong to amqpjobs"),
         (lambda app: Exchange("x", foreign=True, alternate="y"), "that this app declares"),
         (lambda app: app.on("orders", "x", queue="q"), '@on takes an Exchange("name")'),
         (lambda app: app.on(ORDERS, queue="q"), 'such as "order.placed"'),
@@ -196,6 +196,21 @@ def test_two_handlers_cannot_have_the_same_events_of_a_queue() -> None:
 
         @app.on(Exchange("orders", type="direct"), "y", queue="q")
         async def three(event: int) -> None: ...
+
+
+def test_what_needs_a_call_of_the_app_is_refused() -> None:
+    """Others publish the events."""
+    app = App("a")
+    with pytest.raises(ConfigurationError, match="enqueue a job with unique="):
+
+        @app.on(ORDERS, "x", queue="q", unique=Unique())
+        async def once(event: int) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="a method cannot handle events"):
+
+        class Shop:
+            @app.on(ORDERS, "y", queue="q")
+            async def handle(self, event: int) -> None: ...
 
 
 @pytest.mark.parametrize(

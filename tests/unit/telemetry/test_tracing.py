@@ -214,7 +214,9 @@ async def test_a_job_that_is_run_by_itself_is_a_span(embedded: Broker, spans: Sp
 @pytest.mark.parametrize(
     ("url", "server"),
     [
-        ("amqps://ada:p/w#1@rabbit.example.org/shop", ("rabbit.example.org", 5671)),
+        ("amqps://ada:p%2Fw@rabbit.example.org/shop", ("rabbit.example.org", 5671)),
+        ("amqps://ada:p/w#1@rabbit.example.org/shop", None),
+        ("amqp://rabbit-1,rabbit-2/", None),
         ("amqp://[::1]:5673/", ("::1", 5673)),
         ("amqp://rabbit:99999999/", None),
         (f"nonsense:{SECRET}", None),

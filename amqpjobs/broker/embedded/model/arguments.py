@@ -154,7 +154,7 @@ def check_same_arguments(
         if (key in current) == (key in received):
             old, new = current.get(key), received.get(key)
             if old != new or isinstance(old, bool) != isinstance(new, bool):
-                raise _differs(what, key, f"'{_erlang(new)}'", f"'{_erlang(old)}'")
+                raise _differs(what, key, _quoted(new), _quoted(old))
         elif not (key == "x-queue-type" and (current | received)[key] == "classic"):  # type: ignore[operator]
             raise _differs(what, key, _described(received, key), _described(current, key))
 
@@ -181,6 +181,8 @@ def field_type(value: Any) -> str:
             return "table"
         case list() | tuple():
             return "array"
+        case bytes():
+            return "binary"
         case _:
             return "longstr"
 
@@ -225,6 +227,10 @@ def _described(arguments: Arguments, key: str) -> str:
         return "none"
     value = arguments[key]
     return f"the value '{_erlang(value)}' of type '{field_type(value)}'"
+
+
+def _quoted(value: Any) -> str:
+    return "none" if value is None else f"'{_erlang(value)}'"
 
 
 def _erlang(value: Any) -> str:

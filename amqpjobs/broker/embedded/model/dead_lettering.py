@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from amqpjobs.broker.embedded.model.messages import HAS_EXPIRATION, Message, copy_keys
+from amqpjobs.broker.embedded.model.messages import HAS_EXPIRATION, Message
 from amqpjobs.broker.embedded.profile import Profile
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.properties import FieldValue
@@ -38,7 +38,7 @@ def died(
         profile: whose history is written.
     """
     written = _headers_of(message)
-    death = _death(message, written, reason, queue, at)
+    death = _death(message, reason, queue, at)
     without: tuple[str, ...] = ()
     if profile.honours_client_deaths:
         deaths = _with_death(_written_deaths(written), death)
@@ -56,7 +56,8 @@ def died(
     key = message.routing_key if routing_key is None else routing_key
     letter = message.as_letter(exchange, key, headers, without)
     letter.deaths = () if profile.honours_client_deaths else tuple(deaths)
-    letter.blind = message.blind if routing_key is None else ()
+    if routing_key is not None:
+        letter.blind, letter.rekeyed = (), True
     return letter
 
 
@@ -73,7 +74,7 @@ def ends_here(letter: Message, queue: str, reason: str, profile: Profile) -> boo
         return False
     deaths: Sequence[Any] = letter.deaths
     if profile.honours_client_deaths:
-        written = letter.headers.get("x-death")
+        written = _headers_of(letter).get("x-death")
         deaths = written if isinstance(written, list) else ()
     for death in deaths:
         if not isinstance(death, Mapping) or death.get("reason") == "rejected":
@@ -83,10 +84,11 @@ def ends_here(letter: Message, queue: str, reason: str, profile: Profile) -> boo
     return False
 
 
-def _death(
-    message: Message, headers: Mapping[str, FieldValue], reason: str, queue: str, at: float
-) -> dict[str, FieldValue]:
-    keys = [message.routing_key, *copy_keys(headers, "CC")]
+def _death(message: Message, reason: str, queue: str, at: float) -> dict[str, FieldValue]:
+    try:
+        keys = list(message.open_keys())
+    except DecodeError:
+        keys = [message.routing_key]
     death: dict[str, FieldValue] = {
         "count": 1,
         "reason": reason,

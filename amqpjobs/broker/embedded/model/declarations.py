@@ -19,16 +19,16 @@ from amqpjobs.broker.embedded.model.arguments import (
     check_queue_arguments,
     check_same,
     check_same_arguments,
-    field_type,
     queue_keys,
     queue_type,
 )
 from amqpjobs.broker.embedded.model.classic import ClassicQueue
-from amqpjobs.broker.embedded.model.direct_reply_to import REPLY_TO
+from amqpjobs.broker.embedded.model.direct_reply_to import PREFIX
 from amqpjobs.broker.embedded.model.exchanges import TYPES, Exchange
 from amqpjobs.broker.embedded.model.names import unique
 from amqpjobs.broker.embedded.model.queues import Queue
 from amqpjobs.broker.embedded.model.quorum import QuorumQueue
+from amqpjobs.broker.embedded.model.terms import field_named
 
 if TYPE_CHECKING:
     from amqpjobs.broker.embedded.model.vhost import VirtualHost
@@ -56,17 +56,21 @@ def declare_exchange(
     if kind in _NOT_DONE and vhost.profile.version != "3.10":
         raise Refusal(NOT_IMPLEMENTED, f"the embedded broker has no exchanges of type '{kind}'")
     if kind not in TYPES:
-        raise Refusal(vhost.profile.unknown_exchange_type, f"unknown exchange type '{kind}'")
+        wrong = "unknown" if kind else "invalid"
+        raise Refusal(vhost.profile.unknown_exchange_type, f"{wrong} exchange type '{kind}'")
     _not_default(name)
     known = vhost.exchanges.get(name)
     what = in_vhost("exchange", name, vhost.name)
     if known is None:
         _check_name("exchange", name)
-        alternate = arguments.get(_ALTERNATE)
-        if alternate is not None and not isinstance(alternate, str):
-            raise _wrong_type(alternate, _ALTERNATE, what)
+        _check_text(arguments, _ALTERNATE, what)
         vhost.exchanges[name] = TYPES[kind](
-            name, durable=durable, auto_delete=auto_delete, internal=internal, arguments=arguments
+            name,
+            profile=vhost.profile,
+            durable=durable,
+            auto_delete=auto_delete,
+            internal=internal,
+            arguments=arguments,
         )
         return
     check_same(what, known.type, kind, "type")
@@ -225,9 +229,7 @@ def _new_queue(
     arguments: Arguments,
 ) -> Queue:
     what = in_vhost("queue", name, vhost.name)
-    letters = arguments.get("x-dead-letter-exchange")
-    if letters is not None and not isinstance(letters, str):
-        raise _wrong_type(letters, "x-dead-letter-exchange", what)
+    _check_text(arguments, "x-dead-letter-exchange", what)
     kind = queue_type(what, arguments)
     check_queue_arguments(vhost.profile.version, what, kind, arguments)
     if kind == "quorum":
@@ -287,10 +289,11 @@ def _locked(queue: Queue) -> Refusal:
     )
 
 
-def _wrong_type(value: Any, key: str, what: str) -> Refusal:
-    return Refusal(
-        PRECONDITION_FAILED, f"invalid type '{field_type(value)}' for arg '{key}' in {what}"
-    )
+def _check_text(arguments: Arguments, key: str, what: str) -> None:
+    given = field_named(key, arguments)
+    if given is not None and given.type != "longstr":
+        text = f"invalid type '{given.type}' for arg '{key}' in {what}"
+        raise Refusal(PRECONDITION_FAILED, text)
 
 
 def _not_default(name: str) -> None:
@@ -299,7 +302,7 @@ def _not_default(name: str) -> None:
 
 
 def _not_reply_address(vhost: "VirtualHost", name: str) -> None:
-    if name.startswith(REPLY_TO) and vhost.profile.version != "3.10":
+    if name.startswith(PREFIX) and vhost.profile.version != "3.10":
         raise Refusal(ACCESS_REFUSED, "cannot bind or unbind to a volatile (direct reply-to) queue")
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
 from amqpjobs.broker.embedded.errors import PRECONDITION_FAILED, Refusal
 from amqpjobs.broker.embedded.model.messages import Message
+from amqpjobs.broker.embedded.model.terms import Field, erlang, field_named, fields_of
 from amqpjobs.broker.embedded.model.topics import Topics
+from amqpjobs.broker.embedded.profile import Profile
 
 if TYPE_CHECKING:
     from amqpjobs.broker.embedded.model.queues import Queue
@@ -16,15 +18,19 @@ if TYPE_CHECKING:
 Target: TypeAlias = Union["Queue", "Exchange"]
 Arguments: TypeAlias = Mapping[str, Any]
 
-_MATCHES = ("all", "any", "all-with-x", "any-with-x")
+_MATCH = "x-match"
+_MATCHES = (b"all", b"any", b"all-with-x", b"any-with-x")
 
 
 class Binding(NamedTuple):
-    """One way out of an exchange. The same one a second time is no second binding."""
+    """One way out of an exchange. The same one a second time is no second binding.
+
+    Arguments that differ in the type of a value alone make another binding.
+    """
 
     target: Target
     key: str
-    arguments: tuple[tuple[str, Any], ...]
+    arguments: tuple[Field, ...]
 
 
 class Exchange:
@@ -40,9 +46,17 @@ class Exchange:
     type = ""
 
     def __init__(
-        self, name: str, *, durable: bool, auto_delete: bool, internal: bool, arguments: Arguments
+        self,
+        name: str,
+        *,
+        profile: Profile,
+        durable: bool,
+        auto_delete: bool,
+        internal: bool,
+        arguments: Arguments,
     ) -> None:
         self.name = name
+        self.profile = profile
         self.durable = durable
         self.auto_delete = auto_delete
         self.internal = internal
@@ -68,7 +82,7 @@ class Exchange:
 
     def bind(self, target: Target, key: str, arguments: Arguments) -> None:
         """Add a binding, if there is not the same one."""
-        binding = Binding(target, key, _frozen(arguments))
+        binding = Binding(target, key, fields_of(arguments))
         if binding not in self.bindings:
             self.bindings[binding] = None
             target.fed_by.add(self)
@@ -77,16 +91,17 @@ class Exchange:
 
     def unbind(self, target: Target, key: str, arguments: Arguments) -> bool:
         """Take a binding away; whether there was one."""
-        return self._take(Binding(target, key, _frozen(arguments)))
+        return self.take(Binding(target, key, fields_of(arguments)))
 
     def forget(self, target: Target) -> bool:
         """Take all bindings to a target away that is being deleted; whether there were any."""
         found = [binding for binding in self.bindings if binding.target is target]
         for binding in found:
-            self._take(binding)
+            self.take(binding)
         return bool(found)
 
-    def _take(self, binding: Binding) -> bool:
+    def take(self, binding: Binding) -> bool:
+        """Take a binding away; whether there was one."""
         if binding not in self.bindings:
             return False
         del self.bindings[binding]
@@ -175,60 +190,88 @@ class Headers(Exchange):
 
     type = "headers"
 
+    def __init__(self, name: str, **properties: Any) -> None:
+        super().__init__(name, **properties)
+        self._wanted: dict[Binding, _Wanted] = {}
+
     def match(self, key: str, message: Message) -> Iterable[Target]:
         """The targets of the bindings whose arguments the message's headers match."""
-        headers = message.headers
+        headers = {field.name: field for field in message.fields}
+        exact = self.profile.exact_headers
         return dict.fromkeys(
             binding.target
-            for binding in self.bindings
-            if _headers_match(dict(binding.arguments), headers)
+            for binding, wanted in self._wanted.items()
+            if wanted.match(headers, exact=exact)
         )
 
     def validate(self, arguments: Arguments) -> None:
         """The argument ``x-match`` says whether all headers must match, or any."""
-        wanted = arguments.get("x-match", "all")
-        if not isinstance(wanted, str):
+        given = field_named(_MATCH, arguments)
+        if given is None:
+            return
+        if given.type != "longstr":
             raise Refusal(
                 PRECONDITION_FAILED,
-                f"Invalid x-match field type {type(wanted).__name__} (value {wanted}); "
+                f"Invalid x-match field type {given.type} (value {erlang(given)}); "
                 "expected longstr",
             )
-        if wanted not in _MATCHES:
+        if given.value not in _MATCHES:
             raise Refusal(
                 PRECONDITION_FAILED,
-                f'Invalid x-match field value <<"{wanted}">>; expected all, any, all-with-x, '
+                f"Invalid x-match field value {erlang(given)}; expected all, any, all-with-x, "
                 "or any-with-x",
             )
+
+    def _added(self, binding: Binding) -> None:
+        self._wanted[binding] = _Wanted.of(binding.arguments)
+
+    def _removed(self, binding: Binding) -> None:
+        del self._wanted[binding]
 
 
 TYPES: dict[str, type[Exchange]] = {kind.type: kind for kind in (Direct, Fanout, Topic, Headers)}
 
 
-def _headers_match(wanted: Arguments, headers: Mapping[str, Any]) -> bool:
-    kind = wanted.get("x-match", "all")
-    results = (
-        name in headers and (value is None or _same(headers[name], value))
-        for name, value in wanted.items()
-        if name != "x-match" and (kind.endswith("-with-x") or not name.startswith("x-"))
-    )
-    return any(results) if kind.startswith("any") else all(results)
+class _Wanted(NamedTuple):
+    """What a binding of a headers exchange asks of a message."""
+
+    any: bool
+    fields: tuple[Field, ...]
+
+    @classmethod
+    def of(cls, arguments: tuple[Field, ...]) -> "_Wanted":
+        kind = next((field.value for field in arguments if field.name == _MATCH), b"all")
+        with_x = kind in (b"all-with-x", b"any-with-x")
+        fields = tuple(
+            field
+            for field in arguments
+            if field.name != _MATCH and (with_x or not field.name.startswith("x-"))
+        )
+        return cls(kind in (b"any", b"any-with-x"), fields)
+
+    def match(self, headers: Mapping[str, Field], *, exact: bool) -> bool:
+        results = (
+            (found := headers.get(field.name)) is not None and _same(field, found, exact=exact)
+            for field in self.fields
+        )
+        return any(results) if self.any else all(results)
 
 
-def _same(one: Any, other: Any) -> bool:
-    # In Python True is 1; in a field table it is not.
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+def _same(wanted: Field, found: Field, *, exact: bool) -> bool:
+    """Whether a header has the value that a binding asks for; nothing asks for any value.
 
-
-def _frozen(arguments: Arguments) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted((name, _hashable(value)) for name, value in arguments.items()))
-
-
-def _hashable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return _frozen(value)
-    if isinstance(value, list):
-        return tuple(map(_hashable, value))
-    return value
+    The type of a number does not count, nor whether text was sent as a binary. Up to 3.13 1 is 1.0,
+    and a timestamp its seconds. Since then 1 is not 1.0, and a message's timestamp is compared in
+    milliseconds, a binding's in seconds.
+    """
+    if wanted.type == "void":
+        return True
+    value = found.value
+    if not exact:
+        return value == wanted.value
+    if found.type == "timestamp" and isinstance(value, int):
+        value *= 1000
+    return type(value) is type(wanted.value) and value == wanted.value
 
 
 def _count_up(counts: dict[Target, int], target: Target) -> None:

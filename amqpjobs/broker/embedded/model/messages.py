@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from amqpjobs.broker.amqp.frames import HeaderView, encode_properties, split_header
 from amqpjobs.broker.embedded.model import tables
+from amqpjobs.broker.embedded.model.terms import Field, read_fields
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.properties import FieldValue
 
@@ -29,6 +30,8 @@ class Message:
         header: the flags and fields of its content header as received, to be passed on untouched.
         body: its body.
         blind: the routing keys of its header ``BCC``, which is taken out of it.
+        rekeyed: whether it was dead-lettered with another key: its header ``CC``, where a version
+            leaves it there, is no longer routed by.
         deaths: its deaths so far, the latest first, where a version keeps them beside the headers.
         failures: how often its delivery failed in the queue it was dead-lettered by.
     """
@@ -41,6 +44,7 @@ class Message:
         "exchange",
         "failures",
         "header",
+        "rekeyed",
         "routing_key",
     )
 
@@ -51,6 +55,7 @@ class Message:
         self.body = body
         self._view: HeaderView | None = None
         self.blind: tuple[str, ...] = ()
+        self.rekeyed = False
         self.deaths: tuple[Mapping[str, FieldValue], ...] = ()
         self.failures = 0
 
@@ -78,6 +83,15 @@ class Message:
         return self.properties.headers if self.header[0] & HAS_HEADERS else {}
 
     @property
+    def fields(self) -> tuple[Field, ...]:
+        """Its headers with their types, as an exchange compares them.
+
+        Raises:
+            DecodeError: the content header, or the table in it, is malformed.
+        """
+        return read_fields(tables.entries_of(self.header))
+
+    @property
     def priority(self) -> int | None:
         """Its priority, if it has one."""
         return self.properties.priority if self.header[0] & HAS_PRIORITY else None
@@ -96,11 +110,19 @@ class Message:
         """All keys that it is routed by: its own, and those of its headers ``CC`` and ``BCC``.
 
         Raises:
-            DecodeError: one of those headers is not a list.
+            DecodeError: the headers are malformed, or ``CC`` is not a list.
         """
-        if not self.has_copies:
-            return (self.routing_key, *self.blind)
-        return (self.routing_key, *copy_keys(self.headers, "CC"), *self.blind)
+        return (*self.open_keys(), *self.blind)
+
+    def open_keys(self) -> tuple[str, ...]:
+        """The same without those of ``BCC``: what may be told of it.
+
+        Raises:
+            DecodeError: the headers are malformed, or ``CC`` is not a list.
+        """
+        if self.rekeyed or not self.has_copies:
+            return (self.routing_key,)
+        return (self.routing_key, *copy_keys(self.headers, "CC"))
 
     def with_headers(
         self, headers: Mapping[str, FieldValue], without: Collection[str] = ()
@@ -148,7 +170,8 @@ class Message:
 
     def _like(self, header: bytes) -> "Message":
         copy = Message(self.exchange, self.routing_key, header, self.body)
-        copy.blind, copy.deaths, copy.failures = self.blind, self.deaths, self.failures
+        copy.blind, copy.rekeyed = self.blind, self.rekeyed
+        copy.deaths, copy.failures = self.deaths, self.failures
         return copy
 
 

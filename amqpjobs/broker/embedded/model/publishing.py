@@ -104,6 +104,12 @@ class Publishing:
 
     def _routed(self, message: Message, mandatory: bool) -> Routed:
         """Find out where a message goes. Up to 3.13 a direct reply has gone when this returns."""
+        try:
+            return self._routed_by_headers(message, mandatory)
+        except DecodeError as problem:
+            raise Refusal(INTERNAL_ERROR, str(problem)) from problem
+
+    def _routed_by_headers(self, message: Message, mandatory: bool) -> Routed:
         vhost = self.vhost
         keys: tuple[str, ...] = (message.routing_key,)
         if message.has_copies:
@@ -142,15 +148,13 @@ class Publishing:
         return refused
 
     def _keys(self, message: Message) -> tuple[str, ...]:
-        try:
-            headers = message.headers
-            return (
-                message.routing_key,
-                *copy_keys(headers, "CC"),
-                *copy_keys(headers, "BCC"),
-            )
-        except DecodeError as problem:
-            raise Refusal(PRECONDITION_FAILED, f"invalid message: {problem}") from problem
+        types = {field.name: field.type for field in message.fields}
+        for name in ("CC", "BCC"):
+            if (wrong := types.get(name, "array")) != "array":
+                reason = f'{{unacceptable_type_in_header,"{name}",{wrong}}}'
+                raise Refusal(PRECONDITION_FAILED, f"invalid message: {reason}")
+        headers = message.headers
+        return (message.routing_key, *copy_keys(headers, "CC"), *copy_keys(headers, "BCC"))
 
     def _check_target(self, message: Message) -> None:
         size, limit = len(message.body), self.vhost.profile.max_message_size

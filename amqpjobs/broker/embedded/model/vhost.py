@@ -18,6 +18,7 @@ from amqpjobs.broker.embedded.model.queues import Queue, Reason
 from amqpjobs.broker.embedded.model.routing import route
 from amqpjobs.broker.embedded.model.sink import Sink
 from amqpjobs.broker.embedded.profile import Profile
+from amqpjobs.errors import DecodeError
 
 if TYPE_CHECKING:
     from amqpjobs.broker.embedded.model.at_least_once import Letters
@@ -60,7 +61,12 @@ class VirtualHost:
         self._woken: dict[Queue, None] = {}
         for kind, name, internal in _PREDECLARED:
             self.exchanges[name] = kind(
-                name, durable=True, auto_delete=False, internal=internal, arguments={}
+                name,
+                profile=profile,
+                durable=True,
+                auto_delete=False,
+                internal=internal,
+                arguments={},
             )
 
     def __repr__(self) -> str:
@@ -152,10 +158,12 @@ class VirtualHost:
         Returns:
             Whether every queue that it goes to has it, and there is one.
         """
+        try:
+            found = self.targets(letter.exchange, letter.keys(), letter) or ()
+        except DecodeError:  # where it goes depends on headers that cannot be read
+            found = ()
         targets = [
-            target
-            for target in self.targets(letter.exchange, letter.keys(), letter) or ()
-            if not ends_here(letter, target.name, reason, self.profile)
+            target for target in found if not ends_here(letter, target.name, reason, self.profile)
         ]
         arrived = set() if arrived_at is None else arrived_at
         for target in targets:
@@ -221,7 +229,7 @@ class VirtualHost:
         """Delete an exchange with its bindings."""
         del self.exchanges[exchange.name]
         for binding in list(exchange.bindings):
-            exchange.unbind(binding.target, binding.key, dict(binding.arguments))
+            exchange.take(binding)
         self._unbind_all(exchange)
 
     def unbound(self, exchange: Exchange) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from amqpjobs.broker.amqp.fields import MALFORMED, decode_table, encode_table, short_string
 from amqpjobs.broker.amqp.frames import FRAME_END, FRAME_METHOD
+from amqpjobs.broker.embedded.model.terms import Table
 from amqpjobs.errors import DecodeError
 
 _SPECIFICATION: Final = """
@@ -207,5 +208,5 @@ def _decode_value(kind: str, data: bytes, at: int) -> tuple[Any, int]:
     stop = at + 4 + _LENGTH.unpack_from(data, at)[0]
     content = data[at + 4 : stop]
     if kind == "table":
-        return decode_table(content), stop
+        return Table(decode_table(content), content), stop
     return (content if kind == "long_bytes" else content.decode()), stop

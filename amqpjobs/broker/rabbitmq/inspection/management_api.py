@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from amqpjobs.broker.rabbitmq.tls import verifying_context
 from amqpjobs.errors import ConfigurationError
@@ -108,6 +108,58 @@ def leaderless(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """The members of a quorum queue.
+
+    Attributes:
+        queue: its name.
+        members: nodes that have a replica.
+        online: those whose replica runs.
+        leader: the node of its leader; None if it has none.
+    """
+
+    queue: str
+    members: int
+    online: int
+    leader: str | None
+
+    @property
+    def majority(self) -> int:
+        """How many must be online, or the queue takes and delivers nothing."""
+        return self.members // 2 + 1
+
+
+def replicas(settings: Settings) -> list[Replicas]:
+    """The members of each quorum queue of the virtual host.
+
+    Raises:
+        NotAnswered: nobody knows.
+        ConfigurationError: a TLS file cannot be used.
+    """
+    rows = _rows(settings, f"/api/queues/{_vhost(settings)}")
+    return [
+        Replicas(
+            row["name"],
+            len(row["members"]),
+            len(row.get("online") or ()),
+            row.get("leader") or None,
+        )
+        for row in rows
+        if row.get("members") and row.get("type") == "quorum"
+    ]
+
+
+def nodes_of_cluster(settings: Settings) -> dict[str, bool]:
+    """The nodes of the cluster by name, and whether each runs.
+
+    Raises:
+        NotAnswered: nobody knows; or the user has not the tag `monitoring`.
+        ConfigurationError: a TLS file cannot be used.
+    """
+    return {row["name"]: bool(row.get("running")) for row in _rows(settings, "/api/nodes")}
+
+
 def youngest_node(settings: Settings) -> float:
     """Seconds since the last start of a node of the cluster.
 
@@ -132,8 +184,7 @@ def bindings_in(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _vhost(settings: Settings) -> str:
-    url = urlsplit(settings.url.get_secret_value())
-    return quote(unquote(url.path[1:]) or "/", safe="")
+    return quote(settings.broker_url.vhost, safe="")
 
 
 def _rows(settings: Settings, path: str) -> list[dict[str, Any]]:
@@ -147,21 +198,67 @@ DOWN = frozenset({"down", "minority", "stopped"})
 """States of a quorum queue in which it has no leader."""
 
 
+_answered: dict[tuple[str, ...], str] = {}
+"""By the addresses of a cluster the one that answered last, which is asked first."""
+
+
 def address_of(settings: Settings) -> str:
-    """Where it is: what the settings say, else the usual port of RabbitMQ's host. Where AMQP is
-    encrypted, so is this: the password goes along."""
+    """Where it answered last; before that the first of its addresses."""
+    bases = addresses_of_api(settings)
+    return _answered.get(bases, bases[0])
+
+
+def addresses_of_api(settings: Settings) -> tuple[str, ...]:
+    """Where it is, one for each node: what the settings say, else the usual port of RabbitMQ's
+    hosts. Where AMQP is encrypted, so is this: the password goes along.
+
+    Raises:
+        ConfigurationError: the setting is no URL of it.
+    """
     if settings.management_url:
-        return settings.management_url.rstrip("/")
-    url = urlsplit(settings.url.get_secret_value())
-    host = url.hostname or "127.0.0.1"
-    host = f"[{host}]" if ":" in host else host
-    return f"https://{host}:15671" if url.scheme == "amqps" else f"http://{host}:15672"
+        return _bases(settings.management_url)
+    url = settings.broker_url
+    scheme, port = ("https", 15671) if url.encrypted else ("http", 15672)
+    hosts = dict.fromkeys(node.netloc_host for node in url.nodes)
+    return tuple(f"{scheme}://{host}:{port}" for host in hosts)
+
+
+def _bases(given: str) -> tuple[str, ...]:
+    scheme, _, rest = given.partition("://")
+    hosts, slash, path = rest.partition("/")
+    bases = tuple(f"{scheme}://{host}{slash}{path}".rstrip("/") for host in hosts.split(","))
+    try:
+        usable = all(urlsplit(base).hostname and urlsplit(base).port != 0 for base in bases)
+    except ValueError:
+        usable = False
+    if scheme not in ("http", "https") or not usable:
+        raise ConfigurationError(
+            "AMQPJOBS_MANAGEMENT_URL is no http:// or https:// URL: write http://rabbitmq:15672, "
+            "and http://rabbit-1:15672,rabbit-2:15672 for several nodes"
+        )
+    return bases
+
+
+class _NodeAway(NotAnswered):
+    """This node did not answer; another one may."""
 
 
 def _get(settings: Settings, path: str) -> Any:
-    base = address_of(settings)
-    if not base.startswith(("http://", "https://")):
-        raise ConfigurationError("AMQPJOBS_MANAGEMENT_URL is no http:// or https:// URL")
+    bases = addresses_of_api(settings)
+    first = _answered.get(bases, bases[0])
+    problems: list[str] = []
+    for base in sorted(bases, key=lambda base: base != first):
+        try:
+            found = _get_from(base, settings, path)
+        except _NodeAway as problem:
+            problems.append(str(problem))
+        else:
+            _answered[bases] = base
+            return found
+    raise NotAnswered(f"{'; '.join(problems)}: see AMQPJOBS_MANAGEMENT_URL")
+
+
+def _get_from(base: str, settings: Settings, path: str) -> Any:
     context = verifying_context(settings) if base.startswith("https") else None
     request = urllib.request.Request(base + path)  # noqa: S310 - http or https, see above
     request.add_header("Authorization", _login(settings, base))
@@ -175,18 +272,18 @@ def _get(settings: Settings, path: str) -> Any:
                 f"{base} refuses the user of AMQPJOBS_URL: `rabbitmqctl set_user_tags USER "
                 "management` lets it look"
             ) from error
-        raise NotAnswered(f"{base} answers {error.code}: see AMQPJOBS_MANAGEMENT_URL") from error
+        raise _NodeAway(f"{base} answers {error.code}") from error
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise NotAnswered(f"{base} ({reason}): see AMQPJOBS_MANAGEMENT_URL") from error
+        raise _NodeAway(f"{base} ({reason})") from error
     except ValueError as error:
-        raise NotAnswered(f"{base} answers no JSON: see AMQPJOBS_MANAGEMENT_URL") from error
+        raise _NodeAway(f"{base} answers no JSON") from error
 
 
 def _login(settings: Settings, base: str) -> str:
-    url = urlsplit(settings.url.get_secret_value())
-    if not url.username and settings.tls_cert_file is not None:
+    url = settings.broker_url
+    if not url.user and settings.tls_cert_file is not None:
         # It takes no certificate, and guest's password is nobody's here.
         raise NotAnswered(f"{base} wants a user and a password, and AMQPJOBS_URL has none")
-    login = f"{unquote(url.username or 'guest')}:{unquote(url.password or 'guest')}"
+    login = f"{url.user or 'guest'}:{url.password or 'guest'}"
     return "Basic " + base64.b64encode(login.encode()).decode()

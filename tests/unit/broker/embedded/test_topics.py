@@ -7,7 +7,7 @@ from amqpjobs.broker.embedded.model.topics import Topics
 
 WORDS = st.sampled_from(["a", "b", "long", "", "*", "#"])
 PATTERNS = st.lists(WORDS, max_size=5).map(".".join)
-KEYS = st.lists(st.sampled_from(["a", "b", "long", ""]), max_size=5).map(".".join)
+KEYS = st.lists(st.sampled_from(["a", "b", "long", "", "*", "#"]), max_size=5).map(".".join)
 
 
 def matches(pattern: list[str], key: list[str]) -> bool:

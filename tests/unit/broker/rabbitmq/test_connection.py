@@ -8,7 +8,7 @@ from aiormq import exceptions as aiormq_errors
 from pydantic import SecretStr
 
 from amqpjobs.broker.rabbitmq import connection as connection_module
-from amqpjobs.broker.rabbitmq.connect_errors import unavailable
+from amqpjobs.broker.rabbitmq.connect_errors import reason_of, refused, unreached
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.connection import _amqp_url as amqp_url
 from amqpjobs.broker.rabbitmq.tls import ssl_context
@@ -107,6 +107,12 @@ def unverified():
     error.verify_message = "self-signed certificate"
     error.verify_code = 18
     return error
+
+
+def unavailable(error, refusal, settings, *, hung_up=False):
+    """The error of an attempt on a single node."""
+    reason = reason_of(error, settings.connect_timeout, hung_up=hung_up)
+    return refused(error, refusal, settings) or unreached(error, reason, settings, hung_up=hung_up)
 
 
 def caused(error, cause):

@@ -2,17 +2,15 @@
 
 import ast
 import asyncio
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import amqpjobs
 from amqpjobs.broker.embedded import Broker
-from amqpjobs.broker.rabbitmq.addresses import addresses_of, connect
+from amqpjobs.broker.rabbitmq.addresses import addresses_of
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.own_thread import in_own_thread
 from amqpjobs.settings import load_settings
@@ -42,31 +40,6 @@ async def test_jobs_that_fill_the_default_executor_do_not_keep_a_worker_from_con
     finally:
         release.set()
         await asyncio.gather(*jobs)
-
-
-async def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first one does not answer."""
-    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-
-    def found(host: str, port: int, **_: object) -> list[Any]:
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-            for address in ("127.0.0.9", "127.0.0.1", "127.0.0.1")
-        ]
-
-    monkeypatch.setattr(socket, "getaddrinfo", found)
-    assert await addresses_of("broker.example", port) == ["127.0.0.9", "127.0.0.1"]
-    async with server:
-        transport, _ = await connect(asyncio.Protocol, "broker.example", port, None)
-        assert transport.get_extra_info("peername") == ("127.0.0.1", port)
-        transport.abort()
-
-
-async def test_a_name_that_nobody_knows_is_an_os_error() -> None:
-    """As before."""
-    with pytest.raises(OSError, match=r"\[Errno"):
-        await connect(asyncio.Protocol, "broker.invalid", 5672, None)
 
 
 async def test_an_address_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
