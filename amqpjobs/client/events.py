@@ -6,6 +6,7 @@ Changes when an event may say something else of itself.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from amqpjobs.client.prepared import Prepared
@@ -109,7 +110,9 @@ class Events:
             type=_type(options.get("type")),
             app_id=self._registry.name,
         )
-        return Prepared(event_id, "", key, properties, made.data, exchange=place.name)
+        return Prepared(
+            event_id, _name(place.name, key), key, properties, made.data, exchange=place.name
+        )
 
     def traced(self, event: Prepared) -> Prepared:
         """The same with the current trace, for one that is stored."""
@@ -131,12 +134,14 @@ class Events:
         with nullcontext() if meter is None else meter.publishing(exchange, None):
             if tracing is None:
                 await self._publish(publisher, self.traced(event), mandatory, seconds)
+                publisher.published(event)
                 return
             with tracing.sending(
                 exchange, event.job_id, None, delayed=True, routing_key=event.routing_key
             ) as sending:
                 traced = _with_headers(event, sending.headers)
                 await self._publish(publisher, traced, mandatory, seconds)
+        publisher.published(event)
 
     async def _publish(
         self, publisher: "Publisher", event: Prepared, mandatory: bool, seconds: float
@@ -185,9 +190,12 @@ class Events:
 
 def _with_headers(event: Prepared, headers: Mapping[str, FieldValue]) -> Prepared:
     properties = event.properties._replace(headers={**event.properties.headers, **headers})
-    return Prepared(
-        event.job_id, "", event.routing_key, properties, event.body, exchange=event.exchange
-    )
+    return replace(event, properties=properties)
+
+
+def _name(exchange: str, key: str) -> str:
+    """What an event is called where jobs have their names."""
+    return f"{exchange}:{key}"[:LONGEST]
 
 
 def _check_key(exchange: Exchange, key: object) -> None:

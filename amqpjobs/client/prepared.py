@@ -34,7 +34,7 @@ class Prepared:
 
     Attributes:
         job_id: the job's id.
-        job: its name.
+        job: its name; the exchange and the routing key of an event.
         routing_key: the AMQP queue, on the default exchange.
         properties: as they are sent.
         body: as it is sent.
@@ -159,7 +159,9 @@ async def publish_prepared(
             result = await publisher.restoring.again(
                 result, message.routing_key, message.properties, message.body, end
             )
-        if result is None:
+        if result is None and message.exchange:
+            publisher.published(message)
+        elif result is None:
             publisher.sent(_told(message), message.due)
         results.append(result)
     return results

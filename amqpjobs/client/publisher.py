@@ -387,6 +387,9 @@ class Publisher:
         if message.tracked is not None and self.announcements.enabled:
             self._announce(message, sequence(), due)
 
+    def published(self, event: object) -> None:
+        """An event is confirmed: a `Prepared`."""
+
     def _announce(self, message: Message[Any], queued: int, due: float | None) -> None:
         # At attempt 0: whatever a worker says of it is newer, by whatever clock.
         details: dict[str, Any] | None = None if due is None else {"due": due}

@@ -7,10 +7,21 @@ if TYPE_CHECKING:
     from amqpjobs.broker.embedded import Broker, Faults
     from amqpjobs.broker.embedded import Broker as broker  # noqa: N813 - `async with broker()`
     from amqpjobs.broker.embedded.faults import faults
-    from amqpjobs.testing.records import Dead, Enqueued, Ran
+    from amqpjobs.testing.records import Dead, Enqueued, Published, Ran
     from amqpjobs.testing.testing import NotIdle, Testing
 
-__all__ = ["Broker", "Dead", "Enqueued", "Faults", "NotIdle", "Ran", "Testing", "broker", "faults"]
+__all__ = [
+    "Broker",
+    "Dead",
+    "Enqueued",
+    "Faults",
+    "NotIdle",
+    "Published",
+    "Ran",
+    "Testing",
+    "broker",
+    "faults",
+]
 
 _HOMES: Final = {
     "Broker": ("amqpjobs.broker.embedded", "Broker"),
@@ -18,6 +29,7 @@ _HOMES: Final = {
     "Dead": ("amqpjobs.testing.records", "Dead"),
     "Enqueued": ("amqpjobs.testing.records", "Enqueued"),
     "NotIdle": ("amqpjobs.testing.testing", "NotIdle"),
+    "Published": ("amqpjobs.testing.records", "Published"),
     "Ran": ("amqpjobs.testing.records", "Ran"),
     "Testing": ("amqpjobs.testing.testing", "Testing"),
     "broker": ("amqpjobs.broker.embedded", "Broker"),

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic_core import from_json
+
 from amqpjobs.broker.amqp.frames import readable_properties
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.client.deadletters.letter import Letter, Place, letter_of
+from amqpjobs.client.prepared import Prepared
 from amqpjobs.client.publisher import Publisher
 from amqpjobs.client.question import Question
 from amqpjobs.client.replies import Replies
@@ -22,7 +25,8 @@ from amqpjobs.jobs.message.events import Announcement
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.handle import JobHandle
 from amqpjobs.jobs.message.message import Message, Options
-from amqpjobs.jobs.message.properties import Properties
+from amqpjobs.jobs.message.own_headers import own_headers
+from amqpjobs.jobs.message.properties import JSON, Properties
 from amqpjobs.jobs.outcome import Done, Outcome, Parked, Rejected
 from amqpjobs.jobs.queue.queue import lanes_of
 from amqpjobs.testing.statuses import HeardAnnouncements
@@ -82,6 +86,34 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """An event that was published, whether a queue is bound for it or not.
+
+    Attributes:
+        id: of the event.
+        exchange: where it was published.
+        routing_key: with which key.
+        payload: what JSON makes of it, and bytes for another format.
+        headers: of the message, without those of tracing.
+    """
+
+    id: str
+    exchange: str
+    routing_key: str
+    payload: Any
+    headers: Mapping[str, Any]
+
+
+def published_of(event: "Prepared") -> Published:
+    """An event as a test sees it."""
+    properties, payload = event.properties, event.body
+    if properties.content_type == JSON:
+        payload = from_json(event.body)
+    headers = dict(own_headers(properties.headers))
+    return Published(event.job_id, event.exchange, event.routing_key, payload, headers)
+
+
+@dataclass(frozen=True, slots=True)
 class Dead:
     """A dead letter.
 
@@ -125,12 +157,14 @@ class RecordingPublisher(Publisher):
         asked: is called with each request for a job, on the event loop of its caller, before
             anything can be waiting for its future.
         heard: is called with each event of a job.
+        told: is called with each event that was published.
     """
 
     enqueued: Callable[[Message[Any]], object]
     known: Callable[[str], bool]
     asked: Callable[[Question], object]
     heard: Callable[[Announcement], object]
+    told: "Callable[[Prepared], object]"
 
     def __init__(self, runtime: "Runtime") -> None:
         super().__init__(runtime)
@@ -148,6 +182,11 @@ class RecordingPublisher(Publisher):
         super().sent(message, due)
         if not self.known(message.id):
             self.enqueued(message)
+
+    def published(self, event: object) -> None:
+        """See `Publisher.published`."""
+        if isinstance(event, Prepared):
+            self.told(event)
 
     async def enqueue_many(
         self, messages: Iterable[Message[Any]]
@@ -194,6 +233,7 @@ class Record:
 
     def __init__(self) -> None:
         self.enqueued: list[Message[Any]] = []
+        self.published: list[Prepared] = []
         self.runs: list[Ran] = []
         self._errors: list[tuple[str, Exception]] = []
 

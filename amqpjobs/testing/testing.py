@@ -19,16 +19,15 @@ from amqpjobs.errors import AmqpJobsError
 from amqpjobs.jobs.durable.status import StepStatus
 from amqpjobs.jobs.durations import Seconds, number_of, seconds_above_zero
 from amqpjobs.jobs.job import Job
-from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.jobs.schedule.status import TickRecord
 from amqpjobs.testing.clock import BrokersClock
+from amqpjobs.testing.looking import LooksBack
 from amqpjobs.testing.owners import declare_for_owners
 from amqpjobs.testing.placement import Place, Placeable, login_of
 from amqpjobs.testing.records import (
     Dead,
     Enqueued,
-    Ran,
     Record,
     RecordingPublisher,
     dead_letters,
@@ -52,7 +51,7 @@ class NotIdle(AmqpJobsError):
     """Jobs still ran, or waited, when the time of `Testing.run_until_idle` was over."""
 
 
-class Testing:
+class Testing(LooksBack):
     """An app that is tested. Everything is real but the broker, which is in this process: what the
     app publishes goes over a socket, and a worker runs it when the test says so.
 
@@ -163,7 +162,7 @@ class Testing:
     def _publisher(self, runtime: Runtime) -> RecordingPublisher:
         made = RecordingPublisher(runtime)
         made.enqueued = self._record.enqueued.append
-        made.known = self._record.known
+        made.known, made.told = self._record.known, self._record.published.append
         made.asked = self._asks
         made.heard = lambda announcement: self._statuses.hear(announcement)
         return made
@@ -319,27 +318,6 @@ class Testing:
                 self._goes_for_requests = True
                 worker.go()
 
-    def enqueued(self, job: "AnyJob[Any] | None" = None) -> list[Enqueued]:
-        """What was enqueued, by whomever in this process, in order; run by now, or not.
-
-        Args:
-            job: of which; None for all.
-        """
-        of = self._app.client.runtime.registry.resolve
-        return [enqueued_of(of(m.job), m) for m in self._record.enqueued if _is_of(m, job)]
-
-    def runs(self, job: "AnyJob[Any] | None" = None) -> list[Ran]:
-        """The runs that have ended, in order, however they ended.
-
-        Args:
-            job: of which; None for all.
-        """
-        return [ran for ran in self._record.runs if job is None or ran.job == job.name]
-
-    def results(self, job: "AnyJob[R]") -> list[R]:
-        """What the runs of a job have returned, in order."""
-        return [ran.result for ran in self.runs(job) if ran.outcome == "done"]
-
     async def outbox(self) -> list[Enqueued]:
         """What transactions have sent, and was not handed over to RabbitMQ yet: `run_until_idle`
         does that. In order of the commits.
@@ -384,7 +362,3 @@ class Testing:
     def dead(self) -> list[Dead]:
         """The dead letters of all queues, the oldest of each first."""
         return dead_letters(self._app.client.runtime.registry, self.broker.virtual_host)
-
-
-def _is_of(message: Message[Any], job: "AnyJob[Any] | None") -> bool:
-    return job is None or message.job == job.name

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from amqpjobs.errors import AmqpJobsError, InvalidResult, StoreUnavailable
-from amqpjobs.jobs.message.copies import copied, with_progress
+from amqpjobs.jobs.message.copies import copied, of_job, with_progress
 from amqpjobs.jobs.message.family import OF_MAPS, Family
 from amqpjobs.jobs.message.headers import family_of, replay_of
 from amqpjobs.jobs.outcome import (
@@ -384,8 +384,8 @@ def _message(run: "Run", context: "RunContext") -> "Prepared":
 
     delivery = run.delivery
     copy = with_progress(copied(delivery.readable_properties()), context.told)
-    headers = for_next_part(copy.headers)
-    properties = copy._replace(message_id=context.job_id, type=context.job, headers=headers)
+    copy = copy._replace(headers=for_next_part(copy.headers))
+    properties = of_job(copy, context.job_id, context.job)
     tracked = context.queue if run.definition is not None and run.definition.track else None
     return Prepared(
         context.job_id, context.job, delivery.queue, properties, delivery.body, None, tracked

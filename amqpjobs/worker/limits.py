@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError, StoreUnavailable
 from amqpjobs.jobs.message.arguments import Arguments
 from amqpjobs.jobs.message.content import received
-from amqpjobs.jobs.message.copies import copied, with_progress
+from amqpjobs.jobs.message.copies import copied, of_job, with_progress
 from amqpjobs.jobs.message.event_codec import WORKER
 from amqpjobs.jobs.message.headers import token_of
 from amqpjobs.jobs.outcome import (
@@ -291,5 +291,5 @@ def _waiting(run: "Run", context: "RunContext") -> "Prepared":
 
     delivery = run.delivery
     copy = with_progress(copied(delivery.readable_properties()), context.told)
-    properties = copy._replace(message_id=context.job_id, type=context.job)
+    properties = of_job(copy, context.job_id, context.job)
     return Prepared(context.job_id, context.job, delivery.queue, properties, delivery.body)

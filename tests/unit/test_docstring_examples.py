@@ -94,6 +94,7 @@ def namespace(app: App) -> dict[str, Any]:
         "timedelta": timedelta,
         "app": app,
         "build_report": build_report,
+        "orders": amqpjobs.Exchange("orders"),
         "ctx": plain_context("import_rows", "an-id"),
     }
 

@@ -115,6 +115,14 @@ def with_id(copy: Properties, job_id: str) -> Properties:
     return copy._replace(message_id=job_id)
 
 
+def of_job(copy: Properties, job_id: str, job: str) -> Properties:
+    """A copy that waits in a store, and names its job. That of an event keeps the id and the type of
+    its publisher, from which the worker finds the job again."""
+    if origin_of(copy.headers) is not None:
+        return with_id(copy, job_id)
+    return copy._replace(message_id=job_id, type=job)
+
+
 def with_first_try(copy: Properties, span: SpanIds | None) -> Properties:
     """A copy that names the span of the job's first run, for the spans of later ones to link to.
 

@@ -157,6 +157,10 @@ class FormattedPayload(Payload):
                 f"{self.job}: {self.format} cannot read the body: {type(error).__name__}"
             ) from None
 
+    def dump_json(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """See `Payload.dump_json`."""
+        return super().dump(args, kwargs)
+
     def load_json(self, body: bytes) -> Arguments:
         """See `Payload.load_json`."""
         return super().load(body)

@@ -55,8 +55,11 @@ async def test_dead_letters_are_shown_and_edited(broker: VirtualHost, tmp_path: 
         async with working(format_jobs.app):
             pass
         async with stranger(broker.url) as channel:
-            for n, (job, body) in enumerate((("text", b' {"a":  1}\n'), ("raw", b"\xff" * 100))):
-                await publish(channel, "formats.dead", body, type=job, message_id=f"id-{n}")
+            packed = msgpack.packb({"data": b"\xff", "n": 1})
+            bodies = ("text", b' {"a":  1}\n'), ("raw", b"\xff" * 100), ("packed", packed)
+            for n, (job, body) in enumerate(bodies):
+                kind = {"content_type": "application/octet-stream", "type": job}
+                await publish(channel, "formats.dead", body, message_id=f"id-{n}", **kind)
 
     def run(*arguments: str, **variables: str) -> str:
         done = command("dead", *arguments, env=env | variables)
@@ -77,6 +80,18 @@ async def test_dead_letters_are_shown_and_edited(broker: VirtualHost, tmp_path: 
     await asyncio.to_thread(run, "edit", "id-0", VISUAL=str(script), TMPDIR=str(tmp_path))
     message = await take(broker.url, "formats")
     assert message.body == b' {"b":  1}\n'
+    script.write_text(
+        f"#!{sys.executable}\nimport pathlib, sys\npath = pathlib.Path(sys.argv[-1])\n"
+        "path.write_text(path.read_text().replace('\"n\": 1', '\"n\": 5'))\n"
+    )
+    edited = {"VISUAL": str(script), "TMPDIR": str(tmp_path)}
+    await asyncio.to_thread(run, "edit", "id-2", **edited)
+    message = await take(broker.url, "formats")
+    assert msgpack.unpackb(message.body) == {"data": b"\xff", "n": 5}
+    script.write_text("#!/bin/false\n")
+    done = command("dead", "edit", "id-1", env=env | edited)
+    assert done.returncode != 0
+    assert "its body is no text" in done.stderr
     async with stranger(broker.url) as channel:
         await declare(channel, "other")
         assert await count(channel, "formats.dead") == 1

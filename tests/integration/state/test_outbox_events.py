@@ -35,6 +35,10 @@ async def test_an_event_is_published_after_the_commit(store_url: str) -> None:
                     await app.publish(ORDERS, "x", 1, within=session, mandatory=True)
             await t.run_until_idle()
             assert await here.count(here.outbox.table) == 0
+            assert [each.routing_key for each in t.published(ORDERS)] == [
+                "order.placed", "order.paid", "nobody",
+            ]  # fmt: skip
+            assert t.enqueued() == []
     assert seen == [(first, "order.placed", "tea"), (second, "order.paid", "tea")]
 
 

@@ -33,6 +33,11 @@ async def test_each_queue_gets_an_event_once() -> None:
         event_id = await app.publish(ORDERS, "order.placed", Placed(order=7))
         await t.run_until_idle()
         assert len(t.runs()) == 2
+        assert t.published(ORDERS) == t.published("orders") == t.published()
+        [published] = t.published()
+        assert (published.id, published.routing_key) == (event_id, "order.placed")
+        assert (published.payload, published.headers) == ({"order": 7}, {})
+        assert t.published("else") == []
     ids = {job_id for job_id, _, _ in seen.values()}
     assert len(ids) == 2
     assert event_id not in ids
