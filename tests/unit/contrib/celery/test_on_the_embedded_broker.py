@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from amqpjobs import App, Context, Queue, Retry
+from amqpjobs import App, Context, Every, Queue, Retry
 from amqpjobs.contrib.celery import CeleryTask, CeleryTasks
 from amqpjobs.errors import ConfigurationError, InvalidArguments
 from tests.support.amqp import count, drain, publish, stranger
@@ -244,3 +244,19 @@ async def test_a_trace_goes_on_through_the_messages_of_celery() -> None:
         ran = await spans.of("process celery", 2)
     linked = {link.trace_id for span in ran for link in links_of(span).values()}
     assert {context_of(span).trace_id for span in sent} <= linked
+
+
+async def test_a_schedule_sends_tasks() -> None:
+    """Each with an id of its own, which is in Celery's header, too."""
+    app, seen = App("shop"), []
+    celery = Queue("celery", foreign=True)
+
+    @app.job(queue=celery, body=CeleryTask, name="shop.tasks.tick", schedule=Every(minutes=1))
+    async def tick(ctx: Context) -> None:
+        seen.append((ctx.job_id, ctx.headers["id"], ctx.headers["task"]))
+
+    async with app.testing() as t:
+        await t.run_until_idle()
+        await t.advance(150)
+    assert len(set(seen)) == len(seen) >= 2
+    assert all(own == told and task == "shop.tasks.tick" for own, told, task in seen)
