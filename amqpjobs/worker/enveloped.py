@@ -7,19 +7,22 @@ import logging
 from collections.abc import Callable, Mapping
 
 from amqpjobs.broker.rabbitmq.delivery import Delivery
-from amqpjobs.errors import AmqpJobsError, DecodeError
+from amqpjobs.errors import AmqpJobsError
 from amqpjobs.jobs.definition import Definition
 from amqpjobs.jobs.message.envelope import (
     CANCELLED,
     DONE,
     EXPIRED,
     FAILED,
+    Addressed,
     Ending,
     Envelope,
 )
+from amqpjobs.jobs.message.properties import Headers, Properties
 from amqpjobs.jobs.outcome import Cancelled, Done, Expired, Outcome, Rejected, Skipped, Undoing
 from amqpjobs.jobs.results import dump_result
 from amqpjobs.jobs.run_context import RunContext
+from amqpjobs.telemetry.traces.propagation import reply_trace
 from amqpjobs.worker.replacing import Copy
 
 log = logging.getLogger("amqpjobs.worker")
@@ -88,11 +91,17 @@ class Followers:
                 return []
             properties = delivery.readable_properties()
             found = envelope.followers(properties, delivery.body, ending)
-        except (DecodeError, AmqpJobsError) as error:
+        except AmqpJobsError as error:
             keys = context.log_keys() if context is not None else {"queue": delivery.queue}
             log.warning("followers not sent", extra={**keys, "error": str(error)})
             return []
+        trace = reply_trace(context)
         return [
-            Copy(each.properties, each.body, each.queue or delivery.queue, instead=dead)
+            Copy(_traced(each, trace), each.body, each.queue or delivery.queue, instead=dead)
             for each in found
         ]
+
+
+def _traced(message: Addressed, trace: Headers) -> Properties:
+    properties = message.properties
+    return properties._replace(headers={**trace, **properties.headers}) if trace else properties

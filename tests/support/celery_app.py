@@ -23,7 +23,7 @@ app.conf.update(
     task_acks_late=True,
     worker_hijack_root_logger=False,
     worker_prefetch_multiplier=1,
-    worker_enable_remote_control=False,  # RabbitMQ 4.3 refuses its queues
+    worker_enable_remote_control=False,  # nobody asks it
 )
 
 

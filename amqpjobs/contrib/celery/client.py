@@ -5,6 +5,7 @@ Changes when a call of a task can say something else.
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
@@ -23,7 +24,7 @@ from amqpjobs.errors import (
 from amqpjobs.jobs.durations import Seconds, number_of
 from amqpjobs.jobs.exceptions import by_name
 from amqpjobs.jobs.message.own_headers import header_fields
-from amqpjobs.jobs.message.properties import JSON, TRANSIENT, Properties
+from amqpjobs.jobs.message.properties import JSON, TRANSIENT, FieldValue, Properties
 from amqpjobs.jobs.message.reply import as_raised, read_value
 
 if TYPE_CHECKING:
@@ -84,16 +85,20 @@ class CeleryTasks:
         Example:
             >>> task_id = await tasks.send_task("shop.tasks.add", (2, 3), countdown=10)
         """
-        settings, now = self._app.client.runtime.settings, self._app.client.runtime.clock.time()
-        call, queue = self._call(name, args, kwargs, now, options)
-        body = body_of(replace(call, ignore_result=True))
-        self._check_size(call, body)
-        publisher = await self._app.client.publisher()
-        properties = properties_of(_traced(replace(call, ignore_result=True), publisher), now)
-        seconds = settings.publish_timeout if timeout is None else number_of(timeout)
+        runtime = self._app.client.runtime
+        seconds = runtime.settings.publish_timeout if timeout is None else number_of(timeout)
         if seconds is None or seconds <= 0:
             raise ConfigurationError(f"timeout is seconds above 0, not {timeout!r}")
-        await publisher.restoring.publish(queue, properties, body, seconds)
+        now = runtime.clock.time()
+        call, queue = self._call(name, args, kwargs, now, options)
+        call = replace(call, ignore_result=True)
+        body = body_of(call)
+        self._check_size(call, body)
+        publisher = await self._app.client.publisher()
+        with ExitStack() as observed:
+            headers = _observe(publisher, call, queue, observed)
+            properties = properties_of(_with_trace(call, headers), now)
+            await publisher.restoring.publish(queue, properties, body, seconds)
         return call.id
 
     @overload
@@ -161,8 +166,9 @@ class CeleryTasks:
         def properties(publisher: "Publisher", reply_to: str, left: float) -> Properties:
             expires = now() + left
             expires = expires if call.expires is None else min(expires, call.expires)
-            asked = replace(call, reply_to=reply_to, expires=expires)
-            return properties_of(_traced(asked, publisher), now())._replace(delivery_mode=TRANSIENT)
+            trace = publisher.trace_of_request(queue, call.id, call.id, call.task)
+            asked = replace(_with_trace(call, trace), reply_to=reply_to, expires=expires)
+            return properties_of(asked, now())._replace(delivery_mode=TRANSIENT)
 
         requests = self._app.client.requests
         reply = await requests.foreign(queue, body, properties, timeout, _is_last)
@@ -307,6 +313,20 @@ def _is_last(body: bytes) -> bool:
         return True
 
 
-def _traced(call: TaskCall, publisher: "Publisher") -> TaskCall:
-    trace = publisher.trace()
+def _observe(
+    publisher: "Publisher", call: TaskCall, queue: str, observed: ExitStack
+) -> Mapping[str, FieldValue]:
+    """Count it and trace it, if anybody wants that; the headers of its trace."""
+    if publisher.meter is not None:
+        observed.enter_context(publisher.meter.publishing(queue, call.task))
+    tracing = publisher.traced.now()
+    if tracing is None:
+        return publisher.trace()
+    delayed = call.eta is not None
+    return observed.enter_context(
+        tracing.sending(queue, call.id, call.task, delayed=delayed)
+    ).headers
+
+
+def _with_trace(call: TaskCall, trace: Mapping[str, FieldValue]) -> TaskCall:
     return replace(call, headers={**trace, **call.headers}) if trace else call

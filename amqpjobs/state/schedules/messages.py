@@ -24,6 +24,9 @@ from amqpjobs.jobs.message.trace_context import carried
 if TYPE_CHECKING:
     from amqpjobs.client.client import Client
 
+OWN_ID = "{job id}"
+"""In a header of a template: the id of the job. Another job system may want it in a header, too."""
+
 
 async def template_for(client: "Client", message: Message[object]) -> Prepared:
     """A call as a schedule keeps it, through the app's publishing middleware.
@@ -85,7 +88,11 @@ def template_of(message: Message[object], prepared: Prepared | None) -> Prepared
         )
     properties = prepared.properties
     trace = carried(properties.headers)  # of who has put it, not of what is sent each time
-    headers = {n: value for n, value in properties.headers.items() if n not in trace}
+    headers = {
+        name: OWN_ID if value == properties.message_id else value
+        for name, value in properties.headers.items()
+        if name not in trace
+    }
     # A deadline is so long after the time at which the message was made.
     made = properties.timestamp if read_leniently(headers).deadline is not None else None
     kept = properties._replace(headers=headers, message_id=None, timestamp=made)
@@ -116,8 +123,9 @@ def message_for(template: Prepared, app: str, tick: Tick, now: float, at: float)
     if said.deadline is not None:
         made = said.deadline if properties.timestamp is None else properties.timestamp
         deadline = (due or now) + said.deadline - made
-    headers = for_copy(properties.headers) | token_header() | tick_header(tick)
-    headers |= write(JobHeaders(deadline=deadline, due=due))
     job_id = job_id_of(app, tick.schedule, tick.due, tick.how)
+    own = {n: job_id if value == OWN_ID else value for n, value in properties.headers.items()}
+    headers = for_copy(own) | token_header() | tick_header(tick)
+    headers |= write(JobHeaders(deadline=deadline, due=due))
     sent = properties._replace(headers=headers, message_id=job_id, timestamp=int(now))
     return replace(template, job_id=job_id, properties=sent, due=due)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from amqpjobs import App, Context, Queue, Retry
+from amqpjobs import App, Context, Every, Queue, Retry
 from amqpjobs.contrib.celery import CeleryTask, CeleryTasks
 from amqpjobs.errors import ConfigurationError, InvalidArguments
 from tests.support.amqp import count, drain, publish, stranger
 from tests.support.celery_messages import CAPTURED, body
+from tests.support.tracing import context_of, links_of, traced
 from tests.support.waiting import until
 
 REPLIES = CAPTURED["delay"]["properties"]["reply_to"]
@@ -227,3 +228,35 @@ async def test_options_that_no_task_can_have(options: Any) -> None:
             await CeleryTasks(app).send_task("shop.tasks.find", "abc")
         with pytest.raises(InvalidArguments):
             await CeleryTasks(app).send_task("shop.tasks.find", (object(),))
+
+
+async def test_a_trace_goes_on_through_the_messages_of_celery() -> None:
+    """The run of a task is linked to its call."""
+    with traced() as spans:
+        app, seen = an_app()
+        async with app.testing() as t:
+            tasks = CeleryTasks(app)
+            await tasks.send_task("shop.tasks.add", (1, 1))
+            await tasks.request_task("shop.tasks.add", (1, 2))
+            await t.run_until_idle()
+        assert len(seen) == 2
+        sent = await spans.of("publish celery", 2)
+        ran = await spans.of("process celery", 2)
+    linked = {link.trace_id for span in ran for link in links_of(span).values()}
+    assert {context_of(span).trace_id for span in sent} <= linked
+
+
+async def test_a_schedule_sends_tasks() -> None:
+    """Each with an id of its own, which is in Celery's header, too."""
+    app, seen = App("shop"), []
+    celery = Queue("celery", foreign=True)
+
+    @app.job(queue=celery, body=CeleryTask, name="shop.tasks.tick", schedule=Every(minutes=1))
+    async def tick(ctx: Context) -> None:
+        seen.append((ctx.job_id, ctx.headers["id"], ctx.headers["task"]))
+
+    async with app.testing() as t:
+        await t.run_until_idle()
+        await t.advance(150)
+    assert len(set(seen)) == len(seen) >= 2
+    assert all(own == told and task == "shop.tasks.tick" for own, told, task in seen)
