@@ -78,10 +78,21 @@ class Load:
         longer than it may."""
         before = self.ledger.attempted
         took = await until(
-            lambda: (self.ledger.confirmed - before) & self.ledger.done(), 60, "jobs flow again"
+            lambda: (self.ledger.confirmed - before) & self.ledger.done(),
+            60,
+            "jobs flow again",
+            lambda: f"{self.ledger.verdict()}\n{self.ledger.last_events}\n{self._queue()}",
         )
         self.ledger.measured(f"{what}: jobs flow again after {took:.1f} s")
         assert took <= BACK
+
+    def _queue(self) -> str:
+        up = next(node for node in self.cluster.nodes if node.running)
+        return self.cluster.told(up, self.vhost)
+
+    def runs_jobs(self, worker: WorkerProcess, since: float) -> bool:
+        """Whether that worker has begun a job since then."""
+        return any(e.pid == worker.pid and e.start > since for e in self.ledger.effects())
 
     async def stop(self) -> None:
         """Publish no more, and see that no publisher was told an error."""
@@ -100,12 +111,13 @@ def consumed_by(worker: WorkerProcess) -> str:
 
 @asynccontextmanager
 async def under_load(
-    cluster: Cluster, workers: Fleet, ledger: Ledger, *, pinned: bool
+    cluster: Cluster, workers: Fleet, ledger: Ledger, *, apart: bool = False, cut: bool = False
 ) -> AsyncIterator[tuple[Load, ClusterNode]]:
     """Three workers, and publishers; and the node that leads their queue.
 
     Args:
-        pinned: publishers and two of the workers are on the other two nodes.
+        apart: publishers and two of the workers are on the other two nodes.
+        cut: the third worker is on the node that leads the queue, and on no other.
     """
     with cluster.virtual_host() as vhost:
         everywhere = cluster.url(vhost)
@@ -114,11 +126,12 @@ async def under_load(
         await asyncio.to_thread(cluster.wait_until_replicated, vhost, "work")
         leader = cluster.leader(vhost, "work")
         others = [node for node in cluster.nodes if node is not leader]
-        there = cluster.url(vhost, others) if pinned else everywhere
+        there = cluster.url(vhost, others) if apart else everywhere
+        first = cluster.url(vhost, [leader]) if cut else everywhere
         environment = {"AMQPJOBS_HEARTBEAT": HEARTBEAT, "AMQPJOBS_RECONNECT_LIMIT": 1}
         serving = [
             workers.launch(url, "work", concurrency=C, prefetch=P, **environment)
-            for url in (everywhere, *[there] * (W - 1))
+            for url in (first, *[there] * (W - 1))
         ]
         async with publishing(there, ledger, **PATIENT) as publisher:
             for worker in serving:
@@ -158,7 +171,7 @@ async def check_partitions(
     Args:
         clients: whether its clients lose it, too; else both halves have clients.
     """
-    async with under_load(cluster, workers, ledger, pinned=True) as (load, away):
+    async with under_load(cluster, workers, ledger, apart=True, cut=not clients) as (load, away):
         others = [node for node in cluster.nodes if node is not away]
         for seconds in durations:
             what = f"{away.nodename} {'away' if clients else 'in the minority'} for {seconds:g} s"
@@ -179,10 +192,14 @@ async def check_partitions(
                     ledger.measured(f"{what}: the worker of that node moved after {took:.1f} s")
                 await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
             ledger.tell("the partition is over")
+            over = time.time()
+            took = await until(
+                lambda since=over: load.runs_jobs(load.serving[0], since), 60, "its worker works"
+            )
+            ledger.measured(f"{what}: the worker of that node runs jobs {took:.1f} s after its end")
             await asyncio.to_thread(cluster.wait_until_joined)
             await asyncio.to_thread(cluster.wait_until_replicated, load.vhost, "work")
             await load.flowing()
-            away = await asyncio.to_thread(cluster.leader, load.vhost, "work")
     ledger.check(duplicates=len(durations) * (C * W + U))
 
 
@@ -196,7 +213,7 @@ async def test_the_minority_of_a_partition_confirms_nothing(
 
 async def check_kills(cluster: Cluster, workers: Fleet, ledger: Ledger, kills: int) -> None:
     """The node that leads the queue is killed, and started again."""
-    async with under_load(cluster, workers, ledger, pinned=False) as (load, node):
+    async with under_load(cluster, workers, ledger) as (load, node):
         for _ in range(kills):
             ledger.fault(f"kill -9 {node.nodename}")
             await asyncio.to_thread(node.kill, flush=False)
@@ -223,7 +240,7 @@ async def check_rolling_restarts(
     cluster: Cluster, workers: Fleet, ledger: Ledger, rounds: int
 ) -> None:
     """Each node in turn, as an upgrade does it."""
-    async with under_load(cluster, workers, ledger, pinned=False) as (load, _):
+    async with under_load(cluster, workers, ledger) as (load, _):
         for node in cluster.nodes * rounds:
             ledger.fault(f"restart {node.nodename}")
             await asyncio.to_thread(node.stop)

@@ -209,6 +209,11 @@ class Cluster:
         [found] = [node for node in self.nodes if node.nodename == row["leader"]]
         return found
 
+    def told(self, node: ClusterNode, vhost: str) -> str:
+        """What `rabbitmqctl` on that node says of the queues, as JSON."""
+        command = "--longnames", "--quiet", "list_queues", "--vhost", vhost, "--formatter", "json"
+        return node.ctl(*command, "name", "state", "leader", "online", "messages")
+
     def wait_until_replicated(self, vhost: str, name: str, timeout: float = 60.0) -> None:
         """Wait until the queue has all its replicas online: then another node may go.
 
@@ -218,11 +223,8 @@ class Cluster:
         said: list[Any] = []
 
         def replicated() -> bool:
-            text = self.nodes[0].ctl(
-                *("--longnames", "--quiet", "list_queues", "--vhost", vhost),
-                *("--formatter", "json", "name", "leader", "online"),
-            )
-            said[:] = [row for row in json.loads(text) if row["name"] == name]
+            rows = json.loads(self.told(self.nodes[0], vhost))
+            said[:] = [row for row in rows if row["name"] == name]
             return any(row["leader"] and len(row["online"]) == SIZE for row in said)
 
         if not poll(replicated, timeout, 0.3):
