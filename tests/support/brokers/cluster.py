@@ -212,7 +212,21 @@ class Cluster:
     def told(self, node: ClusterNode, vhost: str) -> str:
         """What `rabbitmqctl` on that node says of the queues, as JSON."""
         command = "--longnames", "--quiet", "list_queues", "--vhost", vhost, "--formatter", "json"
-        return node.ctl(*command, "name", "state", "leader", "online", "messages")
+        wanted = "state", "leader", "online", "messages_ready", "messages_unacknowledged"
+        return node.ctl(*command, "name", *wanted)
+
+    def described(self, vhost: str, name: str) -> str:
+        """What a node that is up says of a queue and its consumers, for a test that has failed."""
+        node = next(node for node in self.nodes if node.running)
+        consumers = f"""
+            {{ok, Q}} = rabbit_amqqueue:lookup({{resource, <<"{vhost}">>, queue, <<"{name}">>}}),
+            ra:consistent_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_consumers/1).
+        """
+        rows = [row for row in json.loads(self.told(node, vhost)) if row["name"] == name]
+        try:
+            return f"{rows}\n{node.ctl('--longnames', 'eval', consumers)}"
+        except BrokerFailedError as error:
+            return f"{rows}\n{error}"
 
     def wait_until_replicated(self, vhost: str, name: str, timeout: float = 60.0) -> None:
         """Wait until the queue has all its replicas online: then another node may go.
