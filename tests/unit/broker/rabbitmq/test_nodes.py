@@ -267,3 +267,17 @@ async def test_each_node_has_its_share_of_the_time(monkeypatch: pytest.MonkeyPat
     five = ",".join(f"127.0.0.{n}" for n in range(5))
     assert await shares(f"amqp://{five}/", 10) == [LEAST_SHARE] * 5
     assert await shares(f"amqp://{five}/", 1) == [1] * 5
+
+
+async def test_the_log_names_the_node_that_a_worker_starts_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where there are several; of one it is known."""
+    caplog.set_level("INFO", "amqpjobs.rabbitmq")
+    async with Broker() as one, Broker() as other:
+        for settings in (several(one.port, other.port), several(one.port)):
+            link = Link(settings, "consume")
+            await link.connect_within(0)
+            await link.close()
+        [said] = [vars(record)["node"] for record in caplog.records if record.msg == "connected"]
+        assert said in {f"127.0.0.1:{broker.port}" for broker in (one, other)}
