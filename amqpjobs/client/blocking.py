@@ -310,3 +310,8 @@ class BlockingApp:
             portal.close()
             raise
         return portal
+
+
+def call_of(client: BlockingApp) -> "Callable[..., Any]":
+    """What calls a coroutine function on the event loop of a client, and waits for its result."""
+    return client._open_portal().call

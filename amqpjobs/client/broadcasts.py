@@ -5,6 +5,7 @@ Changes when such events are taken or handled otherwise.
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from amqpjobs.errors import ConfigurationError, DecodeError
 from amqpjobs.jobs.broadcasts import Broadcast
 from amqpjobs.jobs.message.content import received
 from amqpjobs.jobs.message.origin import Origin, event_of
+from amqpjobs.jobs.registry import Registry
 from amqpjobs.jobs.run_context import context_of_nobody
 
 log = logging.getLogger("amqpjobs.broadcast")
@@ -39,15 +41,15 @@ class Broadcasts:
     Args:
         link: the connection that the queue is on.
         exchanges: declares what the queue is bound to.
-        broadcasts: the handlers.
+        registry: of the app: its handlers, and whether another publisher of the process listens.
         largest: bodies over so many bytes are dropped.
     """
 
-    def __init__(
-        self, link: Link, exchanges: Exchanges, broadcasts: Sequence[Broadcast], largest: int
-    ) -> None:
-        self._handlers = [_Handler(each, largest) for each in broadcasts]
-        self._listener = _EventListener(link, exchanges, broadcasts, self._take, self._missed)
+    def __init__(self, link: Link, exchanges: Exchanges, registry: Registry, largest: int) -> None:
+        self._handlers = [_Handler(each, largest) for each in registry.broadcasts]
+        handled = registry.broadcasts
+        self._listener = _EventListener(link, exchanges, handled, self._take, self._missed)
+        self._listening = registry.listening
 
     def __repr__(self) -> str:
         return f"<Broadcasts: {len(self._handlers)} handlers, {self._listener!r}>"
@@ -56,6 +58,16 @@ class Broadcasts:
     def idle(self) -> bool:
         """Whether all that has come is handled."""
         return all(handler.idle for handler in self._handlers)
+
+    def claim(self) -> bool:
+        """Whether this is the one that listens in this process. Each event loop has a publisher,
+        and an event is for the process."""
+        return self._listening.setdefault(os.getpid(), self) is self
+
+    def release(self) -> None:
+        """Let another one listen, which is opened after this."""
+        if self._listening.get(os.getpid()) is self:
+            del self._listening[os.getpid()]
 
     async def begun(self, link: Link) -> None:
         """Wait until it listens, for a few seconds, and not for a broker that is away."""

@@ -62,7 +62,8 @@ class Client:
         return f"<Client of {self.runtime.registry.name}>"
 
     @cached_property
-    def _requests(self) -> "Requests":
+    def requests(self) -> "Requests":
+        """Its requests."""
         # On first use: programs that only publish start without it.
         from amqpjobs.client.requests import Requests
 
@@ -173,13 +174,13 @@ class Client:
             )
         if self._propagate is not None:
             message = self._propagate(message)
-        return await self._requests.job(message, timeout)
+        return await self.requests.job(message, timeout)
 
     async def request_service(
         self, queue: str, body: Any, timeout: Seconds | None, type_: str | None, returns: Any
     ) -> Any:
         """Ask a service that is not ours. See `App.request`."""
-        return await self._requests.service(queue, body, timeout, type_, returns)
+        return await self.requests.service(queue, body, timeout, type_, returns)
 
 
 class HasClient(Protocol):

@@ -5,7 +5,7 @@ Changes when it is decided otherwise who declares them when, or what shares a ch
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from amqpjobs.broker.rabbitmq.background import BackgroundTask
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
@@ -25,6 +25,7 @@ class Exchanges:
     Args:
         link: the publisher's.
         topology: names of those that are declared with the topology.
+        known: the exchanges of the app, by name.
         restore: declares the topology again, with the bindings of the app's queues.
         declare: whether the app may declare.
     """
@@ -33,13 +34,14 @@ class Exchanges:
         self,
         link: Link,
         topology: Iterable[str],
+        known: Mapping[str, Exchange],
         restore: Callable[[], Awaitable[None]],
         *,
         declare: bool,
     ) -> None:
         self._link = link
         self._topology, self._declared = frozenset(topology), set[str]()
-        self._restore = restore
+        self._known, self._restore = known, restore
         self._publication: Publication | None = None
         self._task: BackgroundTask | None = None
         self._declare = declare
@@ -60,6 +62,16 @@ class Exchanges:
         if self._publication is not None and self._task is not None:
             await self._task.stop()
             self._publication.close()
+
+    async def ensure_named(self, name: str) -> None:
+        """The same for one that a stored event names. One that this process does not know is taken
+        for declared.
+
+        Raises:
+            TopologyMismatch, NotPermitted: it cannot be declared.
+        """
+        if (exchange := self._known.get(name)) is not None:
+            await self.ensure(exchange)
 
     async def ensure(self, exchange: Exchange) -> None:
         """Declare an exchange that is no part of the topology, before its first event.

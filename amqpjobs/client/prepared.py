@@ -172,7 +172,9 @@ async def _sent(
 ) -> "asyncio.Future[None] | AmqpJobsError":
     exchange, routing_key = message.exchange, message.routing_key
     try:
-        if message.due is not None and not exchange:
+        if exchange:
+            await publisher.exchanges.ensure_named(exchange)
+        elif message.due is not None:
             exchange, routing_key = await publisher.waiting.way_within(
                 routing_key, message.properties, message.due, timeout
             )

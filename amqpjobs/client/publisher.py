@@ -19,6 +19,7 @@ from amqpjobs.broker.rabbitmq.event_publication import Announcements
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.broker_url import Node
 from amqpjobs.client.exchanges import Exchanges
+from amqpjobs.client.hearing import broadcasts_of
 from amqpjobs.client.job_properties import JobProperties, body_of
 from amqpjobs.client.question import Question
 from amqpjobs.client.replies import Replies
@@ -42,8 +43,6 @@ from amqpjobs.telemetry.metrics.instruments import meters
 from amqpjobs.telemetry.traces.propagation import Traced, outgoing_trace
 
 if TYPE_CHECKING:
-    from amqpjobs.client.broadcasts import Broadcasts
-    from amqpjobs.client.prepared import Prepared
     from amqpjobs.telemetry.metrics.publisher_metrics import Many, PublisherMeter
     from amqpjobs.telemetry.traces.tracer import Sending
 
@@ -100,22 +99,15 @@ class Publisher:
             self.publication, self._topology if settings.declare_topology else None, self.restore
         )
         self.exchanges = Exchanges(
-            self.link, (each.name for each in self._topology.exchanges), self.restore,
+            self.link, (each.name for each in self._topology.exchanges),
+            runtime.registry.routes.exchanges, self.restore,
             declare=settings.declare_topology,
         )  # fmt: skip
-        self.broadcasts = self._broadcasts_of(runtime)
+        self.broadcasts = broadcasts_of(runtime, self.link, self.exchanges)
         self._prepared = not settings.declare_topology
         self.declared_at = 0.0
         self._tasks: list[BackgroundTask] = []
         self.on_close: list[Callable[[], Awaitable[None]]] = []
-
-    def _broadcasts_of(self, runtime: Runtime) -> "Broadcasts | None":
-        if not runtime.registry.broadcasts:
-            return None
-        from amqpjobs.client.broadcasts import Broadcasts
-
-        handlers, largest = runtime.registry.broadcasts, self._settings.max_message_size
-        return Broadcasts(self.link, self.exchanges, handlers, largest)
 
     async def open(self) -> None:
         """Connect. A broker that is away only delays: messages wait for it, up to their timeout.
@@ -140,7 +132,7 @@ class Publisher:
             BackgroundTask(self.publication.run, "amqpjobs publication"),
             BackgroundTask(self.announcements.run, "amqpjobs announcements"),
         ]
-        if self.broadcasts is not None:
+        if self.broadcasts is not None and self.broadcasts.claim():
             self._tasks.append(BackgroundTask(self.broadcasts.run, "amqpjobs broadcasts"))
             await self.broadcasts.begun(self.link)
         self._measure()
@@ -194,6 +186,8 @@ class Publisher:
         for task in reversed(self._tasks):
             await task.stop()
         self.publication.close()
+        if self.broadcasts is not None:
+            self.broadcasts.release()
         await self.exchanges.close()
         await self.link.close()
         if self.meter is not None:
@@ -388,8 +382,8 @@ class Publisher:
         if message.tracked is not None and self.announcements.enabled:
             self._announce(message, sequence(), due)
 
-    def published(self, event: "Prepared") -> None:
-        """An event is confirmed."""
+    def published(self, event: object) -> None:
+        """An event is confirmed: a `Prepared`."""
 
     def _announce(self, message: Message[Any], queued: int, due: float | None) -> None:
         # At attempt 0: whatever a worker says of it is newer, by whatever clock.

@@ -1,6 +1,7 @@
 """A request that waits, and its reply. Changes when more has to be known of one."""
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from amqpjobs.broker.amqp.frames import HeaderView
@@ -24,20 +25,30 @@ class Question:
         queue: where the request went.
         properties: of its message.
         of_job: whether our workers run it, and can be told to cancel it.
+        is_last: of a service that may send several replies: which one ends the request; None for
+            the first.
     """
 
     __slots__ = (
-        "_sent", "future", "of_job", "properties", "queue", "subject", "timeout", "timer",
+        "_sent", "future", "is_last", "of_job", "properties", "queue", "subject", "timeout",
+        "timer",
     )  # fmt: skip
 
     def __init__(
-        self, subject: str, timeout: float, queue: str, properties: Properties, *, of_job: bool
+        self,
+        subject: str,
+        timeout: float,
+        queue: str,
+        properties: Properties,
+        *,
+        of_job: bool,
+        is_last: Callable[[bytes], bool] | None = None,
     ) -> None:
         self.subject = subject
         self.timeout = timeout
         self.queue = queue
         self.properties = properties
-        self.of_job = of_job
+        self.of_job, self.is_last = of_job, is_last
         self._sent = False
         self.future: asyncio.Future[Reply]
         self.timer: asyncio.TimerHandle

@@ -179,7 +179,8 @@ class Replies:
             self.unknown += 1
             log.debug("reply without a caller dropped")
             return
-        question.future.set_result(Reply(header, body))
+        if question.is_last is None or question.is_last(body):
+            question.future.set_result(Reply(header, body))
 
     def _expired(self, question: Question) -> None:
         if question.future.done():

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from amqpjobs.client.job_properties import body_of
 from amqpjobs.client.nested_requests import answer_in_job
@@ -22,8 +22,10 @@ from amqpjobs.errors import (
 from amqpjobs.jobs.call_options import LONGEST
 from amqpjobs.jobs.durations import Seconds, seconds_above_zero
 from amqpjobs.jobs.exceptions import by_name
+from amqpjobs.jobs.message.bodies import own
 from amqpjobs.jobs.message.compression import ENCODINGS, decompressed, readable
 from amqpjobs.jobs.message.handle import JobHandle
+from amqpjobs.jobs.message.headers import read_leniently
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.message import Message
 from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, TRANSIENT, Properties
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
     from amqpjobs.client.question import Question, Reply
     from amqpjobs.client.replies import Replies
     from amqpjobs.jobs.definition import Definition
+
+MakesProperties: TypeAlias = Callable[["Publisher", str, float], Properties]
+"""Makes the properties of a request: of the publisher, the name of the reply queue, and the seconds
+that are left."""
 
 
 class Requests:
@@ -65,6 +71,8 @@ class Requests:
                 "`later` for what is to run at another time"
             )
         definition = self._runtime.registry.resolve(message.job)
+        if definition.body is not None and (why := own(definition.body, "no_request")) is not None:
+            raise ConfigurationError(f"{message.job}: {why}")
         seconds = self._seconds(options.timeout if timeout is None else timeout)
         tracing = self._traced.now()
         if tracing is None:
@@ -173,34 +181,67 @@ class Requests:
         """Ask a service that is not ours. See `App.request`."""
         from amqpjobs.jobs.message.reply import read_value
 
+        data, content_type = _encoded(body)
+
+        def properties(publisher: "Publisher", reply_to: str, left: float) -> Properties:
+            message_id, correlation_id = new_job_id(), publisher.replies.new_correlation_id()
+            return Properties(
+                content_type=content_type,
+                headers=publisher.trace_of_request(queue, message_id, correlation_id),
+                delivery_mode=TRANSIENT,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+                # It does not know our deadline header; RabbitMQ drops what it did not take in time.
+                expiration=str(max(1, round(left * 1000))),
+                message_id=message_id,
+                timestamp=int(self._runtime.clock.time()),
+                type=type_,
+                app_id=self._runtime.registry.name,
+            )
+
+        reply = await self.foreign(queue, data, properties, timeout)
+        if reply.header.type == ERROR_REPLY:
+            raise self._error(reply, queue, None)
+        return read_value(queue, reply.body, reply.header.content_type, returns)
+
+    async def foreign(
+        self,
+        queue: str,
+        data: bytes,
+        properties: "MakesProperties",
+        timeout: Seconds | None,
+        is_last: Callable[[bytes], bool] | None = None,
+    ) -> "Reply":
+        """Send a request that is not for our workers, and wait for its reply.
+
+        Args:
+            queue: where it goes.
+            data: its body.
+            properties: makes its properties.
+            timeout: seconds or a timedelta; None for the setting.
+            is_last: see `Question`.
+        """
         seconds = self._seconds(timeout)
         context = current_context.get()
         allowed = seconds if context is None else self._left_of(context, seconds, queue)
         end = time.monotonic() + allowed
-        data, content_type = _encoded(body)
         self._check_size(queue, data)
-
-        def result(reply: "Reply") -> Any:
-            if reply.header.type == ERROR_REPLY:
-                raise self._error(reply, queue, None)
-            return read_value(queue, reply.body, reply.header.content_type, returns)
-
         tracing = self._traced.now()
         if tracing is None:
-            return result(await self._ask_service(queue, data, content_type, type_, seconds, end))
+            return await self._ask_foreign(queue, data, properties, seconds, end, is_last)
         with tracing.asking(queue) as asking:
-            reply = await self._ask_service(queue, data, content_type, type_, seconds, end)
+            reply = await self._ask_foreign(queue, data, properties, seconds, end, is_last)
             asking.answered(reply.header)
-            return result(reply)
+            return reply
 
-    async def _ask_service(
+    async def _ask_foreign(
         self,
         queue: str,
         data: bytes,
-        content_type: str,
-        type_: str | None,
+        properties: "MakesProperties",
         timeout: float,
         end: float,
+        is_last: Callable[[bytes], bool] | None,
     ) -> "Reply":
         from amqpjobs.client.question import Question
 
@@ -208,21 +249,8 @@ class Requests:
         replies = publisher.replies
         reply_to = await replies.ready(queue, timeout, end - time.monotonic())
         left = end - time.monotonic()
-        message_id, correlation_id = new_job_id(), replies.new_correlation_id()
-        properties = Properties(
-            content_type=content_type,
-            headers=publisher.trace_of_request(queue, message_id, correlation_id),
-            delivery_mode=TRANSIENT,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            # It does not know our deadline header; RabbitMQ drops what it did not take in time.
-            expiration=str(max(1, round(left * 1000))),
-            message_id=message_id,
-            timestamp=int(self._runtime.clock.time()),
-            type=type_,
-            app_id=self._runtime.registry.name,
-        )
-        question = Question(queue, timeout, queue, properties, of_job=False)
+        made = properties(publisher, reply_to, left)
+        question = Question(queue, timeout, queue, made, of_job=False, is_last=is_last)
         if publisher.meter is not None:
             publisher.meter.sent(queue, None)
         replies.ask(question, data, left)
@@ -281,8 +309,10 @@ def _allowed(context: RunContext, timeout: float, subject: str, now: float) -> f
     if context.deadline is None:
         return timeout
     try:
-        # The deadline of a job that nobody asked is for its start, and that has been.
-        if context.message.reply_to is None:
+        # The deadline of a job that nobody asked is for its start, and that has been. So is one
+        # that another job system has set, which was translated: the message itself has none.
+        message = context.message
+        if message.reply_to is None or read_leniently(message.headers).deadline is None:
             return timeout
     except DecodeError:
         return timeout

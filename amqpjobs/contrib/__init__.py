@@ -1,1 +1,1 @@
-"""Ready-made middleware, one a file. Nothing here is imported unless a program names it."""
+"""Ready-made middleware, one a file, and Celery's messages. Programs import it by name."""

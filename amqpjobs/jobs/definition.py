@@ -155,7 +155,8 @@ class Definition(Signature):
         if self.registered_in is None:
             return self
         other = copy(self)
-        other.__dict__.pop("payload", None)  # which has the name of an app
+        if self.body is not None:
+            other.__dict__.pop("payload", None)  # it has the name of the app
         self.everywhere.append(other)  # the list of all of them
         return other
 

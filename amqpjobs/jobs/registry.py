@@ -53,6 +53,7 @@ class Registry:
         routes: what of other exchanges its queues get, and which jobs handle it.
         published: the events that the app says it publishes.
         broadcasts: handlers that every process runs.
+        listening: what listens for them, by process id: a fork has a copy of this.
         worker_hooks: what is called at the start and the end of a worker process.
         ending_hooks: what is called at the ends of jobs.
         app: what the handles of its jobs ask; None where nothing can be asked.
@@ -84,6 +85,7 @@ class Registry:
         self.schedules: dict[str, Declared] = {}
         self.routes, self.published = Routes(), Publications()
         self.broadcasts: list[Broadcast] = []
+        self.listening: dict[int, object] = {}
         self.worker_hooks = WorkerHooks()
         self.ending_hooks = EndingHooks()
         self.app: Follows | None = None

@@ -14,7 +14,7 @@ from amqpjobs.jobs.batch import Batch, element_of, result_of, taking_one
 from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.handlers import awaitable
 from amqpjobs.jobs.markers import is_dependency, is_injected, problem_with
-from amqpjobs.jobs.message.bodies import Body
+from amqpjobs.jobs.message.bodies import Body, own
 from amqpjobs.jobs.once import Sessions, transactional
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ class Signature:
             return Payload(self.name, parameters, hints)
         from amqpjobs.jobs.message.formatted import FormattedPayload
 
-        return FormattedPayload(
+        make: type[FormattedPayload] = own(self.body, "payload", FormattedPayload)
+        return make(
             self.body, self.name, parameters, hints, lambda: self.registered_in or self.name
         )
 

@@ -13,6 +13,7 @@ from amqpjobs.broker.amqp.frames import readable_properties
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.publication import Publication
 from amqpjobs.client.deadletters.letter import Letter, Place, letter_of
+from amqpjobs.client.prepared import Prepared
 from amqpjobs.client.publisher import Publisher
 from amqpjobs.client.question import Question
 from amqpjobs.client.replies import Replies
@@ -33,7 +34,6 @@ from amqpjobs.worker.run import Run
 
 if TYPE_CHECKING:
     from amqpjobs.broker.embedded.model.vhost import VirtualHost
-    from amqpjobs.client.prepared import Prepared
     from amqpjobs.jobs.registry import Registry
     from amqpjobs.jobs.runtime import Runtime
 
@@ -183,9 +183,10 @@ class RecordingPublisher(Publisher):
         if not self.known(message.id):
             self.enqueued(message)
 
-    def published(self, event: "Prepared") -> None:
+    def published(self, event: object) -> None:
         """See `Publisher.published`."""
-        self.told(event)
+        if isinstance(event, Prepared):
+            self.told(event)
 
     async def enqueue_many(
         self, messages: Iterable[Message[Any]]
@@ -223,7 +224,7 @@ class _RecordingReplies(Replies):
     def ask(self, question: Question, body: bytes, left: float) -> None:
         """See `Replies.ask`."""
         super().ask(question, body, left)
-        if question.of_job:
+        if question.of_job or question.is_last is not None:  # of another job system, but run here
             self._asked(question)
 
 

@@ -1,4 +1,4 @@
-"""The callback of a job that has ended, as a message that is confirmed before the job is acked.
+"""What follows a job that has ended, as messages that are confirmed before the job is acked.
 
 Changes when an ending has another callback.
 """
@@ -16,7 +16,9 @@ from amqpjobs.jobs.message.own_headers import propagated
 from amqpjobs.jobs.message.properties import Headers
 from amqpjobs.jobs.outcome import Answered, Done, Expired, Outcome, Rejected
 from amqpjobs.jobs.run_context import RunContext
+from amqpjobs.jobs.runtime import Runtime
 from amqpjobs.telemetry.traces.propagation import reply_trace
+from amqpjobs.worker.enveloped import Followers
 from amqpjobs.worker.replacing import Copy
 
 if TYPE_CHECKING:
@@ -24,19 +26,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqpjobs.worker")
 
-MakesCallbacks: TypeAlias = Callable[[Delivery, Outcome, RunContext | None, str], Copy | None]
-"""Makes the callback of a delivery that has ended so, or None; the last is where dead letters of
-its queue go."""
+MakesCallbacks: TypeAlias = Callable[[Delivery, Outcome, RunContext | None, str], list[Copy]]
+"""Makes what follows a delivery that has ended so; the last is where dead letters of its queue
+go."""
 
 
-def callbacks_by(publisher: "Publisher", propagate: tuple[str, ...] | None) -> MakesCallbacks:
+def callbacks_by(publisher: "Publisher", runtime: Runtime) -> MakesCallbacks:
     """Callbacks as messages of this publisher.
 
     Args:
-        propagate: names of headers that they have of the job; None for none.
+        runtime: whose jobs; and the names of headers that callbacks have of the job.
     """
+    propagate = runtime.registry.propagate
+    largest, time = runtime.settings.max_message_size, runtime.clock.time
+    followers = Followers(runtime.registry.jobs, largest, time)
 
     def make(
+        delivery: Delivery, outcome: Outcome, context: RunContext | None, dead: str
+    ) -> list[Copy]:
+        if delivery.envelope is not None:
+            return followers.after(delivery.envelope, delivery, outcome, context, dead)
+        one = _callback(delivery, outcome, context, dead)
+        return [] if one is None else [one]
+
+    def _callback(
         delivery: Delivery, outcome: Outcome, context: RunContext | None, dead: str
     ) -> Copy | None:
         kind = _kind_of(outcome)

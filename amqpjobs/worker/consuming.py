@@ -178,7 +178,7 @@ class Consuming:
         spans = spans_of(runtime, self.link)
         self.settlement = Settlement(
             publisher.publication, publisher.waiting, queues, self._remembered, publisher.restore,
-            clock, callbacks_by(publisher, registry.propagate),
+            clock, callbacks_by(publisher, runtime),
         )  # fmt: skip
         self.pipeline = Pipeline(
             runtime, self._execution, stopping, registry.only_jobs(), settings.max_message_size,

@@ -19,6 +19,7 @@ from amqpjobs.errors import (
 )
 from amqpjobs.jobs.clock import MACHINE, Clock
 from amqpjobs.jobs.message.compression import Compression, compressed
+from amqpjobs.jobs.message.envelope import FAILED, Ending, Envelope
 from amqpjobs.jobs.message.failure import Failure
 from amqpjobs.jobs.message.headers import accepts
 from amqpjobs.jobs.message.properties import ERROR_REPLY, JSON, TRANSIENT, Properties
@@ -36,6 +37,7 @@ from amqpjobs.jobs.outcome import (
 from amqpjobs.jobs.results import dump_result
 from amqpjobs.jobs.run_context import context_of_nobody
 from amqpjobs.telemetry.traces.propagation import reply_trace
+from amqpjobs.worker.enveloped import ending_of
 from amqpjobs.worker.failures import exception_name, words_of
 from amqpjobs.worker.replacing import CONFIRM_TIMEOUT
 from amqpjobs.worker.run import Run
@@ -104,6 +106,8 @@ class Answering:
             job that is not known here: parked, it would run when nobody waits for it any more.
         """
         address, run.asked = run.asked or "", None  # from here on it cannot be cancelled
+        if (envelope := run.delivery.envelope) is not None:
+            return await self._tell_others(run, outcome, envelope)
         deadline = run.context.deadline if run.context else None
         if isinstance(outcome, Skipped) or (isinstance(outcome, Cancelled) and outcome.answers):
             if self._may_answer(run, address):
@@ -121,6 +125,23 @@ class Answering:
         told = await self._tell(run, address, body, kind, deadline)
         if not isinstance(outcome, Done) and told and not address.startswith(DIRECT):
             return Answered(outcome.failure, outcome.error)
+        return outcome
+
+    async def _tell_others(self, run: Run, outcome: Outcome, envelope: Envelope) -> Outcome:
+        """Tell another job system how its job has ended. Its messages name a reply queue whether
+        anybody waits or not, so that a failure is a dead letter all the same."""
+        now = self._time()
+        try:
+            ending = ending_of(outcome, run.definition, now, self._largest)
+        except Exception as error:  # noqa: BLE001 - serializers are the user's
+            outcome = self._rejected(run, "failed", error)
+            ending = Ending(FAILED, now, failure=outcome.failure, error=error)
+        if ending is None:
+            return outcome
+        properties = run.delivery.readable_properties()
+        for reply in envelope.replies(properties, run.delivery.body, ending):
+            if self._may_answer(run, reply.queue):
+                await self._send(run, reply.queue, reply.properties, reply.body, CONFIRM_TIMEOUT)
         return outcome
 
     def _may_answer(self, run: Run, address: str) -> bool:
@@ -176,6 +197,11 @@ class Answering:
             correlation_id=run.delivery.header.correlation_id,
             type=kind,
         )
+        return await self._send(run, address, properties, body, left)
+
+    async def _send(
+        self, run: Run, address: str, properties: Properties, body: bytes, left: float
+    ) -> bool:
         fate = self._publication.send(
             "", address, properties, body, mandatory=not address.startswith(DIRECT)
         )

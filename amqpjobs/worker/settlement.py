@@ -151,10 +151,9 @@ class Settlement:
             left = self._foreign.settle(delivery, outcome)
             if left is not None:
                 return left
-        callback = self._callback_of(delivery, outcome, context) if callbacks else None
-        if callback is None:
+        copies = self._callbacks_of(delivery, outcome, context) if callbacks else []
+        if not copies:
             return None
-        copies = [callback]
         if isinstance(outcome, Rejected):
             copies.insert(0, self._letter(delivery, outcome.failure, context))
         return self._replacing.replace(delivery, copies, outcome)
@@ -176,11 +175,11 @@ class Settlement:
             copy = with_id(with_steps(copy, context.remembered), context.job_id)  # for a replay
         return Copy(copy, delivery.body, self._queues[delivery.queue].dead)
 
-    def _callback_of(
+    def _callbacks_of(
         self, delivery: Delivery, outcome: Outcome, context: RunContext | None
-    ) -> Copy | None:
+    ) -> list[Copy]:
         if self._callbacks is None:
-            return None
+            return []
         return self._callbacks(delivery, outcome, context, self._queues[delivery.queue].dead)
 
     def leave(self) -> None:

@@ -18,6 +18,9 @@ from amqpjobs import (
     App,
     Batch,
     BlockingJobHandle,
+    Bytes,
+    CloudEvent,
+    CloudEventOf,
     Context,
     Cron,
     Debounce,
@@ -28,11 +31,13 @@ from amqpjobs import (
     JobStatus,
     Limit,
     Message,
+    MsgPack,
     Pipeline,
     Queue,
     Retry,
     Router,
     ScheduleStatus,
+    Text,
     Tick,
     TickRecord,
     Unique,
@@ -578,3 +583,55 @@ def executors() -> None:
         assert_type(fleet.submit(plain, 1).result(), str)
         assert_type(list(fleet.map(plain, [1, 2], chunksize=10)), list[str])
         fleet.submit(plain, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Format:
+    """A format of a user's."""
+
+    content_type = "text/csv"
+
+    def load(self, data: bytes) -> list[str]:
+        return []
+
+    def dump(self, value: Any) -> bytes:
+        return b""
+
+
+class NoFormat:
+    def load(self, data: bytes) -> list[str]:
+        return []
+
+
+@app.job(queue="formats", body=MsgPack)
+async def packed(data: bytes, n: int = 1) -> int:
+    return n
+
+
+@app.job(queue="formats", body=Format())
+async def formatted(lines: list[str]) -> None: ...
+
+
+@app.job(queue="formats", body=CloudEvent(source="/shop", mode="binary"))
+async def happened(event: CloudEventOf[int]) -> str:
+    assert_type(event.data, int)
+    return event.type
+
+
+@app.job(queue="formats", body=Bytes)
+async def raw(data: bytes) -> None: ...
+
+
+@app.job(queue="formats", body=Text, batch=Batch(10, within=1))
+async def texts(lines: list[str]) -> None: ...
+
+
+app.job(queue="formats", body=NoFormat)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+CloudEvent(mode="batch")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def formats() -> None:
+    assert_type(await packed.request(b"", n=2), int)
+    assert_type(await happened.request(CloudEventOf(1)), str)
+    assert_type(await texts.later("a"), JobHandle[None])
+    await raw.later("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await happened.later(CloudEventOf("x"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -31,6 +31,7 @@ from amqpjobs import (
     settings,
 )
 from amqpjobs.client.blocking import BlockingApp
+from amqpjobs.contrib.celery import BlockingCeleryTasks, CeleryTasks
 from amqpjobs.jobs.durable.steps import Steps
 from amqpjobs.jobs.run_context import plain_context
 from amqpjobs.state.schedules.scheduling import Schedules
@@ -43,6 +44,8 @@ WITHOUT = {
     *((App, name) for name in ("configure", "placed")),  # for commands and test kits
     (App, "autodiscover"),  # needs a package
     (JobStatus, ""),  # is what is returned, not made
+    *((CeleryTasks, name) for name in ("blocking", "request_task", "send_task")),  # need Celery
+    *((BlockingCeleryTasks, name) for name in ("", "request_task", "send_task")),
 }
 """What needs no example."""
 
@@ -91,7 +94,7 @@ def namespace(app: App) -> dict[str, Any]:
         "timedelta": timedelta,
         "app": app,
         "build_report": build_report,
-        "orders": Exchange("orders"),
+        "orders": amqpjobs.Exchange("orders"),
         "ctx": plain_context("import_rows", "an-id"),
     }
 

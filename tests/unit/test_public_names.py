@@ -6,6 +6,9 @@ from amqpjobs import (
     App,
     Batch,
     BlockingJobHandle,
+    Bytes,
+    CloudEvent,
+    CloudEventOf,
     Context,
     Cron,
     Debounce,
@@ -14,10 +17,12 @@ from amqpjobs import (
     JobHandle,
     JobStatus,
     Limit,
+    MsgPack,
     Queue,
     Retry,
     Router,
     ScheduleStatus,
+    Text,
     Tick,
     TickRecord,
     Unique,
@@ -25,6 +30,7 @@ from amqpjobs import (
 from amqpjobs.client.blocking import BlockingApp
 from amqpjobs.client.fleet import Fleet
 from amqpjobs.contrib.audit import Audit
+from amqpjobs.contrib.celery import BlockingCeleryTasks, CeleryTasks
 from amqpjobs.contrib.sentry import Sentry
 from amqpjobs.contrib.timeouts import Timeouts
 from amqpjobs.settings import load_settings
@@ -38,6 +44,8 @@ async def nothing() -> None: ...
 
 
 NAMES = {
+    BlockingCeleryTasks: "request_task send_task",
+    CeleryTasks: "blocking request_task send_task",
     # `client`, `configure` and `placed` are for what is built around an app: workers, commands,
     # and test kits.
     App: """
@@ -51,6 +59,11 @@ NAMES = {
         status undo watch why""",
     Batch: "on_failure seconds size within",
     Cron: "expression jitter missed name overlap tz within",
+    Bytes: "accepts content_type dump load single",
+    Text: "accepts content_type dump load single",
+    MsgPack: "accepts content_type dump load natives",
+    CloudEvent: "accepts bound content_type dump filled load natives received sent single",
+    CloudEventOf: """data datacontenttype dataschema extensions id source subject time type""",
     Every: "days hours jitter minutes missed name overlap period seconds within",
     Debounce: "at_most key last longest quiet seconds",
     Limit: "group key lease n seconds when_busy",

@@ -18,6 +18,7 @@ from amqpjobs.broker.amqp.frames import (
 )
 from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.errors import DecodeError
+from amqpjobs.jobs.message.envelope import Envelope
 from amqpjobs.jobs.message.properties import Properties
 
 DEPLOYS = 2
@@ -72,6 +73,11 @@ class Delivery:
     def may_have(self, name: bytes) -> bool:
         """Whether a header of this name may be there: false is certain, and decodes nothing."""
         return name in self._header
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """How another job system writes such messages, if one may have; None for ours."""
+        return None
 
     def properties(self) -> Properties:
         """All properties as a value.

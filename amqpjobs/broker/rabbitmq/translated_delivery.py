@@ -4,15 +4,18 @@ Only the channels of queues that are bound to exchanges, or that others declare,
 messages of plain jobs are read as they are. Changes when another program's message may say more.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pamqp import frame
 from pamqp.commands import Basic
 
+from amqpjobs.broker.amqp.fields import encode_table
 from amqpjobs.broker.amqp.frames import HeaderView, readable_properties, split_header
 from amqpjobs.broker.rabbitmq.delivery import ConsumerChannel, Delivery, OnDelivery
 from amqpjobs.broker.rabbitmq.single_channel import Occupancy, SingleChannel
+from amqpjobs.errors import DecodeError
+from amqpjobs.jobs.message.envelope import Envelope
 from amqpjobs.jobs.message.headers import origin_header, origin_of
 from amqpjobs.jobs.message.origin import Origin
 from amqpjobs.jobs.message.properties import Properties
@@ -23,18 +26,48 @@ if TYPE_CHECKING:
 DEATH = b"x-death"
 """The header of what RabbitMQ has dead-lettered, perhaps to let it wait before it comes again."""
 
-Translate: TypeAlias = Callable[[HeaderView, Origin | None], None]
-"""Changes the properties of a message into those that a job of ours would have.
 
-It is given where the message was published; None for the queue itself. It may raise `DecodeError`.
-"""
+class Translate(Protocol):
+    """Changes the properties of a message into those that a job of ours would have."""
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """How another job system writes its messages to this queue; None where none does."""
+        ...
+
+    def __call__(self, view: HeaderView, origin: Origin | None, body: bytes) -> bool:
+        """Translate a message.
+
+        Args:
+            view: its properties, which are changed.
+            origin: where it was published; None for the queue itself.
+            body: as it came.
+
+        Returns:
+            Whether it has an envelope of another job system.
+
+        Raises:
+            DecodeError: it cannot be translated.
+        """
+        ...
+
+
+def become(view: HeaderView, properties: Properties) -> None:
+    """Have these properties in a view from now on.
+
+    Raises:
+        ValueError: a header that AMQP cannot hold.
+    """
+    content_type, encoding, headers, *others = properties
+    entries = encode_table(headers)[4:]  # behind the length of the table
+    HeaderView.__init__(view, (content_type, encoding, entries, *others, None))
 
 
 class TranslatedDelivery(Delivery):
     """A delivery whose `header` is translated. Copies are made of the message as it came, and say
     where it was published."""
 
-    __slots__ = ("_origin", "_translate")
+    __slots__ = ("_enveloped", "_origin", "_translate")
 
     def __init__(
         self,
@@ -49,6 +82,7 @@ class TranslatedDelivery(Delivery):
         super().__init__(channel, tag, redelivered, header, body)
         self._origin = origin
         self._translate = translate
+        self._enveloped = False
 
     @property
     def header(self) -> HeaderView:
@@ -63,24 +97,48 @@ class TranslatedDelivery(Delivery):
             if self._origin is None and (view.has_amqpjobs_headers or DEATH in view.raw_headers):
                 self._origin = origin_of(view.headers)
             event_id = view.message_id
-            self._translate(view, self._origin)
+            self._enveloped = self._translate(view, self._origin, self.body)
             if (origin := self._origin) is not None and view.message_id:
                 known = origin.event_id or event_id
                 self._origin = origin._replace(job_id=view.message_id, event_id=known)
             self._view = view
         return view
 
+    @property
+    def envelope(self) -> Envelope | None:
+        """How another job system has written this message; None if none has."""
+        return self._translate.envelope if self._is_enveloped() else None
+
+    def may_have(self, name: bytes) -> bool:
+        """Whether a header of this name may be there, or was translated from another one."""
+        return name in self._header or (self._is_enveloped() and name in self.header.raw_headers)
+
     def properties(self) -> Properties:
-        """The properties as they were published, and where.
+        """The properties as they were published, and where. Those of another job system say which
+        job it is, and who gets its reply.
 
         Raises:
             DecodeError: they are not what AMQP allows.
         """
+        if self._is_enveloped():
+            return self.readable_properties()._replace(reply_to=self.header.reply_to)
         return self._with_origin(split_header(self._header).properties())
 
     def readable_properties(self) -> Properties:
-        """As many of them as can be read, for a copy."""
-        return self._with_origin(readable_properties(self._header))
+        """As many of them as can be read, for a copy. A copy of another job system's message is one
+        for that system, too: it says in addition which job it is, so that dead letters can be found
+        by their name and id."""
+        properties = readable_properties(self._header)
+        if self._is_enveloped():
+            view = self.header
+            return properties._replace(type=view.type, message_id=view.message_id)
+        return self._with_origin(properties)
+
+    def _is_enveloped(self) -> bool:
+        if self._view is None and self._translate.envelope is not None:
+            with suppress(DecodeError):  # whoever reads the header gets it
+                _ = self.header
+        return self._enveloped
 
     def return_counted(self) -> None:
         """Give it back by `basic.reject`, which RabbitMQ counts as a delivery in vain. From 4.3 it

@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import typer
 
@@ -26,10 +27,13 @@ from amqpjobs.cli.dead.options import (
 from amqpjobs.cli.dead.rows import compact, pretty
 from amqpjobs.cli.output import agrees, print_json, say
 from amqpjobs.errors import AmqpJobsError, ConfigurationError, DecodeError
-from amqpjobs.telemetry.safe_text import printable
+from amqpjobs.telemetry.safe_text import printable, text_in
 
 if TYPE_CHECKING:
     from amqpjobs.client.deadletters import DeadLetters, Letter
+
+Encode: TypeAlias = Callable[[str], bytes]
+"""Makes a body of a text."""
 
 BOM = "\ufeff"
 """Some editors write it; JSON has none."""
@@ -50,14 +54,12 @@ def edit(
     In $VISUAL or $EDITOR. It is requeued if they fit its job. While the editor is open nothing is
     held. What is left unchanged is not sent.
     """
-    from amqpjobs.client.deadletters.dead_letters import has_json
-
     bench = bench_of(load_app(app, url=url), queues, parked=parked, unroutable=unroutable)
     editor = _editor()
     letter = _find(bench, which)
-    is_json = has_json(bench, letter) and pretty(letter.readable_body) is not None
-    path = _write(letter, is_json=is_json)
-    body = _edited(editor, path, bench, letter, is_json=is_json)
+    text, encode = _editable(bench, letter)
+    path = _write(text)
+    body = _edited(editor, path, bench, letter, encode)
     if body is None:
         path.unlink()
         say("unchanged: nothing was sent")
@@ -104,17 +106,28 @@ def _editor() -> list[str]:
     return [found]
 
 
-def _write(letter: "Letter", *, is_json: bool) -> Path:
+def _editable(bench: "DeadLetters", letter: "Letter") -> tuple[str, Encode]:
+    """A body as text, and what makes a body of that: JSON with line breaks, the arguments in a
+    format that is no text as such JSON, or the text as it is."""
+    from amqpjobs.client.deadletters.dead_letters import editing
+
+    bodies = editing(bench)
+    arguments = bodies.arguments(letter)
+    if arguments is not None and (shown := pretty(arguments)) is not None:
+        return shown, lambda text: bodies.body(letter, compact(text))
+    if bodies.is_json(letter) and (shown := pretty(letter.readable_body)) is not None:
+        return shown, compact
+    whole = text_in(letter.readable_body)
+    if whole is None:
+        raise ConfigurationError(
+            "its body is no text: `amqpjobs dead show --raw` writes it as it is; export it, "
+            "fix the file, and import it"
+        )
+    return whole, lambda text: text.removesuffix("\n").encode()
+
+
+def _write(text: str) -> Path:
     """The body in a file that nobody else can read."""
-    text = pretty(letter.readable_body) if is_json else None
-    if text is None:
-        try:
-            text = letter.readable_body.decode()
-        except UnicodeDecodeError:
-            raise ConfigurationError(
-                "its body is no text: `amqpjobs dead show --raw` writes it as it is; export it, "
-                "fix the file, and import it"
-            ) from None
     handle, name = tempfile.mkstemp(prefix="amqpjobs-", suffix=".json")
     with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
         file.write(text + "\n")
@@ -122,7 +135,7 @@ def _write(letter: "Letter", *, is_json: bool) -> Path:
 
 
 def _edited(
-    editor: list[str], path: Path, bench: "DeadLetters", letter: "Letter", *, is_json: bool
+    editor: list[str], path: Path, bench: "DeadLetters", letter: "Letter", encode: Encode
 ) -> bytes | None:
     """The body that fits the job, or None if nothing was changed.
 
@@ -136,7 +149,7 @@ def _edited(
             text = path.read_text(encoding="utf-8").removeprefix(BOM)
             if text.strip() == before.strip():
                 return None
-            body = compact(text) if is_json else text.removesuffix("\n").encode()
+            body = encode(text)
             bench.check_body(letter, body)
             return body
         except UnicodeDecodeError:

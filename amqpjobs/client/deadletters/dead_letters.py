@@ -13,7 +13,7 @@ from amqpjobs.broker.rabbitmq.connection import Wire
 from amqpjobs.broker.rabbitmq.inspection.queues import connected
 from amqpjobs.broker.rabbitmq.inspection.scan_channel import HeldDelivery
 from amqpjobs.client.deadletters.announcing import announce_replay
-from amqpjobs.client.deadletters.edited import check_body, is_json, with_body
+from amqpjobs.client.deadletters.edited import Editing, check_body, with_body
 from amqpjobs.client.deadletters.export import Writer, read_lines, send_lines
 from amqpjobs.client.deadletters.letter import Grouping, Kind, Letter, Place
 from amqpjobs.client.deadletters.mover import Mover
@@ -383,9 +383,9 @@ class DeadLetters:
         await check_there(wire, [to])
 
 
-def has_json(dead_letters: DeadLetters, letter: Letter) -> bool:
-    """Whether white space in the body of a letter means nothing."""
-    return is_json(dead_letters._registry, letter)
+def editing(dead_letters: DeadLetters) -> Editing:
+    """What makes text of bodies, and bodies of text."""
+    return Editing(dead_letters._registry, dead_letters._settings.max_message_size)
 
 
 def _lanes(queues: Iterable[Queue]) -> frozenset[str]:

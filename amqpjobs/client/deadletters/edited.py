@@ -4,10 +4,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from amqpjobs.client.deadletters.letter import Letter
-from amqpjobs.errors import DecodeError, UnknownJob
-from amqpjobs.jobs.message.bodies import Bytes, Text
+from amqpjobs.errors import DecodeError, InvalidArguments, UnknownJob
+from amqpjobs.jobs.message.bodies import Bytes, MsgPack, Text
+from amqpjobs.jobs.message.cloud_event import CloudEvent
 from amqpjobs.jobs.message.content import received
 from amqpjobs.jobs.message.properties import JSON
+from amqpjobs.telemetry.safe_text import text_in
 
 if TYPE_CHECKING:
     from amqpjobs.jobs.definition import Definition
@@ -41,13 +43,56 @@ def with_body(registry: "Registry", letter: Letter, body: bytes) -> Letter:
     return replace(letter, body=body, properties=properties)
 
 
-def is_json(registry: "Registry", letter: Letter) -> bool:
-    """Whether the job of a letter takes JSON, as far as that is known; some formats are JSON,
-    too."""
-    try:
-        return not isinstance(_job_of(registry, letter).body, Bytes | Text)
-    except UnknownJob:
-        return True
+class Editing:
+    """Bodies of dead letters as text that a person edits.
+
+    Args:
+        registry: of the app.
+        limit: the largest body, in bytes.
+    """
+
+    def __init__(self, registry: "Registry", limit: int) -> None:
+        self._registry = registry
+        self._limit = limit
+
+    def is_json(self, letter: Letter) -> bool:
+        """Whether the job of a letter takes JSON, as far as that is known; some formats are JSON,
+        too."""
+        try:
+            return not isinstance(_job_of(self._registry, letter).body, Bytes | Text)
+        except UnknownJob:
+            return True
+
+    def arguments(self, letter: Letter) -> bytes | None:
+        """The arguments of a letter whose body is no text, as JSON; None where it is text, where
+        they cannot be read, or cannot be sent again without what is in headers."""
+        try:
+            definition = _job_of(self._registry, letter)
+            body = definition.body
+            if body is None or isinstance(body, Bytes | Text | CloudEvent):
+                return None
+            if not isinstance(body, MsgPack) and text_in(letter.readable_body) is not None:
+                return None
+            data = received(body, letter.properties, letter.body, self._limit)
+            return definition.payload.dump_json(*definition.payload.load(data))
+        except (UnknownJob, DecodeError, InvalidArguments):
+            return None
+
+    def body(self, letter: Letter, arguments: bytes) -> bytes:
+        """A body for a letter, in the format of its job.
+
+        Args:
+            arguments: as JSON.
+
+        Raises:
+            DecodeError: they do not fit, or the format cannot hold them.
+        """
+        payload = _job_of(self._registry, letter).payload
+        args, kwargs = payload.load_json(arguments)
+        try:
+            return payload.dump(args, kwargs)
+        except InvalidArguments as error:
+            raise DecodeError(str(error)) from None
 
 
 def _job_of(registry: "Registry", letter: Letter) -> "Definition":

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaValue as JsonSchema
 
 from amqpjobs.jobs.definition import Definition
-from amqpjobs.jobs.message.bodies import ANYTHING, Body, Bytes, content_type_of
+from amqpjobs.jobs.message.bodies import ANYTHING, Body, Bytes, content_type_of, own
 from amqpjobs.jobs.message.cloud_event import OPTIONAL, REQUIRED, VERSION, CloudEvent, CloudEventOf
 from amqpjobs.jobs.message.properties import JSON
 from amqpjobs.jobs.roundtrip.plain import PlainData
@@ -37,10 +37,13 @@ def described(body: Body | None, schema: JsonSchema) -> dict[str, Any]:
     if isinstance(body, Bytes):
         return {"contentType": content_type}
     if isinstance(body, CloudEvent):
+        if body.mode == "binary" and schema.get("format") == "binary":
+            return {"contentType": ANYTHING}
         if body.mode == "binary":
             return {"contentType": JSON, "payload": schema}
         return {"contentType": content_type, "payload": _event(schema)}
-    return {"contentType": content_type, "payload": schema}
+    arranged = own(body, "described")
+    return {"contentType": content_type, "payload": arranged(schema) if arranged else schema}
 
 
 def _event(data: JsonSchema) -> JsonSchema:

@@ -216,6 +216,14 @@ class Payload:
         # With its default, one that was left out does not let the next one move up.
         return tuple(value.pop(n, default) for n, default in self._leading.items()), value
 
+    def dump_json(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """Validate arguments and encode them as JSON, whatever the format of the messages is.
+
+        Raises:
+            InvalidArguments: they do not fit, or cannot become JSON.
+        """
+        return self.dump(args, kwargs)
+
     def load_json(self, body: bytes) -> Arguments:
         """Validate arguments that are given as JSON, whatever the format of the messages is.
 

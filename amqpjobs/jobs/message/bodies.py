@@ -7,6 +7,7 @@ job. Changes when a format is added, or a format may say something else about it
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, runtime_checkable
 
@@ -14,9 +15,13 @@ from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.hints import install
 from amqpjobs.jobs.message.own_headers import HeaderValue
 from amqpjobs.jobs.message.properties import JSON
+from amqpjobs.jobs.roundtrip.natives import NATIVES
 
 ANYTHING: Final = "application/octet-stream"
 """The content type that says nothing."""
+
+LONGEST_TYPE: Final = 255
+"""Characters of a content type: AMQP's own limit."""
 
 
 @runtime_checkable
@@ -201,12 +206,14 @@ class MsgPack:
         {"application/msgpack", "application/vnd.msgpack", "application/x-msgpack"}
     )
     """The name that IANA has registered is the second. Kombu writes the third."""
+    natives: frozenset[str] = NATIVES
 
     def __init__(self, *, timestamps: bool = False, any_keys: bool = False) -> None:
         # Here and not in `load`: a worker that lacks it does not start, and no message is lost.
         self._msgpack = _msgpack()
         self.timestamps, self.any_keys = timestamps, any_keys
-        self.natives = frozenset({"bytes", "datetime"} if timestamps else {"bytes"})
+        if timestamps:
+            self.natives = NATIVES | {"datetime"}
 
     def __repr__(self) -> str:
         given = [name for name in ("timestamps", "any_keys") if getattr(self, name)]
@@ -271,6 +278,13 @@ def body_of(given: Any) -> Body | None:
         if inspect.iscoroutinefunction(method):
             owner = format_name(body)
             raise ConfigurationError(f"{name} of {owner} is an `async def`: write a `def`")
+    content_type = getattr(body, "content_type", None)
+    if isinstance(content_type, str) and not (
+        0 < len(content_type) <= LONGEST_TYPE and content_type.isascii()
+    ):
+        raise ConfigurationError(
+            f"content_type of {format_name(body)} is text of up to {LONGEST_TYPE} ASCII characters"
+        )
     found: Body = body
     return found
 
@@ -288,6 +302,17 @@ def _instance(given: Callable[[], Any]) -> Any:
 def format_name(body: Body) -> str:
     """A format, for people."""
     return type(body).__name__
+
+
+@lru_cache(maxsize=256)
+def _is_ours(kind: type, name: str) -> bool:
+    return any(name in vars(c) and c.__module__.startswith("amqpjobs.") for c in kind.__mro__)
+
+
+def own(body: Body, name: str, default: Any = None) -> Any:
+    """An attribute that only formats of amqpjobs have. A format of a user's may have one of this
+    name that means something else."""
+    return getattr(body, name, default) if _is_ours(type(body), name) else default
 
 
 def content_type_of(body: Body | None) -> str | None:

@@ -102,6 +102,7 @@ class CloudEvent:
     content_type: ClassVar[str] = STRUCTURED
     accepts: ClassVar[frozenset[str] | None] = None
     single: ClassVar[bool] = True
+    natives: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -118,7 +119,6 @@ class CloudEvent:
                 f"prefix of CloudEvent is cloudEvents_, cloudEvents: or ce-, not {prefix!r}"
             )
         self.source, self.type, self.mode, self.prefix = source, type, mode, prefix
-        self.natives = natives_of(Any)
         self._whole = False
         self._of: tuple[Callable[[], str], str] = (lambda: "", "")
 

@@ -7,7 +7,7 @@ Its headers are read by `amqpjobs.jobs.message.headers`. Changes when another ki
 from typing import Final, NoReturn, Protocol
 
 from amqpjobs.errors import DecodeError
-from amqpjobs.jobs.message.bodies import ANYTHING, Body, content_type_of
+from amqpjobs.jobs.message.bodies import ANYTHING, Body, content_type_of, format_name, own
 from amqpjobs.jobs.message.compression import ENCODINGS, decompressed
 from amqpjobs.jobs.message.properties import JSON, Headers
 
@@ -72,10 +72,16 @@ def received(body: Body | None, said: Described, data: bytes, largest: int) -> b
         data = decompressed(data, name, largest)
     elif name is not None and name not in NOT_ENCODED:
         raise DecodeError(f"content encoding {name[:SHOWN]!r} is not accepted")
-    arranged = getattr(body, "received", None)
-    if arranged is None:
+    if body is None or (arranged := own(body, "received")) is None:
         return data
-    found: bytes = arranged(content_type, said.headers, data)
+    headers = said.headers
+    try:
+        found: bytes = arranged(content_type, headers, data)
+    except DecodeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - anyone may have written the headers
+        words = f"{format_name(body)} cannot read the message: {type(error).__name__}"
+        raise DecodeError(words) from None
     return found
 
 
@@ -87,14 +93,14 @@ def _check_type(body: Body | None, content_type: str | None) -> None:
         if not is_json(content_type):
             raise DecodeError(f"content type {content_type[:SHOWN]!r}; it must be {JSON}")
         return
-    own = content_type_of(body)
-    accepted = getattr(body, "accepts", None if own is None else frozenset({media_type(own)}))
+    said = content_type_of(body)
+    accepted = own(body, "accepts", None if said is None else frozenset({media_type(said)}))
     if accepted is None or media_type(content_type) in accepted | {ANYTHING}:
         return
-    if own == JSON and is_json(content_type):
+    if said == JSON and is_json(content_type):
         return
     raise DecodeError(
-        f"content type {content_type[:SHOWN]!r}; the format of the job, {type(body).__name__}, "
+        f"content type {content_type[:SHOWN]!r}; the format of the job, {format_name(body)}, "
         f"takes {' or '.join(sorted(accepted))}"
     )
 

@@ -116,8 +116,8 @@ def with_id(copy: Properties, job_id: str) -> Properties:
 
 
 def of_job(copy: Properties, job_id: str, job: str) -> Properties:
-    """A copy that waits in a store, and names its job. That of an event keeps the id and the type of
-    its publisher, from which the worker finds the job again."""
+    """A copy that waits in a store, and names its job. That of an event keeps the id and the type
+    of its publisher, from which the worker finds the job again."""
     if origin_of(copy.headers) is not None:
         return with_id(copy, job_id)
     return copy._replace(message_id=job_id, type=job)

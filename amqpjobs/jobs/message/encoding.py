@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from amqpjobs.errors import InvalidArguments
 from amqpjobs.jobs.message.arguments import MASK, first_line, jsonable
-from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_of, format_name
+from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_of, format_name, own
 from amqpjobs.jobs.message.cloud_event import CloudEvent, CloudEventOf, natives_of
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS
 from amqpjobs.jobs.message.properties import JSON
@@ -62,7 +62,7 @@ def _encoded(body: Body | None, value: object, source: str, type_: str) -> Encod
         data = _plain_of(kind, natives_of(kind)).write(event.data)[1]
         _, plain = _plain_of(CloudEventOf, NATIVES).write(replace(event, data=data))
         return body.sent(_dumped(body, plain))
-    _, plain = _plain_of(kind, getattr(body, "natives", NATIVES)).write(value)
+    _, plain = _plain_of(kind, own(body, "natives", NATIVES)).write(value)
     return Encoded(_dumped(body, plain), content_type_of(body) or ANYTHING, NO_OWN_HEADERS)
 
 

@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 
 from amqpjobs.errors import ConfigurationError, DecodeError, InvalidArguments
 from amqpjobs.jobs.message.arguments import MOST, Arguments, Payload, first_line
-from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_of, format_name
+from amqpjobs.jobs.message.bodies import ANYTHING, Body, Encoded, content_type_of, format_name, own
 from amqpjobs.jobs.message.message import Message, has_own_id, takes_own_id
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, OwnHeaders
 from amqpjobs.jobs.roundtrip.findings import findings
@@ -53,21 +53,21 @@ class FormattedPayload(Payload):
         source: Callable[[], str],
     ) -> None:
         self.format = format_name(body)
-        if getattr(body, "single", False) and len(parameters) != 1:
+        if own(body, "single", False) and len(parameters) != 1:
             raise ConfigurationError(
                 f"job {job!r}: body={self.format} makes one value of a message, so the job takes "
                 f"one parameter, and this one takes {len(parameters)}"
             )
         super().__init__(job, parameters, hints)
-        bound = getattr(body, "bound", None)
+        bound = own(body, "bound")
         if bound is not None:
             body = bound(hints[parameters[0].name], source, job)
         self._body = body
-        self._sent: Callable[[bytes], Encoded] | None = getattr(body, "sent", None)
-        self._filled: Callable[[Any], Any] | None = getattr(body, "filled", None)
+        self._sent: Callable[[bytes], Encoded] | None = own(body, "sent")
+        self._filled: Callable[[Any], Any] | None = own(body, "filled")
         self._plain: PlainData | None = None
         if parameters:
-            natives = getattr(body, "natives", NATIVES)
+            natives = own(body, "natives", NATIVES)
             try:
                 self._plain = PlainData(self._annotation(parameters, hints), natives)
             except PydanticUserError as error:
@@ -125,6 +125,10 @@ class FormattedPayload(Payload):
             return self._sent(body)
         return Encoded(body, content_type_of(self._body) or ANYTHING, NO_OWN_HEADERS)
 
+    def addressed(self, encoded: Encoded, message: Message[Any]) -> Encoded:
+        """The same for one message, whose id a format may need in a header."""
+        return encoded
+
     def load(self, body: bytes) -> Arguments:
         """Decode a body and validate it.
 
@@ -152,6 +156,10 @@ class FormattedPayload(Payload):
             raise DecodeError(
                 f"{self.job}: {self.format} cannot read the body: {type(error).__name__}"
             ) from None
+
+    def dump_json(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """See `Payload.dump_json`."""
+        return super().dump(args, kwargs)
 
     def load_json(self, body: bytes) -> Arguments:
         """See `Payload.load_json`."""
@@ -193,7 +201,8 @@ def encoded_call(
     """
     assert isinstance(payload, FormattedPayload)  # noqa: S101 - that of such a job
     encoded = payload.encode(args, kwargs)
-    return with_format(make(encoded.data), encoded)
+    message = make(encoded.data)
+    return with_format(message, payload.addressed(encoded, message))
 
 
 def with_format(message: Message[R], encoded: Encoded) -> Message[R]:

@@ -320,6 +320,33 @@ async def test_events_have_formats() -> None:
     assert sorted(map(str, seen)) == ["order=7", "order=7", "{'a': b'\\x00'}"]
 
 
+async def test_a_process_gets_a_broadcast_once() -> None:
+    """Whatever it has opened: an event loop, and a blocking client beside it."""
+    import anyio
+
+    app, seen = App("shop"), []
+
+    @app.broadcast(ORDERS, "x")
+    async def everywhere(event: int) -> None:
+        seen.append(event)
+
+    @app.on(ORDERS, "x", queue="q")
+    async def handler(event: int) -> None: ...
+
+    def program() -> None:
+        with app.blocking() as client:
+            client.publish(ORDERS, "x", 3)
+
+    async with app.testing() as t:
+        await anyio.to_thread.run_sync(program)
+        await t.run_until_idle()
+    assert seen == [3]
+    async with app.testing() as t:
+        await app.publish(ORDERS, "x", 4)
+        await t.run_until_idle()
+    assert seen == [3, 4]
+
+
 async def test_a_foreign_queue_is_consumed_as_it_is() -> None:
     """Its only job takes what its owner calls otherwise; what fails is left to the owner."""
     app, seen = App("shop"), []

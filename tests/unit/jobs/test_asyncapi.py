@@ -12,7 +12,17 @@ import jsonschema
 import pytest
 from pydantic import BaseModel, Field
 
-from amqpjobs import App, Context, Queue, Reject, Retry
+from amqpjobs import (
+    App,
+    Bytes,
+    CloudEvent,
+    CloudEventOf,
+    Context,
+    MsgPack,
+    Queue,
+    Reject,
+    Retry,
+)
 from amqpjobs.client.client import registry_of
 from amqpjobs.settings import load_settings
 from tests.support.npm import package
@@ -381,3 +391,45 @@ def test_a_job_whose_result_cannot_travel_answers_nobody() -> None:
     document = app.asyncapi()
     assert "reply" not in document["operations"]["handle"]
     assert set(document["channels"]) == {"handles"}
+
+
+def test_messages_of_other_formats_are_described(official: jsonschema.Draft7Validator) -> None:
+    """By their content type, and the schema of what is validated; bytes have none."""
+    app = App("formats", settings=load_settings(url=URL))
+
+    @app.job(queue="formats", body=MsgPack)
+    async def packed(pen: Circle, data: bytes) -> None: ...
+
+    @app.job(queue="formats", body=Bytes)
+    async def raw(data: bytes) -> None: ...
+
+    @app.job(queue="formats", body=CloudEvent)
+    async def event(circle: Circle) -> None: ...
+
+    @app.job(queue="formats", body=CloudEvent)
+    async def whole(event: CloudEventOf[Circle]) -> None: ...
+
+    @app.job(queue="formats", body=CloudEvent(mode="binary"))
+    async def binary(event: CloudEventOf[Circle]) -> None: ...
+
+    document = app.asyncapi()
+    official.validate(document)
+    messages = document["components"]["messages"]
+    circle = {"$ref": "#/components/schemas/Circle"}
+    assert {name: messages[name]["contentType"] for name in app.jobs} == {
+        "packed": "application/msgpack",
+        "raw": "application/octet-stream",
+        "event": "application/cloudevents+json",
+        "whole": "application/cloudevents+json",
+        "binary": "application/json",
+    }
+    assert "payload" not in messages["raw"]
+    assert messages["packed"]["payload"]["properties"]["pen"] == circle
+    assert messages["packed"]["payload"]["properties"]["data"]["format"] == "binary"
+    for name in ("event", "whole"):
+        payload = messages[name]["payload"]
+        assert payload["properties"]["data"] == circle
+        sent = event.message(Circle(kind="circle", radius=1.0))
+        resolved = {**payload, "components": document["components"]}
+        jsonschema.Draft7Validator(resolved).validate(json.loads(sent.body))
+    assert messages["binary"]["payload"] == circle

@@ -153,7 +153,7 @@ def test_a_router_has_handlers_and_broadcasts() -> None:
     [
         (lambda app: Exchange(""), "a name of 1 to 255 bytes"),
         (lambda app: Exchange("x", type="topics"), "type is one of topic, direct"),
-        (lambda app: Exchange("amqpjobs.mine"), "belong to amqpjobs"),
+        (lambda app: Exchange("amqpjobs.delay"), "belong to amqpjobs"),
         (lambda app: Exchange("x", foreign=True, alternate="y"), "that this app declares"),
         (lambda app: app.on("orders", "x", queue="q"), '@on takes an Exchange("name")'),
         (lambda app: app.on(ORDERS, queue="q"), 'such as "order.placed"'),

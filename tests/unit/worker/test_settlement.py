@@ -145,7 +145,7 @@ async def test_a_callback_is_confirmed_before_its_job_is_acked(bench, outcome):
 
     def make(delivery, outcome, context, dead):
         made.append(dead)
-        return Copy(Properties(type="next"), b"7", "other")
+        return [Copy(Properties(type="next"), b"7", "other")]
 
     bench.settlement._callbacks = make
     delivery = bench.hand.give(type="job")
@@ -661,7 +661,7 @@ async def test_what_was_accepted_is_known_if_it_comes_again(bench):
 
 def with_callback(bench, delivery, outcome):
     """The task that waits for its settlement, with a callback to the queue ``other``."""
-    bench.settlement._callbacks = lambda *_: Copy(Properties(type="next"), b"7", "other")
+    bench.settlement._callbacks = lambda *_: [Copy(Properties(type="next"), b"7", "other")]
     settling = bench.settlement.settle(delivery, outcome, None, callbacks=True)
     task = asyncio.ensure_future(settling)
     bench.tasks.append(task)

@@ -246,6 +246,13 @@ def test_headers_of_any_type_do_no_harm():
     assert load(CloudEventOf[Any], "application/json", b"1", huge).time is None
 
 
+def test_a_header_that_is_no_text_is_one_kind_of_error():
+    """Half of a surrogate pair, which AMQP's clients may make of bytes."""
+    headers = {f"cloudEvents_{name}": value for name, value in ATTRIBUTES.items()}
+    with pytest.raises(DecodeError, match="CloudEvent cannot read the message"):
+        load(Order, "application/json", b"1", {**headers, "cloudEvents_x": "\ud800"})
+
+
 @pytest.mark.parametrize("name", ["data", "id", "Big", "with space", ""])
 def test_the_names_of_extensions(name: str):
     """Small letters and digits, and none that is taken."""

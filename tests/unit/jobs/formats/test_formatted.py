@@ -30,7 +30,8 @@ from typing_extensions import TypedDict
 from amqpjobs import App, Bytes, MsgPack, Text, Unique
 from amqpjobs.errors import DecodeError, InvalidArguments
 from amqpjobs.jobs.job import Job, definition_of
-from amqpjobs.jobs.message.properties import JSON
+from amqpjobs.jobs.message.content import received
+from amqpjobs.jobs.message.properties import JSON, Properties
 
 app = App("formats")
 
@@ -305,6 +306,32 @@ def test_a_format_without_a_content_type_sends_bytes():
             return bytes(value)
 
     assert job_of(bytes, Plain).message(b"x").content_type == "application/octet-stream"
+
+
+def test_a_users_format_may_have_attributes_of_any_name():
+    """What amqpjobs' own formats have beside load and dump means nothing in it."""
+
+    class Counting:
+        single, accepts, natives, bound, filled = True, frozenset({"x/y"}), None, 1, 1
+
+        def __init__(self) -> None:
+            self.sent = self.received = 0
+
+        def load(self, data: bytes) -> Any:
+            self.received += 1
+            return {"a": data, "b": self.received}
+
+        def dump(self, value: Any) -> bytes:
+            self.sent += 1
+            return bytes(value["a"])
+
+    @app.job(queue="q", body=Counting, name="counting")
+    async def counting(a: bytes, b: int) -> None: ...
+
+    assert counting.message(b"x", 1).body == b"x"
+    said = Properties("any/thing")
+    definition = definition_of(counting)
+    assert received(definition.body, said, b"x", 10) == b"x"
 
 
 def raises(error: BaseException) -> Callable[..., Any]:
