@@ -20,14 +20,18 @@ import amqpjobs
 from amqpjobs import (
     App,
     BlockingJobHandle,
+    Bytes,
+    CloudEvent,
     Context,
     Cron,
     Job,
     JobHandle,
     JobStatus,
+    MsgPack,
     Queue,
     Retry,
     ScheduleStatus,
+    Text,
     settings,
 )
 from amqpjobs.client.blocking import BlockingApp
@@ -44,6 +48,9 @@ WITHOUT = {
     *((App, name) for name in ("configure", "placed")),  # for commands and test kits
     (App, "autodiscover"),  # needs a package
     (JobStatus, ""),  # is what is returned, not made
+    # A worker calls these; the example of the class shows the job.
+    *((kind, name) for kind in (Bytes, Text, MsgPack, CloudEvent) for name in ("dump", "load")),
+    *((CloudEvent, name) for name in ("bound", "filled", "received", "sent")),
     *((CeleryTasks, name) for name in ("blocking", "request_task", "send_task")),  # need Celery
     *((BlockingCeleryTasks, name) for name in ("", "request_task", "send_task")),
 }

@@ -119,8 +119,11 @@ class Bytes:
     accepted.
 
     Example:
-        >>> @app.job(queue="images", body=Bytes)
-        ... async def store(image: bytes) -> None: ...
+        >>> @app.job(queue="reports", body=Bytes)
+        ... async def store(image: bytes) -> int:
+        ...     return len(image)
+        >>> await store.request(b"jpeg")
+        4
     """
 
     content_type: ClassVar[str] = ANYTHING
@@ -150,8 +153,11 @@ class Text:
     reads from text, such as a ``UUID``. Every content type is accepted.
 
     Example:
-        >>> @app.job(queue="lines", body=Text)
-        ... async def note(line: str) -> None: ...
+        >>> @app.job(queue="reports", body=Text)
+        ... async def note(line: str) -> str:
+        ...     return line.upper()
+        >>> await note.request("hello")
+        'HELLO'
     """
 
     content_type: ClassVar[str] = "text/plain"

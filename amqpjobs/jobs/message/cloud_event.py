@@ -61,9 +61,11 @@ class CloudEventOf(Generic[D]):
         extensions: further attributes; their names are small letters and digits.
 
     Example:
-        >>> @app.job(queue="orders", body=CloudEvent)
-        ... async def bill(event: CloudEventOf[Order]) -> None:
-        ...     print(event.type, event.data)
+        >>> @app.job(queue="reports", body=CloudEvent)
+        ... async def bill(event: CloudEventOf[int]) -> str:
+        ...     return f"{event.type} {event.data}"
+        >>> await bill.request(CloudEventOf(7, type="order.placed"))
+        'order.placed 7'
     """
 
     data: D
@@ -95,8 +97,11 @@ class CloudEvent:
         ConfigurationError: another mode or prefix.
 
     Example:
-        >>> @app.job(queue="orders", body=CloudEvent(source="/shop"))
-        ... async def invoice(order: Order) -> None: ...
+        >>> @app.job(queue="reports", body=CloudEvent(source="/shop"))
+        ... async def invoice(order: int) -> str:
+        ...     return f"invoice {order}"
+        >>> await invoice.request(7)
+        'invoice 7'
     """
 
     content_type: ClassVar[str] = STRUCTURED
