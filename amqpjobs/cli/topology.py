@@ -21,6 +21,7 @@ from amqpjobs.jobs.queue.topology import (
     ExchangeDeclaration,
     QueueDeclaration,
     Topology,
+    joined,
 )
 from amqpjobs.jobs.retry import longest_pause
 from amqpjobs.telemetry.safe_text import printable
@@ -224,11 +225,7 @@ def whole_of(app: "App", longest_delay: float | None, *, recorder: bool = False)
         longest_delay = max((longest_pause(policy) for policy in policies), default=0)
     delays = ladder(range(level_of(min(int(longest_delay), LONGEST_DELAY)) + 1))
     events = RECORDER_TOPOLOGY if recorder else EVENTS_TOPOLOGY
-    return Topology(
-        own.exchanges + delays.exchanges + events.exchanges,
-        own.queues + delays.queues + events.queues,
-        own.bindings + delays.bindings + events.bindings,
-    )
+    return joined(joined(own, delays), events)
 
 
 async def _apply(app: "App", whole: Topology) -> None:
@@ -243,12 +240,8 @@ async def _apply(app: "App", whole: Topology) -> None:
 
 def _declared(app: "App") -> Topology:
     """What the app declares, and what it needs of others."""
-    own, foreign = registry_of(app).topology, registry_of(app).foreign
-    return Topology(
-        own.exchanges + foreign.exchanges,
-        own.queues + foreign.queues,
-        own.bindings + foreign.bindings,
-    )
+    registry = registry_of(app)
+    return joined(registry.topology, registry.foreign)
 
 
 def _bindings(app: "App") -> "list[Finding]":

@@ -87,7 +87,8 @@ build_tree() { # release, debootstrap's script for it, packages
 need_310_tree() { ! packaged_310 && ! on_debian_12; }
 packaged_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null; }
 packaged_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
-everything_is_there() { { packaged_310 || complete bookworm; } && complete forky && packaged_postgres && packaged_faketime; }
+networks() { command -v ip >/dev/null; } # of clusters of nodes, for the fault tests
+everything_is_there() { { packaged_310 || complete bookworm; } && complete forky && packaged_postgres && packaged_faketime && networks; }
 
 if ! everything_is_there; then
   [ "$(id -u)" = 0 ] || fail "run this as root: sudo AMQPJOBS_CACHE='$cache' $0"
@@ -107,6 +108,7 @@ if ! everything_is_there; then
     install_packages postgresql
   fi
   packaged_faketime || install_packages faketime # clocks that differ, for the fault tests
+  networks || install_packages iproute2
   if need_310_tree && ! complete bookworm; then
     build_tree bookworm bookworm rabbitmq-server
   fi

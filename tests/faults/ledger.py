@@ -121,6 +121,11 @@ class Ledger:
         self.notes.append(what)
         self.tell(what)
 
+    @property
+    def last_events(self) -> str:
+        """The end of the history."""
+        return "\n".join(event for _, event in self._history[-5:])
+
     def attempt(self, *ids: str) -> None:
         """These are about to be sent."""
         self._write("attempted", ids)

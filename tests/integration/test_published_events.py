@@ -181,6 +181,9 @@ async def test_bindings_left_over_are_shown_and_removed(
         "binding of 'invoicing' to 'orders' by 'order.old'": "left over",
         "binding of 'invoicing' to 'documents' by {'format': 'txt', 'x-match': 'any'}": "left over",
     }
+    doctor = run(broker, tmp_path, "doctor", "--json")
+    told = {row["check"]: row["finding"] for row in json.loads(doctor.stdout)}
+    assert told["binding of 'invoicing' to 'orders' by 'order.old'"] == "left over"
     unsure = run(broker, tmp_path, "topology", "apply", "--prune")
     assert unsure.returncode == 2
     assert "pass --yes" in unsure.stderr

@@ -12,6 +12,7 @@ from aiormq import exceptions as aiormq_errors
 
 from amqpjobs.broker.rabbitmq.addresses import Round
 from amqpjobs.broker.rabbitmq.splitter import SplitterProtocol
+from amqpjobs.broker_url import Node
 from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, ProtocolError
 from amqpjobs.settings import Settings
 
@@ -30,13 +31,15 @@ class Failed:
     """An attempt to connect that failed.
 
     Attributes:
-        where: the node, with its address if its name has several.
+        node: as the URL names it.
+        where: the same, with its address if it has a name.
         error: for the user, if there is no other node.
         cause: aiormq's error, or the machine's.
         reason: why the node cannot be reached; None if it answered, and refused.
         for_all: whether all nodes of a cluster would answer so.
     """
 
+    node: Node
     where: str
     error: BrokerUnavailable
     cause: BaseException
@@ -70,7 +73,7 @@ def failure_of(
         told = unreached(error, reason, there, hung_up=hung_up)
     # Users and passwords are the same on all nodes of a cluster; a virtual host may be down on one.
     for_all = isinstance(error, aiormq_errors.ProbableAuthenticationError)
-    return Failed(attempts.where, told, error, reason, for_all)
+    return Failed(attempts.node, attempts.where, told, error, reason, for_all)
 
 
 def none_of(failures: Sequence[Failed], settings: Settings) -> BrokerUnavailable:
@@ -78,9 +81,12 @@ def none_of(failures: Sequence[Failed], settings: Settings) -> BrokerUnavailable
     last = failures[-1]
     if len(failures) == 1 or last.for_all:
         return last.error
-    temporary = any(failed.error.temporary for failed in failures)
-    away = "; ".join(f"{each.where}: {each.reason}" for each in failures if each.reason)
+    # A node that answers at one address need not answer at its others, such as those of IPv6.
     answers = [each for each in failures if each.reason is None]
+    answered = {each.node for each in answers}
+    unanswered = [each for each in failures if each.node not in answered]
+    temporary = bool(unanswered) or any(each.error.temporary for each in answers)
+    away = "; ".join(f"{each.where}: {each.reason}" for each in unanswered)
     if answers:
         others = f". Others cannot be reached ({away})" if away else ""
         told = list(dict.fromkeys(str(each.error) for each in answers))

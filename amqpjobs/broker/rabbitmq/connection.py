@@ -202,7 +202,7 @@ class Link:
         end = clock() + seconds
         while True:
             try:
-                return await self.connect()
+                wire = await self.connect()
             except BrokerUnavailable as error:
                 left = end - clock()
                 if not error.temporary or left <= 0:
@@ -210,6 +210,10 @@ class Link:
                 log.warning(
                     "waiting for RabbitMQ", extra={"left_s": round(left), "error": str(error)}
                 )
+            else:
+                if len(self._settings.broker_url.nodes) > 1:
+                    self._log_connected(wire)
+                return wire
             await asyncio.sleep(min(START_PAUSE, max(0.0, end - clock())))
 
     async def run(self) -> None:
@@ -256,15 +260,12 @@ class Link:
                     extra={"purpose": self.purpose, "error": str(error), "attempt": attempt},
                 )
             else:
-                log.info(
-                    "connected",
-                    extra={
-                        "purpose": self.purpose,
-                        "broker": wire.profile.text,
-                        "node": str(wire.place),
-                    },
-                )
+                self._log_connected(wire)
                 return wire
+
+    def _log_connected(self, wire: Wire) -> None:
+        extra = {"purpose": self.purpose, "broker": wire.profile.text, "node": str(wire.place)}
+        log.info("connected", extra=extra)
 
     async def _open(self) -> Wire:
         settings, failures = self._settings, list[Failed]()

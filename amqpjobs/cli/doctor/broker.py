@@ -97,7 +97,7 @@ async def queues(app: "App", wire: "Wire") -> AsyncIterator[Check]:
         if queue.singleton:
             found = "a singleton: one job at a time in all workers, others stand by"
             yield Check(f"queue {queue.name!r}", "ok", found)
-        if queue.type != "quorum":
+        if queue.type != "quorum" and not queue.foreign:
             yield Check(
                 f"queue {queue.name!r}",
                 "warning",

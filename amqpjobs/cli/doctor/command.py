@@ -15,6 +15,7 @@ from amqpjobs.cli.app_option import AppOption, JsonOption, UrlOption, load_app
 from amqpjobs.cli.doctor import broker, here
 from amqpjobs.cli.doctor.check import Check
 from amqpjobs.cli.doctor.cluster import cluster
+from amqpjobs.cli.doctor.foreign import bindings, foreign
 from amqpjobs.cli.doctor.management import management
 from amqpjobs.cli.output import RED, YELLOW, print_rows
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def doctor(app: AppOption = None, as_json: JsonOption = False, url: UrlOption = None) -> None:
     """Check the deployment; each finding comes with its fix.
 
-    It connects, and looks at version, cluster, permissions, queues and their replicas, timeouts,
+    It connects, and looks at version, cluster, permissions, queues, replicas, bindings, timeouts,
     clock, limits, the store, the outbox, the databases of jobs with once=, and the schedules.
     Exits with 1 if there is an error, with 3 if there is no connection.
     """
@@ -52,11 +53,13 @@ async def _examine(app: "App") -> list[Check]:
         checks += broker.limits(wire, app)
         checks += [check async for check in broker.permissions(wire)]
         checks += [check async for check in broker.queues(app, wire)]
+        checks += [check async for check in foreign(app, wire)]
         checks.append(await broker.unroutable(wire))
         checks += [check async for check in broker.holds(wire)]
         if wire.profile.product != EMBEDDED:
             checks += await asyncio.to_thread(management, app)
             checks += await asyncio.to_thread(cluster, app)
+            checks += await asyncio.to_thread(bindings, app)
         checks += [Check(*finding) for finding in await examine(app.client)]
         checks += [Check(*finding) for finding in await examine_schedules(app.client)]
         checks += [here.clock(), *here.timeouts(app, wire.profile)]

@@ -188,6 +188,15 @@ def topology_of(
     )
 
 
+def joined(first: Topology, second: Topology) -> Topology:
+    """What both of them say."""
+    return Topology(
+        first.exchanges + second.exchanges,
+        first.queues + second.queues,
+        first.bindings + second.bindings,
+    )
+
+
 def topology_of_exchange(exchange: Exchange) -> Topology:
     """An exchange alone, for events that are published to it."""
     return Topology((_declared(exchange),), (), ())

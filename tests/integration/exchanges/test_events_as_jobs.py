@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from amqpjobs import Context, Exchange, Limit, Snooze
+from amqpjobs import Context, Exchange, Limit, Retry, Snooze
 from amqpjobs.jobs.message.origin import Event, job_id_of
 from tests.support.amqp import count, ready, stranger
 from tests.support.brokers.broker_server import VirtualHost
@@ -32,18 +32,8 @@ def given(event_id: str | None) -> dict[str, Any]:
 
 
 @IDS
-@pytest.mark.parametrize("stored", [True, False], ids=["stored", "carried"])
-async def test_a_durable_job(
-    broker: VirtualHost,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    event_id: str | None,
-    stored: bool,
-) -> None:
-    """Its steps are done once, however often it waits for a job or a time; with a store, and
-    without one."""
-    if not stored:
-        monkeypatch.setitem(sys.modules, "sqlalchemy", None)  # the extra is not installed
+async def test_a_durable_job(broker: VirtualHost, tmp_path: Path, event_id: str | None) -> None:
+    """Its steps are done once, however often it waits."""
     app = app_at(broker.url, store_url=f"sqlite:///{tmp_path}/jobs.db")
     seen: list[tuple[str, Event | None]] = []
     steps: list[str] = []
@@ -65,6 +55,33 @@ async def test_a_durable_job(
         assert await count(channel, "billing.dead") == 0
     assert steps == ["1", "2"]
     assert len(seen) == 2
+    assert is_one_job(seen, event_id)
+
+
+@IDS
+async def test_a_durable_job_without_a_store(
+    broker: VirtualHost, monkeypatch: pytest.MonkeyPatch, event_id: str | None
+) -> None:
+    """Its message carries its steps over a retry."""
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)  # the extra is not installed
+    app = app_at(broker.url)
+    seen: list[tuple[str, Event | None]] = []
+    steps: list[str] = []
+
+    @app.on(ORDERS, "order.placed", queue="billing", durable=True, retry=Retry(attempts=2, first=1))
+    async def bill(ctx: Context, order: int) -> None:
+        seen.append((ctx.job_id, ctx.event))
+        await ctx.step("write", write, order)
+        if ctx.attempt == 1:
+            raise ConnectionError("the bank is closed")
+        await ctx.step("send", write, order + 1)
+
+    async def write(order: int) -> None:
+        steps.append(str(order))
+
+    async with app.lifespan(), working(app):
+        await Pika().send(broker.url, "orders", "order.placed", b"1", **given(event_id))
+        await until(lambda: len(seen) == 2 and steps == ["1", "2"], "both steps are done")
     assert is_one_job(seen, event_id)
 
 

@@ -209,6 +209,25 @@ class Cluster:
         [found] = [node for node in self.nodes if node.nodename == row["leader"]]
         return found
 
+    def told(self, node: ClusterNode, vhost: str) -> str:
+        """What `rabbitmqctl` on that node says of the queues, as JSON."""
+        command = "--longnames", "--quiet", "list_queues", "--vhost", vhost, "--formatter", "json"
+        wanted = "state", "leader", "online", "messages_ready", "messages_unacknowledged"
+        return node.ctl(*command, "name", *wanted)
+
+    def described(self, vhost: str, name: str) -> str:
+        """What a node that is up says of a queue and its consumers, for a test that has failed."""
+        node = next(node for node in self.nodes if node.running)
+        consumers = f"""
+            {{ok, Q}} = rabbit_amqqueue:lookup({{resource, <<"{vhost}">>, queue, <<"{name}">>}}),
+            ra:consistent_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_consumers/1).
+        """
+        rows = [row for row in json.loads(self.told(node, vhost)) if row["name"] == name]
+        try:
+            return f"{rows}\n{node.ctl('--longnames', 'eval', consumers)}"
+        except BrokerFailedError as error:
+            return f"{rows}\n{error}"
+
     def wait_until_replicated(self, vhost: str, name: str, timeout: float = 60.0) -> None:
         """Wait until the queue has all its replicas online: then another node may go.
 
@@ -218,11 +237,8 @@ class Cluster:
         said: list[Any] = []
 
         def replicated() -> bool:
-            text = self.nodes[0].ctl(
-                *("--longnames", "--quiet", "list_queues", "--vhost", vhost),
-                *("--formatter", "json", "name", "leader", "online"),
-            )
-            said[:] = [row for row in json.loads(text) if row["name"] == name]
+            rows = json.loads(self.told(self.nodes[0], vhost))
+            said[:] = [row for row in rows if row["name"] == name]
             return any(row["leader"] and len(row["online"]) == SIZE for row in said)
 
         if not poll(replicated, timeout, 0.3):

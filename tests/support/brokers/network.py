@@ -47,6 +47,7 @@ class Namespace:
         said = b""
         if select.select([self._holder.stdout], [], [], START_TIMEOUT)[0]:
             said = self._holder.stdout.readline()
+        self._holder.stdout.close()
         if said != b"up\n":
             self.end()
             raise _no_network(said.decode(errors="replace").strip())
@@ -55,6 +56,11 @@ class Namespace:
     def pid(self) -> int:
         """Of the process that holds it, which `ip link ... netns PID` takes for a name."""
         return self._holder.pid
+
+    @property
+    def held(self) -> bool:
+        """Whether its process is there."""
+        return self._holder.poll() is None
 
     def command(self, *command: str) -> list[str]:
         """The command that runs this one inside."""
@@ -89,8 +95,6 @@ class Namespace:
         """Let it go; it is gone when no other process is inside."""
         self._holder.kill()
         self._holder.wait(10.0)
-        if self._holder.stdout is not None:
-            self._holder.stdout.close()
         self._guard.forget(self.pid)
 
 

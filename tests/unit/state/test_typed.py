@@ -49,3 +49,10 @@ def test_arguments_are_told_apart_by_what_json_has_of_them() -> None:
     """A client counts by its type: another one of it is no other argument."""
     assert fingerprint((1, object()), {"a": 2}) == fingerprint((1, object()), {"a": 2})
     assert fingerprint((1,), {}) != fingerprint((2,), {})
+
+
+def test_bytes_have_a_fingerprint():
+    """Of any value, text or not."""
+    first, second = fingerprint((b"\xff\xfe",), {}), fingerprint((b"\xff",), {})
+    assert first != second
+    assert first == fingerprint((b"\xff\xfe",), {})

@@ -101,12 +101,17 @@ async def test_only_a_handler_that_failed_shows_its_traceback(hand, caplog):
 
 
 async def test_arguments_are_in_it_only_when_asked_for(hand, caplog):
-    """They may hold personal data; and no more of them than a line can bear."""
-    delivery = hand.give(body=b'"\xff' + b"x" * 5000)
-    Reporting(arguments=True).report(run_of(delivery), Done())
-    said = line(caplog).arguments
-    assert said.startswith('"\N{REPLACEMENT CHARACTER}xxx')
-    assert len(said) == 2000
+    """They may hold personal data; and no more of them than a line can bear. A text is not cut
+    inside of a character; of what is none its size and its beginning are shown."""
+    for body, expected in (
+        (b'"' + b"x" * 5000, '"' + "x" * 1999),
+        (b'"' + "ä".encode() * 5000, '"' + "ä" * 999),
+        (b'"\xff', "2 bytes: 22 ff"),
+        (b"\x00" * 5000, "5000 bytes: " + "00 " * 32 + "..."),
+    ):
+        caplog.clear()
+        Reporting(arguments=True).report(run_of(hand.give(body=body)), Done())
+        assert line(caplog).arguments == expected
 
 
 async def test_a_message_that_could_not_be_read_has_a_line_too(hand, caplog):

@@ -29,16 +29,20 @@ def compare_bindings(
         topology: what the app declares, and what it binds of others.
 
     Returns:
-        What is missing or left over; and those that are left over. Queues that others declare have
-        bindings of their owners: none of these is left over.
+        What is missing of the queues that are there, or left over; and those that are left over.
+        Queues that others declare have bindings of their owners: none of these is left over.
 
     Raises:
         NotAnswered: the management API does not answer.
     """
-    there = {_key(each): each for each in map(_binding, bindings_in(settings)) if each is not None}
+    rows = bindings_in(settings)
+    there = {_key(each): each for each in map(_binding, rows) if each is not None}
+    # Each queue is bound to the default exchange. Of one that is missing, that is said already.
+    queues = {row.get("destination") for row in rows if row.get("destination_type") == "queue"}
     wanted = {_key(each): each for each in topology.bindings}
     own = {queue.name for queue in topology.queues if not queue.foreign}
-    missing = [each for key, each in wanted.items() if key not in there]
+    lacking = {key: each for key, each in wanted.items() if key not in there}
+    missing = [each for each in lacking.values() if each.to == "exchange" or each.target in queues]
     left = [each for key, each in there.items() if key not in wanted and _is_event(each, own)]
     findings = [Finding(_entity(each), "missing") for each in missing]
     findings += [Finding(_entity(each), "left over", "not declared by the app") for each in left]

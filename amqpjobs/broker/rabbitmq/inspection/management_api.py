@@ -173,6 +173,16 @@ def youngest_node(settings: Settings) -> float:
     return float(min(ages)) / 1000
 
 
+def queues_in(settings: Settings) -> list[dict[str, Any]]:
+    """The queues of the virtual host.
+
+    Raises:
+        NotAnswered: nobody knows.
+        ConfigurationError: a TLS file cannot be used.
+    """
+    return _rows(settings, f"/api/queues/{_vhost(settings)}")
+
+
 def bindings_in(settings: Settings) -> list[dict[str, Any]]:
     """The bindings of the virtual host.
 

@@ -267,3 +267,39 @@ async def test_each_node_has_its_share_of_the_time(monkeypatch: pytest.MonkeyPat
     five = ",".join(f"127.0.0.{n}" for n in range(5))
     assert await shares(f"amqp://{five}/", 10) == [LEAST_SHARE] * 5
     assert await shares(f"amqp://{five}/", 1) == [1] * 5
+
+
+async def test_the_log_names_the_node_that_a_worker_starts_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where there are several; of one it is known."""
+    caplog.set_level("INFO", "amqpjobs.rabbitmq")
+    async with Broker() as one, Broker() as other:
+        for settings in (several(one.port, other.port), several(one.port)):
+            link = Link(settings, "consume")
+            await link.connect_within(0)
+            await link.close()
+        [said] = [vars(record)["node"] for record in caplog.records if record.msg == "connected"]
+        assert said in {f"127.0.0.1:{broker.port}" for broker in (one, other)}
+
+
+async def test_a_node_that_answers_at_one_address_has_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`localhost` has an address of IPv6 where RabbitMQ may not listen: a virtual host that is
+    missing at the other one is an error that waiting does not help."""
+    async with Broker() as broker:
+        resolving(monkeypatch, "127.0.0.9", "127.0.0.1")
+        here = f"broker.example:{broker.port}"
+        for _ in range(4):
+            link = Link(load_settings(url=f"amqp://guest:guest@{here}/none"), "consume")
+            with pytest.raises(BrokerUnavailable, match="check the virtual host") as caught:
+                await link.connect()
+            assert not caught.value.temporary
+            assert "127.0.0.9" not in str(caught.value)
+        away = f"127.0.0.1:{await refusing_port()}"
+        link = Link(load_settings(url=f"amqp://guest:guest@{here},{away}/none"), "consume")
+        with pytest.raises(BrokerUnavailable, match="check the virtual host") as caught:
+            await link.connect()
+        assert caught.value.temporary, "the other node may have it"
+        assert f"Others cannot be reached ({away}: " in str(caught.value)
