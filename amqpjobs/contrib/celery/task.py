@@ -32,6 +32,10 @@ NOTHING_FOLLOWS: Final = (
 )
 """How nearly every body ends, by Celery's own JSON, and by ours."""
 
+PROTOCOL_1: Final = (b'"task"', b'"args"', b'"kwargs"')
+"""Names in the body of a task of protocol 1. Other messages of the queue, such as events, are not
+Celery's."""
+
 
 class CeleryTask:
     """The format of Celery's tasks, protocol 2 with JSON: ``@app.job(queue=..., body=CeleryTask,
@@ -108,7 +112,7 @@ class CeleryTask:
     def read(self, properties: Properties, body: bytes) -> Properties | None:
         """See `Envelope.read`."""
         if not is_task(properties.headers):
-            if properties.type is None:
+            if properties.type is None and all(name in body for name in PROTOCOL_1):
                 raise DecodeError(
                     "it is no task of Celery's protocol 2, which has the header 'task': set "
                     "task_protocol = 2, the default since Celery 4, where it is sent"

@@ -99,6 +99,7 @@ def test_what_is_sent_by_amqpjobs_is_read_as_its_own() -> None:
     own = properties("delay")._replace(app_id="shop", type="shop.tasks.add", message_id="1")
     assert TASK.read(own, body("delay")) is None
     assert TASK.read(Properties(type="resize"), b"{}") is None
+    assert TASK.read(Properties(), b'{"task": "an event has any names"}') is None
 
 
 def test_protocol_1_is_refused() -> None:
