@@ -136,9 +136,10 @@ class Load:
         queue = self.cluster.described(self.vhost, "work")
         return f"{self.ledger.verdict()}\n{self.ledger.last_events}\n{queue}"
 
-    def runs_jobs(self, worker: WorkerProcess, since: float) -> bool:
-        """Whether that worker has begun a job since then."""
-        return any(e.pid == worker.pid and e.start > since for e in self.ledger.effects())
+    def begun(self, worker: WorkerProcess, since: float) -> list[float]:
+        """When that worker has begun jobs, in seconds after that time."""
+        all_ = self.ledger.effects()
+        return [e.start - since for e in all_ if e.pid == worker.pid and e.start > since]
 
 
 def _all_rejected(errors: Sequence[AmqpJobsError]) -> bool:
@@ -223,6 +224,7 @@ async def check_partitions(
     """
     async with under_load(cluster, workers, ledger, apart=True, cut=not clients) as (load, away):
         others = [node for node in cluster.nodes if node is not away]
+        worker = load.serving[0]
         for seconds in durations:
             what = f"{away.nodename} {'away' if clients else 'in the minority'} for {seconds:g} s"
             with cluster.partition(away, clients=clients):
@@ -233,9 +235,9 @@ async def check_partitions(
                 assert moved is not away
                 if not clients:
                     await refused(load, away)
-                elif seconds > SILENT and consumed_by(load.serving[0]) == away.address:
+                elif seconds > SILENT and consumed_by(worker) == away.address:
                     took = await until(
-                        lambda node=away: consumed_by(load.serving[0]) != node.address,
+                        lambda node=away: consumed_by(worker) != node.address,
                         SILENT,
                         "the worker of that node is on another",
                     )
@@ -243,11 +245,14 @@ async def check_partitions(
                 await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
             ledger.tell("the partition is over")
             over = time.time()
-            took = await until(
-                lambda since=over: load.runs_jobs(load.serving[0], since), 60, "its worker works"
-            )
+            stuck = await asyncio.to_thread(cluster.heal)
+            # 3.10.8 restarts its application on the node of a minority, which may hang in that.
+            assert not stuck or cluster.version == "3.10"
+            for node in stuck:
+                ledger.measured(f"{what}: {node.nodename} did not come back, and was restarted")
+            await until(lambda since=over: load.begun(worker, since), 60, "its worker runs jobs")
+            took = min(load.begun(worker, over))
             ledger.measured(f"{what}: the worker of that node runs jobs {took:.1f} s after its end")
-            await asyncio.to_thread(cluster.wait_until_joined)
             await asyncio.to_thread(cluster.wait_until_replicated, load.vhost, "work")
             await load.flowing()
     ledger.check(duplicates=len(durations) * (C * W + U))

@@ -186,6 +186,7 @@ class Cluster:
     def virtual_host(self) -> Iterator[str]:
         """A fresh virtual host, gone afterwards; its name."""
         name = f"test-{secrets.token_hex(6)}"
+        self.heal()
         self.api("PUT", f"/vhosts/{name}", {})
         poll(lambda: all(self._has(node, name) for node in self.nodes), 20.0)
         try:
@@ -284,15 +285,26 @@ class Cluster:
         for cable in cables:
             self.hub.ip("link", "set", cable, "master", bridge)
 
-    def heal(self) -> None:
-        """All cables where they were, all nodes up and joined."""
+    def heal(self) -> list[ClusterNode]:
+        """All cables where they were, all nodes up and joined.
+
+        Returns:
+            The nodes that did not come back by themselves, and were killed and started again.
+        """
+        killed = []
         for node in self.nodes:
             self._plug([f"nodes{node.number}"], "nodes")
             self._plug([f"clients{node.number}"], "clients")
             node.launch()
         for node in self.nodes:
+            if not poll(node.is_ready, 30.0):
+                killed.append(node)
+                node.kill(flush=False)
+                node.launch()
+        for node in self.nodes:
             node.wait_until_ready()
         self.wait_until_joined()
+        return killed
 
     def end(self) -> None:
         """End everything."""
