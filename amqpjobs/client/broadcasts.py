@@ -12,7 +12,10 @@ from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
+
 from amqpjobs.broker.amqp.frames import HeaderView, split_header
+from amqpjobs.broker.rabbitmq.calls import from_broker
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.listener import Listener
 from amqpjobs.client.exchanges import Exchanges
@@ -125,9 +128,10 @@ class _EventListener(Listener):
             self._missed()
 
     async def _bind(self, channel: Any, queue: str) -> None:
-        for each in self._found:
-            headers = dict(each.arguments)
-            await channel.queue_bind(queue, each.exchange.name, each.key, arguments=headers)
+        with from_broker():
+            for each in self._found:
+                headers = dict(each.arguments)
+                await channel.queue_bind(queue, each.exchange.name, each.key, arguments=headers)
 
     def delivered(
         self,
@@ -160,6 +164,7 @@ class _Handler:
         self._arrived = asyncio.Event()
         self._has_missed = False
         self._works = False
+        self._thread = CapacityLimiter(1)  # not that of the program, which may be used up
 
     @property
     def idle(self) -> bool:
@@ -223,7 +228,7 @@ class _Handler:
             if self._broadcast.is_async:
                 result = function()
             else:
-                result = await asyncio.to_thread(function)
+                result = await to_thread.run_sync(function, limiter=self._thread)
             if isawaitable(result):
                 await result
         except asyncio.CancelledError:

@@ -120,8 +120,9 @@ class Listener(IdleSink):
         log.debug("listening", extra={"queue": queue})
 
     async def _bind(self, channel: Any, queue: str) -> None:
-        for exchange, routing_key in self._bindings:
-            await channel.queue_bind(queue, exchange, routing_key)
+        with from_broker():
+            for exchange, routing_key in self._bindings:
+                await channel.queue_bind(queue, exchange, routing_key)
 
     async def _not_listening(self, wire: Wire, error: Exception, failures: int) -> float:
         if not self.starts and _is_refusal(error):
