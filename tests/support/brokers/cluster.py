@@ -222,15 +222,11 @@ class Cluster:
     def described(self, vhost: str, name: str) -> str:
         """What a node that is up says of a queue and its consumers, for a test that has failed."""
         node = next(node for node in self.nodes if node.running)
-        consumers = f"""
-            {{ok, Q}} = rabbit_amqqueue:lookup({{resource, <<"{vhost}">>, queue, <<"{name}">>}}),
-            ra:consistent_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_consumers/1).
-        """
-        rows = [row for row in json.loads(self.told(node, vhost)) if row["name"] == name]
         try:
-            return f"{rows}\n{node.ctl('--longnames', 'eval', consumers)}"
+            rows = [row for row in json.loads(self.told(node, vhost)) if row["name"] == name]
+            return f"{rows}\n{node.ctl('--longnames', 'list_consumers', '--vhost', vhost)}"
         except BrokerFailedError as error:
-            return f"{rows}\n{error}"
+            return str(error)
 
     def wait_until_replicated(self, vhost: str, name: str, timeout: float = 60.0) -> None:
         """Wait until the queue has all its replicas online: then another node may go.
