@@ -24,6 +24,7 @@ from amqpjobs import (
     Retry,
 )
 from amqpjobs.client.client import registry_of
+from amqpjobs.errors import ConfigurationError
 from amqpjobs.settings import load_settings
 from tests.support.npm import package
 from tests.support.programs import command, environment
@@ -214,13 +215,31 @@ def test_the_server_is_named_without_who_logs_in(document: dict[str, Any]) -> No
     [
         ("amqp://guest:guest@127.0.0.1:5673/", "127.0.0.1:5673"),
         ("amqp://localhost", "localhost:5672"),
-        ("amqp://u:p@ss/word#1@[::1]:5672/", "[::1]:5672"),
+        ("amqp://u:p%40ss%2Fword@[::1]:5672/", "[::1]:5672"),
     ],
 )
 def test_hosts_of_every_kind_are_named(url: str, host: str) -> None:
-    """With the port of the scheme, and with passwords that nobody has quoted."""
+    """With the port of the scheme."""
     document = App("a", settings=load_settings(url=url)).asyncapi()
     assert document["servers"]["rabbitmq"]["host"] == host
+
+
+def test_each_node_of_a_cluster_is_a_server() -> None:
+    """By its number in the URL."""
+    settings = load_settings(url="amqps://u:s3cret@rabbit-1,rabbit-2:5673/v")
+    servers = App("a", settings=settings).asyncapi()["servers"]
+    assert {name: server["host"] for name, server in servers.items()} == {
+        "rabbitmq-1": "rabbit-1:5671",
+        "rabbitmq-2": "rabbit-2:5673",
+    }
+
+
+def test_a_url_that_nothing_could_connect_to_is_an_error() -> None:
+    """A password that is not quoted, which is not in the message."""
+    app = App("a", settings=load_settings(url="amqp://u:p@ss/word#1@[::1]:5672/"))
+    with pytest.raises(ConfigurationError, match="write / as %2F") as caught:
+        app.asyncapi()
+    assert "word" not in str(caught.value).replace("password", "")
 
 
 def test_each_priority_is_a_channel_with_an_operation_for_each_job(

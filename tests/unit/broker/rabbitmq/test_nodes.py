@@ -97,7 +97,7 @@ async def test_the_next_node_is_tried_at_once_when_one_refuses_or_is_silent(
         told = [vars(r) for r in caplog.records if r.msg == "node unavailable, trying another"]
         assert [each["node"] for each in told] == [str(n) for n in settings.broker_url.nodes[:2]]
         assert "Connect call failed" in told[0]["error"]
-        assert "no answer within 0.75 s" in told[1]["error"]
+        assert "no answer within 0.7" in told[1]["error"]
 
 
 @pytest.mark.usefixtures("in_order", "short_share")
@@ -110,7 +110,7 @@ async def test_a_silent_node_with_tls_does_not_take_the_time_of_closing_it() -> 
         url = f"amqps://guest:guest@127.0.0.1:{one},127.0.0.1:{other}/"
         settings = load_settings(url=url, tls_ca_file=made.authority, connect_timeout=2)
         began = time.monotonic()
-        with pytest.raises(BrokerUnavailable, match=r"no answer within 1 s; .*no answer within"):
+        with pytest.raises(BrokerUnavailable, match=r"no answer within .*; .*no answer within"):
             await Link(settings, "consume").connect()
         assert time.monotonic() - began < 5
 
