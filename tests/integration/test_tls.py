@@ -1,16 +1,19 @@
 """The same way of every message inside of TLS: verified, with a password or a certificate."""
 
 import asyncio
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from pydantic import BaseModel, SecretStr
 
 from amqpjobs import App
+from amqpjobs.broker.rabbitmq import addresses
 from amqpjobs.broker.rabbitmq.connection import Link
 from amqpjobs.broker.rabbitmq.inspection.management_api import NotAnswered, address_of, unacked
 from amqpjobs.broker.rabbitmq.tls import ssl_context
@@ -306,3 +309,27 @@ def test_the_management_api_is_looked_for_where_rabbitmq_is() -> None:
     )  # fmt: skip
     with pytest.raises(NotAnswered, match="wants a user and a password"):
         unacked(nobody)
+
+
+async def test_the_certificate_is_checked_for_the_host_of_each_node(
+    broker: VirtualHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the name in the URL, whatever its address: a node that the certificate does not name is
+    passed over, and the next one is checked for its own name."""
+    url = tls_url(broker)
+    _, _, place = url.partition("@127.0.0.1:")
+    port = place.partition("/")[0]
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *rest: Any, **options: Any) -> list[Any]:
+        return resolve("127.0.0.1" if host.endswith(".example") else host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(addresses.random, "sample", lambda items, count: list(items))
+    given = settings(broker, url=url.replace("@127.0.0.1:", f"@other.example:{port},127.0.0.1:"))
+    link = Link(given, "publish")
+    assert str((await link.connect()).place) == f"127.0.0.1:{port}"
+    await link.close()
+    [passed] = [vars(r) for r in caplog.records if r.msg == "node unavailable, trying another"]
+    assert passed["node"] == f"other.example:{port} (127.0.0.1)"
+    assert "write a host that the certificate names" in passed["error"]
