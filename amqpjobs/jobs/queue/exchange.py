@@ -197,7 +197,7 @@ def _header_problem(pattern: Mapping[str, Any]) -> str | None:
             return f"the name of a header is a str of 1 to {LONGEST} bytes, not {name!r}"
         if value is not None and not isinstance(value, str | bool | int | float):
             return (
-                f"header {name!r} is compared with a str, bool, int or float, or with None to match "
+                f"header {name!r} is compared with a str, bool, int or float, or with None for "
                 f"any value, not with {type(value).__name__}"
             )
     return None

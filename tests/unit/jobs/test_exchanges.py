@@ -211,10 +211,11 @@ def test_a_handler_that_takes_the_event_as_broadcasts_do_is_refused() -> None:
     """It would be read from the payload, and every event would be a dead letter."""
     app = App("a")
 
-    @app.on(ORDERS, "x", queue="q")
-    async def handle(event: Event, order: int) -> None: ...
-
     with pytest.raises(ConfigurationError, match=r"take `ctx: Context` first, and `ctx\.event`"):
+
+        @app.on(ORDERS, "x", queue="q")
+        async def handle(event: Event, order: int) -> None: ...
+
         app.check()
 
 
