@@ -13,6 +13,7 @@ import typer
 from amqpjobs.app import App
 from amqpjobs.cli.output import complete_stdout, say
 from amqpjobs.cli.unknown_variables import unknown_variables
+from amqpjobs.client.client import registry_of
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.hints import did_you_mean
 from amqpjobs.telemetry.terminal import is_terminal
@@ -45,12 +46,16 @@ VerboseOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def load_app(place: str | None, *, url: str | None = None, **flags: object) -> App:
+def load_app(
+    place: str | None, *, url: str | None = None, listens: bool = False, **flags: object
+) -> App:
     """Import the app.
 
     Args:
         place: ``package.module:app``.
         url: before the environment's.
+        listens: whether the command is a process of the app, and calls its broadcast handlers. One
+            that does a thing and ends has no caches to drop, and must not wait for a handler.
         flags: settings given on the command line.
 
     Raises:
@@ -64,6 +69,8 @@ def load_app(place: str | None, *, url: str | None = None, **flags: object) -> A
     complete_stdout()  # its module may have put an object of its own there
     found.check()
     found.configure(url=url, **flags)
+    if not listens and (registry := registry_of(found)).broadcasts:
+        registry.listening[os.getpid()] = load_app
     if "AMQPJOBS_SUPERVISOR" not in os.environ:  # its parent has said it
         for problem in unknown_variables(os.environ):
             say(f"amqpjobs: {problem}")

@@ -78,6 +78,7 @@ def consume(
     loaded = load_app(
         app,
         url=url,
+        listens=True,
         concurrency=concurrency,
         prefetch=prefetch,
         wait=wait,

@@ -22,7 +22,7 @@ def shell(app: AppOption = None, url: UrlOption = None) -> None:
     It has `app`, and by their names the jobs and the classes of their arguments. It is IPython's
     where that is installed, else Python's own.
     """
-    loaded = load_app(app, url=url)
+    loaded = load_app(app, url=url, listens=True)
     names = names_of(loaded)
     say(f"amqpjobs: {loaded!r}; here: {', '.join(sorted(names))}")
     try:

@@ -70,7 +70,7 @@ def web(
     /queues, /hooks, /healthz and /readyz; /jobs/docs describes it.
     """
     loaded = load_app(
-        app, url=url, web_host=host, web_port=port, metrics_port=metrics_port,
+        app, url=url, listens=True, web_host=host, web_port=port, metrics_port=metrics_port,
         log_format=format_of_log(verbose, sys.stdout),
     )  # fmt: skip
     # Here, so that the other commands need no web framework.

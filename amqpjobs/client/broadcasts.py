@@ -96,7 +96,11 @@ class Broadcasts:
             await asyncio.sleep(REFUSED_PAUSE)
 
     def _take(self, view: HeaderView, origin: Origin, body: bytes) -> None:
-        for handler in self._handlers:
+        found = [handler for handler in self._handlers if handler.listens(view, origin)]
+        # What nothing is bound for has come by a binding between two exchanges, or as what an
+        # exchange could not pass on: the handlers of other exchanges get it by their patterns.
+        others = (handler for handler in self._handlers if handler.may_get(view, origin))
+        for handler in found or others:
             handler.take(view, origin, body)
 
     def _missed(self) -> None:
@@ -170,13 +174,22 @@ class _Handler:
     def idle(self) -> bool:
         return not self._waiting and not self._has_missed and not self._works
 
-    def take(self, view: HeaderView, origin: Origin, body: bytes) -> None:
-        """Let it handle an event, if it listens to it."""
-        if not any(
+    def listens(self, view: HeaderView, origin: Origin) -> bool:
+        """Whether it listens to an event of the exchange that this one was published to."""
+        return any(
             each.exchange.name == origin.exchange and each.matches(origin.routing_key, view.headers)
             for each in self._broadcast.bindings
-        ):
-            return
+        )
+
+    def may_get(self, view: HeaderView, origin: Origin) -> bool:
+        """Whether another exchange may have passed an event on to it."""
+        return any(
+            each.exchange.name != origin.exchange and each.matches(origin.routing_key, view.headers)
+            for each in self._broadcast.bindings
+        )
+
+    def take(self, view: HeaderView, origin: Origin, body: bytes) -> None:
+        """Let it handle an event."""
         if len(body) > self._largest:
             _dropped(self._broadcast.name, origin, f"the body has {len(body)} bytes")
             return

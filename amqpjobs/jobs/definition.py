@@ -16,6 +16,7 @@ from amqpjobs.jobs.exclusion.declared import NO_RULES, Exclusion, Rules, exclusi
 from amqpjobs.jobs.handlers import is_async, is_generator
 from amqpjobs.jobs.hooks import WorkerHooks
 from amqpjobs.jobs.message.bodies import GivenBody, body_of
+from amqpjobs.jobs.message.origin import Event
 from amqpjobs.jobs.middleware import Processing, checked
 from amqpjobs.jobs.once import Sessions, check_once
 from amqpjobs.jobs.queue.exchange import Binding
@@ -287,6 +288,11 @@ class Definition(Signature):
             ConfigurationError: what is wrong, naming the function.
         """
         _ = self.takes_context, self.payload, self.call, self.exclusion
+        if self.bindings and Event in self.hints.values():
+            raise self.fail(
+                "the payload of an event is no Event: take `ctx: Context` first, and `ctx.event` "
+                "says what was published where"
+            )
         if self.durable:
             self._check_steps()
         if self.schedules and self.payload.required:

@@ -59,7 +59,7 @@ class Within(Protocol):
             exchange: the exchange, or its name.
             key: the routing key.
             payload: what happened.
-            options: ``headers``, ``type``, ``id`` and ``priority`` of `App.publish`.
+            options: ``headers``, ``type``, ``id``, ``priority`` and ``body`` of `App.publish`.
 
         Example:
             >>> async with Sessions.begin() as session:

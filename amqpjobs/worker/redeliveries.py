@@ -43,6 +43,8 @@ class Redeliveries:
             for queue in queues
             for lane in lanes_of(queue)
         }
+        # RabbitMQ counts the failed runs there, as it counts crashes: its limit ends both.
+        self._trusted = {queue.name for queue in queues if queue.failed == "requeue-limit"}
         self._running = running
         self._intake = intake
         self._quarantine = quarantine
@@ -67,7 +69,8 @@ class Redeliveries:
                     _give_up(self.held[first])
                 self.held[first] = delivery
                 return
-        suspect = delivery.is_suspect(self._limits[delivery.queue])
+        trusted = delivery.queue in self._trusted
+        suspect = not trusted and delivery.is_suspect(self._limits[delivery.queue])
         if suspect and not self._survived.forget(delivery):
             self._quarantine.offer(delivery)
         else:

@@ -32,6 +32,10 @@ async def invoice(event: dict[str, int]) -> None: ...
 
 @app.on(documents, {"format": "pdf"}, queue="invoicing")
 async def read(event: dict[str, int]) -> None: ...
+
+@app.broadcast(orders, "#")
+def heard() -> None:
+    print("this is for the processes of the app")
 """
 
 
@@ -198,7 +202,7 @@ async def test_bindings_left_over_are_shown_and_removed(
 
 
 async def test_the_command_line_publishes(broker: VirtualHost, tmp_path: Path) -> None:
-    """One event, and says what is wrong with it."""
+    """One event, and says what is wrong with it. It calls no broadcast handlers itself."""
     assert run(broker, tmp_path, "topology", "apply").returncode == 0
     done = run(broker, tmp_path, "publish", "orders", "order.placed", "-p", '{"n": 1}', "--json")
     assert json.loads(done.stdout)["routing_key"] == "order.placed"

@@ -17,7 +17,7 @@ from amqpjobs.broker.rabbitmq.single_channel import Occupancy, SingleChannel
 from amqpjobs.errors import DecodeError
 from amqpjobs.jobs.message.envelope import Envelope
 from amqpjobs.jobs.message.headers import origin_header, origin_of
-from amqpjobs.jobs.message.origin import Origin
+from amqpjobs.jobs.message.origin import Origin, has_died_in
 from amqpjobs.jobs.message.properties import Properties
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class TranslatedDelivery(Delivery):
         view = self._view
         if view is None:
             view = split_header(self._header)
-            if self._origin is None and (view.has_amqpjobs_headers or DEATH in view.raw_headers):
+            if self._is_said_by_headers(view):
                 self._origin = origin_of(view.headers)
             event_id = view.message_id
             self._enveloped = self._translate(view, self._origin, self.body)
@@ -103,6 +103,13 @@ class TranslatedDelivery(Delivery):
                 self._origin = origin._replace(job_id=view.message_id, event_id=known)
             self._view = view
         return view
+
+    def _is_said_by_headers(self, view: HeaderView) -> bool:
+        """Whether its headers have where it was published. By the exchange of a delivery that the
+        queue's owner let wait, it has only come back: it is the job that it was before."""
+        if self._origin is None:
+            return view.has_amqpjobs_headers or DEATH in view.raw_headers
+        return DEATH in view.raw_headers and has_died_in(view.headers, self.queue)
 
     @property
     def envelope(self) -> Envelope | None:

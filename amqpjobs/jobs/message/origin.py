@@ -56,15 +56,26 @@ def origin_table(origin: Origin) -> dict[str, FieldValue]:
 
 def origin_of_death(headers: Headers) -> Origin | None:
     """The same of a message that RabbitMQ itself has dead-lettered: ``x-death`` has where it was
-    published, and the routing keys. Exchanges of amqpjobs are those of delays and retries."""
-    deaths = headers.get("x-death")
-    for death in reversed(deaths if isinstance(deaths, list | tuple) else ()):
-        keys = death.get("routing-keys") if isinstance(death, Mapping) else None
-        if isinstance(death, Mapping) and isinstance(keys, list | tuple) and keys:
+    published, and the routing keys. The oldest entry says it: the others are of the ways that a
+    queue's owner sends it back by. None for what was sent to its queue, and for a copy of ours: an
+    exchange of amqpjobs is that of a delay, and the header of the copy says the rest."""
+    for death in reversed(_deaths(headers)):
+        keys = death.get("routing-keys")
+        if isinstance(keys, list | tuple) and keys:
             found = origin_from({"exchange": death.get("exchange"), "key": keys[0]})
-            if found is not None and not found.exchange.startswith("amqpjobs."):
-                return found
+            return None if found is None or found.exchange.startswith("amqpjobs.") else found
     return None
+
+
+def has_died_in(headers: Headers, queue: str) -> bool:
+    """Whether RabbitMQ has dead-lettered a message from this queue: now it has come back to it."""
+    return any(death.get("queue") == queue for death in _deaths(headers))
+
+
+def _deaths(headers: Headers) -> list[Mapping[str, FieldValue]]:
+    deaths = headers.get("x-death")
+    entries = deaths if isinstance(deaths, list | tuple) else ()
+    return [death for death in entries if isinstance(death, Mapping)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class Exchange:
         return hash(self.name)
 
     def _problem(self) -> str | None:
-        if not isinstance(self.name, str) or not 1 <= len(self.name.encode()) <= LONGEST:
+        if not _is_name(self.name):
             return (
                 f"an exchange has a name of 1 to {LONGEST} bytes. The default exchange cannot be "
                 "bound: give its queue's name to a job instead"
@@ -76,7 +76,8 @@ class Exchange:
             return f"type is one of {', '.join(TYPES)}, not {self.type!r}"
         if self.name.startswith("amqpjobs."):
             return "names with 'amqpjobs.' in front belong to amqpjobs"
-        if self.alternate is not None and (self.foreign or not self.alternate):
+        alternate = self.alternate
+        if alternate is not None and (self.foreign or not _is_name(alternate)):
             return "alternate is the name of an exchange, and needs one that this app declares"
         return None
 
@@ -84,6 +85,10 @@ class Exchange:
     def arguments(self) -> Mapping[str, str]:
         """The arguments of its declaration."""
         return {} if self.alternate is None else {"alternate-exchange": self.alternate}
+
+
+def _is_name(given: object) -> bool:
+    return isinstance(given, str) and 1 <= len(given.encode()) <= LONGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +176,9 @@ def _binding(exchange: Exchange, pattern: Pattern) -> Binding:
         elif pattern.get("x-match", "all") not in MATCHES:
             problem = f"x-match is one of {', '.join(MATCHES)}"
         else:
-            return Binding(exchange, "", {"x-match": "all", **pattern})
+            problem = _header_problem(pattern)
+            if problem is None:
+                return Binding(exchange, "", {"x-match": "all", **pattern})
     elif not isinstance(pattern, str):
         problem = "a routing key is a str"
     elif len(pattern.encode()) > LONGEST:
@@ -182,6 +189,18 @@ def _binding(exchange: Exchange, pattern: Pattern) -> Binding:
         raise ConfigurationError(f"exchange {exchange.name!r}, {pattern!r}: {problem}")
     assert isinstance(pattern, str)  # noqa: S101 - a mapping was returned above
     return Binding(exchange, pattern)
+
+
+def _header_problem(pattern: Mapping[str, Any]) -> str | None:
+    for name, value in pattern.items():
+        if not isinstance(name, str) or not 1 <= len(name.encode()) <= LONGEST:
+            return f"the name of a header is a str of 1 to {LONGEST} bytes, not {name!r}"
+        if value is not None and not isinstance(value, str | bool | int | float):
+            return (
+                f"header {name!r} is compared with a str, bool, int or float, or with None for "
+                f"any value, not with {type(value).__name__}"
+            )
+    return None
 
 
 def _matches_words(pattern: list[str], key: list[str]) -> bool:

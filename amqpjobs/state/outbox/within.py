@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.ext.asyncio.scoping import async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
+from amqpjobs.client.events import EventOptions
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.clock import MACHINE
 from amqpjobs.jobs.message.handle import BlockingJobHandle, JobHandle, as_existing
@@ -151,6 +152,11 @@ class _Storing:
 
     def event(self, exchange: Any, key: str, payload: Any, options: Any) -> "Prepared":
         """An event, as it is going to be published."""
+        if unknown := options.keys() - EventOptions.__annotations__:
+            raise ConfigurationError(
+                f"an event of a transaction has no option {min(unknown)!r}; it has: "
+                f"{', '.join(sorted(EventOptions.__annotations__))}"
+            )
         events = self._memory.client.events
         return events.traced(events.prepare(exchange, key, payload, options))
 

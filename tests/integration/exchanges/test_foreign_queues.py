@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from amqpjobs import Context, Exchange, Queue, Retry
+from amqpjobs import Context, Event, Exchange, Queue, Retry
 from amqpjobs.errors import NotPermitted
 from amqpjobs.worker.worker import Worker
 from tests.support.amqp import count, declare, delete_queue, drain, publish_bare, ready, stranger
@@ -260,9 +260,45 @@ async def test_failed_reject_leaves_it_to_the_owners_dead_lettering(broker: Virt
     assert not {"legacy.dead", "legacy.parked"} & queues
 
 
-async def test_failed_requeue_limit_is_counted_by_rabbitmq(broker: VirtualHost) -> None:
+@pytest.mark.parametrize("back", ["", "their.back"])
+async def test_what_an_owner_lets_wait_is_the_same_job_again(
+    broker: VirtualHost, back: str
+) -> None:
+    """Rejected into a queue of the owner with a TTL, which sends it back, by its name or by an
+    exchange: that is no event, and the job keeps its id."""
+    app = app_at(broker.url)
+    runs: list[tuple[str, Event | None]] = []
+
+    @app.job(queue=a_queue("quorum", failed="reject"), retry=Retry(attempts=1))
+    async def take(ctx: Context, value: int) -> None:
+        runs.append((ctx.job_id, ctx.event))
+        if len(runs) < 3:
+            raise ConnectionError("no")
+
+    async with stranger(broker.url) as channel:
+        failed = await channel.declare_exchange("their.failed", "fanout", durable=True)
+        returned = await channel.declare_exchange("their.back", "fanout", durable=True)
+        waits = {
+            "x-message-ttl": 200, "x-dead-letter-exchange": back,
+            "x-dead-letter-routing-key": "legacy",
+        }  # fmt: skip
+        rejects = {"x-queue-type": "quorum", "x-dead-letter-exchange": "their.failed"}
+        waiting = await channel.declare_queue("their.waiting", durable=True, arguments=waits)
+        legacy = await channel.declare_queue("legacy", durable=True, arguments=rejects)
+        await waiting.bind(failed)
+        await legacy.bind(returned)
+        publish_bare(broker, "legacy", b"1", message_id="m1")
+        async with app.lifespan(), working(app):
+            await until(lambda: len(runs) == 3, "it runs three times")
+    assert runs == [("m1", None)] * 3
+
+
+async def test_failed_requeue_limit_is_counted_by_rabbitmq(
+    broker: VirtualHost, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each failed run returns it at once, RabbitMQ counts, and at the limit it is rejected into
-    the dead-lettering of the owner, as it was published. The owner's limit is higher here."""
+    the dead-lettering of the owner, as it was published. The owner's limit is higher here. What
+    RabbitMQ counts are these runs: no worker has died of the job."""
     app = app_at(broker.url)
     runs: list[tuple[int, int | None]] = []
 
@@ -284,6 +320,7 @@ async def test_failed_requeue_limit_is_counted_by_rabbitmq(broker: VirtualHost) 
             publish_bare(broker, "legacy", b"1", message_id="m1", headers={"mine": 1})
             await ready(channel, "their.dead", 1)
     assert [number or 0 for _, number in runs] == [0, 1, 2, 3, 4]
+    assert "suspected job runs in quarantine" not in caplog.messages
     [letter] = await drain(broker.url, "their.dead")
     assert (letter.body, letter.message_id) == (b"1", "m1")
     assert not [name for name in letter.headers if name.startswith("amqpjobs-")]

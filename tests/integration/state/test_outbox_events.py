@@ -33,6 +33,8 @@ async def test_an_event_is_published_after_the_commit(store_url: str) -> None:
                 assert not seen
                 with pytest.raises(ConfigurationError, match="leave mandatory=True out"):
                     await app.publish(ORDERS, "x", 1, within=session, mandatory=True)
+                with pytest.raises(ConfigurationError, match="has no option 'prioritty'; it has"):
+                    await app.within(session).publish(ORDERS, "x", 1, prioritty=1)
             await t.run_until_idle()
             assert await here.count(here.outbox.table) == 0
             assert [each.routing_key for each in t.published(ORDERS)] == [

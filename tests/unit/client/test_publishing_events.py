@@ -262,6 +262,30 @@ async def test_every_process_gets_a_broadcast() -> None:
     assert not cleared
 
 
+async def test_a_broadcast_gets_what_another_exchange_passes_on() -> None:
+    """As the alternate exchange of another one, which is named in the event: the handlers of that
+    one get what they are bound for, and nothing else."""
+    app, seen = App("shop"), []
+    orders, lost = Exchange("orders", alternate="lost"), Exchange("lost", type="fanout")
+
+    @app.broadcast(orders, "order.placed")
+    async def placed(event: Event) -> None:
+        seen.append(("placed", event.routing_key))
+
+    @app.broadcast(lost)
+    async def unknown(event: Event) -> None:
+        seen.append(("unknown", event.exchange, event.routing_key))
+
+    @app.job(queue="q")
+    async def job() -> None: ...
+
+    async with app.testing() as t:
+        await app.publish(orders, "order.placed", 1)
+        await app.publish(orders, "order.eaten", 2)
+        await t.run_until_idle()
+    assert sorted(seen) == [("placed", "order.placed"), ("unknown", "orders", "order.eaten")]
+
+
 async def test_a_durable_job_handles_an_event() -> None:
     """It is one job over all its runs, and knows the event in each; the children are others."""
     app, seen = App("shop"), []

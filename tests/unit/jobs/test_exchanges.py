@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs import App, Exchange, Queue, Router, Unique
+from amqpjobs import App, Event, Exchange, Queue, Router, Unique
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.message.origin import Origin
 from amqpjobs.jobs.queue.exchange import Binding, bindings_of
@@ -170,6 +170,15 @@ def test_a_router_has_handlers_and_broadcasts() -> None:
             lambda app: app.on(Exchange("h", type="headers"), {"x-match": "some"}, queue="q"),
             "x-match is one of all, any",
         ),
+        (
+            lambda app: app.on(Exchange("h", type="headers"), {"n": [1]}, queue="q"),
+            "header 'n' is compared with a str, bool, int or float",
+        ),
+        (
+            lambda app: app.on(Exchange("h", type="headers"), {1: "x"}, queue="q"),
+            "the name of a header is a str of 1 to 255 bytes",
+        ),
+        (lambda app: Exchange("x", alternate="y" * 256), "alternate is the name of an exchange"),
         (lambda app: app.broadcast("orders"), '@broadcast takes an Exchange("name")'),
         (lambda app: app.publishes("orders", "x", int), 'publishes takes an Exchange("name")'),
     ],
@@ -196,6 +205,18 @@ def test_two_handlers_cannot_have_the_same_events_of_a_queue() -> None:
 
         @app.on(Exchange("orders", type="direct"), "y", queue="q")
         async def three(event: int) -> None: ...
+
+
+def test_a_handler_that_takes_the_event_as_broadcasts_do_is_refused() -> None:
+    """It would be read from the payload, and every event would be a dead letter."""
+    app = App("a")
+
+    with pytest.raises(ConfigurationError, match=r"take `ctx: Context` first, and `ctx\.event`"):
+
+        @app.on(ORDERS, "x", queue="q")
+        async def handle(event: Event, order: int) -> None: ...
+
+        app.check()
 
 
 def test_what_needs_a_call_of_the_app_is_refused() -> None:
