@@ -115,9 +115,7 @@ class Declarer:
             await declarer._apply(declaration, others, strictly=strictly)
 
         ours = [each for each in topology.exchanges if each.name.startswith("amqpjobs.")]
-        late = [
-            each for each in topology.exchanges if each not in ours
-        ]  # unbound, they drop events
+        late = [each for each in topology.exchanges if each not in ours]  # unbound, they drop
         kinds: list[Sequence[Declaration]] = [ours, topology.queues, late, topology.bindings]
         for kind in kinds:
             await self.side_by_side(kind, one)
