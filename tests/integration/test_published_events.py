@@ -201,6 +201,19 @@ async def test_bindings_left_over_are_shown_and_removed(
     ]
 
 
+async def test_an_exchange_is_declared_after_the_queues_it_is_bound_to(
+    broker: VirtualHost, tmp_path: Path
+) -> None:
+    """Without its bindings it would drop what others publish meanwhile: where a queue cannot be
+    declared, there is no exchange either."""
+    async with stranger(broker.url) as channel:
+        await channel.declare_queue("invoicing", durable=True)
+        assert run(broker, tmp_path, "topology", "apply").returncode != 0
+        found = {each["name"] for each in broker.server.api("GET", f"/exchanges/{broker.name}")}
+        assert "amqpjobs.dead" in found
+        assert not {"orders", "documents"} & found
+
+
 async def test_the_command_line_publishes(broker: VirtualHost, tmp_path: Path) -> None:
     """One event, and says what is wrong with it. It calls no broadcast handlers itself."""
     assert run(broker, tmp_path, "topology", "apply").returncode == 0

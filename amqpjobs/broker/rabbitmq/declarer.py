@@ -114,9 +114,9 @@ class Declarer:
         async def one(declarer: Declarer, declaration: Declaration) -> None:
             await declarer._apply(declaration, others, strictly=strictly)
 
-        # A queue may need its exchanges, and a binding both of its ends.
-        kinds: list[Sequence[Declaration]]
-        kinds = [topology.exchanges, topology.queues, topology.bindings]
+        ours = [each for each in topology.exchanges if each.name.startswith("amqpjobs.")]
+        late = [each for each in topology.exchanges if each not in ours]  # unbound, they drop
+        kinds: list[Sequence[Declaration]] = [ours, topology.queues, late, topology.bindings]
         for kind in kinds:
             await self.side_by_side(kind, one)
 
