@@ -20,7 +20,7 @@ from amqpjobs.jobs.message.encoding import encoded
 from amqpjobs.jobs.message.ids import new_job_id
 from amqpjobs.jobs.message.own_headers import NO_OWN_HEADERS, HeaderValue, OwnHeaders, header_fields
 from amqpjobs.jobs.message.properties import PERSISTENT, FieldValue, Properties
-from amqpjobs.jobs.queue.exchange import LONGEST, Exchange
+from amqpjobs.jobs.queue.exchange import LONGEST, Exchange, fits
 from amqpjobs.jobs.run_context import current_context
 from amqpjobs.telemetry.traces.propagation import outgoing_trace
 
@@ -199,7 +199,7 @@ def _name(exchange: str, key: str) -> str:
 
 
 def _check_key(exchange: Exchange, key: object) -> None:
-    if not isinstance(key, str) or len(key.encode()) > LONGEST:
+    if not isinstance(key, str) or not fits(key):
         raise ConfigurationError(f"a routing key is a str of at most {LONGEST} bytes, not {key!r}")
     if exchange.type == "topic" and {"*", "#"} & set(key.split(".")):
         raise ConfigurationError(
@@ -215,7 +215,7 @@ def _priority(given: object) -> int | None:
 
 
 def _type(given: object) -> str | None:
-    if given is None or (isinstance(given, str) and 1 <= len(given.encode()) <= LONGEST):
+    if given is None or (isinstance(given, str) and given and fits(given)):
         return given
     raise ConfigurationError(f"type is a str of 1 to {LONGEST} bytes, not {given!r}")
 

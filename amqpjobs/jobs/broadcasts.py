@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.annotations import hints_of
+from amqpjobs.jobs.context import Context
 from amqpjobs.jobs.handlers import is_async, is_generator
 from amqpjobs.jobs.message.bodies import GivenBody, body_of
 from amqpjobs.jobs.message.origin import Event
@@ -93,6 +94,12 @@ class Broadcast:
         Raises:
             ConfigurationError: what is wrong, naming the function.
         """
+        taken = [self._hints[parameter.name] for parameter in self._parameters]
+        by_name = self.takes_event and self._parameters[0].kind is inspect.Parameter.KEYWORD_ONLY
+        if Event in taken[1:] or by_name:
+            raise self._fail("the Event is its first parameter, and given by its place")
+        if Context in taken:
+            raise self._fail("it is no job and has no Context: take `event: Event` first")
         _ = self.payload
 
     def arguments(self, event: Event, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 from amqpjobs.errors import ConfigurationError, InvalidArguments
 from amqpjobs.jobs.message.bodies import Body
 from amqpjobs.jobs.message.properties import NO_HEADERS
-from amqpjobs.jobs.queue.exchange import Binding, Exchange
+from amqpjobs.jobs.queue.exchange import Binding, Exchange, fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Publications:
         Raises:
             ConfigurationError: they are declared already.
         """
-        if not isinstance(key, str):
-            raise ConfigurationError(f"the routing key of an event is a str, not {key!r}")
+        if not fits(key):
+            raise ConfigurationError(f"the routing key of an event is a short text, not {key!r}")
         binding = Binding(exchange, key)
         if any(each.binding == binding for each in self._all):
             raise ConfigurationError(f"the events {binding} are declared twice")

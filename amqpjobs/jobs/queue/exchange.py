@@ -88,7 +88,15 @@ class Exchange:
 
 
 def _is_name(given: object) -> bool:
-    return isinstance(given, str) and 1 <= len(given.encode()) <= LONGEST
+    return bool(given) and fits(given)
+
+
+def fits(given: object) -> bool:
+    """Whether it is a text that AMQP can carry as a name or a routing key."""
+    try:
+        return isinstance(given, str) and len(given.encode()) <= LONGEST
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +189,8 @@ def _binding(exchange: Exchange, pattern: Pattern) -> Binding:
                 return Binding(exchange, "", {"x-match": "all", **pattern})
     elif not isinstance(pattern, str):
         problem = "a routing key is a str"
-    elif len(pattern.encode()) > LONGEST:
-        problem = f"a routing key has {LONGEST} bytes at most"
+    elif not fits(pattern):
+        problem = f"a routing key is text of {LONGEST} bytes at most"
     elif exchange.type == "direct" and {"*", "#"} & set(pattern.split(".")):
         problem = "a direct exchange knows no wildcards: use type='topic', or name each key"
     if problem is not None:
@@ -193,7 +201,7 @@ def _binding(exchange: Exchange, pattern: Pattern) -> Binding:
 
 def _header_problem(pattern: Mapping[str, Any]) -> str | None:
     for name, value in pattern.items():
-        if not isinstance(name, str) or not 1 <= len(name.encode()) <= LONGEST:
+        if not _is_name(name):
             return f"the name of a header is a str of 1 to {LONGEST} bytes, not {name!r}"
         if value is not None and not isinstance(value, str | bool | int | float):
             return (

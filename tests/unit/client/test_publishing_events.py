@@ -178,6 +178,8 @@ async def test_declared_events_are_validated() -> None:
         ("order.*", {}, "has a wildcard"),
         ("k" * 256, {}, "at most 255 bytes"),
         (5, {}, "a routing key is a str"),
+        ("\ud800", {}, "a routing key is a str"),
+        ("k", {"type": "\ud800"}, "type is a str"),
         ("k", {"priority": 256}, "priority is a number from 0 to 255"),
         ("k", {"type": ""}, "type is a str of 1 to 255 bytes"),
         ("k", {"id": ""}, "id"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpjobs import App, Event, Exchange, Queue, Router, Unique
+from amqpjobs import App, Context, Event, Exchange, Queue, Router, Unique
 from amqpjobs.errors import ConfigurationError
 from amqpjobs.jobs.message.origin import Origin
 from amqpjobs.jobs.queue.exchange import Binding, bindings_of
@@ -181,6 +181,9 @@ def test_a_router_has_handlers_and_broadcasts() -> None:
         (lambda app: Exchange("x", alternate="y" * 256), "alternate is the name of an exchange"),
         (lambda app: app.broadcast("orders"), '@broadcast takes an Exchange("name")'),
         (lambda app: app.publishes("orders", "x", int), 'publishes takes an Exchange("name")'),
+        (lambda app: Exchange("\ud800"), "a name of 1 to 255 bytes"),
+        (lambda app: app.on(ORDERS, "\ud800", queue="q"), "text of 255 bytes at most"),
+        (lambda app: app.publishes(ORDERS, "\ud800"), "is a short text"),
     ],
 )
 def test_what_cannot_work_is_refused_where_it_is_declared(declare, words: str) -> None:
@@ -232,6 +235,22 @@ def test_what_needs_a_call_of_the_app_is_refused() -> None:
         class Shop:
             @app.on(ORDERS, "y", queue="q")
             async def handle(self, event: int) -> None: ...
+
+
+def test_a_broadcast_takes_the_event_first() -> None:
+    """And no Context: it is no job."""
+
+    async def named(*, event: Event) -> None: ...
+    async def second(price: int, event: Event) -> None: ...
+    async def job(ctx: Context, price: int) -> None: ...
+
+    for function, words in [
+        (named, "first parameter"), (second, "first parameter"), (job, "has no Context"),
+    ]:  # fmt: skip
+        app = App("a")
+        app.broadcast(ORDERS, "x")(function)
+        with pytest.raises(ConfigurationError, match=words):
+            app.check()
 
 
 @pytest.mark.parametrize(
