@@ -147,17 +147,17 @@ class Events:
         self, publisher: "Publisher", event: Prepared, mandatory: bool, seconds: float
     ) -> None:
         exchange = self._registry.routes.exchanges[event.exchange]
-        await publisher.exchanges.ensure(exchange)
-        end = asyncio.get_running_loop().time() + seconds
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        await publisher.exchanges.ensure_within(exchange.name, seconds, event.job_id)
         try:
-            await self._send(publisher, event, mandatory, seconds)
+            await self._send(publisher, event, mandatory, max(0.0, end - clock()))
         except PublishRejected as error:
             if not _is_missing(error):
                 raise
-            if not await publisher.exchanges.restored(exchange):
+            if not await publisher.exchanges.restored(exchange, max(0.0, end - clock())):
                 raise _missing(event, error) from None
-            left = max(0.0, end - asyncio.get_running_loop().time())
-            await self._send(publisher, event, mandatory, left)
+            await self._send(publisher, event, mandatory, max(0.0, end - clock()))
         except Unroutable as error:
             raise Unroutable(
                 f"no queue is bound for the event {event.routing_key!r} of the exchange "

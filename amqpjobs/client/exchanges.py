@@ -4,6 +4,7 @@ own, since RabbitMQ closes it over an exchange that is missing: the jobs beside 
 Changes when it is decided otherwise who declares them when, or what shares a channel.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
@@ -11,11 +12,14 @@ from amqpjobs.broker.rabbitmq.background import BackgroundTask
 from amqpjobs.broker.rabbitmq.connection import Link, Wire
 from amqpjobs.broker.rabbitmq.declarer import Declarer
 from amqpjobs.broker.rabbitmq.publication import Publication
-from amqpjobs.errors import AmqpJobsError
+from amqpjobs.errors import AmqpJobsError, BrokerUnavailable, NotConfirmed
 from amqpjobs.jobs.queue.exchange import Exchange
 from amqpjobs.jobs.queue.topology import topology_of_exchange
 
 log = logging.getLogger("amqpjobs.publisher")
+
+AGAIN = 0.5
+"""Seconds before an exchange is declared again whose connection was lost."""
 
 
 class Exchanges:
@@ -63,15 +67,44 @@ class Exchanges:
             await self._task.stop()
             self._publication.close()
 
-    async def ensure_named(self, name: str) -> None:
-        """The same for one that a stored event names. One that this process does not know is taken
-        for declared.
+    async def ensure_within(self, name: str, seconds: float, message_id: str) -> None:
+        """Declare an exchange, if that is needed, before an event is sent to it. One that this
+        process does not know is taken for declared.
+
+        Args:
+            name: of the exchange.
+            seconds: for that, waiting for a connection included.
+            message_id: of the event, for the error.
 
         Raises:
+            NotConfirmed: that took longer.
             TopologyMismatch, NotPermitted: it cannot be declared.
         """
-        if (exchange := self._known.get(name)) is not None:
+        exchange = self._known.get(name)
+        if exchange is None or self._is_there(exchange):
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                while not await self._tried(exchange):  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(AGAIN)
+        except TimeoutError:
+            why = self._link.last_error or "the broker did not answer"
+            raise NotConfirmed(
+                f"not sent within {seconds:g} s: the exchange {name!r} was not declared: {why}",
+                message_id=message_id,
+                sent=False,
+            ) from None
+
+    async def _tried(self, exchange: Exchange) -> bool:
+        try:
             await self.ensure(exchange)
+        except BrokerUnavailable:
+            return False
+        return True
+
+    def _is_there(self, exchange: Exchange) -> bool:
+        ours = self._declare and not exchange.foreign
+        return not ours or exchange.name in self._topology or exchange.name in self._declared
 
     async def ensure(self, exchange: Exchange) -> None:
         """Declare an exchange that is no part of the topology, before its first event.
@@ -79,8 +112,7 @@ class Exchanges:
         Raises:
             TopologyMismatch, NotPermitted: it cannot be declared.
         """
-        known = exchange.name in self._topology or exchange.name in self._declared
-        if not known and self._declare and not exchange.foreign:
+        if not self._is_there(exchange):
             await self._declare_one(exchange)
 
     async def _declare_one(self, exchange: Exchange) -> None:
@@ -88,20 +120,21 @@ class Exchanges:
             await declarer.apply(topology_of_exchange(exchange))
         self._declared.add(exchange.name)
 
-    async def restored(self, exchange: Exchange) -> bool:
-        """Declare an exchange again that was deleted; whether it is there now."""
+    async def restored(self, exchange: Exchange, seconds: float) -> bool:
+        """Declare an exchange again that was deleted, within so many seconds; whether it is there
+        now."""
         if exchange.foreign or not self._declare:
             return False
         log.warning("exchange missing, declaring again", extra={"exchange": exchange.name})
         try:
-            if exchange.name in self._topology:
-                await self._restore()
-            else:
-                await self._declare_one(exchange)
-        except AmqpJobsError as error:
-            log.warning(
-                "exchange not restored", extra={"exchange": exchange.name, "error": str(error)}
-            )
+            async with asyncio.timeout(seconds):
+                if exchange.name in self._topology:
+                    await self._restore()
+                else:
+                    await self._declare_one(exchange)
+        except (AmqpJobsError, TimeoutError) as error:
+            keys = {"exchange": exchange.name, "error": str(error) or repr(error)}
+            log.warning("exchange not restored", extra=keys)
             return False
         return True
 

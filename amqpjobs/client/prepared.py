@@ -173,7 +173,7 @@ async def _sent(
     exchange, routing_key = message.exchange, message.routing_key
     try:
         if exchange:
-            await publisher.exchanges.ensure_named(exchange)
+            await publisher.exchanges.ensure_within(exchange, timeout, message.job_id)
         elif message.due is not None:
             exchange, routing_key = await publisher.waiting.way_within(
                 routing_key, message.properties, message.due, timeout

@@ -1,13 +1,21 @@
 """Events: published, handled, and told apart, on the embedded broker."""
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
 from pydantic import BaseModel
 
 from amqpjobs import App, CloudEvent, Context, Event, Exchange, MsgPack, Queue, Retry
-from amqpjobs.errors import ConfigurationError, InvalidArguments, PublishRejected, Unroutable
+from amqpjobs.errors import (
+    ConfigurationError,
+    InvalidArguments,
+    NotConfirmed,
+    PublishRejected,
+    Unroutable,
+)
 from amqpjobs.jobs.message.properties import Properties
+from amqpjobs.settings import load_settings
 from tests.support import event_jobs
 
 ORDERS = Exchange("orders")
@@ -139,6 +147,15 @@ async def test_an_exchange_is_declared_before_its_first_event() -> None:
         with pytest.raises(ConfigurationError, match="no exchange 'order'.*did you mean 'orders'"):
             await app.publish("order", "x", 2)
     assert ran == [2]
+
+
+async def test_an_exchange_that_cannot_be_declared_in_time_ends_its_publish() -> None:
+    """The broker is away: an event waits for it as long as a job does, and no longer."""
+    app = App("shop", settings=load_settings(url="amqp://guest:guest@127.0.0.1:1/"))
+    async with app.lifespan(), asyncio.timeout(20):
+        with pytest.raises(NotConfirmed, match="not sent within 0.2 s") as caught:
+            await app.publish(Exchange("late"), "x", 1, timeout=0.2)
+        assert not caught.value.sent
 
 
 @dataclass

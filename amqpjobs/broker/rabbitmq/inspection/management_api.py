@@ -56,7 +56,7 @@ def unacked(settings: Settings) -> dict[str, int]:
     """Deliveries that are not settled, by AMQP queue. Blocks for `TIMEOUT` at most.
 
     Raises:
-        NotAnswered: nobody knows.
+        NotAnswered: the management API does not answer.
         ConfigurationError: a TLS file cannot be used.
     """
     rows = _rows(settings, f"/api/queues/{_vhost(settings)}")
@@ -67,7 +67,7 @@ def held_by_workers(settings: Settings) -> list[Held]:
     """What each worker holds that this user may see. Blocks for three times `TIMEOUT` at most.
 
     Raises:
-        NotAnswered: nobody knows.
+        NotAnswered: the management API does not answer.
         ConfigurationError: a TLS file cannot be used.
     """
     vhost = _vhost(settings)
@@ -93,7 +93,7 @@ def queues_without_leader(settings: Settings) -> list[str]:
     ended on a node that runs, it may go on to call running (seen on 3.10.8 and 4.3.6).
 
     Raises:
-        NotAnswered: nobody knows.
+        NotAnswered: the management API does not answer.
         ConfigurationError: a TLS file cannot be used.
     """
     return leaderless(_rows(settings, f"/api/queues/{_vhost(settings)}"))
@@ -134,7 +134,7 @@ def replicas(settings: Settings) -> list[Replicas]:
     """The members of each quorum queue of the virtual host.
 
     Raises:
-        NotAnswered: nobody knows.
+        NotAnswered: the management API does not answer.
         ConfigurationError: a TLS file cannot be used.
     """
     rows = _rows(settings, f"/api/queues/{_vhost(settings)}")
@@ -154,7 +154,7 @@ def nodes_of_cluster(settings: Settings) -> dict[str, bool]:
     """The nodes of the cluster by name, and whether each runs.
 
     Raises:
-        NotAnswered: nobody knows; or the user has not the tag `monitoring`.
+        NotAnswered: the management API does not answer; or the user has not the tag `monitoring`.
         ConfigurationError: a TLS file cannot be used.
     """
     return {row["name"]: bool(row.get("running")) for row in _rows(settings, "/api/nodes")}
@@ -164,7 +164,7 @@ def youngest_node(settings: Settings) -> float:
     """Seconds since the last start of a node of the cluster.
 
     Raises:
-        NotAnswered: nobody knows.
+        NotAnswered: the management API does not answer.
         ConfigurationError: a TLS file cannot be used.
     """
     ages = [row["uptime"] for row in _rows(settings, "/api/nodes") if "uptime" in row]
@@ -177,7 +177,7 @@ def queues_in(settings: Settings) -> list[dict[str, Any]]:
     """The queues of the virtual host.
 
     Raises:
-        NotAnswered: nobody knows.
+        NotAnswered: the management API does not answer.
         ConfigurationError: a TLS file cannot be used.
     """
     return _rows(settings, f"/api/queues/{_vhost(settings)}")
@@ -187,7 +187,7 @@ def bindings_in(settings: Settings) -> list[dict[str, Any]]:
     """The bindings of the virtual host.
 
     Raises:
-        NotAnswered: nobody knows.
+        NotAnswered: the management API does not answer.
         ConfigurationError: a TLS file cannot be used.
     """
     return _rows(settings, f"/api/bindings/{_vhost(settings)}")
