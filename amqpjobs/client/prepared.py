@@ -147,11 +147,12 @@ async def publish_prepared(
     Returns:
         For each of them None when RabbitMQ has confirmed it, else why not.
     """
-    end = asyncio.get_running_loop().time() + timeout
-    fates = [await _sent(publisher, message, timeout) for message in messages]
+    clock = asyncio.get_running_loop().time
+    end = clock() + timeout
+    fates = [await _sent(publisher, message, max(0.0, end - clock())) for message in messages]
     waiting = [fate for fate in fates if isinstance(fate, asyncio.Future) and not fate.done()]
     if waiting:
-        await asyncio.wait(waiting, timeout=max(0.0, end - asyncio.get_running_loop().time()))
+        await asyncio.wait(waiting, timeout=max(0.0, end - clock()))
     results = []
     for message, fate in zip(messages, fates, strict=True):
         result = fate if isinstance(fate, AmqpJobsError) else _fate(publisher, message, fate)
